@@ -1,0 +1,339 @@
+//! Every knob of a pool, checked once.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::clock::Clock;
+use crate::connect::Connector;
+use crate::error::{BuildError, ServerError};
+use crate::pool::Pool;
+use crate::raw::{MAX_RPS, MIN_RPS};
+use crate::server::{PoolLimits, RPS_RANGE, Ring, Server};
+use crate::settings::{Backoff, Settings};
+
+/// Builds a [`Pool`]. Setters take any value; [`build`](Builder::build) checks them all.
+///
+/// | knob | default | range |
+/// |---|---|---|
+/// | [`server`](Self::server), [`servers`](Self::servers) | none | addresses not empty, each once |
+/// | [`max_conns_per_server`](Self::max_conns_per_server) | 10 | at least 1 |
+/// | [`max_idle_per_server`](Self::max_idle_per_server) | the lower of `max_conns` and 1 024 | 1 to 1 048 576 |
+/// | [`max_rps`](Self::max_rps) | no limit | 10⁻⁶ to 10⁹ a second |
+/// | [`burst`](Self::burst) | 1 + 10 ms of the rate | 1 to 18 years of the rate |
+/// | [`max_concurrent_dials_per_server`](Self::max_concurrent_dials_per_server) | 8 | at least 1 |
+/// | [`connect_timeout`](Self::connect_timeout) | 5 s | above 0, at most a year |
+/// | [`hedge_delay`](Self::hedge_delay) | 100 ms | above 0, at most a year |
+/// | [`backoff`](Self::backoff) | 100 ms to 30 s | 1 ms to a year, max not below initial |
+/// | [`backoff_multiplier`](Self::backoff_multiplier) | 1.5 | 1.0 to 100.0 |
+/// | [`backoff_spread_ratio`](Self::backoff_spread_ratio) | 0.5 | 0.0 to 1.0 |
+/// | [`fail_threshold`](Self::fail_threshold) | 1 | 1 to 255 |
+/// | [`wait_timeout`](Self::wait_timeout) | 30 s | above 0, at most a year; `None`: for ever |
+/// | [`max_waiting`](Self::max_waiting) | 10 000 | at least 1 |
+/// | [`idle_timeout`](Self::idle_timeout) | 5 min | above 0, at most a year; `None`: never |
+/// | [`max_lifetime`](Self::max_lifetime) | 30 min | above 0, at most a year; `None`: no end |
+/// | [`max_lifetime_jitter_ratio`](Self::max_lifetime_jitter_ratio) | 0.2 | 0.0 to 1.0 |
+/// | [`upkeep`](Self::upkeep) | on | |
+/// | [`clock`](Self::clock) | [`Clock::system`] | |
+/// | [`runtime`](Self::runtime) | the current one at `build`, else the first async caller's | |
+pub struct Builder<C: Connector> {
+    connector: C,
+    settings: Settings,
+    servers: Vec<Server>,
+    clock: Option<Clock>,
+    runtime: Option<Handle>,
+}
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const MAX_IDLE: u32 = 1 << 20;
+
+impl<C: Connector> Builder<C> {
+    pub(crate) fn new(connector: C) -> Self {
+        let settings = Settings {
+            limits: PoolLimits { max_conns: 10, max_rps: None, burst: None },
+            max_idle_per_server: None,
+            max_concurrent_dials_per_server: 8,
+            connect_timeout: Duration::from_secs(5),
+            backoff: Backoff {
+                initial: Duration::from_millis(100),
+                max: Duration::from_secs(30),
+                multiplier: 1.5,
+                spread_ratio: 0.5,
+            },
+            fail_threshold: 1,
+            hedge_delay: Duration::from_millis(100),
+            wait_timeout: Some(Duration::from_secs(30)),
+            max_waiting: 10_000,
+            idle_timeout: Some(Duration::from_secs(5 * 60)),
+            max_lifetime: Some(Duration::from_secs(30 * 60)),
+            max_lifetime_jitter_ratio: 0.2,
+            upkeep: true,
+        };
+        Self { connector, settings, servers: Vec::new(), clock: None, runtime: None }
+    }
+
+    /// Adds a server to start with. More can be registered at any time; a pool may start with none.
+    pub fn server(mut self, server: impl Into<Server>) -> Self {
+        self.servers.push(server.into());
+        self
+    }
+
+    /// Adds several servers.
+    pub fn servers<S: Into<Server>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
+        self.servers.extend(servers.into_iter().map(Into::into));
+        self
+    }
+
+    /// The most connections open, or being dialled, to one server at once. Default: 10. Range: at least 1.
+    pub fn max_conns_per_server(mut self, connections: u32) -> Self {
+        self.settings.limits.max_conns = connections;
+        self
+    }
+
+    /// The most connections that wait idle at one server; what does not fit is closed. A server's room is fixed when it is
+    /// registered: 16 bytes a connection. Default: the lower of its `max_conns` and 1 024. Range: 1 to 1 048 576.
+    pub fn max_idle_per_server(mut self, connections: u32) -> Self {
+        self.settings.max_idle_per_server = Some(connections);
+        self
+    }
+
+    /// The most hand-outs of connections a second, for each server. Default: no limit. Range: 10⁻⁶ to 10⁹.
+    ///
+    /// A token bucket, by the generic cell rate algorithm: in any window of length `T` no more than `burst + rate × T`.
+    pub fn max_rps(mut self, per_second: f64) -> Self {
+        self.settings.limits.max_rps = Some(per_second);
+        self
+    }
+
+    /// The most hand-outs at once after a rest, for each server. Default: 1 + 10 ms of the rate. Without a rate it has
+    /// no effect. Range: 1 to what the rate gives in 18 years.
+    ///
+    /// A burst below the default keeps the bound but not the rate: timers tick in milliseconds, so that callers in the line
+    /// get at most `burst` tokens in about 2 ms.
+    pub fn burst(mut self, tokens: u32) -> Self {
+        self.settings.limits.burst = Some(tokens);
+        self
+    }
+
+    /// The most dials under way to one server at once. Default: 8. Range: at least 1.
+    pub fn max_concurrent_dials_per_server(mut self, dials: u32) -> Self {
+        self.settings.max_concurrent_dials_per_server = dials;
+        self
+    }
+
+    /// How long a dial may take; then it has failed. Default: 5 s. Range: above 0, at most a year.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a dial may take before the next server is dialled besides. Default: 100 ms. Range: above 0, at most a year.
+    pub fn hedge_delay(mut self, delay: Duration) -> Self {
+        self.settings.hedge_delay = delay;
+        self
+    }
+
+    /// How long a server that failed is left alone: `initial` at first, longer with each further failure, up to
+    /// `max`. Default: 100 ms to 30 s. Range: 1 ms to a year, `max` not below `initial`.
+    ///
+    /// After the n-th failure in a row it is min(initial × multiplierⁿ⁻¹, max), times a factor drawn uniformly from 1 ± spread,
+    /// as in cenkalti's backoff.
+    pub fn backoff(mut self, initial: Duration, max: Duration) -> Self {
+        (self.settings.backoff.initial, self.settings.backoff.max) = (initial, max);
+        self
+    }
+
+    /// By how much the backoff grows with each failure. Default: 1.5. Range: 1.0 to 100.0. After 511 failures in a row it
+    /// grows no more.
+    pub fn backoff_multiplier(mut self, multiplier: f64) -> Self {
+        self.settings.backoff.multiplier = multiplier;
+        self
+    }
+
+    /// The spread of the backoff, so that clients do not come back together. Default: 0.5, for ±50 %. Range: 0.0 to 1.0.
+    pub fn backoff_spread_ratio(mut self, ratio: f64) -> Self {
+        self.settings.backoff.spread_ratio = ratio;
+        self
+    }
+
+    /// How many calls of [`PooledConn::fail`](crate::PooledConn::fail) take a server down, if no connection dialled since its last
+    /// Down is released in between. Default: 1. Range: 1 to 255. A dial that fails takes it down at once.
+    pub fn fail_threshold(mut self, failures: u32) -> Self {
+        self.settings.fail_threshold = failures;
+        self
+    }
+
+    /// How long [`Pool::acquire`] waits. Default: 30 s. Range: above 0, at most a year; `None`: for ever.
+    pub fn wait_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.wait_timeout = timeout.into();
+        self
+    }
+
+    /// How many callers may wait in the line; further ones are turned away at once. Default: 10 000. Range: at least 1.
+    pub fn max_waiting(mut self, callers: usize) -> Self {
+        self.settings.max_waiting = callers;
+        self
+    }
+
+    /// How long a connection may be idle before it is closed. Default: 5 min. Range: above 0, at most a year; `None`: any time.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.idle_timeout = timeout.into();
+        self
+    }
+
+    /// How long a connection lives: past that it is closed once it is idle. Default: 30 min. Range: above 0, at most a year;
+    /// `None`: no end.
+    pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
+        self.settings.max_lifetime = lifetime.into();
+        self
+    }
+
+    /// The share of the lifetime that is taken off by lot, once for each connection, so that those dialled together do not
+    /// end together. Default: 0.2: between 80 % and 100 %. Range: 0.0 to 1.0.
+    pub fn max_lifetime_jitter_ratio(mut self, ratio: f64) -> Self {
+        self.settings.max_lifetime_jitter_ratio = ratio;
+        self
+    }
+
+    /// Whether a task closes connections that are too old, and keeps the coarse time. Default: on.
+    ///
+    /// Without it the pool works: what is too old is found out when it is about to be handed out, and each acquire
+    /// and each release reads the clock.
+    pub fn upkeep(mut self, on: bool) -> Self {
+        self.settings.upkeep = on;
+        self
+    }
+
+    /// Where the time comes from. Default: [`Clock::system`].
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// The tokio runtime that dials and upkeep run on; it needs the time driver, and for sockets the I/O driver. Default: the current
+    /// one at [`build`](Self::build), else the first async caller's.
+    ///
+    /// When it has shut down, its connections are discarded and the next async caller's takes over. It must be driven: on a
+    /// current-thread runtime that nobody blocks on, no dial comes to an end.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Builds the pool.
+    ///
+    /// # Errors
+    ///
+    /// A [`BuildError`] that names the first value that is out of its range, or the server that is empty or there twice.
+    pub fn build(self) -> Result<Pool<C>, BuildError> {
+        let Self { connector, settings, servers, clock, runtime } = self;
+        check(&settings)?;
+        let runtime = runtime.or_else(|| Handle::try_current().ok());
+        let has_runtime = runtime.is_some();
+        let ring = Ring::new(connector, settings, clock.unwrap_or_else(Clock::system), runtime);
+        let pool = Pool::new(ring.clone());
+        ring.set_servers(&servers)?;
+        if ring.settings.upkeep && has_runtime {
+            ring.start_upkeep();
+        }
+        Ok(pool)
+    }
+}
+
+/// Checks all settings. Taken apart without a rest, so that no new one is forgotten.
+fn check(settings: &Settings) -> Result<(), BuildError> {
+    let Settings {
+        limits: PoolLimits { max_conns, max_rps, burst },
+        max_idle_per_server,
+        max_concurrent_dials_per_server,
+        connect_timeout,
+        backoff: Backoff { initial, max, multiplier, spread_ratio },
+        fail_threshold,
+        hedge_delay,
+        wait_timeout,
+        max_waiting,
+        idle_timeout,
+        max_lifetime,
+        max_lifetime_jitter_ratio,
+        upkeep: _,
+    } = *settings;
+    check_count("max_conns_per_server", max_conns, 1, u32::MAX)?;
+    check_count("max_idle_per_server", max_idle_per_server.unwrap_or(1), 1, MAX_IDLE)?;
+    check_count("max_concurrent_dials_per_server", max_concurrent_dials_per_server, 1, u32::MAX)?;
+    check_count("fail_threshold", fail_threshold, 1, 255)?;
+    check_count("max_waiting", max_waiting, 1, usize::MAX)?;
+    let rps = max_rps.unwrap_or(MIN_RPS);
+    check_range("max_rps", rps, (MIN_RPS..=MAX_RPS).contains(&rps), || RPS_RANGE.to_owned())?;
+    check_limits(settings, burst)?;
+    check_ratio("backoff_spread_ratio", spread_ratio, 0.0, 1.0)?;
+    check_ratio("backoff_multiplier", multiplier, 1.0, 100.0)?;
+    check_ratio("max_lifetime_jitter_ratio", max_lifetime_jitter_ratio, 0.0, 1.0)?;
+    check_time("connect_timeout", connect_timeout)?;
+    check_time("hedge_delay", hedge_delay)?;
+    for (setting, time) in
+        [("wait_timeout", wait_timeout), ("idle_timeout", idle_timeout), ("max_lifetime", max_lifetime)]
+    {
+        time.map_or(Ok(()), |time| check_time(setting, time))?;
+    }
+    let ms = Duration::from_millis(1);
+    check_debug("backoff initial", initial, initial >= ms && initial <= YEAR, || format!("{ms:?}..={YEAR:?}"))?;
+    check_debug("backoff max", max, max >= initial && max <= YEAR, || format!("{initial:?}..={YEAR:?}"))
+}
+
+/// The pool's own rate and burst must suit each other, whatever the servers say.
+fn check_limits(settings: &Settings, burst: Option<u32>) -> Result<(), BuildError> {
+    match Server::new("any").limits(&settings.limits) {
+        Err(ServerError::OutOfRange { setting, value, range, .. }) if burst.is_some() => {
+            Err(BuildError::OutOfRange { setting, value, range })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_count<T: fmt::Display + PartialOrd>(
+    setting: &'static str,
+    value: T,
+    min: T,
+    max: T,
+) -> Result<(), BuildError> {
+    let holds = value >= min && value <= max;
+    check_range(setting, value, holds, || format!("{min}..={max}"))
+}
+
+fn check_ratio(setting: &'static str, value: f64, min: f64, max: f64) -> Result<(), BuildError> {
+    check_range(setting, value, (min..=max).contains(&value), || format!("{min:?}..={max:?}"))
+}
+
+fn check_time(setting: &'static str, value: Duration) -> Result<(), BuildError> {
+    check_debug(setting, value, !value.is_zero() && value <= YEAR, || format!("above 0s, up to {YEAR:?}"))
+}
+
+fn check_debug(
+    setting: &'static str,
+    value: impl fmt::Debug,
+    holds: bool,
+    range: impl FnOnce() -> String,
+) -> Result<(), BuildError> {
+    check_range(setting, format_args!("{value:?}"), holds, range)
+}
+
+fn check_range(
+    setting: &'static str,
+    value: impl fmt::Display,
+    holds: bool,
+    range: impl FnOnce() -> String,
+) -> Result<(), BuildError> {
+    if holds { Ok(()) } else { Err(BuildError::OutOfRange { setting, value: value.to_string(), range: range() }) }
+}
+
+impl<C: Connector> fmt::Debug for Builder<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("settings", &self.settings)
+            .field("servers", &self.servers)
+            .field("clock", &self.clock)
+            .field("runtime", &self.runtime)
+            .finish_non_exhaustive()
+    }
+}

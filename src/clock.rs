@@ -1,0 +1,258 @@
+//! The clock seam: what the time is and how to wait for it come from one place.
+//!
+//! Time is a count of nanoseconds since the clock was made, in 64 bits: 584 years. A wait never ends before
+//! [`Clock::now`] has reached its deadline, also where the timer and the reading come from different sources.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
+
+/// The last moment of a manual clock. One below the deadline that stands for "never".
+const LAST_NS: u64 = u64::MAX - 1;
+
+/// Where a pool reads the time and how it waits for it.
+///
+/// The two go together: a pool that read one clock and slept by another would wake too early and go to sleep
+/// again for ever, as happens with a hardware clock under tokio's paused time. Clones are the same clock.
+///
+/// | | [`now`](Clock::now) | [`sleep_until`](Clock::sleep_until) | for |
+/// |---|---|---|---|
+/// | [`system`](Clock::system) | quanta, a few nanoseconds | tokio's timer, steps of 1 ms | production |
+/// | [`tokio`](Clock::tokio) | tokio's `Instant` | tokio's timer, steps of 1 ms | tests on paused tokio time |
+/// | [`manual`](Clock::manual) | stands still | ends when `advance` reaches it | tests, with or without a runtime |
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use connring::Clock;
+///
+/// let clock = Clock::manual();
+/// assert_eq!(clock.now(), Duration::ZERO);
+/// clock.advance(Duration::from_secs(2));
+/// assert_eq!(clock.now(), Duration::from_secs(2));
+/// ```
+#[derive(Clone)]
+pub struct Clock {
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    System { quanta: quanta::Clock, origin: u64 },
+    Tokio { origin: Instant },
+    Manual(Arc<ManualTime>),
+}
+
+impl Clock {
+    /// The clock for production: quanta tells the time, without a system call where the processor has a counter
+    /// for it; tokio's timer waits. The first one in a process takes some milliseconds to calibrate.
+    pub fn system() -> Self {
+        let quanta = quanta::Clock::new();
+        let origin = quanta.raw();
+        Self { source: Source::System { quanta, origin } }
+    }
+
+    /// The clock of the current tokio runtime, which follows `tokio::time::pause` and `advance`.
+    ///
+    /// Make it and use it inside that runtime. Elsewhere it tells the real time, which a paused runtime does not
+    /// follow.
+    pub fn tokio() -> Self {
+        Self { source: Source::Tokio { origin: tokio_now() } }
+    }
+
+    /// A clock that stands at zero until somebody calls [`advance`](Clock::advance). It needs no runtime.
+    pub fn manual() -> Self {
+        let sleepers = Mutex::new(Sleepers { next_id: 0, by_deadline: BTreeMap::new() });
+        Self { source: Source::Manual(Arc::new(ManualTime { now_ns: AtomicU64::new(0), sleepers })) }
+    }
+
+    /// The time since the clock was made; of a manual clock, the sum of its advances.
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.now_ns())
+    }
+
+    /// Waits until [`now`](Clock::now) is at least `deadline`.
+    ///
+    /// Ends at once if it is already. A deadline of 584 years or more never comes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe. A dropped wait leaves nothing behind.
+    ///
+    /// # Panics
+    ///
+    /// If it has to wait outside a tokio runtime that has its timer enabled. A manual clock needs none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use connring::Clock;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let clock = Clock::tokio();
+    /// clock.sleep_until(Duration::from_secs(3600)).await;
+    /// assert!(clock.now() >= Duration::from_secs(3600));
+    /// # }
+    /// ```
+    pub async fn sleep_until(&self, deadline: Duration) {
+        self.sleep_until_ns(u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX)).await;
+    }
+
+    /// Moves a manual clock on by `step` and wakes everybody whose deadline it reached, in the order of the
+    /// deadlines. Stops after 584 years.
+    ///
+    /// # Panics
+    ///
+    /// If the clock is not a manual one: the other clocks go by themselves.
+    pub fn advance(&self, step: Duration) {
+        match &self.source {
+            Source::Manual(manual) => manual.advance(u64::try_from(step.as_nanos()).unwrap_or(u64::MAX)),
+            Source::System { .. } | Source::Tokio { .. } => panic!("only a manual clock can be advanced"),
+        }
+    }
+
+    /// [`now`](Clock::now) in nanoseconds.
+    #[inline]
+    pub(crate) fn now_ns(&self) -> u64 {
+        match &self.source {
+            Source::System { quanta, origin } => quanta.delta_as_nanos(*origin, quanta.raw()),
+            Source::Tokio { origin } => nanos_since(*origin),
+            Source::Manual(manual) => manual.now_ns(),
+        }
+    }
+
+    /// [`sleep_until`](Clock::sleep_until) in nanoseconds. `u64::MAX` never comes.
+    ///
+    /// # Cancel safety
+    ///
+    /// As `sleep_until`.
+    pub(crate) async fn sleep_until_ns(&self, deadline: u64) {
+        if deadline == u64::MAX {
+            return pending().await;
+        }
+        if let Source::Manual(manual) = &self.source {
+            return ManualSleep { manual, deadline, id: None }.await;
+        }
+        // The timer's ticks and the reading may disagree by a little: what counts is the reading. Each round
+        // sleeps to the next tick of the timer at least, so that a clock that lags cannot make it spin.
+        loop {
+            let now = self.now_ns();
+            if now >= deadline {
+                return;
+            }
+            tokio::time::sleep(Duration::from_nanos(deadline - now)).await;
+        }
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.source {
+            Source::System { .. } => "system",
+            Source::Tokio { .. } => "tokio",
+            Source::Manual(_) => "manual",
+        };
+        f.debug_struct("Clock").field("source", &source).field("now", &self.now()).finish()
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the clock seam")]
+fn tokio_now() -> Instant {
+    Instant::now()
+}
+
+fn nanos_since(origin: Instant) -> u64 {
+    u64::try_from(tokio_now().saturating_duration_since(origin).as_nanos()).unwrap_or(LAST_NS)
+}
+
+/// The time of a manual clock and who waits for it.
+struct ManualTime {
+    /// Written with the lock of `sleepers` held.
+    now_ns: AtomicU64,
+    sleepers: Mutex<Sleepers>,
+}
+
+struct Sleepers {
+    next_id: u64,
+    /// The deadline comes first, the sleeper's id keeps equal deadlines apart.
+    by_deadline: BTreeMap<(u64, u64), Waker>,
+}
+
+impl ManualTime {
+    fn now_ns(&self) -> u64 {
+        // Pairs with the store in `advance`: who sees the new time sees what was done before it.
+        self.now_ns.load(Ordering::Acquire)
+    }
+
+    fn advance(&self, step: u64) {
+        let mut sleepers = lock(&self.sleepers);
+        let now = self.now_ns().saturating_add(step).min(LAST_NS);
+        // Pairs with the load in `now_ns`.
+        self.now_ns.store(now, Ordering::Release);
+        let later = sleepers.by_deadline.split_off(&(now + 1, 0));
+        let due = std::mem::replace(&mut sleepers.by_deadline, later);
+        drop(sleepers);
+        for waker in due.into_values() {
+            waker.wake();
+        }
+    }
+}
+
+/// One wait on a manual clock.
+struct ManualSleep<'a> {
+    manual: &'a ManualTime,
+    deadline: u64,
+    /// Once it is registered, or was until its time came.
+    id: Option<u64>,
+}
+
+impl Future for ManualSleep<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.manual.now_ns() >= self.deadline {
+            return Poll::Ready(());
+        }
+        // Wakers are cloned and dropped outside the lock: both may run foreign code.
+        let waker = cx.waker().clone();
+        let mut sleepers = lock(&self.manual.sleepers);
+        // Again with the lock held: an `advance` in between did not find this one.
+        if self.manual.now_ns() >= self.deadline {
+            drop(sleepers);
+            return Poll::Ready(());
+        }
+        let id = self.id.unwrap_or_else(|| {
+            sleepers.next_id += 1;
+            sleepers.next_id
+        });
+        let replaced = sleepers.by_deadline.insert((self.deadline, id), waker);
+        drop(sleepers);
+        drop(replaced);
+        self.id = Some(id);
+        Poll::Pending
+    }
+}
+
+impl Drop for ManualSleep<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let removed = lock(&self.manual.sleepers).by_deadline.remove(&(self.deadline, id));
+            drop(removed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

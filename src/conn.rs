@@ -1,0 +1,142 @@
+//! A connection in the hands of a caller.
+
+use std::error::Error;
+use std::fmt;
+use std::io::{IoSlice, Result};
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::connect::Connector;
+use crate::server::Entry;
+use crate::sync::Arc;
+
+/// A connection that was acquired from a [`Pool`](crate::Pool). It dereferences to the connector's connection.
+///
+/// Only [`release`](PooledConn::release) makes the connection reusable. **Dropping it closes it**: a request cut short by `?`, by a timeout
+/// or by a dropped future leaves a connection with half an answer in it, which its next user would read as its own.
+///
+/// It needs neither the pool nor a runtime: a pool may be closed and dropped while connections are out.
+///
+/// `AsyncRead` and `AsyncWrite` pass through where the connection has them.
+#[must_use = "dropping a connection closes it"]
+pub struct PooledConn<C: Connector> {
+    /// Some until one of the methods that take `self`, or the drop.
+    entry: Option<Box<Entry<C>>>,
+}
+
+impl<C: Connector> PooledConn<C> {
+    pub(crate) fn new(entry: Box<Entry<C>>) -> Self {
+        Self { entry: Some(entry) }
+    }
+
+    fn entry(&self) -> &Entry<C> {
+        self.entry.as_deref().expect("the entry is there until self is taken")
+    }
+
+    fn entry_mut(&mut self) -> &mut Entry<C> {
+        self.entry.as_deref_mut().expect("the entry is there until self is taken")
+    }
+
+    fn into_entry(mut self) -> Box<Entry<C>> {
+        self.entry.take().expect("the entry is there until self is taken")
+    }
+
+    /// The address of the server that it goes to, as it was registered.
+    pub fn server(&self) -> &str {
+        &self.entry().server().address
+    }
+
+    /// Gives the connection back for reuse.
+    ///
+    /// Call it only when the last answer was read to its end. The connection goes to the caller in front of the line, else
+    /// to the end of its server's idle queue. It is closed instead if that is full, if the server was removed, or if its `max_conns` was
+    /// lowered below what is open.
+    pub fn release(self) {
+        let entry = self.into_entry();
+        let ring = Arc::clone(&entry.server().ring);
+        ring.release(entry);
+    }
+
+    /// Closes the connection. The same as dropping it.
+    pub fn close(self) {
+        drop(self);
+    }
+
+    /// Closes the connection and counts one failure against its server, which goes down when the builder's
+    /// `fail_threshold` is reached.
+    ///
+    /// Nothing is counted if the server went down since the connection was dialled: what broke then says nothing
+    /// of the server as it is now. `reason` becomes the cause in errors and events.
+    pub fn fail(self, reason: impl Into<Box<dyn Error + Send + Sync>>) {
+        let entry = self.into_entry();
+        entry.server().reported(entry.generation, reason.into());
+    }
+
+    /// Takes the connection out of the pool and of its counts.
+    pub fn detach(self) -> C::Conn {
+        let Entry { conn, permit, .. } = *self.into_entry();
+        drop(permit);
+        conn
+    }
+}
+
+impl<C: Connector> Deref for PooledConn<C> {
+    type Target = C::Conn;
+
+    fn deref(&self) -> &C::Conn {
+        &self.entry().conn
+    }
+}
+
+impl<C: Connector> DerefMut for PooledConn<C> {
+    fn deref_mut(&mut self) -> &mut C::Conn {
+        &mut self.entry_mut().conn
+    }
+}
+
+impl<C: Connector> fmt::Debug for PooledConn<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PooledConn").field("server", &self.server()).finish_non_exhaustive()
+    }
+}
+
+impl<C: Connector> AsyncRead for PooledConn<C>
+where
+    C::Conn: AsyncRead + Unpin,
+{
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut **self).poll_read(cx, buf)
+    }
+}
+
+impl<C: Connector> AsyncWrite for PooledConn<C>
+where
+    C::Conn: AsyncWrite + Unpin,
+{
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
+        Pin::new(&mut **self).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut **self).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut **self).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        Pin::new(&mut **self).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        (**self).is_write_vectored()
+    }
+}

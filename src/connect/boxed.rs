@@ -1,0 +1,212 @@
+//! A connector behind a box, whose type can be named.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use super::Connector;
+
+/// A [`Connector`] of connections `T`, whatever it was made of; made by [`Connector::boxed`].
+///
+/// It names what has no name, such as a [`connect_fn`](crate::connect_fn) in the field of a struct. A dial costs
+/// one box, and one more for its error if it fails; an acquire costs none, only a virtual call to ask whether the
+/// connection is reusable.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use connring::{BoxConnector, Connector, connect_fn};
+/// use tokio::io::DuplexStream;
+///
+/// struct Client {
+///     connector: BoxConnector<DuplexStream>,
+/// }
+///
+/// let connector = connect_fn(|_address: Arc<str>| async {
+///     let (ours, _theirs) = tokio::io::duplex(64);
+///     Ok::<_, std::io::Error>(ours)
+/// });
+/// let client = Client { connector: connector.boxed() };
+/// # let _ = client.connector;
+/// ```
+pub struct BoxConnector<T> {
+    connector: Box<dyn ErasedConnector<T>>,
+}
+
+/// The error of a [`BoxConnector`]: that of the connector inside. It prints as that one and has its source.
+pub struct BoxError {
+    error: Box<dyn Error + Send + Sync>,
+}
+
+type BoxDial<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
+
+/// A [`Connector`] without what keeps it from being a trait object.
+trait ErasedConnector<T>: Send + Sync {
+    fn dial<'a>(&'a self, address: &'a str) -> BoxDial<'a, T>;
+    fn may_reuse(&self, conn: &mut T, idle: Duration) -> bool;
+    fn blames(&self, error: &BoxError) -> bool;
+}
+
+impl<C: Connector> ErasedConnector<C::Conn> for C {
+    fn dial<'a>(&'a self, address: &'a str) -> BoxDial<'a, C::Conn> {
+        Box::pin(async move { self.connect(address).await.map_err(|error| BoxError { error: Box::new(error) }) })
+    }
+
+    fn may_reuse(&self, conn: &mut C::Conn, idle: Duration) -> bool {
+        self.is_reusable(conn, idle)
+    }
+
+    fn blames(&self, error: &BoxError) -> bool {
+        // Another connector's error blames its server, as it does by default.
+        error.downcast_ref().is_none_or(|error| self.blames_server(error))
+    }
+}
+
+impl<T: Send + 'static> BoxConnector<T> {
+    /// Boxes `connector`. The same as [`Connector::boxed`].
+    pub fn new<C: Connector<Conn = T>>(connector: C) -> Self {
+        Self { connector: Box::new(connector) }
+    }
+}
+
+impl<T: Send + 'static> Connector for BoxConnector<T> {
+    type Conn = T;
+    type Error = BoxError;
+
+    async fn connect(&self, address: &str) -> Result<T, BoxError> {
+        self.connector.dial(address).await
+    }
+
+    fn is_reusable(&self, conn: &mut T, idle: Duration) -> bool {
+        self.connector.may_reuse(conn, idle)
+    }
+
+    fn blames_server(&self, error: &BoxError) -> bool {
+        self.connector.blames(error)
+    }
+}
+
+impl<T> fmt::Debug for BoxConnector<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoxConnector").finish_non_exhaustive()
+    }
+}
+
+impl BoxError {
+    /// The connector's error, if it is an `E`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use connring::{Connector, connect_fn};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let refuses = connect_fn(|_: Arc<str>| async {
+    /// #     Err::<(), _>(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))
+    /// # });
+    /// let error = refuses.boxed().connect("10.0.0.1:6379").await.unwrap_err();
+    /// let kind = error.downcast_ref::<std::io::Error>().map(|error| error.kind());
+    /// assert_eq!(kind, Some(std::io::ErrorKind::ConnectionRefused));
+    /// # }
+    /// ```
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        self.error.downcast_ref()
+    }
+
+    /// The connector's error, in the box that it came in.
+    pub fn into_inner(self) -> Box<dyn Error + Send + Sync> {
+        self.error
+    }
+}
+
+impl fmt::Debug for BoxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.error, f)
+    }
+}
+
+impl fmt::Display for BoxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl Error for BoxError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// Dials the length of the address, or fails with it as a number of the operating system.
+    struct Picky;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("picky: {code}")]
+    struct PickyError {
+        code: i32,
+        #[source]
+        cause: io::Error,
+    }
+
+    impl Connector for Picky {
+        type Conn = usize;
+        type Error = PickyError;
+
+        async fn connect(&self, address: &str) -> Result<usize, PickyError> {
+            match address.parse() {
+                Ok(code) => Err(PickyError { code, cause: io::Error::other("cause") }),
+                Err(_) => Ok(address.len()),
+            }
+        }
+
+        fn is_reusable(&self, conn: &mut usize, idle: Duration) -> bool {
+            *conn += 1;
+            idle < Duration::from_secs(1)
+        }
+
+        fn blames_server(&self, error: &PickyError) -> bool {
+            error.code != 7
+        }
+    }
+
+    #[tokio::test]
+    async fn everything_passes_through() {
+        // Boxed twice, to see that the inner type is found through both.
+        for connector in [Picky.boxed(), BoxConnector::new(Picky.boxed())] {
+            let mut conn = connector.connect("four").await.unwrap();
+            assert!(connector.is_reusable(&mut conn, Duration::ZERO));
+            assert!(!connector.is_reusable(&mut conn, Duration::from_secs(1)));
+            assert_eq!(conn, 6);
+            let (own, servers) = (connector.connect("7").await.unwrap_err(), connector.connect("8").await.unwrap_err());
+            assert!(!connector.blames_server(&own));
+            assert!(connector.blames_server(&servers));
+            assert_eq!(own.to_string(), "picky: 7");
+            assert_eq!(own.source().unwrap().to_string(), "cause");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_error_can_be_taken_out() {
+        let error = Picky.boxed().connect("7").await.unwrap_err();
+        assert_eq!(error.downcast_ref::<PickyError>().unwrap().code, 7);
+        assert!(error.downcast_ref::<io::Error>().is_none());
+        assert_eq!(error.into_inner().downcast::<PickyError>().unwrap().code, 7);
+    }
+
+    #[test]
+    fn a_foreign_error_blames_the_server() {
+        let foreign = BoxError { error: "foreign".into() };
+        assert!(Picky.boxed().blames_server(&foreign));
+    }
+}

@@ -1,0 +1,63 @@
+//! What TCP and Unix sockets share: whether an idle one is still good, and whose fault an error is.
+//!
+//! A good idle socket has nothing to read. An end of file, an error and unexpected bytes each make it unfit: who
+//! got it next would read a late answer to somebody else's request.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+/// The default of `peek_after`.
+pub(super) const PEEK_AFTER: Duration = Duration::from_millis(500);
+
+/// Whether an idle socket is good: `read` is what its non-blocking read returned, and if `peek` is set, the
+/// operating system is asked too.
+pub(super) fn is_reusable(read: io::Result<usize>, socket: SockRef<'_>, peek: bool) -> bool {
+    has_nothing(read) && (!peek || has_nothing(socket.peek(&mut [MaybeUninit::uninit()])))
+}
+
+fn has_nothing(read: io::Result<usize>) -> bool {
+    read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Whether a failed dial is the server's fault, and not that of this host being out of descriptors, buffers,
+/// memory or ports.
+pub(super) fn blames_server(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if let Some(code) = error.raw_os_error() {
+        return !matches!(code, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL);
+    }
+    error.kind() != io::ErrorKind::AddrNotAvailable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_to_read_is_good_and_all_else_is_not() {
+        assert!(has_nothing(Err(io::ErrorKind::WouldBlock.into())));
+        assert!(!has_nothing(Err(io::ErrorKind::ConnectionReset.into())));
+        assert!(!has_nothing(Ok(0)), "end of file");
+        assert!(!has_nothing(Ok(1)), "bytes that nobody asked for");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_this_host_lacks_is_not_the_servers_fault() {
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL] {
+            assert!(!blames_server(&io::Error::from_raw_os_error(code)), "{code}");
+        }
+        for code in [libc::ECONNREFUSED, libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENOENT, libc::EAGAIN] {
+            assert!(blames_server(&io::Error::from_raw_os_error(code)), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_error_without_a_number_is_judged_by_its_kind() {
+        assert!(blames_server(&io::Error::other("the name does not resolve")));
+        assert!(!blames_server(&io::ErrorKind::AddrNotAvailable.into()));
+    }
+}

@@ -1,0 +1,286 @@
+//! Dials: each is a task of its own, and owns its permit and its probe.
+//!
+//! Nobody waits behind a dial. It is started for a reason, and whatever it brings goes to the caller in front of the line, to
+//! the caller of `acquire_now` that it was reserved for, or to the pool.
+//!
+//! | reason | started by | how many |
+//! |---|---|---|
+//! | line | whoever finds callers waiting | those younger than the hedge delay never exceed the callers that wait |
+//! | balance | a pass that met an empty server | one, if none is in flight there |
+//! | reserved | `acquire_now` | one at once, a further one after each hedge delay or failure |
+//! | probe | whoever finds the retry of a Down server due | one, by the health word |
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::thread::panicking;
+
+use crate::connect::Connector;
+use crate::error::Failure;
+use crate::raw::{Generation, HealthState, Probe};
+use crate::reserve::Reservation;
+use crate::server::{Entry, LiveServer, Permit, Ring, ServerProbe};
+use crate::settings::nanos;
+use crate::sync::{Arc, Ordering};
+
+/// Why a dial is started, with what stands for it.
+pub(crate) enum Reason<C: Connector> {
+    Line(YoungDial<C>),
+    Balance,
+    Reserved(Arc<Reservation<C>>),
+    Probe,
+}
+
+/// A dial for the line that is younger than the hedge delay. Counted while it lives.
+pub(crate) struct YoungDial<C: Connector> {
+    ring: Arc<Ring<C>>,
+}
+
+impl<C: Connector> YoungDial<C> {
+    /// Counts one more, if fewer than the callers that wait are counted.
+    pub(crate) fn begin(ring: &Arc<Ring<C>>) -> Option<Self> {
+        let begin = |young| (young < ring.line.waiting()).then_some(young + 1);
+        // Relaxed: a plain counter; its fence is in the drop.
+        ring.young_dials.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin).ok()?;
+        Some(Self { ring: Arc::clone(ring) })
+    }
+}
+
+impl<C: Connector> Drop for YoungDial<C> {
+    fn drop(&mut self) {
+        // Relaxed: a plain counter.
+        self.ring.young_dials.fetch_sub(1, Ordering::Relaxed);
+        // One dial less for those who wait: the next may start.
+        self.ring.something_changed();
+    }
+}
+
+/// A dial under way. What it holds it gives back when dropped, finished or not.
+struct Dial<C: Connector> {
+    permit: Option<Permit<C>>,
+    slot: DialSlot<C>,
+    probe: Option<ServerProbe<C>>,
+    young: Option<YoungDial<C>>,
+    reservation: Option<Arc<Reservation<C>>>,
+    generation: Generation,
+    runtime: u64,
+    finished: bool,
+}
+
+/// One of the server's `max_concurrent_dials_per_server`.
+struct DialSlot<C: Connector> {
+    server: Arc<LiveServer<C>>,
+}
+
+impl<C: Connector> Drop for DialSlot<C> {
+    fn drop(&mut self) {
+        self.server.end_dial();
+        self.server.ring.something_changed();
+    }
+}
+
+/// How a dial ended.
+enum Outcome<C: Connector> {
+    Connected(C::Conn),
+    Refused(C::Error),
+    TimedOut,
+    Removed,
+}
+
+impl<C: Connector> Ring<C> {
+    /// Starts a dial to `server`, if it has a permit and may be dialled. Drops `reason` if not.
+    ///
+    /// No lock may be held: a runtime that has gone drops the task at once.
+    pub(crate) fn dial(self: &Arc<Self>, server: &Arc<LiveServer<C>>, reason: Reason<C>) -> bool {
+        let now_ns = self.clock.now_ns();
+        let max_dials = match reason {
+            Reason::Balance => 1,
+            _ => self.settings.max_concurrent_dials_per_server,
+        };
+        if server.pause.until() > now_ns || !server.begin_dial(max_dials) {
+            return false;
+        }
+        let slot = DialSlot { server: Arc::clone(server) };
+        let Some(permit) = Permit::take(server) else { return false };
+        let (mut probe, mut young, mut reservation) = (None, None, None);
+        match reason {
+            Reason::Line(dial) => young = Some(dial),
+            Reason::Balance => {}
+            Reason::Reserved(by) => {
+                by.begin();
+                reservation = Some(by);
+            }
+            Reason::Probe => {
+                let Some(begun) = Probe::begin(Arc::clone(server), now_ns) else { return false };
+                tracing::info!(server = %server.address, state = "probing", "server is probed");
+                probe = Some(begun);
+            }
+        }
+        let generation = probe.as_ref().map_or_else(|| server.health.snapshot().generation(), Probe::generation);
+        self.runtime.spawn(move |runtime| {
+            let permit = Some(permit);
+            Dial { permit, slot, probe, young, reservation, generation, runtime, finished: false }.run()
+        })
+    }
+
+    /// Starts dials for those who wait, as many as there may be.
+    pub(crate) fn dial_for_line(self: &Arc<Self>) {
+        // Relaxed: a hint; `begin` decides.
+        while self.young_dials.load(Ordering::Relaxed) < self.line.waiting() {
+            let Some(server) = self.server_to_dial(true) else { return };
+            let Some(young) = YoungDial::begin(self) else { return };
+            // Lost a race for the permit? Then the drop of `young` has rung, and somebody comes back to this.
+            if !self.dial(&server, Reason::Line(young)) {
+                return;
+            }
+        }
+    }
+
+    /// The next server that may be dialled, one without dials in flight before all others. A server without a token is dialled,
+    /// if that is wanted, so that a connection is there when the token comes; but no more than one.
+    pub(crate) fn server_to_dial(&self, without_token: bool) -> Option<Arc<LiveServer<C>>> {
+        let now_ns = self.clock.now_ns();
+        let list = self.list.load();
+        let mut second_best = None;
+        let best = self.dial_cursors.pass(&list.up, |turn| {
+            let server = &turn.server;
+            if !server.health.snapshot().is_up() || !server.may_dial(now_ns) {
+                return None;
+            }
+            let is_unattended = server.dialing() == 0;
+            let is_ahead_of_token = without_token && is_unattended && server.idle.len() == 0;
+            if !is_ahead_of_token && !server.has_token(now_ns) {
+                return None;
+            }
+            if !is_unattended {
+                second_best.get_or_insert_with(|| Arc::clone(server));
+                return None;
+            }
+            Some(Arc::clone(server))
+        });
+        best.or(second_best)
+    }
+
+    /// Starts the probes that are due.
+    pub(crate) fn probe(self: &Arc<Self>, now_ns: u64) {
+        self.forget_retries();
+        let servers = Arc::clone(&self.list.load().servers);
+        for server in servers.iter() {
+            let health = server.health.snapshot();
+            if health.state() != HealthState::Down {
+                continue;
+            }
+            if health.retry_at() > now_ns {
+                self.retry_at(health.retry_at());
+            } else if !self.dial(server, Reason::Probe) && server.pause.until() > now_ns {
+                self.retry_at(server.pause.until());
+            }
+            // Else another probes it, or it has no permit free: who frees one enters the retry again.
+        }
+    }
+}
+
+impl<C: Connector> Dial<C> {
+    async fn run(mut self) {
+        let server = Arc::clone(&self.slot.server);
+        let outcome = self.connect(&server).await;
+        self.finish(outcome);
+    }
+
+    async fn connect(&mut self, server: &LiveServer<C>) -> Outcome<C> {
+        let ring = &server.ring;
+        let started_ns = ring.clock.now_ns();
+        let mut removed = pin!(server.removed.notified());
+        removed.as_mut().enable();
+        // After `enable`: who removes the server from here on is heard.
+        if server.idle.is_closed() {
+            return Outcome::Removed;
+        }
+        let mut connect = pin!(ring.connector.connect(&server.address));
+        let deadline_ns = started_ns.saturating_add(nanos(ring.settings.connect_timeout));
+        let mut timeout = pin!(ring.clock.sleep_until_ns(deadline_ns));
+        let mut hedge = pin!(ring.clock.sleep_until_ns(started_ns.saturating_add(nanos(ring.settings.hedge_delay))));
+        poll_fn(|cx| {
+            if removed.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Outcome::Removed);
+            }
+            if let Poll::Ready(result) = connect.as_mut().poll(cx) {
+                return Poll::Ready(result.map_or_else(Outcome::Refused, Outcome::Connected));
+            }
+            if timeout.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Outcome::TimedOut);
+            }
+            if self.young.is_some() && hedge.as_mut().poll(cx).is_ready() {
+                // It no longer counts: the next server is dialled.
+                self.young = None;
+                ring.dial_for_line();
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn finish(mut self, outcome: Outcome<C>) {
+        self.finished = true;
+        let server = Arc::clone(&self.slot.server);
+        let ring = &server.ring;
+        match outcome {
+            Outcome::Connected(conn) => {
+                server.pause.clear();
+                if let Some(probe) = self.probe.take() {
+                    probe.succeeded();
+                    server.on_trial();
+                }
+                if let Some(permit) = self.permit.take() {
+                    let entry = self.entry(conn, permit);
+                    match self.reservation.take() {
+                        Some(reservation) => reservation.offer(ring, entry),
+                        None => ring.offer(entry),
+                    }
+                }
+            }
+            Outcome::Refused(error) if !ring.connector.blames_server(&error) => server.dial_paused(error),
+            Outcome::Refused(error) => self.fail(Failure::Connect(error)),
+            Outcome::TimedOut => self.fail(Failure::ConnectTimeout { after: ring.settings.connect_timeout }),
+            Outcome::Removed => {}
+        }
+        // The permit, the slot and what was counted go first, then the next dial starts in their place.
+        drop(self);
+        ring.serve();
+    }
+
+    fn entry(&self, conn: C::Conn, permit: Permit<C>) -> Box<Entry<C>> {
+        let ring = &self.slot.server.ring;
+        let now_ns = ring.clock.now_ns();
+        let expires_at = ring.settings.max_lifetime.map_or(u64::MAX, |lifetime| {
+            let jitter = 1.0 - ring.settings.max_lifetime_jitter_ratio * ring.draw();
+            now_ns.saturating_add((nanos(lifetime) as f64 * jitter) as u64)
+        });
+        let (generation, runtime) = (self.generation, self.runtime);
+        Box::new(Entry { conn, permit, generation, runtime, expires_at, idle_since: now_ns })
+    }
+
+    /// Counts the failure against the server.
+    fn fail(&mut self, failure: Failure<C::Error>) {
+        let server = &self.slot.server;
+        match self.probe.take() {
+            Some(probe) => server.probe_failed(probe, failure),
+            None => server.dial_failed(self.generation, failure),
+        }
+    }
+}
+
+impl<C: Connector> Drop for Dial<C> {
+    fn drop(&mut self) {
+        if !self.finished {
+            if panicking() {
+                self.fail(Failure::ConnectPanicked);
+            } else {
+                self.slot.server.ring.runtime.lost(self.runtime);
+            }
+        }
+        if let Some(reservation) = self.reservation.take() {
+            reservation.failed();
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The token bucket of a server: GCRA, the generic cell rate algorithm (ITU-T I.371), in one word.
+//!
+//! # Protocol
+//!
+//! The word is the theoretical arrival time `tat`: the time at which the bucket will be full again. A token is there if
+//! `tat <= now + burst - 1`; taking it sets `tat` to `max(tat, now) + 1`, where times are counted in tokens. An undo is a CAS
+//! from the value that the take left to the one that it found. [`Bucket::successor`] retires the word by setting it to
+//! `RETIRED`, which no time reaches: nothing is granted from then on.
+//!
+//! # Units
+//!
+//! Times are not kept in nanoseconds, in which the interval of most rates is no whole number, but in units of 2⁻ᵏ tokens,
+//! with `k` such that a nanosecond has 4 to 8 units. So the interval is the whole number 2ᵏ whatever the rate, nothing is rounded
+//! from token to token, and a nanosecond becomes units by one multiplication, `floor(ns × mult / 2⁶¹)` with `mult` in
+//! `[2⁶³, 2⁶⁴)`. `mult` is rounded up, which is less than one part in 2⁶³: after a day of uptime (2⁴⁶ ns) `now` is
+//! less than 2⁻¹⁵ units, some 10⁻⁵ ns, ahead.
+//!
+//! Arithmetic: time is clamped to `HORIZON_NS` = 2⁵⁹ ns, 18 years; that is below 2⁶² units. A burst is at most what the rate
+//! gives in that time, below 2⁶² units too, and a token is at most 2⁵² units (at `MIN_RPS`). So `tat` stays below 2⁶³ + 2⁵²
+//! and never wraps nor reaches `RETIRED`. After 18 years time stands still here, and nothing more is granted.
+//!
+//! # Invariants
+//!
+//! - I1: any `n` grants within a window of length `T`, by the times that the takers read, have `n <= burst + rate × T`. Proof: the
+//!   first leaves `tat >= t1 + 1`, since an idle bucket restarts at `now` rounded up; each adds 1; and the last found
+//!   `tat <= tn + burst - 1`, with `now` rounded down.
+//! - I2: an undo restores exactly the word that its take found, or does nothing. The values that takes left and that were not
+//!   undone form a strictly rising stack: a take pushes a value above the top, an undo pops only if its own value is the top.
+//! - I3: a time that goes backwards grants no more than the latest time did: `tat` never falls but by an undo.
+//!
+//! # Orderings
+//!
+//! Relaxed throughout. All is decided on one word, on which read-modify-writes are totally ordered; nothing else is published by
+//! it. A successor reaches other threads by the list that names it.
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// The lowest rate, in tokens a second: one in eleven days.
+pub(crate) const MIN_RPS: f64 = 1e-6;
+/// The highest rate, in tokens a second: one a nanosecond.
+pub(crate) const MAX_RPS: f64 = 1e9;
+/// The time up to which the bucket counts, in nanoseconds: 18 years.
+const HORIZON_NS: u64 = 1 << 59;
+
+/// `units = ns × mult / 2^MULT_SHIFT`.
+const MULT_SHIFT: u32 = 61;
+const RETIRED: u64 = u64::MAX;
+
+/// A rate and a burst, in the units of the module's page.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Rate {
+    /// Tokens a second, as it was asked for.
+    rps: f64,
+    /// Units in a nanosecond, times 2^`MULT_SHIFT`.
+    mult: u64,
+    /// `k`: a token has 2^k units.
+    token_bits: u32,
+    /// `burst - 1` tokens, in units: how far `tat` may be ahead of now for a token to be there.
+    slack: u64,
+}
+
+/// `now` in units.
+#[derive(Debug, Clone, Copy)]
+struct Units {
+    floor: u64,
+    ceil: u64,
+}
+
+impl Rate {
+    /// `rps` tokens a second, up to `burst` at once. `None` if either is outside the fixed point: see
+    /// [`MIN_RPS`], [`MAX_RPS`] and [`Rate::max_burst`].
+    pub(crate) fn new(rps: f64, burst: u32) -> Option<Self> {
+        if !(MIN_RPS..=MAX_RPS).contains(&rps) || burst == 0 || burst > Self::max_burst(rps) {
+            return None;
+        }
+        let (mut scaled, mut token_bits) = (rps, 0);
+        while scaled < 4e9 {
+            scaled *= 2.0;
+            token_bits += 1;
+        }
+        // `scaled` is in [2^31, 2^33) with 53 significant bits: times 2^21 it is a whole number.
+        let whole = (scaled * f64::from(1u32 << 21)) as u64;
+        let mult = (u128::from(whole) << (MULT_SHIFT - 21)).div_ceil(1_000_000_000) as u64;
+        Some(Self { rps, mult, token_bits, slack: u64::from(burst - 1) << token_bits })
+    }
+
+    /// The largest burst at a rate: what it gives within the horizon.
+    pub(crate) fn max_burst(rps: f64) -> u32 {
+        (rps * (HORIZON_NS as f64 / 1e9)) as u32
+    }
+
+    pub(crate) fn rps(self) -> f64 {
+        self.rps
+    }
+
+    fn token(self) -> u64 {
+        1 << self.token_bits
+    }
+
+    fn units(self, now_ns: u64) -> Units {
+        let now_ns = now_ns.min(HORIZON_NS);
+        let product = u128::from(now_ns) * u128::from(self.mult);
+        let floor = (product >> MULT_SHIFT) as u64;
+        let fraction = product as u64 & ((1 << MULT_SHIFT) - 1);
+        // `mult` is less than 1 too large, so the product less than `now_ns`: a fraction below that is a whole number.
+        Units { floor, ceil: floor + u64::from(fraction > now_ns) }
+    }
+
+    /// The first nanosecond at which `units(..).floor >= units`.
+    fn nanos(self, units: u64) -> u64 {
+        (u128::from(units) << MULT_SHIFT).div_ceil(u128::from(self.mult)) as u64
+    }
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    tat: AtomicU64,
+    rate: Rate,
+}
+
+/// What a take found and what it left: enough to undo it exactly.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Receipt {
+    found: u64,
+    left: u64,
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub(crate) fn new(rate: Rate) -> Self {
+        Self { tat: AtomicU64::new(0), rate }
+    }
+
+    pub(crate) fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    fn load(&self) -> u64 {
+        // Relaxed: a hint, or the start of a CAS loop.
+        self.tat.load(Ordering::Relaxed)
+    }
+
+    /// Whether a token is there. A hint: another may take it first.
+    pub(crate) fn has_token(&self, now_ns: u64) -> bool {
+        self.load() <= self.rate.units(now_ns).floor + self.rate.slack
+    }
+
+    /// Takes one token, if there is one (I1).
+    pub(crate) fn take(&self, now_ns: u64) -> Option<Receipt> {
+        let now = self.rate.units(now_ns);
+        let mut found = self.load();
+        while found <= now.floor + self.rate.slack {
+            let left = found.max(now.ceil) + self.rate.token();
+            // Relaxed: see the module's page.
+            match self.tat.compare_exchange_weak(found, left, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(Receipt { found, left }),
+                Err(tat) => found = tat,
+            }
+        }
+        None
+    }
+
+    /// Gives a token back, if nobody took one since; otherwise it is forfeit (I2). Says which.
+    pub(crate) fn undo(&self, receipt: Receipt) -> bool {
+        // Relaxed: see the module's page.
+        self.tat.compare_exchange(receipt.left, receipt.found, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// The first time, in nanoseconds, at which a token is there, if none is taken till then. `u64::MAX` if retired.
+    pub(crate) fn available_at(&self) -> u64 {
+        match self.load() {
+            RETIRED => u64::MAX,
+            tat => self.rate.nanos(tat.saturating_sub(self.rate.slack)),
+        }
+    }
+
+    /// Retires this bucket for one of another rate, which starts with as many tokens missing, at most all of them.
+    pub(crate) fn successor(&self, rate: Rate, now_ns: u64) -> Bucket {
+        // Relaxed: see the module's page. From here on nobody takes from this word.
+        let tat = self.tat.swap(RETIRED, Ordering::Relaxed);
+        let missing = tat.saturating_sub(self.rate.units(now_ns).floor);
+        let missing = (u128::from(missing) << rate.token_bits).div_ceil(1 << self.rate.token_bits);
+        let missing = missing.min(u128::from(rate.slack + rate.token())) as u64;
+        Bucket { tat: AtomicU64::new(rate.units(now_ns).ceil + missing), rate }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bucket, HORIZON_NS, MAX_RPS, MIN_RPS, RETIRED, Rate};
+
+    fn bucket(rps: f64, burst: u32) -> Bucket {
+        Bucket::new(Rate::new(rps, burst).expect("a rate within the fixed point"))
+    }
+
+    #[test]
+    fn every_interval_is_exact() {
+        // One token a step of exactly one interval, for each of the steps: nothing is lost, nothing is gained.
+        for (rps, step_ns) in [(10_000_000.0, 100), (1_000.0, 1_000_000), (1.0, 1_000_000_000), (1e9, 1)] {
+            let bucket = bucket(rps, 1);
+            for step in 0..1_000_000 {
+                let now = step * step_ns;
+                assert!(bucket.take(now).is_some(), "{rps} rps, step {step}");
+                assert!(bucket.take(now).is_none(), "{rps} rps, step {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_third_of_a_nanosecond_counts() {
+        // With a burst of two, what is lost by whole nanoseconds at one grant is made up for at the next.
+        let bucket = bucket(3.0, 2);
+        assert!(bucket.take(0).is_some() && bucket.take(0).is_some());
+        for third in 1..=30_000_u64 {
+            let due = (third * 1_000_000_000).div_ceil(3);
+            assert!(bucket.take(due - 1).is_none(), "third {third}");
+            assert!(bucket.take(due).is_some(), "third {third}");
+        }
+    }
+
+    #[test]
+    fn available_at_is_the_first_nanosecond() {
+        for rps in [3.0, 7.0, 300_000.0, 1_234_567.89, 0.01] {
+            let bucket = bucket(rps, 5);
+            let mut now = 0;
+            for _ in 0..1_000 {
+                while bucket.take(now).is_some() {}
+                let next = bucket.available_at();
+                assert!(next > now && !bucket.has_token(next - 1) && bucket.has_token(next), "{rps} rps at {now}");
+                now = next;
+            }
+        }
+    }
+
+    #[test]
+    fn an_undo_is_exact_or_nothing() {
+        let bucket = bucket(10.0, 3);
+        let first = bucket.take(0).expect("a token");
+        let second = bucket.take(0).expect("a token");
+        assert!(!bucket.undo(first), "another took since");
+        assert!(bucket.undo(second));
+        assert!(bucket.take(0).is_some() && bucket.take(0).is_some());
+        assert!(bucket.take(0).is_none());
+    }
+
+    #[test]
+    fn time_that_goes_backwards_grants_nothing() {
+        let bucket = bucket(1.0, 1);
+        assert!(bucket.take(5_000_000_000).is_some());
+        for now in [4_999_999_999, 0, 5_999_999_999] {
+            assert!(bucket.take(now).is_none());
+        }
+        assert!(bucket.take(6_000_000_000).is_some());
+    }
+
+    #[test]
+    fn nothing_wraps_at_the_ends_of_the_range() {
+        for rps in [MIN_RPS, 1e-3, 1.0, 1e7, MAX_RPS] {
+            for burst in [1, Rate::max_burst(rps)] {
+                let bucket = bucket(rps, burst);
+                for now in [0, 1, HORIZON_NS - 1, HORIZON_NS, u64::MAX] {
+                    for _ in 0..3 {
+                        let _ = bucket.take(now);
+                    }
+                    let tat = bucket.load();
+                    assert!(tat < RETIRED / 2 + (1 << 53), "{rps} rps, burst {burst}: {tat:x}");
+                }
+                assert!(bucket.available_at() >= bucket.rate.nanos(0));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_outside_the_fixed_point_is_refused() {
+        for rps in [0.0, -1.0, f64::NAN, f64::INFINITY, MIN_RPS / 2.0, MAX_RPS * 1.1] {
+            assert_eq!(Rate::new(rps, 1), None, "{rps}");
+        }
+        assert_eq!(Rate::new(1.0, 0), None);
+        assert_eq!(Rate::new(MIN_RPS, Rate::max_burst(MIN_RPS) + 1), None);
+    }
+
+    #[test]
+    fn a_successor_inherits_what_is_missing() {
+        let old = bucket(10.0, 10);
+        for _ in 0..6 {
+            assert!(old.take(0).is_some());
+        }
+        let new = old.successor(Rate::new(1_000.0, 8).expect("a rate"), 0);
+        assert!(old.take(1 << 40).is_none(), "retired");
+        assert_eq!(old.available_at(), u64::MAX);
+        assert_eq!((0..20).filter(|_| new.take(0).is_some()).count(), 2);
+        let small = new.successor(Rate::new(1.0, 1).expect("a rate"), 0);
+        assert!(small.take(0).is_none());
+        assert!(small.take(1_000_000_000).is_some());
+    }
+}

@@ -1,0 +1,132 @@
+//! What comes back, or comes from a dial, goes to the caller in front of the line, else to its server's idle queue.
+
+use crate::connect::Connector;
+use crate::server::{Entry, Grant, LiveServer, Ring, Token};
+use crate::sync::Arc;
+
+impl<C: Connector> Ring<C> {
+    /// Takes a connection back for reuse.
+    pub(crate) fn release(&self, mut entry: Box<Entry<C>>) {
+        // The entry owns the reference to its server; from the push on it is another's.
+        let server = Arc::clone(entry.server());
+        if server.health.snapshot().is_changed_by_release(entry.generation) {
+            server.released(entry.generation);
+        }
+        if server.permits.is_over() {
+            return;
+        }
+        entry.idle_since = self.tick().unwrap_or_else(|| self.clock.now_ns());
+        self.put_back(&server, entry);
+    }
+
+    /// Puts a connection into its server's idle queue, then serves those who wait from there.
+    pub(crate) fn put_back(&self, server: &Arc<LiveServer<C>>, entry: Box<Entry<C>>) {
+        // What does not fit, or may not stay, is closed.
+        drop(server.idle.push(entry));
+        // Behind the fence of `push`, which pairs with that of `Line::join`.
+        if self.line.waiting() > 0 {
+            self.serve_from(server);
+        }
+    }
+
+    /// A new connection: straight to the caller in front, if there is a token, else to the pool.
+    pub(crate) fn offer(&self, entry: Box<Entry<C>>) {
+        let server = Arc::clone(entry.server());
+        let mut entry = Some(entry);
+        if self.may_serve(&server) {
+            self.line.serve(|| self.grant_once(&mut entry));
+        }
+        if let Some(entry) = entry {
+            self.put_back(&server, entry);
+        }
+    }
+
+    /// Makes a grant of a new connection, if its server has a token and was not removed. Else the entry stays.
+    pub(crate) fn grant_once(&self, entry: &mut Option<Box<Entry<C>>>) -> Option<Grant<C>> {
+        let server = entry.as_ref()?.server();
+        if server.idle.is_closed() {
+            return None;
+        }
+        let token = Token::take(server.bucket().as_ref(), self.clock.now_ns())?;
+        entry.take().map(|entry| Grant { entry, token, fresh: true })
+    }
+
+    /// A caller left with what it was served with: the next gets it.
+    pub(crate) fn pass_on(&self, grant: Grant<C>) {
+        if let Some(token) = grant.token {
+            token.undo();
+        }
+        let server = Arc::clone(grant.entry.server());
+        self.put_back(&server, grant.entry);
+    }
+
+    /// Serves those who wait from one server.
+    #[cold]
+    fn serve_from(&self, server: &Arc<LiveServer<C>>) {
+        if !self.may_serve(server) {
+            return;
+        }
+        let now_ns = self.clock.now_ns();
+        let mut rejected = Vec::new();
+        self.line.serve(|| self.take_for_line(server, now_ns, &mut rejected));
+        drop(rejected);
+        if self.line.waiting() > 0 {
+            if let Some(bucket) = server.bucket() {
+                self.alarm.ring_before(bucket.available_at());
+            }
+        }
+    }
+
+    /// Serves those who wait from all servers, then dials for those who still do.
+    pub(crate) fn serve(self: &Arc<Self>) {
+        if self.line.waiting() == 0 {
+            return;
+        }
+        let now_ns = self.clock.now_ns();
+        let mut rejected = Vec::new();
+        {
+            let list = self.list.load();
+            self.line.serve(|| {
+                if list.up.is_empty() {
+                    return self
+                        .cursors
+                        .pass(&list.servers, |server| self.take_for_line(server, now_ns, &mut rejected));
+                }
+                self.cursors.pass(&list.up, |turn| {
+                    let is_up = turn.server.health.snapshot().is_up();
+                    if is_up { self.take_for_line(&turn.server, now_ns, &mut rejected) } else { None }
+                })
+            });
+        }
+        drop(rejected);
+        self.dial_for_line();
+    }
+
+    /// Takes a connection and a token of one server. The check is the receiver's.
+    ///
+    /// Runs under the line's lock: what must be closed is pushed to `rejected`.
+    fn take_for_line(
+        &self,
+        server: &Arc<LiveServer<C>>,
+        now_ns: u64,
+        rejected: &mut Vec<Box<Entry<C>>>,
+    ) -> Option<Grant<C>> {
+        let bucket = server.bucket();
+        if bucket.as_ref().is_some_and(|bucket| !bucket.has_token(now_ns)) {
+            return None;
+        }
+        let entry = server.idle.pop()?;
+        match Token::take(bucket.as_ref(), now_ns) {
+            Some(token) => Some(Grant { entry, token, fresh: false }),
+            None => {
+                rejected.extend(server.idle.push(entry).err());
+                None
+            }
+        }
+    }
+
+    /// Whether a server may serve: it is up, or none is.
+    fn may_serve(&self, server: &LiveServer<C>) -> bool {
+        server.health.snapshot().is_up() || self.list.load().up.is_empty()
+    }
+}

@@ -1,0 +1,60 @@
+//! An open connection with what the pool knows of it.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::connect::Connector;
+use crate::raw::Generation;
+use crate::server::LiveServer;
+use crate::sync::Arc;
+
+/// One connection, in a box that goes from the idle queue to the caller and back.
+///
+/// The fields are dropped in their order: the connection first, then its permit, also if the connection's drop panics.
+pub(crate) struct Entry<C: Connector> {
+    pub(crate) conn: C::Conn,
+    pub(crate) permit: Permit<C>,
+    /// When it was dialled, in the server's own reckoning.
+    pub(crate) generation: Generation,
+    /// Which runtime it was dialled on.
+    pub(crate) runtime: u64,
+    /// When its lifetime ends, in nanoseconds.
+    pub(crate) expires_at: u64,
+    /// Since when it has been idle, in nanoseconds, coarse.
+    pub(crate) idle_since: u64,
+}
+
+impl<C: Connector> Entry<C> {
+    pub(crate) fn server(&self) -> &Arc<LiveServer<C>> {
+        &self.permit.server
+    }
+
+    pub(crate) fn idle(&self, now_ns: u64) -> Duration {
+        Duration::from_nanos(now_ns.saturating_sub(self.idle_since))
+    }
+}
+
+impl<C: Connector> fmt::Debug for Entry<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("server", &self.server().address).finish_non_exhaustive()
+    }
+}
+
+/// The right to hold one connection to a server open, and the reference to it. Given back when dropped.
+pub(crate) struct Permit<C: Connector> {
+    server: Arc<LiveServer<C>>,
+}
+
+impl<C: Connector> Permit<C> {
+    /// Takes a permit, if one is free.
+    pub(crate) fn take(server: &Arc<LiveServer<C>>) -> Option<Self> {
+        server.permits.take().then(|| Self { server: Arc::clone(server) })
+    }
+}
+
+impl<C: Connector> Drop for Permit<C> {
+    fn drop(&mut self) {
+        self.server.permits.give_back();
+        self.server.ring.permit_freed(&self.server);
+    }
+}

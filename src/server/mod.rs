@@ -1,0 +1,241 @@
+//! One server: an idle queue and a few atomic words; and the ring of all servers of a pool.
+
+mod alarm;
+mod cursors;
+mod entry;
+mod limits;
+mod list;
+mod registry;
+mod ring;
+mod runtime;
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::connect::Connector;
+use crate::error::{Failure, Reason};
+use crate::raw::{
+    Bucket, Generation, Health, HealthState, Idle, Pause, Permits, Probe, ProbeOwner, Reported, Snapshot,
+};
+use crate::sync::{Arc, ArcSwapOption, AtomicU64, Ordering};
+
+pub(crate) use self::entry::{Entry, Permit};
+pub use self::limits::Server;
+pub(crate) use self::limits::{Limits, PoolLimits, RPS_RANGE};
+pub(crate) use self::list::{List, Turn};
+pub(crate) use self::ring::{Grant, Ring, Token};
+
+/// The idle queue's default capacity is the server's `max_conns`, but no more than this.
+const MAX_IDLE: u32 = 1_024;
+
+/// A registered server: "live", because it goes on while connections are out, also after it was deregistered.
+///
+/// References form a cycle, from the ring's list to the server, and from the server's idle connections and its `ring` back. It is cut
+/// when the server is deregistered or the pool closes: the list lets it go and the idle queue is closed and drained.
+pub(crate) struct LiveServer<C: Connector> {
+    pub(crate) address: Arc<str>,
+    pub(crate) ring: Arc<Ring<C>>,
+    pub(crate) idle: Idle<Box<Entry<C>>>,
+    pub(crate) permits: Permits,
+    pub(crate) health: Health,
+    pub(crate) pause: Pause,
+    /// Dials under way: a plain counter, raised before a dial starts and lowered when it has ended.
+    dialing: AtomicU64,
+    bucket: ArcSwapOption<Bucket>,
+    last_failure: ArcSwapOption<Failure<C::Error>>,
+    /// Ends the dials under way when the server is removed.
+    pub(crate) removed: Notify,
+}
+
+impl<C: Connector> LiveServer<C> {
+    fn new(ring: &Arc<Ring<C>>, address: &Arc<str>, limits: Limits) -> Arc<Self> {
+        let max_idle = ring.settings.max_idle_per_server.unwrap_or(limits.max_conns.min(MAX_IDLE));
+        Arc::new(Self {
+            address: Arc::clone(address),
+            ring: Arc::clone(ring),
+            idle: Idle::new(max_idle as usize),
+            permits: Permits::new(limits.max_conns),
+            health: Health::new(),
+            pause: Pause::new(),
+            dialing: AtomicU64::new(0),
+            bucket: ArcSwapOption::new(limits.rate.map(|rate| Arc::new(Bucket::new(rate)))),
+            last_failure: ArcSwapOption::empty(),
+            removed: Notify::new(),
+        })
+    }
+
+    /// Changes the limits. Only under the registry's lock.
+    fn apply(&self, limits: Limits, now_ns: u64) {
+        self.permits.set_max(limits.max_conns);
+        match (self.bucket(), limits.rate) {
+            (Some(bucket), Some(rate)) if bucket.rate() == rate => {}
+            (Some(bucket), Some(rate)) => self.bucket.store(Some(Arc::new(bucket.successor(rate, now_ns)))),
+            (None, Some(rate)) => self.bucket.store(Some(Arc::new(Bucket::new(rate)))),
+            (_, None) => self.bucket.store(None),
+        }
+    }
+
+    pub(crate) fn bucket(&self) -> Option<Arc<Bucket>> {
+        self.bucket.load_full()
+    }
+
+    pub(crate) fn dialing(&self) -> u32 {
+        // Relaxed: a plain counter.
+        self.dialing.load(Ordering::Relaxed) as u32
+    }
+
+    /// Counts one more dial under way, if fewer than `max` are.
+    pub(crate) fn begin_dial(&self, max: u32) -> bool {
+        // Relaxed: a plain counter.
+        let begin = |dialing| (dialing < u64::from(max)).then_some(dialing + 1);
+        self.dialing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin).is_ok()
+    }
+
+    pub(crate) fn end_dial(&self) {
+        // Relaxed: a plain counter.
+        self.dialing.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a dial may start now, but for the server's health.
+    pub(crate) fn may_dial(&self, now_ns: u64) -> bool {
+        self.permits.is_free()
+            && self.dialing() < self.ring.settings.max_concurrent_dials_per_server
+            && self.pause.until() <= now_ns
+    }
+
+    /// Whether a token is there, or none is needed.
+    pub(crate) fn has_token(&self, now_ns: u64) -> bool {
+        self.bucket().is_none_or(|bucket| bucket.has_token(now_ns))
+    }
+
+    /// When to retry after that many failures in a row.
+    fn retry_at(&self, now_ns: u64) -> impl Fn(u32) -> u64 + '_ {
+        move |failures| now_ns.saturating_add(self.ring.settings.backoff.interval_ns(failures, self.ring.draw()))
+    }
+
+    /// A dial of `generation` failed and the server is to blame.
+    pub(crate) fn dial_failed(&self, generation: Generation, failure: Failure<C::Error>) {
+        let now_ns = self.ring.clock.now_ns();
+        if let Some(down) = self.health.dial_failed(generation, self.retry_at(now_ns)) {
+            self.went_down(down, Arc::new(failure), now_ns);
+        }
+    }
+
+    /// The probe failed and the server is to blame.
+    pub(crate) fn probe_failed(&self, probe: ServerProbe<C>, failure: Failure<C::Error>) {
+        let now_ns = self.ring.clock.now_ns();
+        let down = probe.failed(self.retry_at(now_ns));
+        self.went_down(down, Arc::new(failure), now_ns);
+    }
+
+    /// A caller reported a failure of a connection of `generation`.
+    pub(crate) fn reported(&self, generation: Generation, reason: Box<dyn Error + Send + Sync>) {
+        let now_ns = self.ring.clock.now_ns();
+        let failure = Failure::Reported(reason);
+        match self.health.reported(generation, self.ring.settings.fail_threshold, self.retry_at(now_ns)) {
+            Reported::Down(down) => self.went_down(down, Arc::new(failure), now_ns),
+            Reported::Strike | Reported::Ignored => {
+                tracing::debug!(server = %self.address, cause = %chain(&failure), "failure reported");
+            }
+        }
+    }
+
+    /// A connection of `generation` was released, and that changes the health.
+    #[cold]
+    pub(crate) fn released(&self, generation: Generation) {
+        if self.health.released(generation) {
+            tracing::info!(server = %self.address, state = "up", "server is up");
+        }
+    }
+
+    /// A dial failed by the client's own fault.
+    pub(crate) fn dial_paused(&self, error: C::Error) {
+        let now_ns = self.ring.clock.now_ns();
+        if self.pause.failed(now_ns, self.retry_at(now_ns)) {
+            let until = Duration::from_nanos(self.pause.until().saturating_sub(now_ns));
+            tracing::warn!(
+                server = %self.address, cause = %chain(&Failure::Connect(error)), retry_after = ?until,
+                "dials pause: the client's own fault"
+            );
+        }
+        self.ring.alarm.ring_before(self.pause.until());
+    }
+
+    /// The probe succeeded.
+    pub(crate) fn on_trial(&self) {
+        tracing::info!(server = %self.address, state = "trial", "server serves again, on trial");
+        self.ring.refresh();
+        self.ring.something_changed();
+    }
+
+    /// The word says Down since just now.
+    pub(crate) fn went_down(&self, down: Snapshot, failure: Arc<Failure<C::Error>>, now_ns: u64) {
+        let retry_after = Duration::from_nanos(down.retry_at().saturating_sub(now_ns));
+        tracing::warn!(
+            server = %self.address, state = "down", cause = %chain(&*failure), failures = down.failures(), ?retry_after,
+            "server is down"
+        );
+        self.last_failure.store(Some(failure));
+        self.ring.refresh();
+        self.ring.retry_at(down.retry_at());
+        self.ring.something_changed();
+    }
+
+    /// Why this server cannot serve now.
+    pub(crate) fn reason(&self, now_ns: u64) -> Reason<C::Error> {
+        let health = self.health.snapshot();
+        let until = |at_ns: u64| Duration::from_nanos(at_ns.saturating_sub(now_ns));
+        if !health.is_up() {
+            let retry_after =
+                if health.state() == HealthState::Down { until(health.retry_at()) } else { Duration::ZERO };
+            let cause = self.last_failure.load_full();
+            return Reason::Down { cause, failures: health.failures(), retry_after };
+        }
+        match self.bucket() {
+            Some(bucket) if !bucket.has_token(now_ns) => Reason::Limited { retry_after: until(bucket.available_at()) },
+            _ if !self.permits.is_free() => Reason::Full { max_conns: self.permits.max() },
+            _ => Reason::Empty { dialing: self.dialing() },
+        }
+    }
+}
+
+impl<C: Connector> fmt::Debug for LiveServer<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveServer")
+            .field("address", &self.address)
+            .field("health", &self.health)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: Connector> ProbeOwner for Arc<LiveServer<C>> {
+    fn health(&self) -> &Health {
+        &self.health
+    }
+
+    fn retry_at_after_drop(&self) -> u64 {
+        self.retry_at(self.ring.clock.now_ns())(1)
+    }
+
+    fn probe_dropped(&self, down: Snapshot) {
+        self.went_down(down, Arc::new(Failure::Abandoned), self.ring.clock.now_ns());
+    }
+}
+
+/// The probe of a server.
+pub(crate) type ServerProbe<C> = Probe<Arc<LiveServer<C>>>;
+
+/// An error and its sources in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

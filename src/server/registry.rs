@@ -1,0 +1,170 @@
+//! Servers come and go: register, deregister, set, close.
+//!
+//! The registry's lock orders those who replace the list. Connections are dropped, events are recorded and callers are woken
+//! after it is let go: all that may run user code.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::connect::Connector;
+use crate::error::ServerError;
+use crate::raw::HealthState;
+use crate::server::{List, LiveServer, Ring, Server};
+use crate::sync::{Arc, Weak, lock};
+
+impl<C: Connector> Ring<C> {
+    /// Adds one server.
+    pub(crate) fn register(self: &Arc<Self>, server: &Server) -> Result<(), ServerError> {
+        {
+            let _registry = lock(&self.registry);
+            let list = self.open_list()?;
+            if list.servers.iter().any(|listed| *listed.address == *server.address()) {
+                return Err(ServerError::Duplicate { address: Arc::clone(server.shared_address()) });
+            }
+            let draining = list.draining().find(|draining| *draining.address == *server.address());
+            let added = self.enlist(draining, server)?;
+            self.replace(&list, list.servers.iter().cloned().chain([added]).collect());
+        }
+        log_registered(server.address());
+        self.something_changed();
+        Ok(())
+    }
+
+    /// Removes one server.
+    pub(crate) fn deregister(&self, address: &str) -> Result<(), ServerError> {
+        let removed = {
+            let _registry = lock(&self.registry);
+            let list = self.open_list()?;
+            let (removed, stay): (Vec<_>, Vec<_>) =
+                list.servers.iter().cloned().partition(|server| *server.address == *address);
+            if removed.is_empty() {
+                return Err(ServerError::Unknown { address: address.into() });
+            }
+            self.replace(&list, stay.into());
+            removed
+        };
+        self.remove(&removed);
+        Ok(())
+    }
+
+    /// Replaces the servers as a whole; those that stay, by address, keep connections and state.
+    pub(crate) fn set_servers(self: &Arc<Self>, servers: &[Server]) -> Result<(), ServerError> {
+        let mut addresses = HashSet::new();
+        for server in servers {
+            server.limits(&self.settings.limits)?;
+            if !addresses.insert(server.address()) {
+                return Err(ServerError::Duplicate { address: Arc::clone(server.shared_address()) });
+            }
+        }
+        let (removed, added) = {
+            let _registry = lock(&self.registry);
+            let list = self.open_list()?;
+            let known = list.draining().chain(list.servers.iter().cloned());
+            let mut known: HashMap<Arc<str>, _> = known.map(|server| (Arc::clone(&server.address), server)).collect();
+            let listed = servers.iter().map(|server| self.enlist(known.remove(server.address()), server));
+            self.replace(&list, listed.collect::<Result<_, _>>()?);
+            let removed: Vec<_> =
+                list.servers.iter().filter(|server| !addresses.contains(&*server.address)).cloned().collect();
+            for server in list.servers.iter() {
+                addresses.remove(&*server.address);
+            }
+            (removed, addresses)
+        };
+        added.into_iter().for_each(log_registered);
+        self.remove(&removed);
+        self.something_changed();
+        Ok(())
+    }
+
+    /// Closes the pool: no server is left, nobody waits. What is out goes on until it comes back.
+    pub(crate) fn shut(&self) {
+        let removed = {
+            let _registry = lock(&self.registry);
+            let Ok(list) = self.open_list() else { return };
+            let draining = list.draining().chain(list.servers.iter().cloned());
+            let draining = draining.map(|server| Arc::downgrade(&server)).collect();
+            self.list.store(Arc::new(List::new(Arc::default(), draining, true)));
+            list.servers.iter().for_each(|server| server.idle.close());
+            Arc::clone(&list.servers)
+        };
+        self.remove(&removed);
+        self.alarm.ring();
+        self.ended.notify_waiters();
+    }
+
+    /// How many connections of removed servers have not come back.
+    pub(crate) fn still_out(&self) -> usize {
+        self.list.load().draining().map(|server| server.permits.open() as usize).sum()
+    }
+
+    /// Makes the list anew because a server went down or up.
+    pub(crate) fn refresh(&self) {
+        let _registry = lock(&self.registry);
+        let list = self.list.load();
+        let draining = list.draining.clone();
+        self.list.store(Arc::new(List::new(Arc::clone(&list.servers), draining, list.closed)));
+    }
+
+    fn open_list(&self) -> Result<Arc<List<C>>, ServerError> {
+        let list = self.list.load_full();
+        if list.closed { Err(ServerError::Closed) } else { Ok(list) }
+    }
+
+    /// The live server for a description: the known one, listed or draining, with the limits applied, or a new one.
+    fn enlist(
+        self: &Arc<Self>,
+        known: Option<Arc<LiveServer<C>>>,
+        server: &Server,
+    ) -> Result<Arc<LiveServer<C>>, ServerError> {
+        let limits = server.limits(&self.settings.limits)?;
+        let Some(known) = known else { return Ok(LiveServer::new(self, server.shared_address(), limits)) };
+        known.apply(limits, self.clock.now_ns());
+        known.idle.reopen();
+        // While it drained, nobody looked after its retry.
+        let health = known.health.snapshot();
+        if health.state() == HealthState::Down {
+            self.retry_at(health.retry_at());
+        }
+        Ok(known)
+    }
+
+    /// Publishes a new set of servers; those that fell out drain.
+    fn replace(&self, list: &List<C>, servers: Arc<[Arc<LiveServer<C>>]>) {
+        let stay: HashSet<_> = servers.iter().map(Arc::as_ptr).collect();
+        let before = list.draining().chain(list.servers.iter().cloned());
+        let drain: Vec<_> = before.filter(|server| !stay.contains(&Arc::as_ptr(server))).collect();
+        let draining: Vec<Weak<_>> = drain.iter().map(Arc::downgrade).collect();
+        self.list.store(Arc::new(List::new(servers, draining, false)));
+        // Under the lock, so that no server is closed after it was registered again.
+        drain.iter().for_each(|server| server.idle.close());
+    }
+
+    /// Clears out servers that have left the list: ends their dials, drops their idle connections. If none is left,
+    /// those who wait learn of it.
+    fn remove(&self, removed: &[Arc<LiveServer<C>>]) {
+        for server in removed {
+            tracing::info!(server = %server.address, state = "draining", "server is removed");
+            server.removed.notify_waiters();
+            // The last permit that comes back says that the server is gone; here, if there is none.
+            let gone = server.permits.open() == 0;
+            while let Some(idle) = server.idle.pop() {
+                drop(idle);
+            }
+            if gone {
+                server.log_gone();
+            }
+        }
+        if self.list.load().servers.is_empty() {
+            self.line.wake_all();
+        }
+    }
+}
+
+impl<C: Connector> LiveServer<C> {
+    pub(super) fn log_gone(&self) {
+        tracing::info!(server = %self.address, state = "gone", "server is gone");
+    }
+}
+
+fn log_registered(address: &str) {
+    tracing::info!(server = address, state = "registered", "server is registered");
+}

@@ -1,0 +1,235 @@
+//! What all servers of a pool share: the list of them, the line, the connector, the clock.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::connect::Connector;
+use crate::error::{Counts, Reason, ServerReport, Unavailable};
+use crate::raw::{Bucket, HealthState, Line, Receipt};
+use crate::server::alarm::Alarm;
+use crate::server::cursors::Cursors;
+use crate::server::runtime::Runtime;
+use crate::server::{Entry, List, LiveServer};
+use crate::settings::Settings;
+use crate::sync::{Arc, ArcSwap, AtomicU64, AtomicUsize, Mutex, Ordering, fence};
+
+/// How many servers an error names.
+const NAMED_SERVERS: usize = 8;
+/// The value of `tick` while nobody advances it.
+const NO_TICK: u64 = u64::MAX;
+
+/// See the module's page.
+pub(crate) struct Ring<C: Connector> {
+    pub(crate) connector: C,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
+    pub(crate) runtime: Runtime,
+    pub(crate) list: ArcSwap<List<C>>,
+    /// Held by whoever replaces the list.
+    pub(super) registry: Mutex<()>,
+    pub(crate) cursors: Cursors,
+    /// Whose turn it is to be dialled.
+    pub(crate) dial_cursors: Cursors,
+    pub(crate) line: Line<Grant<C>>,
+    /// Dials for the line that are younger than the hedge delay.
+    pub(crate) young_dials: AtomicUsize,
+    pub(crate) alarm: Alarm,
+    /// The earliest retry of the servers that are Down, in nanoseconds; `u64::MAX` if there is none.
+    next_retry: AtomicU64,
+    /// The time in nanoseconds as of the last tick of upkeep, or `NO_TICK`.
+    tick: AtomicU64,
+    /// A connection of a removed server came back.
+    pub(crate) returned: Notify,
+    /// The pool is closed. Tasks that hold the ring weakly listen.
+    pub(crate) ended: Arc<Notify>,
+    random: AtomicU64,
+}
+
+/// What a caller in the line is served with.
+pub(crate) struct Grant<C: Connector> {
+    pub(crate) entry: Box<Entry<C>>,
+    pub(crate) token: Option<Token>,
+    /// Straight from its dial: it need not be checked.
+    pub(crate) fresh: bool,
+}
+
+/// A token that was taken and can be undone.
+#[derive(Debug)]
+pub(crate) struct Token {
+    bucket: Arc<Bucket>,
+    receipt: Receipt,
+}
+
+impl Token {
+    /// Takes a token of a server, if there is one. `Some(None)`: none is needed.
+    pub(crate) fn take(bucket: Option<&Arc<Bucket>>, now_ns: u64) -> Option<Option<Self>> {
+        match bucket {
+            None => Some(None),
+            Some(bucket) => {
+                let receipt = bucket.take(now_ns)?;
+                Some(Some(Self { bucket: Arc::clone(bucket), receipt }))
+            }
+        }
+    }
+
+    /// Gives it back if nobody took one since; else it is forfeit.
+    pub(crate) fn undo(self) {
+        self.bucket.undo(self.receipt);
+    }
+}
+
+impl<C: Connector> fmt::Debug for Grant<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant").field("entry", &self.entry).field("fresh", &self.fresh).finish_non_exhaustive()
+    }
+}
+
+impl<C: Connector> fmt::Debug for Ring<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl<C: Connector> Ring<C> {
+    pub(crate) fn new(
+        connector: C,
+        settings: Settings,
+        clock: Clock,
+        runtime: Option<tokio::runtime::Handle>,
+    ) -> Arc<Self> {
+        use std::hash::{BuildHasher, RandomState};
+        Arc::new(Self {
+            connector,
+            settings,
+            clock,
+            runtime: Runtime::new(runtime),
+            list: ArcSwap::from_pointee(List::new(Arc::default(), Vec::new(), false)),
+            registry: Mutex::new(()),
+            cursors: Cursors::default(),
+            dial_cursors: Cursors::default(),
+            line: Line::new(),
+            young_dials: AtomicUsize::new(0),
+            alarm: Alarm::new(),
+            next_retry: AtomicU64::new(u64::MAX),
+            tick: AtomicU64::new(NO_TICK),
+            returned: Notify::new(),
+            ended: Arc::new(Notify::new()),
+            random: AtomicU64::new(RandomState::new().hash_one("connring")),
+        })
+    }
+
+    /// A number drawn uniformly from `0.0..1.0`, by SplitMix64 (Steele, Lea, Flood).
+    pub(crate) fn draw(&self) -> f64 {
+        const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+        // Relaxed: each caller gets a number of its own; nothing is published.
+        let mut z = self.random.fetch_add(GAMMA, Ordering::Relaxed).wrapping_add(GAMMA);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        (z >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// The time as of the last tick, if somebody advances it.
+    pub(crate) fn tick(&self) -> Option<u64> {
+        // Relaxed: a coarse time.
+        let tick = self.tick.load(Ordering::Relaxed);
+        (tick != NO_TICK).then_some(tick)
+    }
+
+    /// Advances the coarse time; `None`: nobody does from now on. Returns what it was.
+    pub(crate) fn set_tick(&self, now_ns: Option<u64>) -> Option<u64> {
+        // Relaxed: a coarse time.
+        let before = self.tick.swap(now_ns.unwrap_or(NO_TICK), Ordering::Relaxed);
+        (before != NO_TICK).then_some(before)
+    }
+
+    /// The earliest retry of the servers that are Down, if any is.
+    pub(crate) fn next_retry(&self) -> Option<u64> {
+        // Relaxed: who reads it late starts the probe at the next pass.
+        let at_ns = self.next_retry.load(Ordering::Relaxed);
+        (at_ns != u64::MAX).then_some(at_ns)
+    }
+
+    /// A server is Down until `at_ns`.
+    pub(crate) fn retry_at(&self, at_ns: u64) {
+        // AcqRel: pairs with the swap of `forget_retries`. The health word was changed before this.
+        self.next_retry.fetch_min(at_ns, Ordering::AcqRel);
+    }
+
+    /// Before all servers are looked at for their retries. A server that goes Down meanwhile is either seen by
+    /// the look, or enters its retry after this.
+    pub(crate) fn forget_retries(&self) {
+        // AcqRel: pairs with `retry_at`.
+        self.next_retry.swap(u64::MAX, Ordering::AcqRel);
+    }
+
+    /// Something changed that may help those who wait. The task that watches for the line does what is to be done.
+    pub(crate) fn something_changed(&self) {
+        // SeqCst: pairs with the fence of `Line::join`: the change, then the look at the line.
+        fence(Ordering::SeqCst);
+        if self.line.waiting() > 0 {
+            self.alarm.ring();
+        }
+    }
+
+    /// A permit of `server` is free again.
+    pub(super) fn permit_freed(&self, server: &LiveServer<C>) {
+        self.something_changed();
+        let health = server.health.snapshot();
+        if health.state() == HealthState::Down {
+            self.retry_at(health.retry_at());
+        }
+        if server.idle.is_closed() {
+            if server.permits.open() == 0 {
+                server.log_gone();
+            }
+            self.returned.notify_waiters();
+        }
+    }
+
+    /// Why no server can serve, as it is now.
+    pub(crate) fn unavailable(&self) -> Unavailable<C::Error> {
+        let now_ns = self.clock.now_ns();
+        let list = self.list.load();
+        let mut servers = Vec::new();
+        let mut counts = Counts { waiting: self.line.waiting(), ..Counts::default() };
+        for server in list.servers.iter() {
+            let reason = server.reason(now_ns);
+            count(&mut counts, &reason);
+            if servers.len() < NAMED_SERVERS {
+                servers.push(ServerReport { address: Arc::clone(&server.address), reason });
+            }
+        }
+        Unavailable { servers, counts }
+    }
+
+    /// The same, counted only.
+    pub(crate) fn counts(&self) -> Counts {
+        let now_ns = self.clock.now_ns();
+        let mut counts = Counts { waiting: self.line.waiting(), ..Counts::default() };
+        for server in self.list.load().servers.iter() {
+            count(&mut counts, &server.reason(now_ns));
+        }
+        counts
+    }
+}
+
+fn count<E>(counts: &mut Counts, reason: &Reason<E>) {
+    let mut retry =
+        |after: Duration| counts.retry_after = Some(counts.retry_after.map_or(after, |least| least.min(after)));
+    match reason {
+        Reason::Down { retry_after, .. } => {
+            retry(*retry_after);
+            counts.down += 1;
+        }
+        Reason::Limited { retry_after } => {
+            retry(*retry_after);
+            counts.limited += 1;
+        }
+        Reason::Full { .. } => counts.full += 1,
+        Reason::Empty { .. } => counts.empty += 1,
+    }
+}

@@ -1,0 +1,53 @@
+//! The tokio runtime that the pool's tasks run on.
+
+use tokio::runtime::Handle;
+
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+
+/// The runtime of the moment, and its number: a connection remembers on which it was dialled.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    handle: Mutex<Option<Handle>>,
+    /// Counts the runtimes that have gone. One a second would take longer than anybody has to wrap.
+    number: AtomicU64,
+}
+
+impl Runtime {
+    pub(crate) fn new(handle: Option<Handle>) -> Self {
+        Self { handle: Mutex::new(handle), number: AtomicU64::new(0) }
+    }
+
+    /// Connections of an earlier number belong to a runtime that has gone.
+    pub(crate) fn number(&self) -> u64 {
+        // Relaxed: a connection that is taken for good a moment too long fails like any whose runtime goes under it.
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// Spawns the task that `task` makes, told the runtime's number. Without a runtime, the current one becomes the
+    /// pool's. False if there is none either.
+    ///
+    /// A runtime that has shut down drops the task before this returns: no lock may be held.
+    pub(crate) fn spawn<F>(&self, task: impl FnOnce(u64) -> F) -> bool
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (handle, number) = {
+            let mut handle = lock(&self.handle);
+            if handle.is_none() {
+                *handle = Handle::try_current().ok();
+            }
+            (handle.clone(), self.number())
+        };
+        handle.map(|handle| handle.spawn(task(number))).is_some()
+    }
+
+    /// A task was dropped unfinished: its runtime has gone. The next caller's takes over.
+    pub(crate) fn lost(&self, number: u64) {
+        let mut handle = lock(&self.handle);
+        if number == self.number() {
+            *handle = None;
+            // Relaxed: see `number`; the lock orders the writers.
+            self.number.store(number + 1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The settings of a pool, after the builder has checked them.
+
+use std::time::Duration;
+
+use crate::server::PoolLimits;
+
+/// What the builder's knobs of the same names say.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) limits: PoolLimits,
+    /// `None`: the lower of the server's `max_conns` and 1 024.
+    pub(crate) max_idle_per_server: Option<u32>,
+    pub(crate) max_concurrent_dials_per_server: u32,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) backoff: Backoff,
+    pub(crate) fail_threshold: u32,
+    pub(crate) hedge_delay: Duration,
+    pub(crate) wait_timeout: Option<Duration>,
+    pub(crate) max_waiting: usize,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) max_lifetime: Option<Duration>,
+    pub(crate) max_lifetime_jitter_ratio: f64,
+    pub(crate) upkeep: bool,
+}
+
+/// Exponential backoff with random spread, as in cenkalti's `backoff` for Go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Backoff {
+    pub(crate) initial: Duration,
+    pub(crate) max: Duration,
+    pub(crate) multiplier: f64,
+    pub(crate) spread_ratio: f64,
+}
+
+impl Backoff {
+    /// The interval in nanoseconds after that many failures in a row, at least one. `draw` is uniform in `0.0..1.0`.
+    pub(crate) fn interval_ns(&self, failures: u32, draw: f64) -> u64 {
+        let exponent = failures.saturating_sub(1).min(511) as i32;
+        let interval = self.initial.as_secs_f64() * self.multiplier.powi(exponent);
+        let interval = interval.min(self.max.as_secs_f64());
+        let spread = 1.0 + self.spread_ratio * (2.0 * draw - 1.0);
+        (interval * spread * 1e9).round() as u64
+    }
+}
+
+/// A duration in nanoseconds, the clock's unit; saturates at 584 years.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Backoff;
+
+    #[test]
+    fn the_intervals_of_cenkaltis_backoff() {
+        let [initial, max] = [60, 300].map(Duration::from_secs);
+        let backoff = Backoff { initial, max, multiplier: 1.5, spread_ratio: 0.0 };
+        let intervals: Vec<_> = (1..=6).map(|failures| backoff.interval_ns(failures, 0.7) as f64 / 1e9).collect();
+        assert_eq!(intervals, [60.0, 90.0, 135.0, 202.5, 300.0, 300.0]);
+        let spread = Backoff { spread_ratio: 0.5, ..backoff };
+        assert_eq!([0.0, 0.5, 1.0].map(|draw| spread.interval_ns(1, draw)), [30, 60, 90].map(|s| s * 1_000_000_000));
+        assert_eq!(backoff.interval_ns(u32::MAX, 0.0), 300_000_000_000);
+    }
+}

@@ -1,0 +1,15 @@
+//! The shared-memory primitives of the crate, in one place.
+//!
+//! No other file names them. So the files of `raw`, which import this module alone, compile unchanged against
+//! loom's versions of the same names.
+
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+pub(crate) use arc_swap::{ArcSwap, ArcSwapOption};
+pub(crate) use crossbeam_queue::ArrayQueue;
+
+/// Locks, also if a thread panicked with the lock held: what our locks protect is whole at every step.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,106 @@
+//! The task that closes what is too old, and keeps the coarse time by which it is told how old that is.
+//!
+//! It holds the ring weakly. Without it the pool works: what is too old is found out when it is about to be handed out.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::thread::panicking;
+use std::time::Duration;
+
+use crate::connect::Connector;
+use crate::server::{LiveServer, Ring};
+use crate::settings::nanos;
+use crate::sync::{Arc, Weak};
+
+/// The step of the coarse time.
+const TICK: Duration = Duration::from_millis(100);
+/// The longest time between two looks at all idle connections.
+const SWEEP_MAX: Duration = Duration::from_secs(1);
+
+struct Upkeep<C: Connector> {
+    ring: Weak<Ring<C>>,
+    runtime: u64,
+    finished: bool,
+}
+
+impl<C: Connector> Ring<C> {
+    /// Starts the task, if it is not running.
+    #[cold]
+    pub(crate) fn start_upkeep(self: &Arc<Self>) {
+        // The second try is for the caller's runtime, if the first found the pool's gone.
+        for _ in 0..2 {
+            if self.tick().is_some() || self.set_tick(Some(self.clock.now_ns())).is_some() {
+                return;
+            }
+            let ring = Arc::downgrade(self);
+            // Made before it runs: a runtime that has gone drops it unpolled.
+            if !self.runtime.spawn(|runtime| Upkeep { ring, runtime, finished: false }.run()) {
+                self.set_tick(None);
+            }
+        }
+    }
+
+    /// Closes what is too old. Each idle connection is taken out and put back, so that their order stays.
+    fn sweep(&self, now_ns: u64) {
+        let servers = Arc::clone(&self.list.load().servers);
+        for server in servers.iter() {
+            self.sweep_server(server, now_ns);
+        }
+    }
+
+    fn sweep_server(&self, server: &Arc<LiveServer<C>>, now_ns: u64) {
+        for _ in 0..server.idle.len() {
+            let Some(entry) = server.idle.pop() else { return };
+            if !self.is_over_age(&entry, now_ns) {
+                self.put_back(server, entry);
+            }
+        }
+    }
+}
+
+impl<C: Connector> Upkeep<C> {
+    async fn run(mut self) {
+        let mut swept_ns = 0;
+        loop {
+            let Some(ring) = self.ring.upgrade() else { break };
+            let ended = Arc::clone(&ring.ended);
+            let mut ended = pin!(ended.notified());
+            ended.as_mut().enable();
+            // After `enable`: who closes the pool from here on is heard.
+            if ring.list.load().closed {
+                break;
+            }
+            let now_ns = ring.clock.now_ns();
+            ring.set_tick(Some(now_ns));
+            let settings = &ring.settings;
+            if let Some(shortest) = settings.idle_timeout.into_iter().chain(settings.max_lifetime).min() {
+                if now_ns >= swept_ns + nanos((shortest / 4).clamp(TICK, SWEEP_MAX)) {
+                    swept_ns = now_ns;
+                    ring.sweep(now_ns);
+                }
+            }
+            let clock = ring.clock.clone();
+            drop(ring);
+            let mut timer = pin!(clock.sleep_until_ns(now_ns + nanos(TICK)));
+            poll_fn(|cx| {
+                if ended.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                timer.as_mut().poll(cx)
+            })
+            .await;
+        }
+        self.finished = true;
+    }
+}
+
+impl<C: Connector> Drop for Upkeep<C> {
+    fn drop(&mut self) {
+        let Some(ring) = self.ring.upgrade() else { return };
+        ring.set_tick(None);
+        if !self.finished && !panicking() {
+            ring.runtime.lost(self.runtime);
+        }
+    }
+}

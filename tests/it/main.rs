@@ -1,0 +1,3 @@
+//! Black-box tests, one module a hazard. Time is a paused or a manual clock, the connector a scripted one.
+
+mod support;
