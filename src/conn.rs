@@ -10,8 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::connect::Connector;
-use crate::server::Entry;
-use crate::sync::Arc;
+use crate::server::{Entry, Ring};
 
 /// A connection that was acquired from a [`Pool`](crate::Pool). It dereferences to the connector's connection.
 ///
@@ -55,9 +54,7 @@ impl<C: Connector> PooledConn<C> {
     /// to the end of its server's idle queue. It is closed instead if that is full, if the server was removed, or if its `max_conns` was
     /// lowered below what is open.
     pub fn release(self) {
-        let entry = self.into_entry();
-        let ring = Arc::clone(&entry.server().ring);
-        ring.release(entry);
+        Ring::release(self.into_entry());
     }
 
     /// Closes the connection. The same as dropping it.

@@ -57,13 +57,14 @@ impl<C: Connector> Drop for YoungDial<C> {
 
 /// A dial under way. What it holds it gives back when dropped, finished or not.
 struct Dial<C: Connector> {
-    permit: Option<Permit<C>>,
     slot: DialSlot<C>,
+    permit: Option<Permit<C>>,
     probe: Option<ServerProbe<C>>,
     young: Option<YoungDial<C>>,
     reservation: Option<Arc<Reservation<C>>>,
     generation: Generation,
-    runtime: u64,
+    /// The number of the runtime that it was spawned on, once it was.
+    runtime: Option<u64>,
     finished: bool,
 }
 
@@ -75,7 +76,7 @@ struct DialSlot<C: Connector> {
 impl<C: Connector> Drop for DialSlot<C> {
     fn drop(&mut self) {
         self.server.end_dial();
-        self.server.ring.something_changed();
+        self.server.ring.room_made(&self.server);
     }
 }
 
@@ -93,33 +94,45 @@ impl<C: Connector> Ring<C> {
     /// No lock may be held: a runtime that has gone drops the task at once.
     pub(crate) fn dial(self: &Arc<Self>, server: &Arc<LiveServer<C>>, reason: Reason<C>) -> bool {
         let now_ns = self.clock.now_ns();
-        let max_dials = match reason {
-            Reason::Balance => 1,
-            _ => self.settings.max_concurrent_dials_per_server,
+        let health = server.health.snapshot();
+        let (is_probe, max_dials) = match reason {
+            Reason::Probe => (true, self.settings.max_concurrent_dials_per_server),
+            Reason::Balance => (false, 1),
+            Reason::Line(_) | Reason::Reserved(_) => (false, self.settings.max_concurrent_dials_per_server),
         };
-        if server.pause.until() > now_ns || !server.begin_dial(max_dials) {
+        if health.is_up() == is_probe || server.pause.until() > now_ns || !server.begin_dial(max_dials) {
             return false;
         }
         let slot = DialSlot { server: Arc::clone(server) };
         let Some(permit) = Permit::take(server) else { return false };
-        let (mut probe, mut young, mut reservation) = (None, None, None);
+        let (permit, generation) = (Some(permit), health.generation());
+        let mut dial = Dial {
+            slot,
+            permit,
+            probe: None,
+            young: None,
+            reservation: None,
+            generation,
+            runtime: None,
+            finished: false,
+        };
         match reason {
-            Reason::Line(dial) => young = Some(dial),
+            Reason::Line(young) => dial.young = Some(young),
             Reason::Balance => {}
-            Reason::Reserved(by) => {
-                by.begin();
-                reservation = Some(by);
+            Reason::Reserved(reservation) => {
+                reservation.begin();
+                dial.reservation = Some(reservation);
             }
             Reason::Probe => {
-                let Some(begun) = Probe::begin(Arc::clone(server), now_ns) else { return false };
+                let Some(probe) = Probe::begin(Arc::clone(server), now_ns) else { return false };
                 tracing::info!(server = %server.address, state = "probing", "server is probed");
-                probe = Some(begun);
+                dial.generation = probe.generation();
+                dial.probe = Some(probe);
             }
         }
-        let generation = probe.as_ref().map_or_else(|| server.health.snapshot().generation(), Probe::generation);
         self.runtime.spawn(move |runtime| {
-            let permit = Some(permit);
-            Dial { permit, slot, probe, young, reservation, generation, runtime, finished: false }.run()
+            dial.runtime = Some(runtime);
+            dial.run()
         })
     }
 
@@ -170,12 +183,13 @@ impl<C: Connector> Ring<C> {
             if health.state() != HealthState::Down {
                 continue;
             }
-            if health.retry_at() > now_ns {
-                self.retry_at(health.retry_at());
-            } else if !self.dial(server, Reason::Probe) && server.pause.until() > now_ns {
-                self.retry_at(server.pause.until());
+            let due_ns = health.retry_at().max(server.pause.until());
+            if due_ns > now_ns {
+                self.retry_at(due_ns);
+            } else if server.may_dial(now_ns) {
+                self.dial(server, Reason::Probe);
             }
-            // Else another probes it, or it has no permit free: who frees one enters the retry again.
+            // Else it has no room: who makes room enters the retry again.
         }
     }
 }
@@ -256,7 +270,7 @@ impl<C: Connector> Dial<C> {
             let jitter = 1.0 - ring.settings.max_lifetime_jitter_ratio * ring.draw();
             now_ns.saturating_add((nanos(lifetime) as f64 * jitter) as u64)
         });
-        let (generation, runtime) = (self.generation, self.runtime);
+        let (generation, runtime) = (self.generation, self.runtime.unwrap_or_default());
         Box::new(Entry { conn, permit, generation, runtime, expires_at, idle_since: now_ns })
     }
 
@@ -275,8 +289,8 @@ impl<C: Connector> Drop for Dial<C> {
         if !self.finished {
             if panicking() {
                 self.fail(Failure::ConnectPanicked);
-            } else {
-                self.slot.server.ring.runtime.lost(self.runtime);
+            } else if let Some(runtime) = self.runtime {
+                self.slot.server.ring.runtime.lost(runtime);
             }
         }
         if let Some(reservation) = self.reservation.take() {

@@ -6,17 +6,18 @@ use crate::sync::Arc;
 
 impl<C: Connector> Ring<C> {
     /// Takes a connection back for reuse.
-    pub(crate) fn release(&self, mut entry: Box<Entry<C>>) {
+    pub(crate) fn release(mut entry: Box<Entry<C>>) {
         // The entry owns the reference to its server; from the push on it is another's.
         let server = Arc::clone(entry.server());
+        let ring = &server.ring;
         if server.health.snapshot().is_changed_by_release(entry.generation) {
             server.released(entry.generation);
         }
         if server.permits.is_over() {
             return;
         }
-        entry.idle_since = self.tick().unwrap_or_else(|| self.clock.now_ns());
-        self.put_back(&server, entry);
+        entry.idle_since = ring.tick().unwrap_or_else(|| ring.clock.now_ns());
+        ring.put_back(&server, entry);
     }
 
     /// Puts a connection into its server's idle queue, then serves those who wait from there.

@@ -55,6 +55,6 @@ impl<C: Connector> Permit<C> {
 impl<C: Connector> Drop for Permit<C> {
     fn drop(&mut self) {
         self.server.permits.give_back();
-        self.server.ring.permit_freed(&self.server);
+        self.server.ring.room_made(&self.server);
     }
 }

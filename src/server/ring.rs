@@ -175,9 +175,10 @@ impl<C: Connector> Ring<C> {
         }
     }
 
-    /// A permit of `server` is free again.
-    pub(super) fn permit_freed(&self, server: &LiveServer<C>) {
+    /// A permit of `server` is free again, or a dial to it has ended: another may start.
+    pub(crate) fn room_made(&self, server: &LiveServer<C>) {
         self.something_changed();
+        // A probe that is due may have found no room: the next pass tries again.
         let health = server.health.snapshot();
         if health.state() == HealthState::Down {
             self.retry_at(health.retry_at());
