@@ -73,7 +73,7 @@ impl<C: Connector> Ring<C> {
         drop(rejected);
         if self.line.waiting() > 0 {
             if let Some(bucket) = server.bucket() {
-                self.alarm.ring_before(bucket.available_at());
+                self.ring_before(bucket.available_at());
             }
         }
     }

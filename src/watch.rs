@@ -9,13 +9,12 @@ use std::task::Poll;
 use std::thread::panicking;
 
 use crate::connect::Connector;
+use crate::raw::Alarm;
 use crate::server::Ring;
 use crate::sync::{Arc, Weak};
 
 /// How long it stays after the line has become empty, and the longest that it sleeps.
 const LINGER_NS: u64 = 1_000_000_000;
-/// The sleep of a task that has nobody to watch for: whoever joins wakes it.
-const DOZING: u64 = u64::MAX;
 
 struct Watching<C: Connector> {
     ring: Weak<Ring<C>>,
@@ -26,13 +25,13 @@ struct Watching<C: Connector> {
 impl<C: Connector> Ring<C> {
     /// Sees to it that a task watches. Called by each caller that waits, at each poll.
     pub(crate) fn watch(self: &Arc<Self>) {
+        if self.alarm.is_watched() {
+            // It may sleep with nobody to watch for.
+            return self.ring_before(Alarm::NOT_ASLEEP - 1);
+        }
         // The second try is for the caller's runtime, if the first found the pool's gone.
         for _ in 0..2 {
-            if self.alarm.is_watched() {
-                self.alarm.ring_before(DOZING - 1);
-                return;
-            }
-            if !self.alarm.engage() {
+            if self.alarm.is_watched() || !self.alarm.engage() {
                 return;
             }
             let ring = Arc::downgrade(self);
@@ -72,15 +71,15 @@ impl<C: Connector> Watching<C> {
             let next = ring.look();
             let now_ns = ring.clock.now_ns();
             let wake_at;
-            let bell;
             if ring.line.waiting() > 0 {
                 empty_since = None;
                 wake_at = next.min(now_ns.saturating_add(LINGER_NS));
-                bell = ring.alarm.sleep(wake_at);
+                ring.alarm.sleep(wake_at);
             } else {
                 let since = *empty_since.get_or_insert(now_ns);
                 wake_at = since.saturating_add(LINGER_NS);
-                bell = ring.alarm.sleep(DOZING);
+                // Whoever joins now wakes it.
+                ring.alarm.sleep(Alarm::NOT_ASLEEP);
                 let closed = ring.list.load().closed;
                 if closed || now_ns >= wake_at {
                     ring.alarm.dismiss();
@@ -91,7 +90,7 @@ impl<C: Connector> Watching<C> {
                     continue;
                 }
             }
-            let clock = ring.clock.clone();
+            let (clock, bell) = (ring.clock.clone(), Arc::clone(&ring.bell));
             drop(ring);
             let mut rung = pin!(bell.notified());
             let mut timer = pin!(clock.sleep_until_ns(wake_at));

@@ -4,6 +4,7 @@
 //! `crate::sync` and, apart from `core`, nothing else, so that the model checks compile these very files against loom.
 //! Time comes in as nanoseconds since the pool's origin.
 
+mod alarm;
 mod bucket;
 mod health;
 mod idle;
@@ -11,6 +12,7 @@ mod line;
 mod pause;
 mod permits;
 
+pub(crate) use self::alarm::Alarm;
 pub(crate) use self::bucket::{Bucket, MAX_RPS, MIN_RPS, Rate, Receipt};
 pub(crate) use self::health::{Generation, Health, HealthState, Probe, ProbeOwner, Reported, Snapshot};
 pub(crate) use self::idle::Idle;

@@ -1,6 +1,5 @@
 //! One server: an idle queue and a few atomic words; and the ring of all servers of a pool.
 
-mod alarm;
 mod cursors;
 mod entry;
 mod limits;
@@ -161,7 +160,7 @@ impl<C: Connector> LiveServer<C> {
                 "dials pause: the client's own fault"
             );
         }
-        self.ring.alarm.ring_before(self.pause.until());
+        self.ring.ring_before(self.pause.until());
     }
 
     /// The probe succeeded.

@@ -87,7 +87,7 @@ impl<C: Connector> Ring<C> {
             Arc::clone(&list.servers)
         };
         self.remove(&removed);
-        self.alarm.ring();
+        self.bell.notify_one();
         self.ended.notify_waiters();
     }
 

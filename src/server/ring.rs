@@ -8,8 +8,7 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::connect::Connector;
 use crate::error::{Counts, Reason, ServerReport, Unavailable};
-use crate::raw::{Bucket, HealthState, Line, Receipt};
-use crate::server::alarm::Alarm;
+use crate::raw::{Alarm, Bucket, HealthState, Line, Receipt};
 use crate::server::cursors::Cursors;
 use crate::server::runtime::Runtime;
 use crate::server::{Entry, List, LiveServer};
@@ -37,6 +36,8 @@ pub(crate) struct Ring<C: Connector> {
     /// Dials for the line that are younger than the hedge delay.
     pub(crate) young_dials: AtomicUsize,
     pub(crate) alarm: Alarm,
+    /// Wakes the task that watches the time for the line.
+    pub(crate) bell: Arc<Notify>,
     /// The earliest retry of the servers that are Down, in nanoseconds; `u64::MAX` if there is none.
     next_retry: AtomicU64,
     /// The time in nanoseconds as of the last tick of upkeep, or `NO_TICK`.
@@ -113,6 +114,7 @@ impl<C: Connector> Ring<C> {
             line: Line::new(),
             young_dials: AtomicUsize::new(0),
             alarm: Alarm::new(),
+            bell: Arc::new(Notify::new()),
             next_retry: AtomicU64::new(u64::MAX),
             tick: AtomicU64::new(NO_TICK),
             returned: Notify::new(),
@@ -171,7 +173,14 @@ impl<C: Connector> Ring<C> {
         // SeqCst: pairs with the fence of `Line::join`: the change, then the look at the line.
         fence(Ordering::SeqCst);
         if self.line.waiting() > 0 {
-            self.alarm.ring();
+            self.bell.notify_one();
+        }
+    }
+
+    /// Something changes at `at_ns`: the task that watches must not sleep beyond it.
+    pub(crate) fn ring_before(&self, at_ns: u64) {
+        if self.alarm.must_ring(at_ns) {
+            self.bell.notify_one();
         }
     }
 
