@@ -186,10 +186,16 @@ impl<C: Connector> Ring<C> {
             let due_ns = health.retry_at().max(server.pause.until());
             if due_ns > now_ns {
                 self.retry_at(due_ns);
-            } else if server.may_dial(now_ns) {
+                continue;
+            }
+            if !server.permits.is_free() {
+                // An idle connection makes room. If all are out, the first that comes back enters the retry again.
+                drop(server.idle.pop());
+            }
+            if server.may_dial(now_ns) {
                 self.dial(server, Reason::Probe);
             }
-            // Else it has no room: who makes room enters the retry again.
+            // Else dials from before it went down are under way: the first that ends enters the retry again.
         }
     }
 }

@@ -18,12 +18,13 @@ impl<C: Connector> Ring<C> {
         }
         entry.idle_since = ring.tick().unwrap_or_else(|| ring.clock.now_ns());
         ring.put_back(&server, entry);
+        ring.retry_if_down(&server);
     }
 
     /// Puts a connection into its server's idle queue, then serves those who wait from there.
     pub(crate) fn put_back(&self, server: &Arc<LiveServer<C>>, entry: Box<Entry<C>>) {
         // What does not fit, or may not stay, is closed.
-        drop(server.idle.push(entry));
+        server.idle.push(entry, drop);
         // Behind the fence of `push`, which pairs with that of `Line::join`.
         if self.line.waiting() > 0 {
             self.serve_from(server);
@@ -120,7 +121,7 @@ impl<C: Connector> Ring<C> {
         match Token::take(bucket.as_ref(), now_ns) {
             Some(token) => Some(Grant { entry, token, fresh: false }),
             None => {
-                rejected.extend(server.idle.push(entry).err());
+                server.idle.push(entry, |refused| rejected.push(refused));
                 None
             }
         }

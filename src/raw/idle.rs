@@ -2,15 +2,17 @@
 //!
 //! # Protocol
 //!
-//! [`Idle::push`] puts an item in, fences, then looks at the closed bit; if that is set it takes one item out again.
+//! [`Idle::push`] puts an item in, fences, then looks at the closed bit; if that is set it pops until nothing is left.
 //! [`Idle::close`] sets the bit, fences, and the closer then pops until nothing is left.
 //!
 //! # Invariants
 //!
 //! - I1: once the bit is set, and the closer and all pushers are through, nothing is left in the queue. Either the pusher sees the
-//!   bit, and takes out as many items as it put in, one; or its push came before the closer's fence, and the closer pops it.
+//!   bit, and its own item is popped by itself, if not by another; or its push came before the closer's fence, and the
+//!   closer pops it, if not another. (To pop one item for one pushed is not enough: it may be another's, which the closer
+//!   would have popped, while one's own comes too late for the closer.)
 //! - I2: an item comes out once: each is owned by the queue or by who popped it.
-//! - I3: no item is dropped in here: what may not stay is returned, to be dropped where user code may run.
+//! - I3: no item is dropped in here: what may not stay is handed out, to be dropped where user code may run.
 //!
 //! # Orderings
 //!
@@ -33,21 +35,21 @@ impl<T> Idle<T> {
         Self { queue: ArrayQueue::new(capacity), closed: AtomicBool::new(false) }
     }
 
-    /// Puts an item in; ends with a SeqCst fence.
-    ///
-    /// # Errors
-    ///
-    /// An item that must be closed, not always the same one: the queue is full, or closed (I1).
-    pub(crate) fn push(&self, item: T) -> Result<(), T> {
+    /// Puts an item in. What may not stay, because the queue is full or closed (I1), goes to `refuse`. Fences after
+    /// the item is in.
+    pub(crate) fn push(&self, item: T, mut refuse: impl FnMut(T)) {
         let pushed = self.queue.push(item);
         // SeqCst: pairs with the fence of `close`, and with that of `Line::join`.
         fence(Ordering::SeqCst);
-        pushed?;
+        if let Err(item) = pushed {
+            refuse(item);
+        }
         // Relaxed: the fence above orders it after the push.
         if self.closed.load(Ordering::Relaxed) {
-            return self.queue.pop().map_or(Ok(()), Err);
+            while let Some(item) = self.queue.pop() {
+                refuse(item);
+            }
         }
-        Ok(())
     }
 
     pub(crate) fn pop(&self) -> Option<T> {
@@ -83,20 +85,27 @@ impl<T> Idle<T> {
 mod tests {
     use super::Idle;
 
+    fn push(idle: &Idle<u32>, item: u32) -> Vec<u32> {
+        let mut refused = Vec::new();
+        idle.push(item, |item| refused.push(item));
+        refused
+    }
+
     #[test]
     fn first_in_first_out_and_what_does_not_fit_comes_back() {
         let idle = Idle::new(2);
-        assert_eq!((idle.push(1), idle.push(2), idle.push(3)), (Ok(()), Ok(()), Err(3)));
-        assert_eq!((idle.pop(), idle.pop(), idle.pop()), (Some(1), Some(2), None));
+        assert_eq!([push(&idle, 1), push(&idle, 2), push(&idle, 3)], [vec![], vec![], vec![3]]);
+        assert_eq!([idle.pop(), idle.pop(), idle.pop()], [Some(1), Some(2), None]);
     }
 
     #[test]
     fn nothing_stays_in_a_closed_queue() {
         let idle = Idle::new(2);
+        assert_eq!(push(&idle, 1), []);
         idle.close();
-        assert_eq!(idle.push(1), Err(1));
+        assert_eq!(push(&idle, 2), [1, 2]);
         idle.reopen();
-        assert_eq!(idle.push(1), Ok(()));
+        assert_eq!(push(&idle, 3), []);
         assert_eq!(idle.len(), 1);
     }
 }

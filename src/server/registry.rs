@@ -7,7 +7,6 @@ use std::collections::{HashMap, HashSet};
 
 use crate::connect::Connector;
 use crate::error::ServerError;
-use crate::raw::HealthState;
 use crate::server::{List, LiveServer, Ring, Server};
 use crate::sync::{Arc, Weak, lock};
 
@@ -120,10 +119,7 @@ impl<C: Connector> Ring<C> {
         known.apply(limits, self.clock.now_ns());
         known.idle.reopen();
         // While it drained, nobody looked after its retry.
-        let health = known.health.snapshot();
-        if health.state() == HealthState::Down {
-            self.retry_at(health.retry_at());
-        }
+        self.retry_if_down(&known);
         Ok(known)
     }
 

@@ -184,14 +184,18 @@ impl<C: Connector> Ring<C> {
         }
     }
 
-    /// A permit of `server` is free again, or a dial to it has ended: another may start.
-    pub(crate) fn room_made(&self, server: &LiveServer<C>) {
-        self.something_changed();
-        // A probe that is due may have found no room: the next pass tries again.
+    /// A probe that was due may have found no room at `server`, and does now: the next pass tries again.
+    pub(crate) fn retry_if_down(&self, server: &LiveServer<C>) {
         let health = server.health.snapshot();
         if health.state() == HealthState::Down {
             self.retry_at(health.retry_at());
         }
+    }
+
+    /// A permit of `server` is free again, or a dial to it has ended: another may start.
+    pub(crate) fn room_made(&self, server: &LiveServer<C>) {
+        self.something_changed();
+        self.retry_if_down(server);
         if server.idle.is_closed() {
             if server.permits.open() == 0 {
                 server.log_gone();
