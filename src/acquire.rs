@@ -107,16 +107,19 @@ impl<C: Connector> Ring<C> {
         self.serve();
         let deadline_ns = timeout.map_or(u64::MAX, |timeout| started_ns.saturating_add(nanos(timeout)));
         let mut timer = pin!(self.clock.sleep_until_ns(deadline_ns));
-        poll_fn(|cx| {
+        let ended = poll_fn(|cx| {
             if let Poll::Ready(result) = waiter.poll(cx) {
-                return Poll::Ready(result);
+                return Poll::Ready(Some(result));
             }
-            timer.as_mut().poll(cx).map(|()| {
-                let waited = Duration::from_nanos(self.clock.now_ns().saturating_sub(started_ns));
-                Err(AcquireError::Timeout { waited, reason: self.unavailable() })
-            })
+            timer.as_mut().poll(cx).map(|()| None)
         })
-        .await
+        .await;
+        ended.unwrap_or_else(|| {
+            // Out of the line first: it does not count among those who come before it.
+            drop(waiter);
+            let waited = Duration::from_nanos(self.clock.now_ns().saturating_sub(started_ns));
+            Err(AcquireError::Timeout { waited, reason: self.unavailable() })
+        })
     }
 
     /// Tries the servers that are up, each once; if none is, the idle connections of those that are down.

@@ -10,8 +10,8 @@ use crate::connect::Connector;
 use crate::error::{BuildError, ServerError};
 use crate::pool::Pool;
 use crate::raw::{MAX_RPS, MIN_RPS};
-use crate::server::{PoolLimits, RPS_RANGE, Ring, Server};
-use crate::settings::{Backoff, Settings};
+use crate::server::{RPS_RANGE, Ring, Server};
+use crate::settings::{Backoff, PoolLimits, Settings};
 
 /// Builds a [`Pool`]. Setters take any value; [`build`](Builder::build) checks them all.
 ///
@@ -37,6 +37,25 @@ use crate::settings::{Backoff, Settings};
 /// | [`upkeep`](Self::upkeep) | on | |
 /// | [`clock`](Self::clock) | [`Clock::system`] | |
 /// | [`runtime`](Self::runtime) | the current one at `build`, else the first async caller's | |
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use connring::{Pool, Server, TcpConnector};
+///
+/// let builder = Pool::builder(TcpConnector::new())
+///     .max_conns_per_server(32)
+///     .connect_timeout(Duration::from_secs(1))
+///     .wait_timeout(None)
+///     .server("10.0.0.1:6379")
+///     .server(Server::new("10.0.0.2:6379").max_rps(500.0));
+/// assert!(builder.build().is_ok());
+///
+/// let error = Pool::builder(TcpConnector::new()).max_conns_per_server(0).build().unwrap_err();
+/// assert_eq!(error.to_string(), "max_conns_per_server is 0, outside 1..=4294967295");
+/// ```
 pub struct Builder<C: Connector> {
     connector: C,
     settings: Settings,
@@ -91,8 +110,8 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// The most connections that wait idle at one server; what does not fit is closed. A server's room is fixed when it is
-    /// registered: 16 bytes a connection. Default: the lower of its `max_conns` and 1 024. Range: 1 to 1 048 576.
+    /// The most connections that wait idle at one server; what does not fit is closed. A server's room is fixed when it
+    /// is registered: 16 bytes a connection. Default: the lower of its `max_conns` and 1 024. Range: 1 to 1 048 576.
     pub fn max_idle_per_server(mut self, connections: u32) -> Self {
         self.settings.max_idle_per_server = Some(connections);
         self
@@ -109,8 +128,8 @@ impl<C: Connector> Builder<C> {
     /// The most hand-outs at once after a rest, for each server. Default: 1 + 10 ms of the rate. Without a rate it has
     /// no effect. Range: 1 to what the rate gives in 18 years.
     ///
-    /// A burst below the default keeps the bound but not the rate: timers tick in milliseconds, so that callers in the line
-    /// get at most `burst` tokens in about 2 ms.
+    /// A burst below the default keeps the bound but not the rate: timers tick in milliseconds, so that callers in the
+    /// line get at most `burst` tokens in about 2 ms.
     pub fn burst(mut self, tokens: u32) -> Self {
         self.settings.limits.burst = Some(tokens);
         self
@@ -128,7 +147,8 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// How long a dial may take before the next server is dialled besides. Default: 100 ms. Range: above 0, at most a year.
+    /// How long a dial may take before the next server is dialled as well. Default: 100 ms. Range: above 0, at most a
+    /// year.
     pub fn hedge_delay(mut self, delay: Duration) -> Self {
         self.settings.hedge_delay = delay;
         self
@@ -137,28 +157,30 @@ impl<C: Connector> Builder<C> {
     /// How long a server that failed is left alone: `initial` at first, longer with each further failure, up to
     /// `max`. Default: 100 ms to 30 s. Range: 1 ms to a year, `max` not below `initial`.
     ///
-    /// After the n-th failure in a row it is min(initial × multiplierⁿ⁻¹, max), times a factor drawn uniformly from 1 ± spread,
-    /// as in cenkalti's backoff.
+    /// After the n-th failure in a row it is min(initial × multiplierⁿ⁻¹, max), times a factor drawn uniformly from 1 ±
+    /// spread, as in cenkalti's backoff.
     pub fn backoff(mut self, initial: Duration, max: Duration) -> Self {
         (self.settings.backoff.initial, self.settings.backoff.max) = (initial, max);
         self
     }
 
-    /// By how much the backoff grows with each failure. Default: 1.5. Range: 1.0 to 100.0. After 511 failures in a row it
-    /// grows no more.
+    /// By how much the backoff grows with each failure. Default: 1.5. Range: 1.0 to 100.0. After 511 failures in a row
+    /// it grows no more.
     pub fn backoff_multiplier(mut self, multiplier: f64) -> Self {
         self.settings.backoff.multiplier = multiplier;
         self
     }
 
-    /// The spread of the backoff, so that clients do not come back together. Default: 0.5, for ±50 %. Range: 0.0 to 1.0.
+    /// The spread of the backoff, so that clients do not come back together. Default: 0.5, for ±50 %. Range: 0.0 to
+    /// 1.0.
     pub fn backoff_spread_ratio(mut self, ratio: f64) -> Self {
         self.settings.backoff.spread_ratio = ratio;
         self
     }
 
-    /// How many calls of [`PooledConn::fail`](crate::PooledConn::fail) take a server down, if no connection dialled since its last
-    /// Down is released in between. Default: 1. Range: 1 to 255. A dial that fails takes it down at once.
+    /// How many calls of [`PooledConn::fail`](crate::PooledConn::fail) take a server down, if no connection dialled
+    /// since its last Down is released in between. Default: 1. Range: 1 to 255. A dial that fails takes it down at
+    /// once, and of a server on trial the first call.
     pub fn fail_threshold(mut self, failures: u32) -> Self {
         self.settings.fail_threshold = failures;
         self
@@ -176,21 +198,22 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// How long a connection may be idle before it is closed. Default: 5 min. Range: above 0, at most a year; `None`: any time.
+    /// How long a connection may be idle before it is closed. Default: 5 min. Range: above 0, at most a year; `None`:
+    /// any time.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.idle_timeout = timeout.into();
         self
     }
 
-    /// How long a connection lives: past that it is closed once it is idle. Default: 30 min. Range: above 0, at most a year;
-    /// `None`: no end.
+    /// How long a connection lives: past that it is closed once it is idle. Default: 30 min. Range: above 0, at most a
+    /// year; `None`: no end.
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.settings.max_lifetime = lifetime.into();
         self
     }
 
-    /// The share of the lifetime that is taken off by lot, once for each connection, so that those dialled together do not
-    /// end together. Default: 0.2: between 80 % and 100 %. Range: 0.0 to 1.0.
+    /// The share of the lifetime that is taken off by lot, once for each connection, so that those dialled together do
+    /// not end together. Default: 0.2: between 80 % and 100 %. Range: 0.0 to 1.0.
     pub fn max_lifetime_jitter_ratio(mut self, ratio: f64) -> Self {
         self.settings.max_lifetime_jitter_ratio = ratio;
         self
@@ -211,11 +234,11 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// The tokio runtime that dials and upkeep run on; it needs the time driver, and for sockets the I/O driver. Default: the current
-    /// one at [`build`](Self::build), else the first async caller's.
+    /// The tokio runtime that dials and upkeep run on; it needs the time driver, and for sockets the I/O driver.
+    /// Default: the current one at [`build`](Self::build), else the first async caller's.
     ///
-    /// When it has shut down, its connections are discarded and the next async caller's takes over. It must be driven: on a
-    /// current-thread runtime that nobody blocks on, no dial comes to an end.
+    /// When it has shut down, its connections are discarded and the next async caller's takes over. It must be driven:
+    /// on a current-thread runtime that nobody blocks on, no dial comes to an end.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self
@@ -225,7 +248,8 @@ impl<C: Connector> Builder<C> {
     ///
     /// # Errors
     ///
-    /// A [`BuildError`] that names the first value that is out of its range, or the server that is empty or there twice.
+    /// A [`BuildError`] that names the first value that is out of its range, or the server that is empty or there
+    /// twice.
     pub fn build(self) -> Result<Pool<C>, BuildError> {
         let Self { connector, settings, servers, clock, runtime } = self;
         check(&settings)?;

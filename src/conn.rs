@@ -14,12 +14,59 @@ use crate::server::{Entry, Ring};
 
 /// A connection that was acquired from a [`Pool`](crate::Pool). It dereferences to the connector's connection.
 ///
-/// Only [`release`](PooledConn::release) makes the connection reusable. **Dropping it closes it**: a request cut short by `?`, by a timeout
-/// or by a dropped future leaves a connection with half an answer in it, which its next user would read as its own.
+/// Only [`release`](PooledConn::release) makes the connection reusable. **Dropping it closes it**: a request cut short
+/// by `?`, by a timeout or by a dropped future leaves a connection with half an answer in it, which its next user would
+/// read as its own.
 ///
 /// It needs neither the pool nor a runtime: a pool may be closed and dropped while connections are out.
 ///
 /// `AsyncRead` and `AsyncWrite` pass through where the connection has them.
+///
+/// # Panics
+///
+/// A panic of the connection's own drop goes on to whoever closes it; the pool counts it as closed all the same.
+///
+/// # Examples
+///
+/// ```
+/// # use std::io;
+/// # use std::sync::Arc;
+/// # use connring::{Pool, connect_fn};
+/// # use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+/// type Conn = connring::PooledConn<connring::BoxConnector<DuplexStream>>;
+///
+/// /// Asks for one line. Whenever it ends early, the connection is closed.
+/// async fn ask(mut conn: Conn, request: &[u8]) -> io::Result<Vec<u8>> {
+///     conn.write_all(request).await?;
+///     let mut answer = Vec::new();
+///     while answer.last() != Some(&b'\n') {
+///         answer.push(conn.read_u8().await?);
+///     }
+///     if answer == b"-LOADING\n" {
+///         // It answers, but cannot serve: let the others do so for a while.
+///         conn.fail("the server is loading");
+///     } else {
+///         conn.release();
+///     }
+///     Ok(answer)
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use connring::{Connector, ServerState};
+/// # let connector = connect_fn(|_: Arc<str>| async {
+/// #     let (near, mut far) = tokio::io::duplex(64);
+/// #     far.write_all(b"+PONG\n-LOADING\n").await?;
+/// #     tokio::spawn(async move { far.read_to_end(&mut Vec::new()).await });
+/// #     io::Result::Ok(near)
+/// # });
+/// # let pool = Pool::builder(connector.boxed()).server("a").build()?;
+/// # assert_eq!(ask(pool.acquire().await?, b"PING\n").await?, b"+PONG\n");
+/// # assert_eq!((pool.status().servers[0].idle, pool.status().servers[0].state), (1, ServerState::Up));
+/// # assert_eq!(ask(pool.try_acquire()?, b"PING\n").await?, b"-LOADING\n");
+/// # assert!(matches!(pool.status().servers[0].state, ServerState::Down { .. }));
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "dropping a connection closes it"]
 pub struct PooledConn<C: Connector> {
     /// Some until one of the methods that take `self`, or the drop.
@@ -50,9 +97,9 @@ impl<C: Connector> PooledConn<C> {
 
     /// Gives the connection back for reuse.
     ///
-    /// Call it only when the last answer was read to its end. The connection goes to the caller in front of the line, else
-    /// to the end of its server's idle queue. It is closed instead if that is full, if the server was removed, or if its `max_conns` was
-    /// lowered below what is open.
+    /// Call it only when the last answer was read to its end. The connection goes to the caller in front of the line,
+    /// else to the end of its server's idle queue. It is closed instead if that is full, if the server was removed, or
+    /// if its `max_conns` was lowered below what is open.
     pub fn release(self) {
         Ring::release(self.into_entry());
     }
@@ -72,7 +119,7 @@ impl<C: Connector> PooledConn<C> {
         entry.server().reported(entry.generation, reason.into());
     }
 
-    /// Takes the connection out of the pool and of its counts.
+    /// Takes the connection out of the pool and of its counts: another may be dialled in its place.
     pub fn detach(self) -> C::Conn {
         let Entry { conn, permit, .. } = *self.into_entry();
         drop(permit);

@@ -1,7 +1,7 @@
 //! Dials: each is a task of its own, and owns its permit and its probe.
 //!
-//! Nobody waits behind a dial. It is started for a reason, and whatever it brings goes to the caller in front of the line, to
-//! the caller of `acquire_now` that it was reserved for, or to the pool.
+//! Nobody waits behind a dial. It is started for a reason, and whatever it brings goes to the caller in front of the
+//! line, to the caller of `acquire_now` that it was reserved for, or to the pool.
 //!
 //! | reason | started by | how many |
 //! |---|---|---|
@@ -149,8 +149,8 @@ impl<C: Connector> Ring<C> {
         }
     }
 
-    /// The next server that may be dialled, one without dials in flight before all others. A server without a token is dialled,
-    /// if that is wanted, so that a connection is there when the token comes; but no more than one.
+    /// The next server that may be dialled, one without dials in flight before all others. A server without a token is
+    /// dialled, if that is wanted, so that a connection is there when the token comes; but no more than one.
     pub(crate) fn server_to_dial(&self, without_token: bool) -> Option<Arc<LiveServer<C>>> {
         let now_ns = self.clock.now_ns();
         let list = self.list.load();

@@ -2,38 +2,57 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
+
+use crate::sync::Arc;
 
 /// Why [`Pool::acquire`](crate::Pool::acquire), [`acquire_timeout`](crate::Pool::acquire_timeout) or
 /// [`acquire_now`](crate::Pool::acquire_now) gave no connection. `E` is the connector's error.
-#[derive(Debug, thiserror::Error)]
+///
+/// It prints its reason in one line; its source is what went wrong last at the first server that is down.
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum AcquireError<E: Error + 'static> {
     /// No server is registered, or the last one was removed while the caller waited.
-    #[error("no servers are registered")]
     NoServers,
     /// No server can serve now. Only from `acquire_now`.
-    #[error(transparent)]
     Unavailable(Unavailable<E>),
     /// The time was up.
-    #[error("timed out after {waited:?}: {reason}")]
     Timeout {
         /// How long the caller waited.
         waited: Duration,
         /// What it was waiting for.
-        #[source]
         reason: Unavailable<E>,
     },
     /// As many callers wait as may.
-    #[error("{waiting} callers wait already, the most allowed")]
     Overloaded {
         /// The builder's `max_waiting`.
         waiting: usize,
     },
     /// The pool is closed.
-    #[error("the pool is closed")]
     Closed,
+}
+
+// By hand: the reason is in the text, so the source is that of the reason, and no chain says anything twice.
+impl<E: Error + 'static> fmt::Display for AcquireError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoServers => f.write_str("no servers are registered"),
+            Self::Unavailable(reason) => reason.fmt(f),
+            Self::Timeout { waited, reason } => write!(f, "timed out after {waited:?}: {reason}"),
+            Self::Overloaded { waiting } => write!(f, "{waiting} waiting in line already, the most allowed"),
+            Self::Closed => f.write_str("the pool is closed"),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for AcquireError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Unavailable(reason) | Self::Timeout { reason, .. } => reason.source(),
+            Self::NoServers | Self::Overloaded { .. } | Self::Closed => None,
+        }
+    }
 }
 
 impl<E: Error + 'static> AcquireError<E> {
@@ -190,7 +209,7 @@ impl fmt::Display for Counts {
             }
         }
         if self.waiting > 0 {
-            write!(f, "; {} callers wait", self.waiting)?;
+            write!(f, "; {} waiting in line", self.waiting)?;
         }
         Ok(())
     }
@@ -223,7 +242,7 @@ impl TryAcquireError {
 
 /// Why [`Pool::close_timeout`](crate::Pool::close_timeout) gave up waiting. The pool is closed all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("after {waited:?} {open} connections were still out")]
+#[error("connections still out after {waited:?}: {open}")]
 #[non_exhaustive]
 pub struct CloseTimeout {
     /// How long it waited.

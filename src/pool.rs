@@ -18,7 +18,47 @@ use crate::sync::Arc;
 
 /// A pool of connections to many servers. Clones are the same pool; the last one that is dropped closes it.
 ///
-/// Made by [`Pool::builder`]. See the [crate's page](crate) for an example.
+/// Made by [`Pool::builder`]. None of its methods waits for another caller's dial, and none runs the connector's code
+/// under a lock.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use connring::{Pool, TcpConnector};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// # use tokio::net::TcpListener;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// # let address = listener.local_addr()?;
+/// # tokio::spawn(async move {
+/// #     let (mut stream, _) = listener.accept().await.unwrap();
+/// #     let mut request = [0; 6];
+/// #     while stream.read_exact(&mut request).await.is_ok() {
+/// #         stream.write_all(b"+PONG\r\n").await.unwrap();
+/// #     }
+/// # });
+/// // `address` is a server's.
+/// let pool = Pool::builder(TcpConnector::new()).max_conns_per_server(1).server(address).build()?;
+///
+/// for _ in 0..2 {
+///     let mut conn = pool.acquire().await?;
+///     conn.write_all(b"PING\r\n").await?;
+///     let mut answer = [0; 7];
+///     conn.read_exact(&mut answer).await?;
+///     assert_eq!(&answer, b"+PONG\r\n");
+///     conn.release();
+/// }
+///
+/// let status = pool.status();
+/// assert_eq!((status.servers[0].open, status.servers[0].idle), (1, 1));
+/// pool.close_timeout(Duration::from_secs(5)).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Pool<C: Connector> {
     ring: Arc<Ring<C>>,
     /// Dropped with the last clone.
@@ -61,14 +101,27 @@ impl<C: Connector> Pool<C> {
     /// # Panics
     ///
     /// If the connector's `is_reusable` panics.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use connring::{Pool, TryAcquireError, connect_fn};
+    /// # let connector = connect_fn(|address: Arc<str>| async move { std::io::Result::Ok(address) });
+    /// let pool = Pool::builder(connector).server("10.0.0.1:6379").build()?;
+    ///
+    /// let error = pool.try_acquire().unwrap_err();
+    /// assert_eq!(error.to_string(), "all servers are without an idle connection");
+    /// # Ok::<_, connring::BuildError>(())
+    /// ```
     pub fn try_acquire(&self) -> Result<PooledConn<C>, TryAcquireError> {
         self.ring.try_acquire().map(PooledConn::new)
     }
 
     /// Takes an idle connection, else dials for one, but waits for no limit, no backoff and no full server.
     ///
-    /// The dials are reserved for this caller. A further server is dialled when the one before failed, or took longer than
-    /// the builder's `hedge_delay`.
+    /// The dials are reserved for this caller. A further server is dialled when the one before failed, or took longer
+    /// than the builder's `hedge_delay`. `wait_timeout` does not bound this; `connect_timeout` bounds each dial.
     ///
     /// # Cancel safety
     ///
@@ -105,11 +158,46 @@ impl<C: Connector> Pool<C> {
     /// # Panics
     ///
     /// If the connector's `is_reusable` panics. Outside a tokio runtime with the time driver, if it has to wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// use connring::{AcquireError, Clock, Pool};
+    /// # use connring::connect_fn;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), connring::BuildError> {
+    /// # let refuses = connect_fn(|_: Arc<str>| async { Err::<(), _>(io::Error::other("refused")) });
+    /// // `refuses` is a connector whose every dial fails.
+    /// let pool = Pool::builder(refuses)
+    ///     .clock(Clock::tokio())
+    ///     .wait_timeout(Duration::from_secs(2))
+    ///     .backoff(Duration::from_secs(10), Duration::from_secs(10))
+    ///     .server("10.0.0.1:6379")
+    ///     .build()?;
+    ///
+    /// let error = pool.acquire().await.unwrap_err();
+    /// assert!(error.to_string().starts_with("timed out after 2"));
+    /// assert!(error.to_string().ends_with(": all servers are down"));
+    /// assert!(error.retry_after() > Some(Duration::from_secs(1)));
+    /// let AcquireError::Timeout { waited, reason } = error else { panic!("it waited") };
+    /// assert!(waited >= Duration::from_secs(2));
+    /// assert_eq!(&*reason.servers()[0].address, "10.0.0.1:6379");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn acquire(&self) -> Result<PooledConn<C>, AcquireError<C::Error>> {
         self.ring.acquire(self.ring.settings.wait_timeout).await.map(PooledConn::new)
     }
 
     /// The same as [`acquire`](Pool::acquire), but waits at most `timeout`.
+    ///
+    /// Any value: with zero it looks once, and what it found missing is dialled all the same; [`Duration::MAX`] is for
+    /// ever.
     ///
     /// # Cancel safety
     ///
@@ -131,7 +219,8 @@ impl<C: Connector> Pool<C> {
     ///
     /// # Errors
     ///
-    /// A [`ServerError`] that names the value: an empty or duplicate address, a limit out of its range, or a closed pool.
+    /// A [`ServerError`] that names the value: an empty or duplicate address, a limit out of its range, or a closed
+    /// pool.
     pub fn register(&self, server: impl Into<Server>) -> Result<(), ServerError> {
         self.ring.register(&server.into())
     }
@@ -146,8 +235,8 @@ impl<C: Connector> Pool<C> {
         self.ring.deregister(address)
     }
 
-    /// Makes these the servers of the pool. Those that stay, by address, keep their connections and their state, and get the limits given
-    /// here; the others are registered or deregistered.
+    /// Makes these the servers of the pool. Those that stay, by address, keep their connections and their state, and
+    /// get the limits given here; the others are registered or deregistered.
     ///
     /// # Errors
     ///
@@ -255,3 +344,6 @@ impl<C: Connector> fmt::Debug for Pool<C> {
         f.debug_struct("Pool").field("status", &self.status()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::server::PoolLimits;
-
 /// What the builder's knobs of the same names say.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -21,6 +19,14 @@ pub(crate) struct Settings {
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) max_lifetime_jitter_ratio: f64,
     pub(crate) upkeep: bool,
+}
+
+/// The limits of servers that do not say otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoolLimits {
+    pub(crate) max_conns: u32,
+    pub(crate) max_rps: Option<f64>,
+    pub(crate) burst: Option<u32>,
 }
 
 /// Exponential backoff with random spread, as in cenkalti's `backoff` for Go.

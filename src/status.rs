@@ -1,7 +1,8 @@
 //! What a pool tells of itself: a snapshot, taken without a lock.
 
-use std::sync::Arc;
 use std::time::Duration;
+
+use crate::sync::Arc;
 
 /// A snapshot of a pool, from [`Pool::status`](crate::Pool::status).
 ///

@@ -1,5 +1,5 @@
-//! The task that watches the time for those who wait: tokens, ends of backoffs and pauses. It lives while somebody waits, and a
-//! second longer, so that a line that forms again and again does not start it each time.
+//! The task that watches the time for those who wait: tokens, ends of backoffs and pauses. It lives while somebody
+//! waits, and a second longer, so that a line that forms again and again does not start it each time.
 //!
 //! It holds the ring weakly while it sleeps. If its runtime goes, those who wait start it anew on theirs.
 
@@ -83,7 +83,8 @@ impl<C: Connector> Watching<C> {
                 let closed = ring.list.load().closed;
                 if closed || now_ns >= wake_at {
                     ring.alarm.dismiss();
-                    // Behind the fence of `dismiss`: who joined before it is seen here, who joins after it sees nobody watch.
+                    // Behind the fence of `dismiss`: who joined before it is seen here, who joins after it sees nobody
+                    // watch.
                     if ring.line.waiting() == 0 || !ring.alarm.engage() {
                         break;
                     }

@@ -3,9 +3,9 @@
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 
 use super::Connector;
+use crate::sync::Arc;
 
 /// A [`Connector`] that dials by calling a closure; made by [`connect_fn`].
 #[derive(Clone)]

@@ -71,7 +71,8 @@ pub trait Connector: Send + Sync + 'static {
     ///
     /// Called before each hand-out of a connection that was used or idle before, on the thread of the caller
     /// that acquires: it must be cheap and must not block. A connection fresh from its dial that goes straight
-    /// to the caller it was dialled for is not asked about. `idle` is coarse: in steps of up to 100 ms while upkeep runs.
+    /// to the caller it was dialled for is not asked about. `idle` is coarse: in steps of up to 100 ms while upkeep
+    /// runs.
     ///
     /// # Panics
     ///

@@ -6,7 +6,6 @@ mod tally;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::pending;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::script::{Dial, Reuse};
@@ -15,8 +14,8 @@ pub use self::tally::DialCounts;
 use self::script::{Script, Target};
 use self::tally::{InFlight, Open, Tally};
 use super::Connector;
-use crate::Clock;
-use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::clock::Clock;
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
 
 /// A [`Connector`] whose dials end as a script says, on the time of a [`Clock`]. Clones share script and counts.
 ///

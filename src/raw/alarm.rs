@@ -1,25 +1,26 @@
 //! How the task that watches the time for the line learns that something changed.
 //!
-//! The task sleeps until the next moment at which time alone may change something: a token, the end of a backoff or of a pause.
-//! Whoever brings about an earlier such moment rings a bell, which is not this file's; here is only whether it must.
+//! The task sleeps until the next moment at which time alone may change something: a token, the end of a backoff or of
+//! a pause. Whoever brings about an earlier such moment rings a bell, which is not this file's; here is only whether it
+//! must.
 //!
 //! # Protocol
 //!
-//! Two words. `until` is the time up to which the task sleeps, or `NOT_ASLEEP` while it looks, so that all changes ring. `watched` says
-//! that there is a task: [`Alarm::engage`] makes one caller start it, [`Alarm::dismiss`] ends it.
+//! Two words. `until` is the time up to which the task sleeps, or `NOT_ASLEEP` while it looks, so that all changes
+//! ring. `watched` says that there is a task: [`Alarm::engage`] makes one caller start it, [`Alarm::dismiss`] ends it.
 //!
 //! # Invariants
 //!
-//! - I1: a change is seen by the task's look, or whoever made it is told to ring. The task sets `until`, fences, looks; who
-//!   changes something fences, then reads `until`.
-//! - I2: a caller that joins the line is seen by the task's last look, or sees that nobody watches. The task clears `watched`, fences,
-//!   looks at the line; the caller joins, fences (in `Line::join`), then reads `watched`.
+//! - I1: a change is seen by the task's look, or whoever made it is told to ring. The task sets `until`, fences, looks;
+//!   who changes something fences, then reads `until`.
+//! - I2: a caller that joins the line is seen by the task's last look, or sees that nobody watches. The task clears
+//!   `watched`, fences, looks at the line; the caller joins, fences (in `Line::join`), then reads `watched`.
 //! - I3: at most one task watches at a time.
 //!
 //! # Orderings
 //!
-//! The fences are SeqCst because each side stores one place and loads the other (I1, I2). `engage` acquires what `dismiss`
-//! released, so that what the last task did happens before what the next does.
+//! The fences are SeqCst because each side stores one place and loads the other (I1, I2). `engage` acquires what
+//! `dismiss` released, so that what the last task did happens before what the next does.
 
 use crate::sync::{AtomicBool, AtomicU64, Ordering, fence};
 

@@ -3,35 +3,36 @@
 //! # Protocol
 //!
 //! The word is the theoretical arrival time `tat`: the time at which the bucket will be full again. A token is there if
-//! `tat <= now + burst - 1`; taking it sets `tat` to `max(tat, now) + 1`, where times are counted in tokens. An undo is a CAS
-//! from the value that the take left to the one that it found. [`Bucket::successor`] retires the word by setting it to
-//! `RETIRED`, which no time reaches: nothing is granted from then on.
+//! `tat <= now + burst - 1`; taking it sets `tat` to `max(tat, now) + 1`, where times are counted in tokens. An undo is
+//! a CAS from the value that the take left to the one that it found. [`Bucket::successor`] retires the word by setting
+//! it to `RETIRED`, which no time reaches: nothing is granted from then on.
 //!
 //! # Units
 //!
-//! Times are not kept in nanoseconds, in which the interval of most rates is no whole number, but in units of 2⁻ᵏ tokens,
-//! with `k` such that a nanosecond has 4 to 8 units. So the interval is the whole number 2ᵏ whatever the rate, nothing is rounded
-//! from token to token, and a nanosecond becomes units by one multiplication, `floor(ns × mult / 2⁶¹)` with `mult` in
-//! `[2⁶³, 2⁶⁴)`. `mult` is rounded up, which is less than one part in 2⁶³: after a day of uptime (2⁴⁶ ns) `now` is
-//! less than 2⁻¹⁵ units, some 10⁻⁵ ns, ahead.
+//! Times are not kept in nanoseconds, in which the interval of most rates is no whole number, but in units of 2⁻ᵏ
+//! tokens, with `k` such that a nanosecond has 4 to 8 units. So the interval is the whole number 2ᵏ whatever the rate,
+//! nothing is rounded from token to token, and a nanosecond becomes units by one multiplication,
+//! `floor(ns × mult / 2⁶¹)` with `mult` in `[2⁶³, 2⁶⁴)`. `mult` is rounded up, which is less than one part in 2⁶³:
+//! after a day of uptime (2⁴⁶ ns) `now` is less than 2⁻¹⁵ units, some 10⁻⁵ ns, ahead.
 //!
-//! Arithmetic: time is clamped to `HORIZON_NS` = 2⁵⁹ ns, 18 years; that is below 2⁶² units. A burst is at most what the rate
-//! gives in that time, below 2⁶² units too, and a token is at most 2⁵² units (at `MIN_RPS`). So `tat` stays below 2⁶³ + 2⁵²
-//! and never wraps nor reaches `RETIRED`. After 18 years time stands still here, and nothing more is granted.
+//! Arithmetic: time is clamped to `HORIZON_NS` = 2⁵⁹ ns, 18 years; that is below 2⁶² units. A burst is at most what the
+//! rate gives in that time, below 2⁶² units too, and a token is at most 2⁵² units (at `MIN_RPS`). So `tat` stays below
+//! 2⁶³ + 2⁵² and never wraps nor reaches `RETIRED`. After 18 years time stands still here, and nothing more is granted.
 //!
 //! # Invariants
 //!
-//! - I1: any `n` grants within a window of length `T`, by the times that the takers read, have `n <= burst + rate × T`. Proof: the
-//!   first leaves `tat >= t1 + 1`, since an idle bucket restarts at `now` rounded up; each adds 1; and the last found
-//!   `tat <= tn + burst - 1`, with `now` rounded down.
-//! - I2: an undo restores exactly the word that its take found, or does nothing. The values that takes left and that were not
-//!   undone form a strictly rising stack: a take pushes a value above the top, an undo pops only if its own value is the top.
+//! - I1: any `n` grants within a window of length `T`, by the times that the takers read, have `n <= burst + rate × T`.
+//!   Proof: the first leaves `tat >= t1 + 1`, since an idle bucket restarts at `now` rounded up; each adds 1; and the
+//!   last found `tat <= tn + burst - 1`, with `now` rounded down.
+//! - I2: an undo restores exactly the word that its take found, or does nothing. The values that takes left and that
+//!   were not undone form a strictly rising stack: a take pushes a value above the top, an undo pops only if its own
+//!   value is the top.
 //! - I3: a time that goes backwards grants no more than the latest time did: `tat` never falls but by an undo.
 //!
 //! # Orderings
 //!
-//! Relaxed throughout. All is decided on one word, on which read-modify-writes are totally ordered; nothing else is published by
-//! it. A successor reaches other threads by the list that names it.
+//! Relaxed throughout. All is decided on one word, on which read-modify-writes are totally ordered; nothing else is
+//! published by it. A successor reaches other threads by the list that names it.
 
 use crate::sync::{AtomicU64, Ordering};
 

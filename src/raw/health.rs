@@ -14,9 +14,9 @@
 //!         --any failure-----------------------------------> Down(failures + 1, retry later)
 //! ```
 //!
-//! `retry` is the time in ticks of 10 µs at which a Down server is retried, and keeps its value until the server goes down again.
-//! Since each Down sets it strictly higher, it is the generation too: a connection carries the `retry` of the time of its dial, and
-//! what it reports counts only while the word has the same.
+//! `retry` is the time in ticks of 10 µs at which a Down server is retried, and keeps its value until the server goes
+//! down again. Since each Down sets it strictly higher, it is the generation too: a connection carries the `retry` of
+//! the time of its dial, and what it reports counts only while the word has the same.
 //!
 //! Arithmetic: 2⁴⁵ ticks of 10 µs are 11.1 years, and a generation takes at least one tick, so that none is used
 //! twice in that time. Failures saturate at 511; strikes stop at the threshold, which is at most 255.
@@ -26,7 +26,8 @@
 //! - I1: of all that find a retry due, exactly one makes the probe.
 //! - I2: while Probing only the owner of the probe changes the word.
 //! - I3: failures of one generation take the server down at most once.
-//! - I4: a server leaves Down by a probe alone, and its failures are cleared by nothing but a release on trial or, for strikes, when Up.
+//! - I4: a server leaves Down by a probe alone, and its failures are cleared by nothing but a release on trial or, for
+//!   strikes, when Up.
 //!
 //! # Orderings
 //!

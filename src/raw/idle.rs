@@ -7,18 +7,18 @@
 //!
 //! # Invariants
 //!
-//! - I1: once the bit is set, and the closer and all pushers are through, nothing is left in the queue. Either the pusher sees the
-//!   bit, and its own item is popped by itself, if not by another; or its push came before the closer's fence, and the
-//!   closer pops it, if not another. (To pop one item for one pushed is not enough: it may be another's, which the closer
-//!   would have popped, while one's own comes too late for the closer.)
+//! - I1: once the bit is set, and the closer and all pushers are through, nothing is left in the queue. Either the
+//!   pusher sees the bit, and its own item is popped by itself, if not by another; or its push came before the closer's
+//!   fence, and the closer pops it, if not another. (To pop one item for one pushed is not enough: it may be another's,
+//!   which the closer would have popped, while one's own comes too late for the closer.)
 //! - I2: an item comes out once: each is owned by the queue or by who popped it.
 //! - I3: no item is dropped in here: what may not stay is handed out, to be dropped where user code may run.
 //!
 //! # Orderings
 //!
-//! Push then look, and close then pop, are a store followed by a load of another place on both sides: Acquire and Release let both
-//! loads miss both stores. The SeqCst fences in `push` and `close` forbid it. The fence of `push` serves whoever
-//! looks, after a push, for callers in the line, too.
+//! Push then look, and close then pop, are a store followed by a load of another place on both sides: Acquire and
+//! Release let both loads miss both stores. The SeqCst fences in `push` and `close` forbid it. The fence of `push`
+//! serves whoever looks, after a push, for callers in the line, too.
 
 use crate::sync::{ArrayQueue, AtomicBool, Ordering, fence};
 

@@ -2,10 +2,10 @@
 //!
 //! # Protocol
 //!
-//! A caller joins at the back and has a place with a number. [`Line::serve`] takes items from its supplier and puts each into the
-//! slot of the caller in front, which leaves the queue thereby, and wakes it. The caller finds the item at its next poll; if the
-//! item is no good, it joins again with its old number, ahead of all that came after it. A caller that leaves gets
-//! what was put into its slot, to pass it on.
+//! A caller joins at the back and has a place with a number. [`Line::serve`] takes items from its supplier and puts
+//! each into the slot of the caller in front, which leaves the queue thereby, and wakes it. The caller finds the item
+//! at its next poll; if the item is no good, it joins again with its old number, ahead of all that came after it. A
+//! caller that leaves gets what was put into its slot, to pass it on.
 //!
 //! ```text
 //! joined --served--> served --polled--> out --rejoined--> joined
@@ -18,15 +18,17 @@
 //!
 //! - I1: items go to joined callers in the order of their numbers.
 //! - I2: `waiting` is the number of joined callers, changed under the lock together with the queue.
-//! - I3: an item is owned by the supplier, by one slot, or by the caller that took it out: none is lost, none is there twice.
+//! - I3: an item is owned by the supplier, by one slot, or by the caller that took it out: none is lost, none is there
+//!   twice.
 //! - I4: a caller that is served is woken once; nobody else is.
 //! - I5: no waker is cloned, called or dropped, and no item is dropped, under the lock.
 //!
 //! # Orderings
 //!
 //! All but `waiting` is behind the lock. A caller joins, fences, then looks again for what it needs; whoever has put
-//! something there fences, then looks at `waiting`. One of the two sees the other: that is what the SeqCst fence of [`Line::join`] and
-//! its partners are for (`Idle::push`, and the fences of whoever frees a permit, ends a dial or registers a server).
+//! something there fences, then looks at `waiting`. One of the two sees the other: that is what the SeqCst fence of
+//! [`Line::join`] and its partners are for (`Idle::push`, and the fences of whoever frees a permit, ends a dial or
+//! registers a server).
 
 use core::task::Waker;
 
@@ -166,7 +168,8 @@ impl<T> Line<T> {
 
     /// Serves callers from the front, as long as there are any and `supply` has something (I1). Returns how many.
     ///
-    /// `supply` is called under the lock, only when a caller is there to take what it returns: it must not run user code.
+    /// `supply` is called under the lock, only when a caller is there to take what it returns: it must not run user
+    /// code.
     pub(crate) fn serve(&self, mut supply: impl FnMut() -> Option<T>) -> usize {
         let mut served = 0;
         loop {

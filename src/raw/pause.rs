@@ -2,8 +2,8 @@
 //!
 //! # Protocol
 //!
-//! One word, `{ until: 48, failures: 16 }`, with `until` in ticks of [`TICK_NS`]. A failure outside a pause sets the next pause and
-//! counts one; a failure within one counts nothing; a dial that succeeds clears the word.
+//! One word, `{ until: 48, failures: 16 }`, with `until` in ticks of [`TICK_NS`]. A failure outside a pause sets the
+//! next pause and counts one; a failure within one counts nothing; a dial that succeeds clears the word.
 //!
 //! # Invariants
 //!

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::error::ServerError;
 use crate::raw::{MAX_RPS, MIN_RPS, Rate};
+use crate::settings::PoolLimits;
 use crate::sync::Arc;
 
 /// A server to register: its address, and where it differs from the pool's defaults.
@@ -125,14 +126,6 @@ pub(crate) const RPS_RANGE: &str = "0.000001..=1000000000";
 /// 1 + 10 ms of the rate, because timers tick in milliseconds.
 fn default_burst(rps: f64) -> u32 {
     1 + (rps / 100.0) as u32
-}
-
-/// The limits of servers that do not say otherwise.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PoolLimits {
-    pub(crate) max_conns: u32,
-    pub(crate) max_rps: Option<f64>,
-    pub(crate) burst: Option<u32>,
 }
 
 /// The limits of one server.

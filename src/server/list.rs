@@ -18,7 +18,8 @@ pub(crate) struct List<C: Connector> {
 
 /// A server's turn in the rotation, with its bucket at hand.
 ///
-/// The bucket is the server's own, or, for a moment after the rate was changed, the one before, which is retired and gives nothing.
+/// The bucket is the server's own, or, for a moment after the rate was changed, the one before, which is retired and
+/// gives nothing.
 pub(crate) struct Turn<C: Connector> {
     pub(crate) server: Arc<LiveServer<C>>,
     pub(crate) bucket: Option<Arc<Bucket>>,

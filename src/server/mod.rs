@@ -23,7 +23,7 @@ use crate::sync::{Arc, ArcSwapOption, AtomicU64, Ordering};
 
 pub(crate) use self::entry::{Entry, Permit};
 pub use self::limits::Server;
-pub(crate) use self::limits::{Limits, PoolLimits, RPS_RANGE};
+pub(crate) use self::limits::{Limits, RPS_RANGE};
 pub(crate) use self::list::{List, Turn};
 pub(crate) use self::ring::{Grant, Ring, Token};
 
@@ -32,8 +32,9 @@ const MAX_IDLE: u32 = 1_024;
 
 /// A registered server: "live", because it goes on while connections are out, also after it was deregistered.
 ///
-/// References form a cycle, from the ring's list to the server, and from the server's idle connections and its `ring` back. It is cut
-/// when the server is deregistered or the pool closes: the list lets it go and the idle queue is closed and drained.
+/// References form a cycle, from the ring's list to the server, and from the server's idle connections and its `ring`
+/// back. It is cut when the server is deregistered or the pool closes: the list lets it go and the idle queue is closed
+/// and drained.
 pub(crate) struct LiveServer<C: Connector> {
     pub(crate) address: Arc<str>,
     pub(crate) ring: Arc<Ring<C>>,

@@ -1,7 +1,7 @@
 //! Servers come and go: register, deregister, set, close.
 //!
-//! The registry's lock orders those who replace the list. Connections are dropped, events are recorded and callers are woken
-//! after it is let go: all that may run user code.
+//! The registry's lock orders those who replace the list. Connections are dropped, events are recorded and callers are
+//! woken after it is let go: all that may run user code.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,11 +1,10 @@
 //! The script: what each address was told to do.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::tally::Tally;
-use crate::sync::{AtomicBool, AtomicU64};
+use crate::sync::{Arc, AtomicBool, AtomicU64};
 
 /// How one dial ends. It is chosen when the future of the dial is first polled.
 #[derive(Debug, Clone, PartialEq, Eq)]

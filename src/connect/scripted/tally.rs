@@ -4,11 +4,9 @@
 //! one by one while dials go on, two of them may be off against each other by what happened in between. They are
 //! relaxed, as they publish nothing else.
 
-use std::sync::Arc;
-
 use super::Shared;
 use super::script::Target;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// What was dialled, at one address or at all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@ use std::net::{TcpListener, TcpStream as StdStream};
 use std::task::{Context, Waker};
 
 use super::*;
-use crate::Clock;
+use crate::clock::Clock;
 use crate::sync::{Arc, Mutex, lock};
 
 /// Longer than the default `peek_after`.

@@ -1,0 +1,234 @@
+//! What the types promise: Send, Sync, Unpin, errors, names, and bytes that pass through.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::io;
+use std::marker::PhantomPinned;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use connring::test_util::{Dial, DialCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
+use connring::{
+    AcquireError, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, Connector, Counts, Failure,
+    FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport, ServerState, ServerStatus,
+    TcpConnector, TryAcquireError, Unavailable, connect_fn,
+};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+
+/// Asserts it of the types at compile time, and keeps their names.
+macro_rules! are_send_sync_unpin {
+    ($($name:ident $(<$($parameter:ty),+>)?),+ $(,)?) => {{
+        $( is_send_sync_unpin::<$name $(<$($parameter),+>)?>(); )+
+        [$( stringify!($name) ),+]
+    }};
+}
+
+fn is_send_sync_unpin<T: Send + Sync + Unpin>() {}
+fn is_send<T: Send>(_: T) {}
+fn is_error<E: Error + Send + Sync + 'static>() {}
+
+/// A connection that promises no more than a connector's must: Send. It is neither Sync nor Unpin.
+struct Bare {
+    _not_sync: Cell<u8>,
+    _not_unpin: PhantomPinned,
+}
+
+struct BareConnector;
+
+impl Connector for BareConnector {
+    type Conn = Bare;
+    type Error = io::Error;
+
+    async fn connect(&self, _address: &str) -> io::Result<Bare> {
+        Err(io::ErrorKind::ConnectionRefused.into())
+    }
+}
+
+#[test]
+fn every_public_type_is_send_sync_and_unpin() {
+    type Tcp = TcpConnector;
+    let mut asserted: BTreeSet<_> = are_send_sync_unpin!(
+        AcquireError<io::Error>,
+        BoxConnector<DuplexStream>,
+        BoxError,
+        BuildError,
+        Builder<Tcp>,
+        Clock,
+        CloseTimeout,
+        Counts,
+        Dial,
+        DialCounts,
+        Failure<io::Error>,
+        FnConnector<fn()>,
+        Pool<Tcp>,
+        PoolStatus,
+        PooledConn<Tcp>,
+        Reason<io::Error>,
+        Reuse,
+        ScriptedConn,
+        ScriptedConnector,
+        ScriptedError,
+        Server,
+        ServerError,
+        ServerReport<io::Error>,
+        ServerState,
+        ServerStatus,
+        TcpConnector,
+        TryAcquireError,
+        Unavailable<io::Error>,
+    )
+    .into();
+    #[cfg(unix)]
+    asserted.extend({
+        use connring::UnixConnector;
+        are_send_sync_unpin!(UnixConnector)
+    });
+    #[cfg(not(unix))]
+    asserted.insert("UnixConnector");
+    assert_eq!(asserted, exported(), "a type of src/lib.rs is missing in the list above, or no longer exported");
+}
+
+/// The types that the crate's page exports, and the connector for tests.
+fn exported() -> BTreeSet<&'static str> {
+    let exports = include_str!("../src/lib.rs").split(';').filter_map(|item| item.split("pub use crate::").nth(1));
+    let scripted = [
+        include_str!("../src/connect/scripted.rs"),
+        include_str!("../src/connect/scripted/script.rs"),
+        include_str!("../src/connect/scripted/tally.rs"),
+    ];
+    let declared = scripted.into_iter().flat_map(str::lines).filter_map(|line| {
+        let name = line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum "))?;
+        name.split(|c: char| !c.is_alphanumeric()).next()
+    });
+    let words = exports.flat_map(|export| export.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    let types = words.filter(|word| word.starts_with(char::is_uppercase) && *word != "Connector");
+    types.chain(declared).collect()
+}
+
+#[test]
+fn a_pool_asks_no_more_of_a_connection_than_send() {
+    is_send_sync_unpin::<Pool<BareConnector>>();
+    is_send_sync_unpin::<Builder<BareConnector>>();
+    is_send_sync_unpin::<BoxConnector<Bare>>();
+    fn is_send_and_unpin<T: Send + Unpin>() {}
+    is_send_and_unpin::<PooledConn<BareConnector>>();
+}
+
+#[test]
+fn every_public_future_is_send() {
+    let pool = Pool::builder(BareConnector).build().expect("the settings are in range");
+    is_send(pool.acquire());
+    is_send(pool.acquire_now());
+    is_send(pool.acquire_timeout(Duration::ZERO));
+    is_send(pool.close());
+    is_send(pool.close_timeout(Duration::ZERO));
+    is_send(Clock::manual().sleep_until(Duration::ZERO));
+    is_send(BareConnector.boxed().connect("a"));
+    is_send(TcpConnector::new().connect("a"));
+    #[cfg(unix)]
+    is_send(connring::UnixConnector::new().connect("a"));
+    is_send(connect_fn(|_: Arc<str>| async { io::Result::Ok(()) }).connect("a"));
+    is_send(ScriptedConnector::new(Clock::manual()).connect("a"));
+}
+
+#[test]
+fn errors_are_errors_that_can_be_boxed() {
+    is_error::<AcquireError<io::Error>>();
+    is_error::<AcquireError<BoxError>>();
+    is_error::<Unavailable<io::Error>>();
+    is_error::<Failure<io::Error>>();
+    is_error::<TryAcquireError>();
+    is_error::<BuildError>();
+    is_error::<ServerError>();
+    is_error::<CloseTimeout>();
+    is_error::<BoxError>();
+    is_error::<ScriptedError>();
+    fn is_copy<T: Copy>() {}
+    is_copy::<TryAcquireError>();
+}
+
+/// The texts of an error and of what caused it.
+fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
+    std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_of_errors_leads_to_the_cause_and_says_nothing_twice() {
+    let clock = Clock::tokio();
+    let connector = ScriptedConnector::new(clock.clone());
+    connector.set_default(Dial::Refuse);
+    let pool = Pool::builder(connector).clock(clock).server("a").build().expect("the settings are in range");
+
+    let unavailable = pool.acquire_now().await.expect_err("it refuses");
+    assert_eq!(
+        chain(&unavailable),
+        ["all servers are down", "the dial failed", "a refused the connection, as scripted"]
+    );
+
+    let timeout = pool.acquire_timeout(Duration::from_secs(1)).await.expect_err("it refuses");
+    let texts = chain(&timeout);
+    assert!(texts[0].starts_with("timed out after 1") && texts[0].ends_with(": all servers are down"), "{}", texts[0]);
+    assert_eq!(texts[1..], ["the dial failed", "a refused the connection, as scripted"]);
+}
+
+#[test]
+fn clones_ask_nothing_of_the_connector() {
+    fn is_clone<T: Clone>() {}
+    is_clone::<Pool<BareConnector>>();
+}
+
+/// A user's struct whose pool has a type that can be written down.
+struct Client {
+    pool: Pool<BoxConnector<DuplexStream>>,
+    /// The far ends of the connections.
+    dialled: Arc<Mutex<Vec<DuplexStream>>>,
+}
+
+impl Client {
+    fn new() -> Self {
+        let dialled = Arc::new(Mutex::new(Vec::new()));
+        let far_ends = Arc::clone(&dialled);
+        let connector = connect_fn(move |_: Arc<str>| {
+            let far_ends = Arc::clone(&far_ends);
+            async move {
+                let (near, far) = tokio::io::duplex(64);
+                far_ends.lock().expect("nobody panicked with it").push(far);
+                io::Result::Ok(near)
+            }
+        });
+        let pool = Pool::builder(connector.boxed()).server("a").build().expect("the settings are in range");
+        Self { pool, dialled }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_pass_through_a_pooled_connection() {
+    // On paused time: what hangs ends at once.
+    tokio::time::timeout(Duration::from_secs(1), exchange()).await.expect("nothing hangs");
+}
+
+async fn exchange() {
+    let client = Client::new();
+    let mut conn = client.pool.acquire().await.expect("a connection");
+    let mut far = client.dialled.lock().expect("nobody panicked with it").pop().expect("a dial");
+    let mut received = [0; 4];
+
+    conn.write_all(b"ping").await.expect("there is room");
+    conn.flush().await.expect("it is open");
+    far.read_exact(&mut received).await.expect("four bytes");
+    assert_eq!(&received, b"ping");
+
+    far.write_all(b"pong").await.expect("there is room");
+    conn.read_exact(&mut received).await.expect("four bytes");
+    assert_eq!(&received, b"pong");
+
+    let parts = [io::IoSlice::new(b"pi"), io::IoSlice::new(b"ng")];
+    assert!(conn.is_write_vectored(), "as a DuplexStream is");
+    assert_eq!(conn.write_vectored(&parts).await.expect("there is room"), 4, "both at once");
+    conn.shutdown().await.expect("it is open");
+    let mut rest = Vec::new();
+    far.read_to_end(&mut rest).await.expect("the end");
+    assert_eq!(rest, b"ping");
+    assert_eq!(conn.write(b"more").await.expect_err("it is shut down").kind(), io::ErrorKind::BrokenPipe);
+}

@@ -1,0 +1,369 @@
+//! Dials: nobody waits behind one, hedges, how many there may be, and what becomes of those that nobody waits for.
+
+use std::error::Error;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use connring::test_util::{Dial, ScriptedConnector, ScriptedError};
+use connring::{AcquireError, Failure, PooledConn, ServerState};
+use tokio::task::JoinSet;
+
+use crate::support::{Rig, settle};
+
+const HEDGE: Duration = Duration::from_millis(100);
+/// tokio's timers tick in milliseconds.
+const TICK: Duration = Duration::from_millis(2);
+
+type Conn = PooledConn<ScriptedConnector>;
+type Acquired = Result<Conn, AcquireError<ScriptedError>>;
+
+fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+#[track_caller]
+fn assert_at(at: Duration, expected: Duration) {
+    assert!(at >= expected && at <= expected + TICK, "at {at:?} instead of {expected:?}");
+}
+
+/// The two calls that dial.
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    Acquire,
+    AcquireNow,
+}
+
+const CALLS: [Call; 2] = [Call::Acquire, Call::AcquireNow];
+
+impl Call {
+    async fn call(self, rig: &Rig) -> Acquired {
+        match self {
+            Self::Acquire => rig.pool.acquire().await,
+            Self::AcquireNow => rig.pool.acquire_now().await,
+        }
+    }
+}
+
+/// Polls once, and says whether it is over.
+async fn poll_once(future: impl Future) -> bool {
+    let mut future = pin!(future);
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await
+}
+
+/// The failure among the sources of an error.
+fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Failure<ScriptedError>> {
+    let source = error.source()?;
+    source.downcast_ref().or_else(|| cause(source))
+}
+
+fn dials(rig: &Rig) -> Vec<(String, Duration)> {
+    rig.connector.dial_log().into_iter().map(|(address, at)| (address.to_string(), at)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_swallowed_dial_delays_nobody_whom_an_idle_connection_serves() {
+    let rig = Rig::paused(|builder| builder.server("live").connect_timeout(Duration::from_secs(2)));
+    rig.pool.acquire().await.expect("it accepts").release();
+    rig.connector.on_dial("dead", Dial::Never);
+    rig.pool.register("dead").expect("it is new");
+    let started = rig.clock.now();
+    for _ in 0..100 {
+        for call in CALLS {
+            let conn = call.call(&rig).await.expect("one is idle");
+            assert_eq!(conn.server(), "live");
+            conn.release();
+        }
+        rig.pool.try_acquire().expect("one is idle").release();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(rig.clock.now(), started);
+    // The dial is there all the same, one.
+    assert_eq!((rig.connector.counts("dead").dials, rig.connector.counts("dead").in_flight), (1, 1));
+    // Its end, too, is nobody's business.
+    tokio::time::sleep(Duration::from_secs(2) + TICK).await;
+    let ended = rig.clock.now();
+    assert!(matches!(rig.pool.status().servers[1].state, ServerState::Down { failures: 1, .. }));
+    rig.pool.acquire().await.expect("one is idle").release();
+    assert_eq!(rig.clock.now(), ended);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_swallowed_dial_is_served_by_a_release() {
+    let rig = Rig::paused(|builder| builder.server("live").max_conns_per_server(1));
+    let conn = rig.pool.acquire().await.expect("it accepts");
+    rig.connector.on_dial("dead", Dial::Never);
+    rig.pool.register("dead").expect("it is new");
+    let mut callers = JoinSet::new();
+    for _ in 0..10 {
+        let (pool, clock) = (rig.pool.clone(), rig.clock.clone());
+        callers.spawn(async move {
+            pool.acquire().await.expect("the live server serves").release();
+            clock.now()
+        });
+    }
+    tokio::time::sleep(ms(30)).await;
+    assert!(rig.connector.counts("dead").in_flight > 0);
+    assert_eq!(rig.pool.status().waiting, 10);
+    let released = rig.clock.now();
+    conn.release();
+    assert_eq!(callers.join_all().await, [released; 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_hedge_delay_the_next_server_is_dialled() {
+    for call in CALLS {
+        let rig = Rig::paused(|builder| builder.servers(["a", "b", "c"]).hedge_delay(HEDGE));
+        rig.connector.set_default(Dial::Never);
+        rig.connector.on_dial("c", Dial::Slow(ms(20)));
+        let started = rig.clock.now();
+        let conn = call.call(&rig).await.expect("the third dial succeeds");
+        assert_eq!(conn.server(), "c", "{call:?}");
+        let dials = dials(&rig);
+        let order: Vec<_> = dials.iter().map(|(address, _)| address.as_str()).collect();
+        assert_eq!(order, ["a", "b", "c"], "{call:?}");
+        assert_eq!(dials[0].1, started);
+        assert_at(dials[1].1, dials[0].1 + HEDGE);
+        assert_at(dials[2].1, dials[1].1 + HEDGE);
+        assert_at(rig.clock.now(), dials[2].1 + ms(20));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn young_dials_never_exceed_the_callers_that_wait() {
+    const CALLERS: usize = 3;
+    let addresses: Vec<_> = (0..10).map(|number| number.to_string()).collect();
+    let rig = Rig::paused(|builder| {
+        let builder = builder.servers(addresses.iter().map(String::as_str));
+        builder.hedge_delay(HEDGE).connect_timeout(Duration::from_secs(60))
+    });
+    rig.connector.set_default(Dial::Never);
+    let spawn = || {
+        let pool = rig.pool.clone();
+        tokio::spawn(async move { pool.acquire().await })
+    };
+    let mut callers = std::collections::VecDeque::from([(); CALLERS].map(|()| spawn()));
+    let started = rig.clock.now();
+    for step in 1..=1_000_u64 {
+        tokio::time::sleep(ms(1)).await;
+        // Reasons for the pool to look again: a server comes; a caller leaves its dial behind, and another comes.
+        if step % 10 == 0 {
+            rig.pool.register(format!("extra {step}")).expect("it is new");
+        }
+        if step % 70 == 0 {
+            callers.pop_front().expect("three wait").abort();
+            settle().await;
+            callers.push_back(spawn());
+        }
+        settle().await;
+        assert_eq!(rig.pool.status().waiting, CALLERS);
+        let now = rig.clock.now();
+        let young = rig.connector.dial_log().iter().filter(|(_, at)| *at + HEDGE > now).count();
+        assert!(young <= CALLERS, "{young} young dials for {CALLERS} callers after {:?}", now - started);
+    }
+    // The hedges were there: a dial for each caller and each hedge delay.
+    let in_flight = rig.connector.total_counts().in_flight as usize;
+    assert!((CALLERS * 9..=CALLERS * 11).contains(&in_flight), "{in_flight} dials in flight");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dial_outlives_its_caller() {
+    for call in CALLS {
+        let rig = Rig::paused(|builder| builder.server("a"));
+        rig.connector.on_dial("a", Dial::Slow(ms(50)));
+        let left = tokio::time::timeout(ms(20), call.call(&rig)).await;
+        assert!(left.is_err(), "{call:?}");
+        assert_eq!(rig.connector.counts("a").in_flight, 1, "{call:?}");
+        tokio::time::sleep(ms(30) + TICK).await;
+        let server = &rig.pool.status().servers[0];
+        assert_eq!((server.idle, server.open, server.in_use), (1, 1, 0), "{call:?}");
+        rig.pool.try_acquire().expect("the dial's connection is idle").release();
+        assert_eq!(rig.connector.counts("a").dials, 1, "{call:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_caller_left_goes_to_the_next_in_line() {
+    for call in CALLS {
+        let rig = Rig::paused(|builder| builder.server("a").max_conns_per_server(1));
+        rig.connector.on_dial("a", Dial::Slow(ms(50)));
+        let mut leaver = Box::pin(call.call(&rig));
+        assert!(!poll_once(leaver.as_mut()).await);
+        let pool = rig.pool.clone();
+        let next = tokio::spawn(async move { pool.acquire().await.expect("the dial succeeds") });
+        settle().await;
+        drop(leaver);
+        let conn = next.await.expect("the task ends");
+        assert_at(rig.clock.now(), ms(50));
+        assert_eq!((conn.server(), rig.connector.counts("a").dials), ("a", 1), "{call:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dial_that_ends_after_deregister_or_close_is_dropped() {
+    for call in CALLS {
+        for close in [false, true] {
+            // Removed before the dial's task has run, and in the midst of it.
+            for begun in [false, true] {
+                let case = format!("{call:?}, close: {close}, begun: {begun}");
+                let rig = Rig::paused(|builder| builder.server("a"));
+                rig.connector.on_dial("a", Dial::Slow(ms(50)));
+                let mut caller = Box::pin(call.call(&rig));
+                assert!(!poll_once(caller.as_mut()).await, "{case}");
+                assert_eq!(rig.pool.status().servers[0].dialing, 1, "{case}");
+                if begun {
+                    tokio::time::sleep(ms(10)).await;
+                    assert_eq!(rig.connector.counts("a").open, 1, "{case}");
+                }
+                let removed = rig.clock.now();
+                if close {
+                    rig.pool.close().await;
+                } else {
+                    rig.pool.deregister("a").expect("it is registered");
+                }
+                let error = caller.await.expect_err("there is no server");
+                match error {
+                    AcquireError::Closed => assert!(close, "{case}"),
+                    AcquireError::NoServers => assert!(!close, "{case}"),
+                    error => panic!("{case}: {error}"),
+                }
+                settle().await;
+                assert_eq!(rig.connector.counts("a").open, 0, "{case}");
+                assert_eq!(rig.clock.now(), removed, "{case}");
+                tokio::time::sleep(ms(100)).await;
+                assert_eq!((rig.connector.counts("a").connected, rig.connector.counts("a").open), (0, 0), "{case}");
+                assert_eq!(rig.pool.status().servers.len(), 0, "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_dials_than_allowed_are_under_way_at_a_server() {
+    let rig = Rig::paused(|builder| {
+        builder.server("a").max_conns_per_server(100).max_concurrent_dials_per_server(3).hedge_delay(HEDGE)
+    });
+    let took = Duration::from_secs(1);
+    rig.connector.on_dial("a", Dial::Slow(took));
+    let mut callers = JoinSet::new();
+    for _ in 0..20 {
+        let pool = rig.pool.clone();
+        callers.spawn(async move { pool.acquire().await.expect("it accepts") });
+    }
+    let mut most = 0;
+    for _ in 0..7_010 {
+        let in_flight = rig.connector.counts("a").in_flight;
+        most = most.max(in_flight);
+        assert!(in_flight <= 3);
+        tokio::time::sleep(ms(1)).await;
+    }
+    // Nor fewer: twenty are served in seven rounds of three.
+    assert_eq!(most, 3);
+    let status = rig.pool.status();
+    assert_eq!((status.waiting, status.servers[0].in_use), (0, 20));
+    assert_eq!(callers.join_all().await.len(), 20);
+
+    // acquire_now does not wait for the end of another's dial.
+    tokio::time::sleep(2 * took).await;
+    let idle = rig.pool.status().servers[0].idle;
+    assert_eq!(rig.connector.counts("a").in_flight, 0);
+    let mut callers = JoinSet::new();
+    for _ in 0..20 {
+        let pool = rig.pool.clone();
+        callers.spawn(async move { pool.acquire_now().await.is_ok() });
+    }
+    settle().await;
+    assert_eq!(callers.len(), 20);
+    let done = std::iter::from_fn(|| callers.try_join_next()).map(|answer| answer.expect("no panic"));
+    assert_eq!(done.filter(|served| *served).count(), idle);
+    assert_eq!((callers.len(), rig.connector.counts("a").in_flight), (3, 3));
+    assert_eq!(callers.join_all().await, [true; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_one_balance_dial_is_in_flight_at_a_server() {
+    let rig = Rig::paused(|builder| builder.server("a"));
+    rig.pool.acquire().await.expect("it accepts").release();
+    for address in ["b", "c"] {
+        rig.connector.on_dial(address, Dial::Slow(ms(50)));
+        rig.pool.register(address).expect("it is new");
+    }
+    for _ in 0..100 {
+        rig.pool.acquire().await.expect("one is idle").release();
+        rig.pool.try_acquire().expect("one is idle").release();
+        settle().await;
+        assert!(["b", "c"].iter().all(|address| rig.connector.counts(address).in_flight <= 1));
+    }
+    assert_eq!(["b", "c"].map(|address| rig.connector.counts(address).dials), [1, 1]);
+    tokio::time::sleep(ms(50) + TICK).await;
+    // Each has its connection; held, it is missed, and the next balance dial begins.
+    let held = [(); 3].map(|()| rig.pool.try_acquire().expect("one is idle"));
+    let (to_a, others): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| conn.server() == "a");
+    assert_eq!((to_a.len(), others.len()), (1, 2));
+    to_a.into_iter().for_each(Conn::release);
+    for _ in 0..100 {
+        rig.pool.acquire().await.expect("one is idle").release();
+        settle().await;
+    }
+    assert_eq!(["a", "b", "c"].map(|address| rig.connector.counts(address).dials), [1, 2, 2]);
+    drop(others);
+}
+
+#[tokio::test(start_paused = true)]
+async fn acquire_now_tries_the_next_server_at_once_when_one_fails() {
+    for failure in [Dial::Refuse, Dial::Panic, Dial::LocalFault] {
+        let rig = Rig::paused(|builder| builder.servers(["a", "b"]));
+        rig.connector.on_dial("a", failure.clone());
+        let started = rig.clock.now();
+        let conn = rig.pool.acquire_now().await.expect("the second accepts");
+        assert_eq!(conn.server(), "b", "{failure:?}");
+        assert_eq!(dials(&rig), ["a", "b"].map(|address| (address.to_owned(), started)), "{failure:?}");
+    }
+    // Of many the only good one is found.
+    let addresses: Vec<_> = (0..20).map(|number| number.to_string()).collect();
+    let rig = Rig::paused(|builder| builder.servers(addresses.iter().map(String::as_str)));
+    rig.connector.set_default(Dial::Refuse);
+    rig.connector.on_dial("13", Dial::Ok);
+    let started = rig.clock.now();
+    let conn = rig.pool.acquire_now().await.expect("one accepts");
+    assert_eq!((conn.server(), rig.clock.now()), ("13", started));
+    assert!(addresses.iter().all(|address| rig.connector.counts(address).dials <= 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn acquire_now_fails_with_the_cause_when_all_failed() {
+    let rig = Rig::paused(|builder| builder.servers(["a", "b", "c"]));
+    rig.connector.set_default(Dial::SlowRefuse(ms(10)));
+    let error = rig.pool.acquire_now().await.expect_err("all refuse");
+    assert_at(rig.clock.now(), ms(30));
+    assert_eq!(rig.connector.total_counts().dials, 3, "each once");
+    assert!(matches!(&error, AcquireError::Unavailable(reason) if reason.counts().down == 3), "{error}");
+    assert!(error.retry_after().is_some_and(|after| after > Duration::ZERO));
+    let refused = cause(&error).and_then(Error::source).and_then(|source| source.downcast_ref::<ScriptedError>());
+    assert_eq!(refused, Some(&ScriptedError::Refused { address: "a".into() }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_timeout_counts_as_a_failure() {
+    for call in CALLS {
+        let after = Duration::from_secs(1);
+        let rig = Rig::paused(|builder| {
+            let builder = builder.servers(["a"]).connect_timeout(after).hedge_delay(Duration::from_secs(10));
+            builder.backoff(Duration::from_secs(60), Duration::from_secs(60)).wait_timeout(ms(1_500))
+        });
+        rig.connector.on_dial("a", Dial::Never);
+        let mut caller = Box::pin(call.call(&rig));
+        assert!(!poll_once(caller.as_mut()).await, "{call:?}");
+        tokio::time::sleep(after - ms(1)).await;
+        assert_eq!(rig.pool.status().servers[0].state, ServerState::Up, "{call:?}");
+        tokio::time::sleep(TICK).await;
+        let server = &rig.pool.status().servers[0];
+        assert!(matches!(server.state, ServerState::Down { failures: 1, .. }), "{call:?}: {:?}", server.state);
+        assert_eq!((server.open, rig.connector.counts("a").open), (0, 0), "{call:?}");
+        let error = caller.await.expect_err("nobody accepts");
+        let failure = cause(&error);
+        let is_timeout = matches!(failure, Some(Failure::ConnectTimeout { after: told }) if *told == after);
+        assert!(is_timeout, "{call:?}: {failure:?}");
+    }
+}

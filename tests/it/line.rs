@@ -1,0 +1,370 @@
+//! The line: first come, first served; one wake for each grant; nobody overtakes, nobody holds up the others.
+
+mod stalled;
+
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use connring::test_util::{ScriptedConnector, ScriptedError};
+use connring::{AcquireError, Pool, PooledConn, Reason, Server, TryAcquireError};
+use tokio::task::JoinSet;
+use tokio::task::coop::unconstrained;
+
+use crate::support::{Rig, settle};
+
+/// tokio's timers tick in milliseconds.
+const TICK: Duration = Duration::from_millis(2);
+const SECOND: Duration = Duration::from_secs(1);
+
+type Conn = PooledConn<ScriptedConnector>;
+type Acquired = Result<Conn, AcquireError<ScriptedError>>;
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A caller that is polled by hand, and whose wakes are counted.
+struct Caller {
+    future: Pin<Box<dyn Future<Output = Acquired>>>,
+    wakes: Arc<Wakes>,
+}
+
+impl Caller {
+    fn new<F: Future<Output = Acquired> + 'static>(rig: &Rig, call: impl FnOnce(Pool<ScriptedConnector>) -> F) -> Self {
+        // The polls of all callers come out of one task, whose budget would not last.
+        Self { future: Box::pin(unconstrained(call(rig.pool.clone()))), wakes: Arc::default() }
+    }
+
+    /// One that waits in the line.
+    #[track_caller]
+    fn joined(rig: &Rig) -> Self {
+        let mut caller = Self::new(rig, |pool| async move { pool.acquire().await });
+        caller.assert_waits();
+        caller
+    }
+
+    fn poll(&mut self) -> Poll<Acquired> {
+        let waker = Waker::from(Arc::clone(&self.wakes));
+        self.future.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+
+    #[track_caller]
+    fn assert_waits(&mut self) {
+        let polled = self.poll();
+        assert!(polled.is_pending(), "{polled:?}");
+    }
+
+    #[track_caller]
+    fn served(&mut self) -> Conn {
+        match self.poll() {
+            Poll::Ready(acquired) => acquired.expect("it is served"),
+            Poll::Pending => panic!("it waits"),
+        }
+    }
+
+    fn wakes(&self) -> usize {
+        self.wakes.0.load(Ordering::Relaxed)
+    }
+}
+
+fn joined(rig: &Rig, count: usize) -> Vec<Caller> {
+    let callers = (0..count).map(|_| Caller::joined(rig)).collect();
+    assert_eq!(rig.pool.status().waiting, count);
+    callers
+}
+
+fn wakes(callers: &[Caller]) -> usize {
+    callers.iter().map(Caller::wakes).sum()
+}
+
+/// Opens that many connections and holds them.
+async fn open(rig: &Rig, count: usize) -> Vec<Conn> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        held.push(rig.pool.acquire().await.expect("the server accepts"));
+    }
+    held
+}
+
+/// One server with so many connections at most.
+fn rig(max_conns: u32) -> Rig {
+    Rig::paused(|builder| builder.server("a").max_conns_per_server(max_conns))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_are_served_in_the_order_in_which_they_came() {
+    let rig = rig(1);
+    let mut conn = open(&rig, 1).await.remove(0);
+    let id = conn.id();
+    let mut callers = joined(&rig, 1_000);
+    for caller in &mut callers {
+        assert_eq!(caller.wakes(), 0);
+        conn.release();
+        assert_eq!(caller.wakes(), 1);
+        conn = caller.served();
+        assert_eq!(conn.id(), id);
+    }
+    settle().await;
+    assert_eq!((wakes(&callers), rig.pool.status().waiting), (1_000, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_release_and_each_dial_wakes_one() {
+    let rig = rig(3);
+    let held = open(&rig, 3).await;
+    let mut callers = joined(&rig, 50);
+    settle().await;
+    assert_eq!(wakes(&callers), 0);
+    held.into_iter().for_each(Conn::release);
+    settle().await;
+    assert_eq!(wakes(&callers), 3);
+    let served: Vec<_> = callers[..3].iter_mut().map(Caller::served).collect();
+    // Closed ones: their permits let dials start, which bring as many.
+    served.into_iter().for_each(Conn::close);
+    assert_eq!(wakes(&callers), 3);
+    settle().await;
+    assert_eq!(wakes(&callers), 6);
+    assert_eq!(rig.connector.counts("a").dials, 6);
+    assert!(callers[3..6].iter().all(|caller| caller.wakes() == 1));
+    // Time that goes by wakes nobody.
+    tokio::time::sleep(10 * SECOND).await;
+    assert_eq!((wakes(&callers), rig.pool.status().waiting), (6, 44));
+}
+
+#[tokio::test]
+async fn each_token_wakes_one() {
+    let server = Server::new("a").max_rps(1.0).burst(1);
+    let rig = Rig::manual(|builder| builder.server(server).max_conns_per_server(5).wait_timeout(None));
+    // Five idle connections, and no token.
+    let mut held = open(&rig, 1).await;
+    for _ in 0..4 {
+        rig.clock.advance(SECOND);
+        held.extend(open(&rig, 1).await);
+    }
+    held.into_iter().for_each(Conn::release);
+    assert_eq!(rig.pool.status().servers[0].idle, 5);
+    let mut callers = joined(&rig, 5);
+    for grants in 0..5 {
+        settle().await;
+        assert_eq!(wakes(&callers), grants);
+        rig.clock.advance(SECOND - Duration::from_micros(1));
+        settle().await;
+        assert_eq!(wakes(&callers), grants);
+        rig.clock.advance(Duration::from_micros(1));
+        settle().await;
+        assert_eq!(callers[grants].wakes(), 1);
+    }
+    assert_eq!(wakes(&callers), 5);
+    assert_eq!(callers.iter_mut().map(Caller::served).count(), 5);
+}
+
+/// One waits for a token while a connection is idle. The token is there, but nothing of the pool has run since.
+async fn one_waits_for_what_is_there() -> (Rig, Caller) {
+    let server = Server::new("a").max_rps(1.0).burst(1);
+    let rig = Rig::manual(|builder| builder.server(server).max_conns_per_server(2));
+    open(&rig, 1).await.remove(0).release();
+    let first = Caller::joined(&rig);
+    settle().await;
+    rig.clock.advance(SECOND);
+    (rig, first)
+}
+
+#[tokio::test]
+async fn acquire_does_not_overtake() {
+    let (rig, mut first) = one_waits_for_what_is_there().await;
+    let mut newcomer = Caller::new(&rig, |pool| async move { pool.acquire().await });
+    newcomer.assert_waits();
+    // It found what is there, but for the one in front.
+    assert_eq!((first.wakes(), newcomer.wakes()), (1, 0));
+    first.served().release();
+    newcomer.assert_waits();
+    rig.clock.advance(SECOND);
+    settle().await;
+    newcomer.served().release();
+}
+
+#[tokio::test]
+async fn try_acquire_does_not_overtake_and_says_how_many_wait() {
+    let (rig, mut first) = one_waits_for_what_is_there().await;
+    let mut second = Caller::joined(&rig);
+    // `second` has served the first. What it gave back, with another token, waits for the second.
+    first.served().release();
+    rig.clock.advance(SECOND);
+    match rig.pool.try_acquire() {
+        Err(TryAcquireError::Unavailable(counts)) => assert_eq!(counts.waiting, 1),
+        other => panic!("{other:?}"),
+    }
+    settle().await;
+    second.served().release();
+    rig.clock.advance(SECOND);
+    rig.pool.try_acquire().expect("nobody waits").release();
+}
+
+#[tokio::test]
+async fn acquire_now_does_not_overtake_and_says_how_many_wait() {
+    let (rig, mut first) = one_waits_for_what_is_there().await;
+    let dials = rig.connector.total_counts().dials;
+    let mut newcomer = Caller::new(&rig, |pool| async move { pool.acquire_now().await });
+    match newcomer.poll() {
+        Poll::Ready(Err(AcquireError::Unavailable(reason))) => assert_eq!(reason.counts().waiting, 1),
+        other => panic!("{other:?}"),
+    }
+    settle().await;
+    assert_eq!(rig.connector.total_counts().dials, dials, "nor does it dial");
+    first.served().release();
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_max_waiting_callers_are_turned_away_at_once() {
+    let rig = Rig::paused(|builder| builder.server("a").max_conns_per_server(1).max_waiting(3));
+    let mut held = open(&rig, 1).await;
+    let mut callers = joined(&rig, 3);
+    let mut turned_away = Caller::new(&rig, |pool| async move { pool.acquire().await });
+    match turned_away.poll() {
+        Poll::Ready(Err(AcquireError::Overloaded { waiting })) => assert_eq!(waiting, 3),
+        other => panic!("{other:?}"),
+    }
+    // Who leaves, or is served, makes room.
+    drop(callers.remove(1));
+    callers.push(Caller::joined(&rig));
+    held.remove(0).release();
+    callers.push(Caller::joined(&rig));
+    let mut conn = callers.remove(0).served();
+    for mut caller in callers {
+        conn.release();
+        conn = caller.served();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_after_it_was_served_passes_the_connection_on() {
+    let rig = rig(1);
+    let mut held = open(&rig, 1).await;
+    let id = held[0].id();
+    let [first, gone, mut next] = [(); 3].map(|()| Caller::joined(&rig));
+    // Who leaves without having been served leaves no gap.
+    drop(gone);
+    held.remove(0).release();
+    assert_eq!((first.wakes(), next.wakes()), (1, 0));
+    drop(first);
+    assert_eq!(next.wakes(), 1);
+    assert_eq!(next.served().id(), id);
+    assert_eq!(rig.connector.counts("a").dials, 1);
+}
+
+#[tokio::test]
+async fn who_leaves_after_it_was_served_passes_the_token_on() {
+    let (rig, first) = one_waits_for_what_is_there().await;
+    let mut next = Caller::joined(&rig);
+    assert_eq!((first.wakes(), next.wakes()), (1, 0));
+    drop(first);
+    // Time stands still: it is the same token.
+    next.served().release();
+    assert!(rig.pool.try_acquire().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whose_check_fails_keeps_its_place_in_front() {
+    let rig = rig(1);
+    let mut held = open(&rig, 1).await;
+    let dead = held[0].id();
+    let [mut first, mut second] = [(); 2].map(|()| Caller::joined(&rig));
+    rig.connector.kill_connections("a");
+    held.remove(0).release();
+    assert_eq!((first.wakes(), second.wakes()), (1, 0));
+    // It finds a dead one, and a dial starts in its place.
+    first.assert_waits();
+    assert_eq!(rig.pool.status().waiting, 2);
+    settle().await;
+    assert_eq!((first.wakes(), second.wakes()), (2, 0));
+    let conn = first.served();
+    assert_ne!(conn.id(), dead);
+    assert_eq!(rig.connector.counts("a").open, 1);
+    second.assert_waits();
+    conn.release();
+    second.served().release();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_says_how_long_and_why() {
+    let hour = Duration::from_secs(3_600);
+    let limited = Server::new("limited").max_rps(0.1).burst(1);
+    let rig = Rig::paused(|builder| {
+        let builder = builder.servers(["full", "down"]).server(limited).max_conns_per_server(1);
+        builder.backoff(hour, hour).backoff_spread_ratio(0.0)
+    });
+    let mut full = None;
+    for conn in open(&rig, 3).await {
+        match conn.server() {
+            "full" => full = Some(conn),
+            "down" => conn.fail("it is broken"),
+            _ => conn.release(),
+        }
+    }
+    let timeout = Duration::from_millis(250);
+    let error = rig.pool.acquire_timeout(timeout).await.expect_err("nobody can serve");
+    let token_after = 10 * SECOND - timeout;
+    let AcquireError::Timeout { waited, reason } = &error else { panic!("{error}") };
+    assert!(*waited >= timeout && *waited <= timeout + TICK, "{waited:?}");
+    let counts = reason.counts();
+    assert_eq!((counts.full, counts.down, counts.limited, counts.empty), (1, 1, 1, 0));
+    for server in reason.servers() {
+        match (&*server.address, &server.reason) {
+            ("full", Reason::Full { max_conns: 1 }) => {}
+            ("down", Reason::Down { failures: 1, retry_after, cause: Some(cause) }) => {
+                assert!(*retry_after <= hour - timeout && *retry_after >= hour - timeout - TICK, "{retry_after:?}");
+                assert_eq!(cause.source().map(|source| source.to_string()).as_deref(), Some("it is broken"));
+            }
+            ("limited", Reason::Limited { retry_after }) => {
+                assert!(*retry_after <= token_after && *retry_after >= token_after - TICK, "{retry_after:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(reason.servers().len(), 3);
+    assert_eq!(error.retry_after(), reason.retry_after());
+    assert!(error.retry_after().is_some_and(|after| after <= token_after && after >= token_after - TICK));
+    let text = error.to_string();
+    assert!(text.starts_with("timed out after 25") && text.contains("1 down, 1 rate limited, 1 full"), "{text}");
+    // It left the line: what comes back stays in the pool.
+    assert_eq!(rig.pool.status().waiting, 0);
+    full.expect("one of the three").release();
+    rig.pool.try_acquire().expect("one is idle").release();
+}
+
+#[tokio::test]
+async fn without_a_wait_timeout_callers_wait_on() {
+    let year = Duration::from_secs(365 * 24 * 3_600);
+    let bounded = Rig::manual(|builder| builder.server("a").max_conns_per_server(1));
+    let endless = Rig::manual(|builder| builder.server("a").max_conns_per_server(1).wait_timeout(None));
+    let mut held = open(&bounded, 1).await;
+    held.extend(open(&endless, 1).await);
+    let [mut limited, mut patient] = [Caller::joined(&bounded), Caller::joined(&endless)];
+    // The default is 30 s.
+    bounded.clock.advance(30 * SECOND - Duration::from_nanos(1));
+    settle().await;
+    limited.assert_waits();
+    bounded.clock.advance(Duration::from_nanos(1));
+    assert!(matches!(limited.poll(), Poll::Ready(Err(AcquireError::Timeout { waited, .. })) if waited == 30 * SECOND));
+    for _ in 0..3 {
+        endless.clock.advance(year);
+        settle().await;
+        patient.assert_waits();
+    }
+    assert_eq!(patient.wakes(), 0);
+    held.remove(1).release();
+    assert_eq!(patient.wakes(), 1);
+    // Its lifetime is over by now: a new one is dialled.
+    patient.assert_waits();
+    settle().await;
+    patient.served().release();
+}

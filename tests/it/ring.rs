@@ -1,0 +1,308 @@
+//! Whose turn it is: strict rotation, who stands in for a server that cannot serve, and the last resort.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use connring::test_util::{Dial, ScriptedConnector};
+use connring::{AcquireError, Builder, PooledConn, Server, ServerState, TryAcquireError};
+
+use crate::support::{Rig, settle};
+
+/// A backoff that does not end within a test.
+const LONG: Duration = Duration::from_secs(3_600);
+
+type Conn = PooledConn<ScriptedConnector>;
+
+/// A pool whose servers stay down once they are.
+fn rig(build: impl FnOnce(Builder<ScriptedConnector>) -> Builder<ScriptedConnector>) -> Rig {
+    Rig::paused(|builder| build(builder.backoff(LONG, LONG)))
+}
+
+/// Opens that many connections and holds them.
+async fn open(rig: &Rig, count: usize) -> Vec<Conn> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        held.push(rig.pool.acquire().await.expect("all servers accept"));
+    }
+    held
+}
+
+fn release(held: Vec<Conn>) {
+    held.into_iter().for_each(Conn::release);
+}
+
+/// Splits off the connections to one server.
+fn split(held: Vec<Conn>, address: &str) -> (Vec<Conn>, Vec<Conn>) {
+    held.into_iter().partition(|conn| conn.server() == address)
+}
+
+/// One caller acquires and releases; returns who served, in order.
+async fn rotate(rig: &Rig, times: usize) -> Vec<String> {
+    let mut order = Vec::new();
+    for _ in 0..times {
+        let conn = rig.pool.acquire().await.expect("somebody serves");
+        order.push(conn.server().to_owned());
+        conn.release();
+        // Dials in the background go on.
+        tokio::task::yield_now().await;
+    }
+    order
+}
+
+fn shares(order: &[String]) -> BTreeMap<&str, usize> {
+    let mut shares = BTreeMap::new();
+    for server in order {
+        *shares.entry(server.as_str()).or_default() += 1;
+    }
+    shares
+}
+
+/// Each of the three others has its third of the acquires, within 2 %, and `absent` has none.
+async fn assert_thirds(rig: &Rig, absent: &str) {
+    let order = rotate(rig, 6_000).await;
+    let shares = shares(&order);
+    assert_eq!(shares.len(), 3, "{shares:?}");
+    for (server, share) in shares {
+        assert_ne!(server, absent);
+        assert!((1_960..=2_040).contains(&share), "{server} served {share} of 6000");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rotation_is_strict_for_one_caller() {
+    let rig = rig(|builder| builder.servers(["a", "b", "c", "d", "e"]).max_conns_per_server(1));
+    release(open(&rig, 5).await);
+    let order = rotate(&rig, 500).await;
+    assert_eq!(shares(&order[..5]).len(), 5, "{:?}", &order[..5]);
+    for (turn, server) in order.iter().enumerate() {
+        assert_eq!(*server, order[turn % 5], "at turn {turn}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_share_of_a_server_that_is_down_is_spread_evenly() {
+    let rig = rig(|builder| builder.servers(["a", "b", "c", "d"]).max_conns_per_server(2));
+    // It keeps an idle connection, which it could serve with.
+    let (mut to_b, others) = split(open(&rig, 8).await, "b");
+    to_b.remove(0).fail("broken");
+    release(to_b);
+    release(others);
+    assert_eq!(rig.pool.status().servers[1].idle, 1);
+    assert_thirds(&rig, "b").await;
+    assert!(matches!(rig.pool.status().servers[1].state, ServerState::Down { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_share_of_a_server_without_tokens_is_spread_evenly() {
+    let slow = Server::new("b").max_rps(0.001).burst(1);
+    let rig = rig(|builder| builder.server("a").server(slow).servers(["c", "d"]).max_conns_per_server(1));
+    release(open(&rig, 4).await);
+    assert_eq!(rig.pool.status().servers[1].idle, 1);
+    assert_thirds(&rig, "b").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_share_of_a_full_server_is_spread_evenly() {
+    let rig = rig(|builder| builder.servers(["a", "b", "c", "d"]).max_conns_per_server(1));
+    let (to_b, others) = split(open(&rig, 4).await, "b");
+    release(others);
+    assert_thirds(&rig, "b").await;
+    assert_eq!(rig.connector.counts("b").dials, 1);
+    release(to_b);
+}
+
+#[tokio::test(start_paused = true)]
+async fn load_does_not_stick_to_the_server_dialled_first() {
+    let rig = rig(|builder| builder.servers(["a", "b", "c", "d"]));
+    let order = rotate(&rig, 40).await;
+    assert_eq!(shares(&order[..2]).len(), 1, "the second acquire is served from what is there");
+    let order = rotate(&rig, 400).await;
+    let even = BTreeMap::from([("a", 100), ("b", 100), ("c", 100), ("d", 100)]);
+    assert_eq!(shares(&order), even);
+    // One caller needs one connection to each, no more.
+    assert_eq!(rig.connector.total_counts().dials, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_caller_at_a_cold_ring_does_not_dial_them_all() {
+    let addresses: Vec<_> = (0..50).map(|number| number.to_string()).collect();
+    let cold = || rig(|builder| builder.servers(addresses.iter().map(String::as_str)));
+
+    let waits = cold();
+    let conn = waits.pool.acquire().await.expect("all servers accept");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(waits.connector.total_counts().dials, 1);
+    conn.release();
+    // From here on each pass asks for at most one more.
+    for passes in 1..=10 {
+        rotate(&waits, 1).await;
+        settle().await;
+        assert_eq!(waits.connector.total_counts().dials, 1 + passes);
+    }
+
+    let reserves = cold();
+    reserves.pool.acquire_now().await.expect("all servers accept").release();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(reserves.connector.total_counts().dials, 1);
+
+    let tries = cold();
+    assert!(matches!(tries.pool.try_acquire(), Err(TryAcquireError::Unavailable(_))));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(tries.connector.total_counts().dials, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_reuses_first_in_first_out() {
+    let rig = rig(|builder| builder.server("a").max_conns_per_server(3));
+    let mut held = open(&rig, 3).await;
+    held.rotate_left(1);
+    let given_back: Vec<_> = held.iter().map(|conn| conn.id()).collect();
+    release(held);
+    let mut handed_out = Vec::new();
+    for _ in 0..6 {
+        let conn = rig.pool.acquire().await.expect("one is idle");
+        handed_out.push(conn.id());
+        conn.release();
+    }
+    assert_eq!(handed_out, [&given_back[..], &given_back[..]].concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_thousand_servers_the_one_that_is_up_serves_and_no_connection_of_the_dead_is_looked_at() {
+    let addresses: Vec<_> = (0..1_000).map(|number| number.to_string()).collect();
+    let rig = rig(|builder| builder.servers(addresses.iter().map(String::as_str)).max_conns_per_server(2));
+    let mut held = open(&rig, 2_000).await;
+    held.sort_by_key(|conn| conn.server().parse::<u32>().expect("addresses are numbers"));
+    let mut alive = held.split_off(1_998);
+    alive.drain(..).for_each(Conn::release);
+    // Each of the others fails on one connection and keeps the other, idle.
+    let mut held = held.into_iter();
+    while let (Some(fails), Some(stays)) = (held.next(), held.next()) {
+        assert_eq!(fails.server(), stays.server());
+        stays.release();
+        fails.fail("broken");
+    }
+    assert_eq!(rig.pool.status().servers.iter().filter(|server| server.idle == 1).count(), 999);
+    let order = rotate(&rig, 2_000).await;
+    assert_eq!(shares(&order), BTreeMap::from([("999", 2_000)]));
+    assert_eq!(rig.connector.total_counts().reuse_checks, 2_000);
+    assert_eq!(rig.connector.total_counts().dials, 2_000, "none was dialled anew");
+}
+
+/// Server "down" is down with one idle connection. Returns the two connections to server "other".
+async fn one_down(rig: &Rig) -> Vec<Conn> {
+    let (mut to_down, to_other) = split(open(rig, 4).await, "down");
+    to_down.remove(0).fail("broken");
+    release(to_down);
+    let down = &rig.pool.status().servers[0];
+    assert!(matches!(down.state, ServerState::Down { .. }));
+    assert_eq!((&*down.address, down.idle), ("down", 1));
+    to_other
+}
+
+/// No way to acquire hands out the idle connection of server "down".
+async fn assert_not_served(rig: &Rig) {
+    assert!(matches!(rig.pool.try_acquire(), Err(TryAcquireError::Unavailable(_))));
+    assert!(matches!(rig.pool.acquire_now().await, Err(AcquireError::Unavailable(_))));
+    let waited = rig.pool.acquire_timeout(Duration::from_secs(5)).await;
+    assert!(matches!(waited, Err(AcquireError::Timeout { .. })), "{waited:?}");
+    assert_eq!(rig.connector.counts("down").reuse_checks, 0);
+}
+
+/// Each way to acquire hands out the idle connection of server "down".
+async fn assert_served_as_the_last_resort(rig: &Rig) {
+    for _ in 0..3 {
+        let conn = rig.pool.try_acquire().expect("the last resort");
+        assert_eq!(conn.server(), "down");
+        conn.release();
+        let conn = rig.pool.acquire_now().await.expect("the last resort");
+        assert_eq!(conn.server(), "down");
+        conn.release();
+        let conn = rig.pool.acquire().await.expect("the last resort");
+        assert_eq!(conn.server(), "down");
+        conn.release();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_no_server_up_idle_connections_of_down_servers_are_handed_out() {
+    let rig = rig(|builder| builder.servers(["down", "other"]).max_conns_per_server(2));
+    let mut to_other = one_down(&rig).await;
+    to_other.remove(0).fail("broken too");
+    release(to_other);
+    let order = rotate(&rig, 10).await;
+    assert_eq!(shares(&order), BTreeMap::from([("down", 5), ("other", 5)]));
+    assert_eq!(rig.connector.total_counts().dials, 4, "none of them is dialled in its backoff");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limited_server_is_up_and_bars_the_last_resort() {
+    let limited = Server::new("other").max_rps(0.001).burst(2);
+    let rig = rig(|builder| builder.server("down").server(limited).max_conns_per_server(2));
+    let mut to_other = one_down(&rig).await;
+    to_other.remove(0).release();
+    assert_not_served(&rig).await;
+    to_other.remove(0).fail("broken too");
+    // What is idle at the limited server stays barred by its rate.
+    assert_served_as_the_last_resort(&rig).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_server_is_up_and_bars_the_last_resort() {
+    let rig = rig(|builder| builder.servers(["down", "other"]).max_conns_per_server(2));
+    let mut to_other = one_down(&rig).await;
+    assert_not_served(&rig).await;
+    to_other.remove(0).fail("broken too");
+    assert_served_as_the_last_resort(&rig).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_being_dialled_is_up_and_bars_the_last_resort() {
+    let rig = rig(|builder| builder.servers(["down", "other"]).max_conns_per_server(2));
+    let to_other = one_down(&rig).await;
+    let took = Duration::from_secs(1);
+    rig.connector.on_dial("other", Dial::Slow(took));
+    to_other.into_iter().for_each(Conn::close);
+    let started = rig.clock.now();
+    let conn = rig.pool.acquire().await.expect("the dial succeeds");
+    assert_eq!(conn.server(), "other");
+    assert!(rig.clock.now() - started >= took);
+    // Both dials, the hedge's too, are over; now the same for a dial that is reserved.
+    settle().await;
+    tokio::time::sleep(took).await;
+    rig.pool.acquire_now().await.expect("the hedge's connection is idle").close();
+    conn.close();
+    let conn = rig.pool.acquire_now().await.expect("the dial succeeds");
+    assert_eq!(conn.server(), "other");
+    assert_eq!(rig.connector.counts("down").reuse_checks, 0);
+    // When the last dial takes the other server down, the caller has the last resort.
+    conn.close();
+    tokio::time::sleep(2 * took).await;
+    rig.connector.on_dial("other", Dial::SlowRefuse(took));
+    while let Ok(conn) = rig.pool.try_acquire() {
+        assert_eq!(conn.server(), "other");
+    }
+    let started = rig.clock.now();
+    let conn = rig.pool.acquire().await.expect("the last resort");
+    assert_eq!(conn.server(), "down");
+    assert!(rig.clock.now() - started >= took);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_gets_the_last_resort_when_the_last_server_goes_down() {
+    let rig = rig(|builder| builder.servers(["down", "other"]).max_conns_per_server(2));
+    let (mut to_down, mut to_other) = split(open(&rig, 4).await, "down");
+    to_down.remove(0).fail("broken");
+    let pool = rig.pool.clone();
+    let waiter = tokio::spawn(async move { pool.acquire().await.expect("the last resort") });
+    settle().await;
+    // It comes back while somebody waits, but the other server, full, is up.
+    release(to_down);
+    settle().await;
+    assert_eq!((rig.pool.status().waiting, waiter.is_finished()), (1, false));
+    let failed_at = rig.clock.now();
+    to_other.remove(0).fail("broken too");
+    let conn = waiter.await.expect("the task ends");
+    assert_eq!(conn.server(), "down");
+    assert_eq!(rig.clock.now(), failed_at);
+}
