@@ -1,0 +1,80 @@
+//! The token bucket.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use crate::check;
+use crate::raw::{Bucket, Rate};
+
+fn bucket(burst: u32) -> Arc<Bucket> {
+    Arc::new(Bucket::new(Rate::new(1.0, burst).expect("a rate within the fixed point")))
+}
+
+/// Tokens that are still there at time 0.
+fn left(bucket: &Bucket) -> usize {
+    (0..8).take_while(|_| bucket.take(0).is_some()).count()
+}
+
+/// Property: concurrent takes grant no more than the quota, and no less (I1).
+/// Threads: three take, one token fewer is there.
+/// Mutation that fails it: `take` stores `left` without a CAS.
+pub fn takes_grant_the_quota() {
+    check(Some(3), || {
+        let bucket = bucket(2);
+        let takers: Vec<_> = (0..2)
+            .map(|_| {
+                let bucket = Arc::clone(&bucket);
+                thread::spawn(move || usize::from(bucket.take(0).is_some()))
+            })
+            .collect();
+        let here = usize::from(bucket.take(0).is_some());
+        let granted = takers.into_iter().map(|taker| taker.join().unwrap()).sum::<usize>() + here;
+        assert_eq!(granted, 2);
+    });
+}
+
+/// Property: an undo gives back exactly its own token, or none (I2): what is granted and not undone, and what is left,
+/// is the quota or, where an undo came too late, less.
+/// Threads: two take and undo, a third takes.
+/// Mutation that fails it: `undo` stores `found` without a CAS.
+pub fn an_undo_is_exact_or_nothing() {
+    check(Some(3), || {
+        let bucket = bucket(2);
+        let undoers: Vec<_> = (0..2)
+            .map(|_| {
+                let bucket = Arc::clone(&bucket);
+                // Tokens forfeit.
+                thread::spawn(move || match bucket.take(0) {
+                    Some(receipt) => usize::from(!bucket.undo(receipt)),
+                    None => 0,
+                })
+            })
+            .collect();
+        let kept = usize::from(bucket.take(0).is_some());
+        let mut forfeit = 0;
+        for undoer in undoers {
+            forfeit += undoer.join().unwrap();
+        }
+        assert_eq!(kept + forfeit + left(&bucket), 2);
+    });
+}
+
+/// Property: a bucket and its successor together grant no more than the quota: a take either counts in what the
+/// successor inherits, or finds the word retired (I1).
+/// Threads: two take from the old bucket while the main one retires it.
+/// Mutation that fails it: `successor` loads the word instead of swapping it.
+pub fn a_successor_inherits_what_is_missing() {
+    check(Some(3), || {
+        let old = bucket(2);
+        let takers: Vec<_> = (0..2)
+            .map(|_| {
+                let old = Arc::clone(&old);
+                thread::spawn(move || usize::from(old.take(0).is_some()))
+            })
+            .collect();
+        let new = old.successor(Rate::new(2.0, 2).expect("a rate within the fixed point"), 0);
+        let granted: usize = takers.into_iter().map(|taker| taker.join().unwrap()).sum();
+        assert_eq!(granted + left(&new), 2);
+        assert_eq!(left(&old), 0);
+    });
+}

@@ -1,0 +1,148 @@
+//! The health word.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use crate::check;
+use crate::raw::{Health, HealthState, Probe, ProbeOwner, Reported, Snapshot};
+
+/// A retry time far enough apart to be a tick of its own.
+const RETRY: u64 = 1_000_000;
+
+#[derive(Clone)]
+struct Owner(Arc<Health>);
+
+impl ProbeOwner for Owner {
+    fn health(&self) -> &Health {
+        &self.0
+    }
+
+    fn retry_at_after_drop(&self) -> u64 {
+        0
+    }
+
+    fn probe_dropped(&self, down: Snapshot) {
+        assert_eq!(down.state(), HealthState::Down);
+    }
+}
+
+fn down() -> Owner {
+    let health = Health::new();
+    health.dial_failed(health.snapshot().generation(), |_| RETRY).expect("it goes down");
+    Owner(Arc::new(health))
+}
+
+/// Property: of those who find a retry due exactly one probes (I1).
+/// Threads: three begin a probe.
+/// Mutation that fails it: `begin` does not look at the state.
+pub fn one_probes() {
+    check(Some(3), || {
+        let owner = down();
+        let begin = |owner: &Owner| Probe::begin(owner.clone(), RETRY);
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let owner = owner.clone();
+                thread::spawn(move || begin(&owner))
+            })
+            .collect();
+        let mut probes: Vec<_> = others.into_iter().filter_map(|other| other.join().unwrap()).collect();
+        probes.extend(begin(&owner));
+        assert_eq!(probes.len(), 1);
+        assert_eq!(owner.0.snapshot().state(), HealthState::Probing);
+        probes.remove(0).succeeded();
+        assert_eq!(owner.0.snapshot().state(), HealthState::Trial);
+    });
+}
+
+/// Property: failures of one generation count once (I3).
+/// Threads: two dials fail and a caller reports a failure.
+/// Mutation that fails it: `dial_failed` does not look at the state.
+pub fn failures_of_one_generation_count_once() {
+    check(Some(3), || {
+        let health = Arc::new(Health::new());
+        let generation = health.snapshot().generation();
+        let dials: Vec<_> = (0..2)
+            .map(|_| {
+                let health = Arc::clone(&health);
+                thread::spawn(move || usize::from(health.dial_failed(generation, |_| RETRY).is_some()))
+            })
+            .collect();
+        let reported = health.reported(generation, 1, |_| RETRY);
+        let by_dials: usize = dials.into_iter().map(|dial| dial.join().unwrap()).sum();
+        assert_eq!(by_dials + usize::from(matches!(reported, Reported::Down(_))), 1);
+        let health = health.snapshot();
+        assert_eq!((health.state(), health.failures()), (HealthState::Down, 1));
+    });
+}
+
+/// Property: a probe that is dropped opens the next one, and counts no failure (I2, I4).
+/// Threads: two begin a probe and drop it, the main one begins one and fails it.
+/// Mutation that fails it: the drop of `Probe` does nothing.
+pub fn a_dropped_probe_reopens() {
+    check(Some(2), || {
+        let owner = down();
+        let droppers: Vec<_> = (0..2)
+            .map(|_| {
+                let owner = owner.clone();
+                thread::spawn(move || drop(Probe::begin(owner, u64::MAX)))
+            })
+            .collect();
+        let failed = Probe::begin(owner.clone(), u64::MAX).map(|probe| probe.failed(|_| 0));
+        for dropper in droppers {
+            dropper.join().unwrap();
+        }
+        let health = owner.0.snapshot();
+        assert_eq!((health.state(), health.failures()), (HealthState::Down, 1 + u32::from(failed.is_some())));
+        assert!(Probe::begin(owner, u64::MAX).is_some());
+    });
+}
+
+/// Property: on trial, a release, a report and a failed dial race to a state that the protocol allows: whoever fails
+/// after the release starts from no failures, whoever fails before it goes on counting, and no release brings a server
+/// up that is down (I3, I4).
+/// Threads: one releases, one reports, the main one's dial fails.
+/// Mutation that fails it: `released` does not look at the state.
+pub fn a_trial_ends_by_the_protocol() {
+    check(None, || {
+        let owner = down();
+        let probe = Probe::begin(owner.clone(), RETRY).expect("it is due");
+        let generation = probe.generation();
+        probe.succeeded();
+        let release = {
+            let health = Arc::clone(&owner.0);
+            thread::spawn(move || health.released(generation))
+        };
+        let report = {
+            let health = Arc::clone(&owner.0);
+            thread::spawn(move || health.reported(generation, 1, |_| 2 * RETRY))
+        };
+        let failed = owner.0.dial_failed(generation, |_| 2 * RETRY);
+        let released = release.join().unwrap();
+        let reported = report.join().unwrap();
+        let health = owner.0.snapshot();
+        assert_eq!(health.state(), HealthState::Down);
+        assert_eq!(health.failures(), if released { 1 } else { 2 });
+        assert_ne!(failed.is_some(), matches!(reported, Reported::Down(_)), "one of the two");
+    });
+}
+
+/// Property: strikes of several callers add up, each once: of as many reports as the threshold exactly one takes the
+/// server down (I3).
+/// Threads: three report.
+/// Mutation that fails it: the CAS of `transition` is a store (so that a strike is lost).
+pub fn strikes_add_up() {
+    check(Some(3), || {
+        let health = Arc::new(Health::new());
+        let generation = health.snapshot().generation();
+        let report = move |health: &Health| matches!(health.reported(generation, 3, |_| RETRY), Reported::Down(_));
+        let reports: Vec<_> = (0..2)
+            .map(|_| {
+                let health = Arc::clone(&health);
+                thread::spawn(move || report(&health))
+            })
+            .collect();
+        let here = usize::from(report(&health));
+        let downs = reports.into_iter().map(|report| usize::from(report.join().unwrap())).sum::<usize>() + here;
+        assert_eq!(downs, 1);
+    });
+}
