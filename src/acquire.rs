@@ -103,6 +103,10 @@ impl<C: Connector> Ring<C> {
         let joined = self.line.join(self.settings.max_waiting);
         let place = joined.map_err(|waiting| AcquireError::Overloaded { waiting })?;
         let mut waiter = Waiter { ring: self, place };
+        if waiter.place.found_nobody() {
+            // While nobody waits nobody rings: the task that watches may sleep beyond a token or a retry of since then.
+            self.something_changed();
+        }
         // What came between the pass and the join is there for whoever is in front.
         self.serve();
         let deadline_ns = timeout.map_or(u64::MAX, |timeout| started_ns.saturating_add(nanos(timeout)));
@@ -231,7 +235,7 @@ impl<C: Connector> Waiter<'_, C> {
             if grant.fresh || ring.is_good(&mut grant.entry, &mut now) {
                 return Poll::Ready(Ok(grant.entry));
             }
-            // A dead one: back to the old place, then whatever else there is.
+            // A dead one: back to the old place, then whatever else there is. The entry goes last: its permit rings.
             if let Some(token) = grant.token {
                 token.undo();
             }

@@ -185,7 +185,7 @@ impl<C: Connector> Ring<C> {
             }
             let due_ns = health.retry_at().max(server.pause.until());
             if due_ns > now_ns {
-                self.retry_at(due_ns);
+                self.enter_retry(due_ns);
                 continue;
             }
             if !server.permits.is_free() {

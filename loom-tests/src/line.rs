@@ -183,35 +183,24 @@ pub fn first_come_first_served() {
 }
 
 /// Property: a caller whose item was no good goes back ahead of those that came after it, and is served before them
-/// (I1).
-/// Threads: the main one is served, rejoins and is served again; another joins after it; a third releases two items.
+/// (I1). Threads: the main one is served and rejoins, while two others join after it.
 /// Mutation that fails it: `rejoin` goes to the back.
 pub fn who_rejoins_keeps_its_place() {
-    check(Some(2), || {
+    check(Some(3), || {
         let post = Post::new();
         let mut first = post.join();
-        let second = joins(&post);
-        let releases = {
-            let post = Arc::clone(&post);
-            thread::spawn(move || {
-                post.release(1);
-                post.release(2);
-            })
-        };
+        let others = [joins(&post), joins(&post)];
+        let mut item = Some(9);
+        post.line.serve(|| item.take());
         post.poll(&mut first);
-        if first.item.take().is_some() {
-            post.line.rejoin(&mut first.place);
-            post.serve();
-        }
-        releases.join().unwrap();
-        let mut second = second.join().unwrap();
+        assert_eq!(first.item.take(), Some(9), "who came first was not served first");
+        post.line.rejoin(&mut first.place);
+        let mut others = others.map(|other| other.join().unwrap());
+        let mut next = 0..3;
+        post.line.serve(|| next.next());
         post.poll(&mut first);
-        // Two items: the first either dropped one and has the other, or has one and the second has the other.
-        if first.item.is_none() {
-            assert!(post.was_served(&mut second), "both items are gone");
-            assert_eq!(post.line.waiting(), 1);
-        }
-        assert_eq!(post.idle.pop(), None);
+        assert_eq!(first.item, Some(0));
+        assert!(others.iter_mut().all(|other| post.was_served(other)));
     });
 }
 

@@ -51,6 +51,14 @@ pub(crate) struct Line<T> {
 pub(crate) struct Place {
     number: u64,
     slot: Option<usize>,
+    found_nobody: bool,
+}
+
+impl Place {
+    /// Whether nobody waited when the caller joined.
+    pub(crate) fn found_nobody(&self) -> bool {
+        self.found_nobody
+    }
 }
 
 #[derive(Debug)]
@@ -106,7 +114,7 @@ impl<T> Line<T> {
             let ahead = queue.back;
             let slot = queue.insert(number, ahead, None);
             self.count(1);
-            Place { number, slot: Some(slot) }
+            Place { number, slot: Some(slot), found_nobody: waiting == 0 }
         };
         // SeqCst: pairs with the fence of whoever puts something there and then looks at `waiting`.
         fence(Ordering::SeqCst);

@@ -181,7 +181,6 @@ impl<C: Connector> LiveServer<C> {
         self.last_failure.store(Some(failure));
         self.ring.refresh();
         self.ring.retry_at(down.retry_at());
-        self.ring.something_changed();
     }
 
     /// Why this server cannot serve now.

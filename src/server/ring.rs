@@ -155,16 +155,22 @@ impl<C: Connector> Ring<C> {
         (at_ns != u64::MAX).then_some(at_ns)
     }
 
-    /// A server is Down until `at_ns`.
-    pub(crate) fn retry_at(&self, at_ns: u64) {
+    /// A server is Down until `at_ns`: enters that, for the next pass that finds it due.
+    pub(crate) fn enter_retry(&self, at_ns: u64) {
         // AcqRel: pairs with the swap of `forget_retries`. The health word was changed before this.
         self.next_retry.fetch_min(at_ns, Ordering::AcqRel);
+    }
+
+    /// The same, and for those who wait: the task that watches must not sleep beyond it.
+    pub(crate) fn retry_at(&self, at_ns: u64) {
+        self.enter_retry(at_ns);
+        self.ring_before(at_ns);
     }
 
     /// Before all servers are looked at for their retries. A server that goes Down meanwhile is either seen by
     /// the look, or enters its retry after this.
     pub(crate) fn forget_retries(&self) {
-        // AcqRel: pairs with `retry_at`.
+        // AcqRel: pairs with `enter_retry`.
         self.next_retry.swap(u64::MAX, Ordering::AcqRel);
     }
 

@@ -1,5 +1,6 @@
 //! The line: first come, first served; one wake for each grant; nobody overtakes, nobody holds up the others.
 
+mod on_time;
 mod stalled;
 
 use std::error::Error;
@@ -142,12 +143,13 @@ async fn each_release_and_each_dial_wakes_one() {
 
 #[tokio::test]
 async fn each_token_wakes_one() {
-    let server = Server::new("a").max_rps(1.0).burst(1);
+    let every = Duration::from_millis(100);
+    let server = Server::new("a").max_rps(10.0).burst(1);
     let rig = Rig::manual(|builder| builder.server(server).max_conns_per_server(5).wait_timeout(None));
     // Five idle connections, and no token.
     let mut held = open(&rig, 1).await;
     for _ in 0..4 {
-        rig.clock.advance(SECOND);
+        rig.clock.advance(every);
         held.extend(open(&rig, 1).await);
     }
     held.into_iter().for_each(Conn::release);
@@ -156,7 +158,7 @@ async fn each_token_wakes_one() {
     for grants in 0..5 {
         settle().await;
         assert_eq!(wakes(&callers), grants);
-        rig.clock.advance(SECOND - Duration::from_micros(1));
+        rig.clock.advance(every - Duration::from_micros(1));
         settle().await;
         assert_eq!(wakes(&callers), grants);
         rig.clock.advance(Duration::from_micros(1));
