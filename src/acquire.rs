@@ -74,12 +74,12 @@ impl<C: Connector> Ring<C> {
     pub(crate) async fn acquire_idle(self: &Arc<Self>) -> Result<Option<Box<Entry<C>>>, AcquireError<C::Error>> {
         // A task that always finds a connection lets others run now and then.
         tokio::task::coop::consume_budget().await;
-        if self.settings.upkeep && self.tick().is_none() {
-            self.start_upkeep();
-        }
         let list = self.list.load();
         if let Some(ended) = ended(&list) {
             return Err(ended);
+        }
+        if !self.is_attended() {
+            self.start_upkeep();
         }
         // Those who wait come first.
         if self.line.waiting() > 0 {

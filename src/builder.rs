@@ -222,7 +222,7 @@ impl<C: Connector> Builder<C> {
     /// Whether a task closes connections that are too old, and keeps the coarse time. Default: on.
     ///
     /// Without it the pool works: what is too old is found out when it is about to be handed out, and each acquire
-    /// and each release reads the clock.
+    /// and each release reads the clock. The task then only waits for the end of its runtime.
     pub fn upkeep(mut self, on: bool) -> Self {
         self.settings.upkeep = on;
         self
@@ -258,7 +258,7 @@ impl<C: Connector> Builder<C> {
         let ring = Ring::new(connector, settings, clock.unwrap_or_else(Clock::system), runtime);
         let pool = Pool::new(ring.clone());
         ring.set_servers(&servers)?;
-        if ring.settings.upkeep && has_runtime {
+        if has_runtime {
             ring.start_upkeep();
         }
         Ok(pool)

@@ -93,6 +93,10 @@ impl<C: Connector> Ring<C> {
     ///
     /// No lock may be held: a runtime that has gone drops the task at once.
     pub(crate) fn dial(self: &Arc<Self>, server: &Arc<LiveServer<C>>, reason: Reason<C>) -> bool {
+        if !self.is_attended() {
+            // The end of the runtime that the connection belongs to must be noticed.
+            self.start_upkeep();
+        }
         let now_ns = self.clock.now_ns();
         let health = server.health.snapshot();
         let (is_probe, max_dials) = match reason {

@@ -1,6 +1,8 @@
 //! The task that closes what is too old, and keeps the coarse time by which it is told how old that is.
 //!
-//! It holds the ring weakly. Without it the pool works: what is too old is found out when it is about to be handed out.
+//! It holds the ring weakly. With upkeep off it does neither, and what is too old is found out when it is about to be
+//! handed out. But it is there: it is dropped with its runtime, and so the pool learns that the connections dialled
+//! there are dead.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -30,13 +32,13 @@ impl<C: Connector> Ring<C> {
     pub(crate) fn start_upkeep(self: &Arc<Self>) {
         // The second try is for the caller's runtime, if the first found the pool's gone.
         for _ in 0..2 {
-            if self.tick().is_some() || self.set_tick(Some(self.clock.now_ns())).is_some() {
+            if self.is_attended() || self.attend(self.clock.now_ns()) {
                 return;
             }
             let ring = Arc::downgrade(self);
             // Made before it runs: a runtime that has gone drops it unpolled.
             if !self.runtime.spawn(|runtime| Upkeep { ring, runtime, finished: false }.run()) {
-                self.set_tick(None);
+                self.leave_unattended();
             }
         }
     }
@@ -72,17 +74,18 @@ impl<C: Connector> Upkeep<C> {
                 break;
             }
             let now_ns = ring.clock.now_ns();
-            ring.set_tick(Some(now_ns));
+            ring.attend(now_ns);
             let settings = &ring.settings;
+            let wake_at = if settings.upkeep { now_ns + nanos(TICK) } else { u64::MAX };
             if let Some(shortest) = settings.idle_timeout.into_iter().chain(settings.max_lifetime).min() {
-                if now_ns >= swept_ns + nanos((shortest / 4).clamp(TICK, SWEEP_MAX)) {
+                if settings.upkeep && now_ns >= swept_ns + nanos((shortest / 4).clamp(TICK, SWEEP_MAX)) {
                     swept_ns = now_ns;
                     ring.sweep(now_ns);
                 }
             }
             let clock = ring.clock.clone();
             drop(ring);
-            let mut timer = pin!(clock.sleep_until_ns(now_ns + nanos(TICK)));
+            let mut timer = pin!(clock.sleep_until_ns(wake_at));
             poll_fn(|cx| {
                 if ended.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(());
@@ -98,7 +101,7 @@ impl<C: Connector> Upkeep<C> {
 impl<C: Connector> Drop for Upkeep<C> {
     fn drop(&mut self) {
         let Some(ring) = self.ring.upgrade() else { return };
-        ring.set_tick(None);
+        ring.leave_unattended();
         if !self.finished && !panicking() {
             ring.runtime.lost(self.runtime);
         }

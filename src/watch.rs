@@ -42,9 +42,13 @@ impl<C: Connector> Ring<C> {
         }
     }
 
-    /// Does what time has brought, and tells when it next brings something.
-    fn look(self: &Arc<Self>) -> u64 {
+    /// Does what time has brought, and tells when it next brings something. `None`: nobody waits.
+    fn look(self: &Arc<Self>) -> Option<u64> {
         self.alarm.look();
+        // Without callers nothing is probed. Who joins from here on rings.
+        if self.line.waiting() == 0 {
+            return None;
+        }
         let now_ns = self.clock.now_ns();
         if self.next_retry().is_some_and(|retry_at| retry_at <= now_ns) {
             self.probe(now_ns);
@@ -59,7 +63,7 @@ impl<C: Connector> Ring<C> {
                 }
             }
         }
-        next
+        (self.line.waiting() > 0).then_some(next)
     }
 }
 
@@ -71,7 +75,7 @@ impl<C: Connector> Watching<C> {
             let next = ring.look();
             let now_ns = ring.clock.now_ns();
             let wake_at;
-            if ring.line.waiting() > 0 {
+            if let Some(next) = next {
                 empty_since = None;
                 wake_at = next.min(now_ns.saturating_add(LINGER_NS));
                 ring.alarm.sleep(wake_at);

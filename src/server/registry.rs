@@ -4,10 +4,11 @@
 //! woken after it is let go: all that may run user code.
 
 use std::collections::{HashMap, HashSet};
+use std::iter;
 
 use crate::connect::Connector;
 use crate::error::ServerError;
-use crate::server::{List, LiveServer, Ring, Server};
+use crate::server::{Entry, List, LiveServer, Ring, Server};
 use crate::sync::{Arc, Weak, lock};
 
 impl<C: Connector> Ring<C> {
@@ -41,7 +42,7 @@ impl<C: Connector> Ring<C> {
             self.replace(&list, stay.into());
             removed
         };
-        self.remove(&removed);
+        drop(self.remove(&removed));
         Ok(())
     }
 
@@ -69,8 +70,9 @@ impl<C: Connector> Ring<C> {
             (removed, addresses)
         };
         added.into_iter().for_each(log_registered);
-        self.remove(&removed);
+        let idle = self.remove(&removed);
         self.something_changed();
+        drop(idle);
         Ok(())
     }
 
@@ -85,9 +87,10 @@ impl<C: Connector> Ring<C> {
             list.servers.iter().for_each(|server| server.idle.close());
             Arc::clone(&list.servers)
         };
-        self.remove(&removed);
+        let idle = self.remove(&removed);
         self.bell.notify_one();
         self.ended.notify_waiters();
+        drop(idle);
     }
 
     /// How many connections of removed servers have not come back.
@@ -134,17 +137,20 @@ impl<C: Connector> Ring<C> {
         drain.iter().for_each(|server| server.idle.close());
     }
 
-    /// Clears out servers that have left the list: ends their dials, drops their idle connections. If none is left,
+    /// Clears out servers that have left the list: ends their dials, takes out their idle connections. If none is left,
     /// those who wait learn of it.
-    fn remove(&self, removed: &[Arc<LiveServer<C>>]) {
+    ///
+    /// The caller drops what is returned at its very end: a drop that panics then keeps nothing else from being done,
+    /// and a vector drops the others all the same.
+    #[must_use]
+    fn remove(&self, removed: &[Arc<LiveServer<C>>]) -> Vec<Box<Entry<C>>> {
+        let mut taken_out = Vec::new();
         for server in removed {
             tracing::info!(server = %server.address, state = "draining", "server is removed");
             server.removed.notify_waiters();
             // The last permit that comes back says that the server is gone; here, if there is none.
             let gone = server.permits.open() == 0;
-            while let Some(idle) = server.idle.pop() {
-                drop(idle);
-            }
+            taken_out.extend(iter::from_fn(|| server.idle.pop()));
             if gone {
                 server.log_gone();
             }
@@ -152,6 +158,7 @@ impl<C: Connector> Ring<C> {
         if self.list.load().servers.is_empty() {
             self.line.wake_all();
         }
+        taken_out
     }
 }
 

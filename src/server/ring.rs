@@ -17,8 +17,10 @@ use crate::sync::{Arc, ArcSwap, AtomicU64, AtomicUsize, Mutex, Ordering, fence};
 
 /// How many servers an error names.
 const NAMED_SERVERS: usize = 8;
-/// The value of `tick` while nobody advances it.
-const NO_TICK: u64 = u64::MAX;
+/// The value of `tick` while upkeep's task does not run.
+const UNATTENDED: u64 = u64::MAX;
+/// The value of `tick` while the task runs and does not advance it, because upkeep is off.
+const NO_TICK: u64 = u64::MAX - 1;
 
 /// See the module's page.
 pub(crate) struct Ring<C: Connector> {
@@ -40,7 +42,7 @@ pub(crate) struct Ring<C: Connector> {
     pub(crate) bell: Arc<Notify>,
     /// The earliest retry of the servers that are Down, in nanoseconds; `u64::MAX` if there is none.
     next_retry: AtomicU64,
-    /// The time in nanoseconds as of the last tick of upkeep, or `NO_TICK`.
+    /// The time in nanoseconds as of the last tick of upkeep, or `NO_TICK`, or `UNATTENDED`.
     tick: AtomicU64,
     /// A connection of a removed server came back.
     pub(crate) returned: Notify,
@@ -116,7 +118,7 @@ impl<C: Connector> Ring<C> {
             alarm: Alarm::new(),
             bell: Arc::new(Notify::new()),
             next_retry: AtomicU64::new(u64::MAX),
-            tick: AtomicU64::new(NO_TICK),
+            tick: AtomicU64::new(UNATTENDED),
             returned: Notify::new(),
             ended: Arc::new(Notify::new()),
             random: AtomicU64::new(RandomState::new().hash_one("connring")),
@@ -136,16 +138,25 @@ impl<C: Connector> Ring<C> {
 
     /// The time as of the last tick, if somebody advances it.
     pub(crate) fn tick(&self) -> Option<u64> {
-        // Relaxed: a coarse time.
+        // Relaxed, here and below: a coarse time.
         let tick = self.tick.load(Ordering::Relaxed);
-        (tick != NO_TICK).then_some(tick)
+        (tick < NO_TICK).then_some(tick)
     }
 
-    /// Advances the coarse time; `None`: nobody does from now on. Returns what it was.
-    pub(crate) fn set_tick(&self, now_ns: Option<u64>) -> Option<u64> {
-        // Relaxed: a coarse time.
-        let before = self.tick.swap(now_ns.unwrap_or(NO_TICK), Ordering::Relaxed);
-        (before != NO_TICK).then_some(before)
+    /// Whether upkeep's task runs.
+    pub(crate) fn is_attended(&self) -> bool {
+        self.tick.load(Ordering::Relaxed) != UNATTENDED
+    }
+
+    /// Upkeep's task runs, and this is its time. True if it ran before.
+    pub(crate) fn attend(&self, now_ns: u64) -> bool {
+        let tick = if self.settings.upkeep { now_ns } else { NO_TICK };
+        self.tick.swap(tick, Ordering::Relaxed) != UNATTENDED
+    }
+
+    /// Upkeep's task has ended.
+    pub(crate) fn leave_unattended(&self) {
+        self.tick.store(UNATTENDED, Ordering::Relaxed);
     }
 
     /// The earliest retry of the servers that are Down, if any is.

@@ -1,0 +1,339 @@
+//! Every knob is checked, its bounds are taken, its default is what the table says.
+
+mod errors;
+
+use std::error::Error;
+use std::time::Duration;
+
+use connring::test_util::{Dial, ScriptedConnector};
+use connring::{AcquireError, BuildError, Builder, Clock, Failure, Pool, Reason, Server, ServerError, ServerState};
+use tokio::time::{advance, sleep};
+
+use crate::support::{Rig, settle};
+
+const MS: Duration = Duration::from_millis(1);
+const NS: Duration = Duration::from_nanos(1);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+type Build = Builder<ScriptedConnector>;
+/// What is refused, with the name of the setting and the value as the error must tell them.
+type Refused = (fn(Build) -> Build, &'static str, &'static str);
+
+fn builder() -> Build {
+    let clock = Clock::tokio();
+    Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock)
+}
+
+/// One line, without a capital or a full stop (but a range may be open), that has all these words.
+#[track_caller]
+fn assert_line(error: &dyn Error, words: &[&str]) {
+    let line = error.to_string();
+    assert!(!line.is_empty() && !line.contains('\n') && (!line.ends_with('.') || line.ends_with("..")), "{line:?}");
+    assert!(!line.starts_with(char::is_uppercase), "{line:?}");
+    assert!(words.iter().all(|word| line.contains(word)), "{line:?} has not all of {words:?}");
+}
+
+#[tokio::test]
+async fn nonsense_is_refused_by_name_and_value() {
+    let refused: &[Refused] = &[
+        (|b| b.max_conns_per_server(0), "max_conns_per_server", "0"),
+        (|b| b.max_idle_per_server(0), "max_idle_per_server", "0"),
+        (|b| b.max_idle_per_server(1_048_577), "max_idle_per_server", "1048577"),
+        (|b| b.max_rps(0.0), "max_rps", "0"),
+        (|b| b.max_rps(-0.0), "max_rps", "-0"),
+        (|b| b.max_rps(-2.5), "max_rps", "-2.5"),
+        (|b| b.max_rps(f64::NAN), "max_rps", "NaN"),
+        (|b| b.max_rps(f64::INFINITY), "max_rps", "inf"),
+        (|b| b.max_rps(f64::NEG_INFINITY), "max_rps", "-inf"),
+        (|b| b.max_rps(0.9e-6), "max_rps", "0.0000009"),
+        (|b| b.max_rps(1e9 + 1.0), "max_rps", "1000000001"),
+        (|b| b.burst(0), "burst", "0"),
+        (|b| b.max_rps(10.0).burst(0), "burst", "0"),
+        (|b| b.max_rps(1e-6).burst(1_000), "burst", "1000"),
+        (|b| b.max_rps(1.0).burst(u32::MAX), "burst", "4294967295"),
+        (|b| b.max_concurrent_dials_per_server(0), "max_concurrent_dials_per_server", "0"),
+        (|b| b.connect_timeout(Duration::ZERO), "connect_timeout", "0ns"),
+        (|b| b.connect_timeout(YEAR + NS), "connect_timeout", "31536000.000000001s"),
+        (|b| b.connect_timeout(Duration::MAX), "connect_timeout", "18446744073709551615.999999999s"),
+        (|b| b.hedge_delay(Duration::ZERO), "hedge_delay", "0ns"),
+        (|b| b.hedge_delay(YEAR + NS), "hedge_delay", "31536000.000000001s"),
+        (|b| b.backoff(Duration::ZERO, 10 * MS), "backoff initial", "0ns"),
+        (|b| b.backoff(MS - NS, 10 * MS), "backoff initial", "999.999µs"),
+        (|b| b.backoff(YEAR + NS, YEAR + NS), "backoff initial", "31536000.000000001s"),
+        (|b| b.backoff(11 * MS, 10 * MS), "backoff max", "10ms"),
+        (|b| b.backoff(MS, YEAR + NS), "backoff max", "31536000.000000001s"),
+        (|b| b.backoff_multiplier(0.99), "backoff_multiplier", "0.99"),
+        (|b| b.backoff_multiplier(100.5), "backoff_multiplier", "100.5"),
+        (|b| b.backoff_multiplier(f64::NAN), "backoff_multiplier", "NaN"),
+        (|b| b.backoff_spread_ratio(-0.1), "backoff_spread_ratio", "-0.1"),
+        (|b| b.backoff_spread_ratio(1.1), "backoff_spread_ratio", "1.1"),
+        (|b| b.backoff_spread_ratio(f64::NAN), "backoff_spread_ratio", "NaN"),
+        (|b| b.fail_threshold(0), "fail_threshold", "0"),
+        (|b| b.fail_threshold(256), "fail_threshold", "256"),
+        (|b| b.wait_timeout(Duration::ZERO), "wait_timeout", "0ns"),
+        (|b| b.wait_timeout(YEAR + NS), "wait_timeout", "31536000.000000001s"),
+        (|b| b.max_waiting(0), "max_waiting", "0"),
+        (|b| b.idle_timeout(Duration::ZERO), "idle_timeout", "0ns"),
+        (|b| b.idle_timeout(YEAR + NS), "idle_timeout", "31536000.000000001s"),
+        (|b| b.max_lifetime(Duration::ZERO), "max_lifetime", "0ns"),
+        (|b| b.max_lifetime(YEAR + NS), "max_lifetime", "31536000.000000001s"),
+        (|b| b.max_lifetime_jitter_ratio(-0.5), "max_lifetime_jitter_ratio", "-0.5"),
+        (|b| b.max_lifetime_jitter_ratio(1.5), "max_lifetime_jitter_ratio", "1.5"),
+        (|b| b.max_lifetime_jitter_ratio(f64::NAN), "max_lifetime_jitter_ratio", "NaN"),
+    ];
+    for (build, name, told) in refused {
+        // Whether or not there are servers.
+        for builder in [builder(), builder().server("a:1")] {
+            let error = build(builder).build().err().unwrap_or_else(|| panic!("{name} {told} was taken"));
+            assert_line(&error, &[name, told, "outside"]);
+            match error {
+                BuildError::OutOfRange { setting, value, .. } => {
+                    assert_eq!((setting, &*value), (*name, *told));
+                }
+                other => panic!("{name} {told}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn nonsense_of_a_server_is_refused_by_address_name_and_value() {
+    let a = || Server::new("a:1");
+    let refused = [
+        (a().max_conns(0), "max_conns", "0"),
+        (a().max_rps(0.0), "max_rps", "0"),
+        (a().max_rps(-1.0), "max_rps", "-1"),
+        (a().max_rps(f64::NAN), "max_rps", "NaN"),
+        (a().max_rps(f64::INFINITY), "max_rps", "inf"),
+        (a().max_rps(2e9), "max_rps", "2000000000"),
+        (a().burst(0), "burst", "0"),
+        (a().max_rps(5.0).burst(0), "burst", "0"),
+        (a().max_rps(1e-6).burst(1_000), "burst", "1000"),
+    ];
+    let pool = builder().build().expect("no server is needed");
+    for (server, name, told) in refused {
+        let of_build = builder().server("b:1").server(server.clone()).build().expect_err(name);
+        assert_line(&of_build, &["\"a:1\"", name, told, "outside"]);
+        let of_register = pool.register(server.clone()).expect_err(name);
+        let of_set = pool.set_servers([server]).expect_err(name);
+        match &of_register {
+            ServerError::OutOfRange { address, setting, value, .. } => {
+                assert_eq!((&**address, *setting, &**value), ("a:1", name, told));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(of_build.to_string(), of_register.to_string());
+        assert_eq!(of_set.to_string(), of_register.to_string());
+        assert!(pool.status().servers.is_empty(), "nothing was registered");
+    }
+}
+
+#[tokio::test]
+async fn addresses_are_there_once_and_not_empty() {
+    let error = builder().servers(["a:1", "b:1", "a:1"]).build().expect_err("one is there twice");
+    assert_eq!(error, BuildError::Server(ServerError::Duplicate { address: "a:1".into() }));
+    assert_line(&error, &["\"a:1\"", "twice"]);
+    let error = builder().server("").build().expect_err("it is empty");
+    assert_eq!(error, BuildError::Server(ServerError::EmptyAddress));
+    assert_line(&error, &["empty"]);
+
+    let pool = builder().server("a:1").build().expect("the settings are in range");
+    assert_eq!(pool.register("a:1"), Err(ServerError::Duplicate { address: "a:1".into() }));
+    assert_eq!(pool.register(""), Err(ServerError::EmptyAddress));
+    let error = pool.deregister("b:1").expect_err("it is not there");
+    assert_eq!(error, ServerError::Unknown { address: "b:1".into() });
+    assert_line(&error, &["\"b:1\"", "not registered"]);
+    assert_eq!(pool.status().servers.len(), 1);
+    pool.close().await;
+    let error = pool.register("c:1").expect_err("the pool is closed");
+    assert_eq!(error, ServerError::Closed);
+    assert_line(&error, &["closed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bounds_are_taken_and_the_pool_works() {
+    let bounds: &[fn(Build) -> Build] = &[
+        |b| b.max_conns_per_server(1),
+        |b| b.max_conns_per_server(u32::MAX),
+        |b| b.max_idle_per_server(1),
+        |b| b.max_idle_per_server(1_048_576),
+        |b| b.max_rps(1e-6),
+        |b| b.max_rps(1e9),
+        |b| b.max_rps(1e-6).burst(567),
+        |b| b.max_rps(1e9).burst(u32::MAX),
+        |b| b.max_rps(1e9).burst(1),
+        |b| b.burst(1),
+        |b| b.max_concurrent_dials_per_server(1),
+        |b| b.max_concurrent_dials_per_server(u32::MAX),
+        |b| b.connect_timeout(NS),
+        |b| b.connect_timeout(YEAR),
+        |b| b.hedge_delay(NS),
+        |b| b.hedge_delay(YEAR),
+        |b| b.backoff(MS, MS),
+        |b| b.backoff(YEAR, YEAR),
+        |b| b.backoff(MS, YEAR).backoff_multiplier(100.0),
+        |b| b.backoff_multiplier(1.0),
+        |b| b.backoff_spread_ratio(0.0),
+        |b| b.backoff_spread_ratio(1.0),
+        |b| b.fail_threshold(1),
+        |b| b.fail_threshold(255),
+        |b| b.wait_timeout(NS),
+        |b| b.wait_timeout(YEAR),
+        |b| b.wait_timeout(None),
+        |b| b.max_waiting(1),
+        |b| b.max_waiting(usize::MAX),
+        |b| b.idle_timeout(NS),
+        |b| b.idle_timeout(YEAR),
+        |b| b.idle_timeout(None),
+        |b| b.max_lifetime(NS),
+        |b| b.max_lifetime(YEAR),
+        |b| b.max_lifetime(None),
+        |b| b.max_lifetime_jitter_ratio(0.0),
+        |b| b.max_lifetime_jitter_ratio(1.0),
+        |b| b.upkeep(false),
+        |b| b.runtime(tokio::runtime::Handle::current()),
+    ];
+    for (number, build) in bounds.iter().enumerate() {
+        let pool = build(builder()).server("a:1").build().unwrap_or_else(|error| panic!("bound {number}: {error}"));
+        let conn = pool.acquire().await.unwrap_or_else(|error| panic!("bound {number}: {error}"));
+        assert_eq!(pool.status().servers[0].open, 1, "bound {number}");
+        conn.release();
+        assert_eq!(pool.status().servers[0].in_use, 0, "bound {number}");
+        pool.close().await;
+    }
+    // What a server says for itself.
+    let servers = [
+        Server::new("a:1").max_conns(1),
+        Server::new("a:1").max_conns(u32::MAX),
+        Server::new("a:1").max_rps(1e-6),
+        Server::new("a:1").max_rps(1e9).burst(u32::MAX),
+        Server::new("a:1").burst(1),
+    ];
+    for server in servers {
+        let pool = builder().server(server.clone()).build().unwrap_or_else(|error| panic!("{server:?}: {error}"));
+        pool.acquire().await.unwrap_or_else(|error| panic!("{server:?}: {error}")).release();
+    }
+}
+
+#[tokio::test]
+async fn a_server_says_more_than_the_builder() {
+    let builder = builder().max_conns_per_server(3).max_rps(100.0).burst(7);
+    let pool = builder.server("a:1").server(Server::new("b:1").max_conns(4).max_rps(5.0)).build();
+    let servers = pool.expect("the settings are in range").status().servers;
+    assert_eq!((servers[0].max_conns, servers[0].max_rps), (3, Some(100.0)));
+    assert_eq!((servers[1].max_conns, servers[1].max_rps), (4, Some(5.0)));
+}
+
+#[tokio::test]
+async fn defaults_are_as_the_table_says() {
+    let builder = builder();
+    let shown = format!("{builder:?}");
+    for part in [
+        "max_conns: 10",
+        "max_rps: None",
+        "burst: None",
+        "max_idle_per_server: None",
+        "max_concurrent_dials_per_server: 8",
+        "connect_timeout: 5s",
+        "initial: 100ms",
+        "max: 30s",
+        "multiplier: 1.5",
+        "spread_ratio: 0.5",
+        "fail_threshold: 1,",
+        "hedge_delay: 100ms",
+        "wait_timeout: Some(30s)",
+        "max_waiting: 10000",
+        "idle_timeout: Some(300s)",
+        "max_lifetime: Some(1800s)",
+        "max_lifetime_jitter_ratio: 0.2",
+        "upkeep: true",
+        "servers: []",
+        "runtime: None",
+    ] {
+        assert!(shown.contains(part), "{part} is not in {shown}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_default_times_hold() {
+    let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]));
+    rig.connector.set_default(Dial::Never);
+    let error = rig.pool.acquire().await.expect_err("dials never end");
+    let AcquireError::Timeout { waited, reason } = error else { panic!("{error:?}") };
+    assert_eq!(waited, Duration::from_secs(30));
+    // The second dial is the hedge of the first.
+    let log = rig.connector.dial_log();
+    assert!(log[0].0 != log[1].0 && log[1].1 - log[0].1 == 100 * MS, "{log:?}");
+    // After the connect timeout the server is down.
+    for server in reason.servers() {
+        let Reason::Down { cause: Some(cause), .. } = &server.reason else { panic!("{server:?}") };
+        assert!(matches!(**cause, Failure::ConnectTimeout { after } if after == Duration::from_secs(5)), "{cause}");
+    }
+    // The first backoff lies in 100 ms ± 50 %.
+    let rig = Rig::paused(|builder| builder.server("a:1"));
+    rig.pool.acquire().await.expect("dials succeed").fail("broken");
+    let ServerState::Down { failures: 1, retry_after } = rig.pool.status().servers[0].state else {
+        panic!("one failure takes it down")
+    };
+    assert!(retry_after >= 50 * MS && retry_after <= 151 * MS, "{retry_after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_default_counts_hold() {
+    let rig = Rig::paused(|builder| builder.server("a:1").wait_timeout(None));
+    rig.connector.set_default(Dial::Slow(MS));
+    let callers: Vec<_> = (0..10_012)
+        .map(|_| {
+            let pool = rig.pool.clone();
+            tokio::spawn(async move {
+                let error = pool.acquire().await.map(std::mem::forget).err();
+                matches!(error, Some(AcquireError::Overloaded { waiting: 10_000 }))
+            })
+        })
+        .collect();
+    // So many callers take their time.
+    while rig.connector.total_counts().in_flight < 8 {
+        settle().await;
+    }
+    assert_eq!(rig.connector.total_counts().in_flight, 8);
+    assert_eq!(rig.pool.status().waiting, 10_000);
+    sleep(10 * MS).await;
+    assert_eq!((rig.connector.total_counts().open, rig.pool.status().waiting), (10, 9_990));
+    let mut turned_away = 0;
+    for caller in callers.into_iter().filter(|caller| caller.is_finished()) {
+        turned_away += usize::from(caller.await.expect("no panic"));
+    }
+    assert_eq!(turned_away, 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_default_burst_is_one_and_ten_milliseconds_of_the_rate() {
+    for (rps, burst) in [(1.0, 1), (99.0, 1), (1_000.0, 11), (250.0, 3)] {
+        let rig = Rig::paused(|builder| builder.server(Server::new("a:1").max_rps(rps)));
+        rig.pool.acquire().await.expect("dials succeed").release();
+        // The bucket fills up.
+        advance(Duration::from_secs(10)).await;
+        let mut served = 0;
+        while let Ok(conn) = rig.pool.try_acquire() {
+            conn.release();
+            served += 1;
+        }
+        assert_eq!(served, burst, "at {rps} a second");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_of_zero_takes_what_is_idle_and_an_endless_one_waits() {
+    let rig = Rig::paused(|builder| builder.server("a:1").max_conns_per_server(1));
+    rig.pool.acquire().await.expect("dials succeed").release();
+    let conn = rig.pool.acquire_timeout(Duration::ZERO).await.expect("it is idle");
+    let error = rig.pool.acquire_timeout(Duration::ZERO).await.expect_err("it is out");
+    assert!(matches!(error, AcquireError::Timeout { waited: Duration::ZERO, .. }), "{error:?}");
+    let started = rig.clock.now();
+    tokio::spawn(async move {
+        sleep(Duration::from_secs(1_000)).await;
+        conn.release();
+    });
+    rig.pool.acquire_timeout(Duration::MAX).await.expect("it came back").release();
+    assert_eq!((rig.clock.now() - started).as_secs(), 1_000);
+}

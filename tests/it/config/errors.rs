@@ -1,0 +1,127 @@
+//! Errors tell what they know, in one line, and nothing twice.
+
+use std::error::Error;
+use std::time::Duration;
+
+use connring::test_util::{Dial, ScriptedError};
+use connring::{AcquireError, Failure, Reason, Server, TryAcquireError};
+
+use super::{MS, assert_line};
+use crate::support::{Rig, settle};
+
+/// The error and its sources; each must tell something of its own.
+#[track_caller]
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
+    let chain: Vec<_> = std::iter::successors(Some(error), |&error| error.source()).collect();
+    for pair in chain.windows(2) {
+        let [text, source] = [pair[0].to_string(), pair[1].to_string()];
+        assert!(!text.contains(&source), "the source's text {source:?} is told twice: {text:?}");
+    }
+    chain
+}
+
+/// A pool whose servers are all down, refused.
+async fn all_down(servers: usize) -> Rig {
+    let addresses = (0..servers).map(|server| format!("s{server}:1"));
+    let rig = Rig::paused(|builder| builder.servers(addresses).backoff(1_000 * MS, 1_000 * MS));
+    rig.connector.set_default(Dial::Refuse);
+    while rig.pool.acquire_now().await.expect_err("dials are refused").retry_after().is_none() {}
+    rig
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_name_eight_servers_and_count_the_rest() {
+    for servers in [1, 8, 9, 40] {
+        let rig = all_down(servers).await;
+        let error = rig.pool.acquire_timeout(MS).await.expect_err("all are down");
+        let AcquireError::Timeout { reason, .. } = error else { panic!("{error:?}") };
+        assert_eq!((reason.servers().len(), reason.counts().down), (servers.min(8), servers));
+        assert_eq!(reason.counts().waiting, 0, "a caller does not count itself");
+        let error = rig.pool.acquire_now().await.expect_err("all are down");
+        let AcquireError::Unavailable(reason) = error else { panic!("{error:?}") };
+        assert_eq!((reason.servers().len(), reason.counts().down), (servers.min(8), servers));
+        match rig.pool.try_acquire() {
+            Err(TryAcquireError::Unavailable(counts)) => assert_eq!(counts.down, servers),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_source_is_the_connectors_error() {
+    let rig = all_down(2).await;
+    let errors = [
+        (rig.pool.acquire_timeout(5 * MS).await.expect_err("all are down"), vec!["5ms", "all servers are down"]),
+        (rig.pool.acquire_now().await.expect_err("all are down"), vec!["all servers are down"]),
+    ];
+    for (error, words) in errors {
+        assert_line(&error, &words);
+        let retry_after = error.retry_after().expect("it is known when they are probed");
+        assert!(retry_after > 400 * MS && retry_after <= 1_501 * MS, "{retry_after:?}");
+        let chain = chain(&error);
+        let last = chain[chain.len() - 1].downcast_ref::<ScriptedError>();
+        assert!(matches!(last, Some(ScriptedError::Refused { .. })), "{chain:?}");
+        assert!(chain.iter().any(|error| error.is::<Failure<ScriptedError>>()), "{chain:?}");
+        chain.iter().for_each(|error| assert_line(error, &[]));
+    }
+    // What a caller reported is a source, too.
+    let rig = Rig::paused(|builder| builder.server("a:1"));
+    rig.pool.acquire().await.expect("dials succeed").fail("half an answer");
+    rig.connector.set_default(Dial::Never);
+    let error = rig.pool.acquire_now().await.expect_err("it is down");
+    let chain = chain(&error);
+    assert_eq!(chain[chain.len() - 1].to_string(), "half an answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_say_in_one_line_why_no_server_serves() {
+    fn check(error: &impl Error, retry_after: Option<Duration>, known: bool, words: &[&str]) {
+        assert_line(error, words);
+        assert_eq!(retry_after.is_some(), known, "{error:?}");
+    }
+    // Full.
+    let rig = Rig::paused(|builder| builder.server("a:1").max_conns_per_server(1).max_waiting(1));
+    let conn = rig.pool.acquire().await.expect("dials succeed");
+    let error = rig.pool.try_acquire().expect_err("it is full");
+    check(&error, error.retry_after(), false, &["all servers are full"]);
+    let error = rig.pool.acquire_now().await.expect_err("it is full");
+    check(&error, error.retry_after(), false, &["all servers are full"]);
+    let AcquireError::Unavailable(reason) = &error else { panic!("{error:?}") };
+    assert!(matches!(reason.servers()[0].reason, Reason::Full { max_conns: 1 }));
+    // Somebody waits.
+    let waiting = tokio::spawn({
+        let pool = rig.pool.clone();
+        async move { pool.acquire().await.map(drop) }
+    });
+    settle().await;
+    let error = rig.pool.try_acquire().expect_err("one waits");
+    check(&error, error.retry_after(), false, &["1 waiting in line"]);
+    let error = rig.pool.acquire().await.expect_err("one waits, and no more may");
+    assert!(matches!(error, AcquireError::Overloaded { waiting: 1 }));
+    check(&error, error.retry_after(), false, &["1 waiting in line"]);
+    drop(conn);
+    waiting.await.expect("no panic").expect("dials succeed");
+    // Closed, and without servers.
+    rig.pool.close().await;
+    let error = rig.pool.acquire().await.expect_err("it is closed");
+    check(&error, error.retry_after(), false, &["closed"]);
+    let error = rig.pool.try_acquire().expect_err("it is closed");
+    check(&error, error.retry_after(), false, &["closed"]);
+    let rig = Rig::paused(|builder| builder);
+    let error = rig.pool.acquire().await.expect_err("there are none");
+    check(&error, error.retry_after(), false, &["no servers"]);
+    let error = rig.pool.try_acquire().expect_err("there are none");
+    check(&error, error.retry_after(), false, &["no servers"]);
+    // Limited, and a mix.
+    let rig = Rig::paused(|builder| builder.server(Server::new("a:1").max_rps(2.0).burst(1)));
+    rig.pool.acquire().await.expect("dials succeed").release();
+    let error = rig.pool.try_acquire().expect_err("the token is spent");
+    check(&error, error.retry_after(), true, &["all servers are rate limited"]);
+    assert_eq!(error.retry_after(), Some(500 * MS));
+    rig.pool.register(Server::new("b:1").max_conns(1)).expect("it is not there");
+    let _conn = rig.pool.acquire().await.expect("dials succeed");
+    rig.pool.register("c:1").expect("it is not there");
+    rig.pool.acquire().await.expect("dials succeed").fail("broken");
+    let error = rig.pool.acquire_timeout(MS).await.expect_err("none can serve");
+    check(&error, error.retry_after(), true, &["1ms", "1 down", "1 rate limited", "1 full"]);
+}

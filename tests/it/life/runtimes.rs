@@ -1,0 +1,257 @@
+//! Runtimes that come and go, and tasks that share one.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use connring::test_util::{Dial, ScriptedConnector};
+use connring::{Clock, Pool, PooledConn};
+use tokio::task::yield_now;
+
+use super::{MS, Owned, acquiring, runtime, soon};
+use crate::support::{Rig, settle};
+
+/// Whether a future was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Built {
+    Outside,
+    Inside,
+    WithHandle,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    Acquire,
+    AcquireNow,
+    TryAcquire,
+}
+
+/// One pool is used on three runtimes in turn, each dropped before the next is made, `rested` or not: after a rest no
+/// task watches for the line.
+fn in_turn(upkeep: bool, rested: bool, built: Built, first: First) {
+    let clock = Clock::manual();
+    let (owned, connector, alive) = Owned::new(&clock);
+    let mut builder =
+        Some(Pool::builder(owned).server("a:1").max_conns_per_server(3).upkeep(upkeep).clock(clock.clone()));
+    let mut build = |handle: Option<tokio::runtime::Handle>| {
+        let builder = builder.take().expect("it is built once");
+        let builder = match handle {
+            Some(handle) => builder.runtime(handle),
+            None => builder,
+        };
+        builder.build().expect("the settings are in range")
+    };
+    let mut pool = (built == Built::Outside).then(|| build(None));
+    let mut held = None;
+    let mut dialled = 0;
+    for turn in 0..3 {
+        let runtime = runtime();
+        if built == Built::WithHandle && pool.is_none() {
+            pool = Some(build(Some(runtime.handle().clone())));
+        }
+        runtime.block_on(async {
+            let pool = &*pool.get_or_insert_with(|| build(None));
+            let what = format!("turn {turn}, upkeep {upkeep}, rested {rested}, built {built:?}, first {first:?}");
+            let is_new = |conn: &PooledConn<Owned>| {
+                assert!(conn.id() > dialled, "a connection of a runtime that has gone was handed out: {what}");
+            };
+            match first {
+                First::Acquire => is_new(&soon(pool.acquire()).await.expect("dials succeed")),
+                First::AcquireNow => is_new(&soon(pool.acquire_now()).await.expect("dials succeed")),
+                First::TryAcquire => {
+                    if let Ok(conn) = pool.try_acquire() {
+                        is_new(&conn);
+                    }
+                    settle().await;
+                    is_new(&pool.try_acquire().expect("it was dialled"));
+                }
+            }
+            // One that was out when its runtime went is not handed out again either.
+            if let Some(conn) = held.take() {
+                PooledConn::release(conn);
+            }
+            let mut conns = Vec::new();
+            for _ in 0..3 {
+                conns.push(soon(pool.acquire()).await.expect("dials succeed"));
+                is_new(&conns[conns.len() - 1]);
+            }
+            assert_eq!(connector.total_counts().open, 3, "the others are closed: {what}");
+            held = conns.pop();
+            conns.into_iter().for_each(PooledConn::release);
+            settle().await;
+            let dials = connector.total_counts().dials - dialled;
+            assert!((3..=6).contains(&dials), "{dials} dials: {what}");
+            dialled += dials;
+            if rested {
+                for _ in 0..30 {
+                    clock.advance(100 * MS);
+                    settle().await;
+                }
+            }
+        });
+    }
+    drop((pool, held));
+    assert_eq!((connector.total_counts().open, alive.strong_count()), (0, 0));
+}
+
+#[test]
+fn one_pool_serves_runtimes_in_turn() {
+    for built in [Built::Outside, Built::Inside, Built::WithHandle] {
+        for first in [First::Acquire, First::AcquireNow, First::TryAcquire] {
+            in_turn(true, false, built, first);
+            in_turn(true, true, built, first);
+        }
+    }
+}
+
+#[test]
+fn one_pool_without_upkeep_serves_runtimes_in_turn() {
+    for built in [Built::Outside, Built::Inside, Built::WithHandle] {
+        for first in [First::Acquire, First::AcquireNow, First::TryAcquire] {
+            in_turn(false, false, built, first);
+            in_turn(false, true, built, first);
+        }
+    }
+}
+
+#[test]
+fn callers_that_never_wait_notice_a_runtime_that_has_gone() {
+    for upkeep in [true, false] {
+        let clock = Clock::manual();
+        let connector = ScriptedConnector::new(clock.clone());
+        let builder = Pool::builder(connector.clone()).server("a:1").upkeep(upkeep).clock(clock);
+        let pool = builder.build().expect("the settings are in range");
+        for turn in 1..=3 {
+            runtime().block_on(async {
+                assert!(pool.try_acquire().is_err(), "what is idle is of the runtime before: turn {turn}");
+                settle().await;
+                let conn = pool.try_acquire().expect("it was dialled");
+                assert_eq!((conn.id(), connector.total_counts().open), (turn, 1));
+                conn.release();
+            });
+        }
+    }
+}
+
+#[test]
+fn a_static_pool_serves_runtimes_in_turn() {
+    static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::manual);
+    static CONNECTOR: LazyLock<ScriptedConnector> = LazyLock::new(|| ScriptedConnector::new(CLOCK.clone()));
+    static POOL: LazyLock<Pool<ScriptedConnector>> = LazyLock::new(|| {
+        let builder = Pool::builder(CONNECTOR.clone()).servers(["a:1", "b:1"]).clock(CLOCK.clone());
+        builder.max_conns_per_server(1).build().expect("the settings are in range")
+    });
+    for turn in 1..=3 {
+        runtime().block_on(async {
+            let conns = [soon(POOL.acquire()).await.unwrap(), soon(POOL.acquire()).await.unwrap()];
+            assert_eq!(CONNECTOR.total_counts().connected, 2 * turn);
+            // One more waits in the line when its runtime goes.
+            let waiting = acquiring(&POOL);
+            settle().await;
+            assert_eq!(POOL.status().waiting, 1);
+            conns.into_iter().for_each(PooledConn::release);
+            drop(waiting);
+        });
+    }
+    runtime().block_on(POOL.close());
+    assert_eq!(CONNECTOR.total_counts().open, 0);
+}
+
+#[test]
+fn callers_on_another_runtime_outlive_that_of_the_pool() {
+    for upkeep in [true, false] {
+        let clock = Clock::manual();
+        let connector = ScriptedConnector::new(clock.clone());
+        let (pools, callers) = (runtime(), runtime());
+        let builder = Pool::builder(connector.clone()).server("a:1").upkeep(upkeep).clock(clock);
+        let pool = builder.runtime(pools.handle().clone()).build().expect("the settings are in range");
+        connector.next_dials("a:1", [Dial::Never]);
+        let mut acquire = Box::pin(pool.acquire());
+        let woken = Arc::new(Woken::default());
+        {
+            let _callers = callers.enter();
+            let waker = Waker::from(Arc::clone(&woken));
+            assert!(acquire.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        pools.block_on(settle());
+        assert_eq!(connector.total_counts().in_flight, 1, "dials run on the pool's runtime");
+        assert!(!woken.0.load(Ordering::Relaxed));
+        drop(pools);
+        // The caller that waits learns of it, and lends its own.
+        assert!(woken.0.load(Ordering::Relaxed));
+        let conn = callers.block_on(soon(acquire)).expect("the second dial succeeds");
+        assert_eq!((connector.total_counts().dials, connector.total_counts().open), (2, 1));
+        conn.release();
+    }
+}
+
+#[test]
+fn a_pool_built_outside_a_runtime_keeps_its_upkeep() {
+    let clock = Clock::manual();
+    let connector = ScriptedConnector::new(clock.clone());
+    let builder = Pool::builder(connector.clone()).server("a:1").clock(clock.clone());
+    let pool = builder.idle_timeout(Duration::from_secs(1)).build().expect("the settings are in range");
+    assert!(pool.try_acquire().is_err(), "outside a runtime nothing is dialled");
+    assert_eq!(connector.total_counts().dials, 0);
+    let runtime = runtime();
+    runtime.block_on(async {
+        soon(pool.acquire()).await.expect("dials succeed").release();
+        for _ in 0..30 {
+            clock.advance(100 * MS);
+            settle().await;
+        }
+    });
+    assert_eq!(connector.total_counts().open, 0, "upkeep has closed it");
+}
+
+#[tokio::test]
+async fn a_task_that_is_always_served_lets_others_run() {
+    let rig = Rig::manual(|builder| builder.server("a:1"));
+    soon(rig.pool.acquire()).await.expect("dials succeed").release();
+    let (turns, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let other = tokio::spawn({
+        let (turns, stop) = (Arc::clone(&turns), Arc::clone(&stop));
+        async move {
+            while !stop.load(Ordering::Relaxed) {
+                turns.fetch_add(1, Ordering::Relaxed);
+                yield_now().await;
+            }
+        }
+    });
+    for _ in 0..100_000 {
+        rig.pool.acquire().await.expect("it is idle").release();
+    }
+    stop.store(true, Ordering::Relaxed);
+    other.await.expect("no panic");
+    assert_eq!(rig.connector.total_counts().dials, 1);
+    // tokio lets a task go on for 128 steps.
+    let turns = turns.load(Ordering::Relaxed);
+    assert!(turns >= 100_000 / 256, "{turns} turns");
+}
+
+#[tokio::test]
+async fn futures_and_connections_go_from_thread_to_thread() {
+    fn assert_send<T: Send>(value: T) -> T {
+        value
+    }
+    let rig = Rig::manual(|builder| builder.server("a:1"));
+    let conn = assert_send(soon(assert_send(rig.pool.acquire())).await.expect("dials succeed"));
+    let released = std::thread::spawn(move || conn.release()).join();
+    released.expect("a release needs no runtime");
+    soon(assert_send(rig.pool.acquire_now())).await.expect("it is idle").release();
+    soon(assert_send(rig.pool.acquire_timeout(MS))).await.expect("it is idle").release();
+    assert_eq!(rig.connector.total_counts().dials, 1);
+    soon(assert_send(rig.pool.close_timeout(MS))).await.expect("none is out");
+    soon(assert_send(rig.pool.close())).await;
+}

@@ -1,0 +1,260 @@
+//! Servers that come and go.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use connring::test_util::Dial;
+use connring::{AcquireError, Clock, Pool, PooledConn, Server, ServerError, ServerState, TryAcquireError};
+use tokio::runtime::Builder;
+use tokio::task::{JoinHandle, yield_now};
+use tokio::time::sleep;
+
+use super::{MS, Owned, acquiring, soon};
+use crate::support::{Rig, settle};
+
+/// Callers acquire and let go in all ways while servers come and go; `keeps` says whether one always stays.
+fn churn(keeps: bool) {
+    const CALLERS: usize = 8;
+    const ACQUIRES: usize = 400;
+    let clock = Clock::system();
+    let (owned, connector, alive) = Owned::new(&clock);
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime can be built");
+    runtime.block_on(async {
+        let pool = Pool::builder(owned).server("a:1").max_conns_per_server(3).clock(clock).build();
+        let pool = pool.expect("the settings are in range");
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|caller| {
+                let pool = pool.clone();
+                tokio::spawn(async move {
+                    let mut served = 0;
+                    while served < ACQUIRES {
+                        match pool.acquire().await {
+                            Ok(conn) => {
+                                yield_now().await;
+                                match (caller + served) % 5 {
+                                    0 => conn.close(),
+                                    1 => drop(conn.detach()),
+                                    _ => conn.release(),
+                                }
+                                served += 1;
+                            }
+                            Err(AcquireError::NoServers) if !keeps => yield_now().await,
+                            Err(error) => panic!("unexpected: {error}"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        while !callers.iter().all(JoinHandle::is_finished) {
+            pool.register("b:1").expect("it is not there");
+            yield_now().await;
+            pool.deregister("b:1").expect("it is there");
+            pool.set_servers(["a:1", "c:1", "d:1"]).expect("no address is there twice");
+            yield_now().await;
+            pool.set_servers([Server::new("d:1").max_conns(1), "a:1".into()]).expect("no address is there twice");
+            yield_now().await;
+            if keeps {
+                pool.set_servers(["a:1"]).expect("no address is there twice");
+            } else {
+                pool.set_servers([""; 0]).expect("nothing is there twice");
+                yield_now().await;
+                pool.register("a:1").expect("it is not there");
+            }
+        }
+        for caller in callers {
+            caller.await.expect("no error but those expected");
+        }
+        pool.close().await;
+        let counts = connector.total_counts();
+        assert_eq!((counts.open, counts.in_flight), (0, 0));
+        assert!(["a:1", "b:1", "c:1", "d:1"].iter().all(|server| connector.counts(server).max_open <= 3));
+        assert_eq!(pool.status().servers.iter().map(|server| server.open).sum::<u32>(), 0);
+        assert_eq!(pool.status().waiting, 0);
+    });
+    drop(runtime);
+    assert!(alive.upgrade().is_none(), "the pool is freed");
+}
+
+#[test]
+fn no_caller_notices_servers_that_come_and_go() {
+    churn(true);
+}
+
+#[test]
+fn callers_learn_only_that_no_server_is_left() {
+    churn(false);
+}
+
+#[tokio::test(start_paused = true)]
+async fn registered_again_it_is_the_same_server() {
+    let limited = || Server::new("a:1").max_rps(0.1).burst(2);
+    let rig = Rig::paused(|builder| builder.server(limited()).max_conns_per_server(2).backoff(100 * MS, 100 * MS));
+    let conn = rig.pool.acquire().await.expect("dials succeed");
+    rig.pool.deregister("a:1").expect("it is there");
+    let status = rig.pool.status();
+    assert_eq!((status.servers[0].state, status.servers[0].open), (ServerState::Draining, 1));
+    rig.pool.register(limited()).expect("it is not there");
+    // The permit is still taken, and so is the token.
+    let status = rig.pool.status();
+    assert_eq!((status.servers.len(), status.servers[0].state, status.servers[0].open), (1, ServerState::Up, 1));
+    let second = rig.pool.acquire().await.expect("one token is left");
+    match rig.pool.try_acquire() {
+        Err(TryAcquireError::Unavailable(counts)) => assert_eq!(counts.limited, 1),
+        other => panic!("{other:?}"),
+    }
+    // A connection from before is reusable.
+    conn.release();
+    sleep(Duration::from_secs(11)).await;
+    let conn = rig.pool.acquire().await.expect("it is idle");
+    assert_eq!(conn.id(), 1);
+    // The health goes on.
+    second.fail("broken");
+    rig.pool.deregister("a:1").expect("it is there");
+    rig.pool.register(limited()).expect("it is not there");
+    assert!(matches!(rig.pool.status().servers[0].state, ServerState::Down { failures: 1, .. }));
+    // And so does its recovery.
+    drop(conn);
+    sleep(Duration::from_secs(11)).await;
+    let conn = rig.pool.acquire().await.expect("the probe succeeds");
+    assert!(matches!(rig.pool.status().servers[0].state, ServerState::Trial { failures: 1 }));
+    conn.release();
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_connections_out_it_is_a_new_server() {
+    let rig = Rig::paused(|builder| builder.server("a:1"));
+    rig.pool.acquire().await.expect("dials succeed").fail("broken");
+    rig.pool.deregister("a:1").expect("it is there");
+    assert!(rig.pool.status().servers.is_empty());
+    rig.pool.register("a:1").expect("it is not there");
+    assert_eq!(rig.pool.status().servers[0].state, ServerState::Up);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_of_a_removed_server_closes_when_it_comes_back() {
+    for by_set in [false, true] {
+        let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]).max_conns_per_server(2));
+        let conns = [rig.pool.acquire().await.unwrap(), rig.pool.acquire().await.unwrap()];
+        match by_set {
+            true => rig.pool.set_servers(["c:1"]).expect("no address is there twice"),
+            false => ["a:1", "b:1"].into_iter().for_each(|server| rig.pool.deregister(server).expect("it is there")),
+        }
+        assert_eq!(rig.connector.total_counts().open, 2, "those that are out stay");
+        conns.into_iter().for_each(PooledConn::release);
+        assert_eq!(rig.connector.total_counts().open, 0);
+        assert_eq!(rig.pool.status().servers.len(), usize::from(by_set), "no more is to be drained");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_servers_all_calls_say_so_at_once() {
+    let rig = Rig::paused(|builder| builder);
+    assert!(matches!(soon(rig.pool.acquire()).await, Err(AcquireError::NoServers)));
+    assert!(matches!(soon(rig.pool.acquire_now()).await, Err(AcquireError::NoServers)));
+    assert!(matches!(soon(rig.pool.acquire_timeout(MS)).await, Err(AcquireError::NoServers)));
+    assert!(matches!(rig.pool.try_acquire(), Err(TryAcquireError::NoServers)));
+    rig.pool.register("a:1").expect("it is not there");
+    soon(rig.pool.acquire()).await.expect("dials succeed").release();
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_learn_that_the_last_server_went() {
+    for by_set in [false, true] {
+        let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]).wait_timeout(None));
+        rig.connector.set_default(Dial::Never);
+        let now = tokio::spawn({
+            let pool = rig.pool.clone();
+            async move { pool.acquire_now().await }
+        });
+        settle().await;
+        let waiting = [(); 3].map(|()| acquiring(&rig.pool));
+        settle().await;
+        rig.pool.deregister("b:1").expect("it is there");
+        settle().await;
+        assert_eq!(rig.pool.status().waiting, 3, "one server is left");
+        match by_set {
+            true => rig.pool.set_servers([""; 0]).expect("nothing is there twice"),
+            false => rig.pool.deregister("a:1").expect("it is there"),
+        }
+        for waiting in waiting {
+            assert!(matches!(soon(waiting).await, Ok(Err(AcquireError::NoServers))));
+        }
+        assert!(matches!(soon(now).await, Ok(Err(AcquireError::NoServers))));
+        assert_eq!(rig.connector.total_counts().open, 0, "dials under way are ended");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_waits_is_served_by_a_server_that_comes() {
+    let rig = Rig::paused(|builder| builder.server("a:1").wait_timeout(None));
+    rig.connector.on_dial("a:1", Dial::Never);
+    let waiting = acquiring(&rig.pool);
+    settle().await;
+    // The one dial for the line is stuck: it is ended with its server, and the other is dialled.
+    rig.pool.set_servers(["b:1"]).expect("no address is there twice");
+    let conn = soon(waiting).await.expect("no panic").expect("dials succeed");
+    assert_eq!(conn.server(), "b:1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_that_stay_keep_their_connections() {
+    let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]).max_conns_per_server(1));
+    let conns = [rig.pool.acquire().await.unwrap(), rig.pool.acquire().await.unwrap()];
+    let ids = conns.each_ref().map(|conn| (conn.server().to_owned(), conn.id()));
+    let [first, second] = conns;
+    first.release();
+    rig.pool.set_servers(["c:1", "b:1", "a:1"]).expect("no address is there twice");
+    second.release();
+    let listed: Vec<_> = rig.pool.status().servers.iter().map(|server| server.address.to_string()).collect();
+    assert_eq!(listed, ["c:1", "b:1", "a:1"]);
+    let mut again = HashSet::new();
+    let conns = [rig.pool.try_acquire().unwrap(), rig.pool.try_acquire().unwrap()];
+    for conn in &conns {
+        again.insert((conn.server().to_owned(), conn.id()));
+    }
+    assert_eq!(again, HashSet::from(ids));
+    // Those that go close at once, or when they come back.
+    conns.into_iter().for_each(PooledConn::release);
+    rig.pool.set_servers(["c:1"]).expect("no address is there twice");
+    settle().await;
+    assert_eq!(rig.connector.counts("a:1").open + rig.connector.counts("b:1").open, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_with_an_error_changes_nothing() {
+    let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]).max_conns_per_server(2));
+    rig.pool.acquire().await.expect("dials succeed").release();
+    let a = || Server::new("a:1").max_conns(7);
+    let before = format!("{:?}", rig.pool.status());
+    let set = |servers: Vec<Server>| rig.pool.set_servers(servers).expect_err("there is an error in it");
+    assert_eq!(set(vec![a(), "c:1".into(), a()]), ServerError::Duplicate { address: "a:1".into() });
+    assert_eq!(set(vec![a(), "c:1".into(), "".into()]), ServerError::EmptyAddress);
+    let error = set(vec![a(), "c:1".into(), Server::new("d:1").max_conns(0)]);
+    assert!(matches!(error, ServerError::OutOfRange { setting: "max_conns", .. }));
+    assert_eq!(format!("{:?}", rig.pool.status()), before);
+    rig.pool.try_acquire().expect("it is still idle").release();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_applies_new_limits() {
+    let rig = Rig::paused(|builder| builder.server("a:1").max_conns_per_server(3));
+    let mut conns = Vec::new();
+    for _ in 0..3 {
+        conns.push(rig.pool.acquire().await.expect("dials succeed"));
+    }
+    rig.pool.set_servers([Server::new("a:1").max_conns(1).max_rps(5.0).burst(1)]).expect("the settings are in range");
+    let server = rig.pool.status().servers[0].clone();
+    assert_eq!((server.max_conns, server.max_rps, server.open), (1, Some(5.0), 3));
+    // The lowered maximum closes what comes back, down to it.
+    conns.into_iter().for_each(PooledConn::release);
+    assert_eq!(rig.connector.total_counts().open, 1);
+    // And the rate holds.
+    rig.pool.try_acquire().expect("a token is there").release();
+    assert!(rig.pool.try_acquire().is_err());
+    sleep(200 * MS).await;
+    rig.pool.try_acquire().expect("a token is there again").release();
+    // Without limits of its own it has the builder's.
+    rig.pool.set_servers(["a:1"]).expect("no address is there twice");
+    let server = rig.pool.status().servers[0].clone();
+    assert_eq!((server.max_conns, server.max_rps), (3, None));
+}

@@ -1,0 +1,255 @@
+//! A dead connection is not handed out: real sockets, over TCP and Unix sockets.
+//!
+//! Nothing here waits for time to pass. That an end or a byte has come is waited for at a twin: a second descriptor of
+//! the client's end. On the pool's own runtime the twin is readable when the reactor has delivered; on another one,
+//! while the pool's is not driven, when the system has it and the reactor has not.
+#![cfg(unix)]
+
+use std::fmt;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use connring::{Clock, Connector, Pool, PooledConn, TcpConnector, TryAcquireError, UnixConnector};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::support::settle;
+
+/// The connectors' default.
+const PEEK_AFTER: Duration = Duration::from_millis(500);
+
+/// A transport under test, with a server that listens.
+trait Net: Sized {
+    type Connector: Connector<Conn = Self::Stream, Error: fmt::Debug>;
+    type Stream: AsFd + AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    async fn listen() -> Self;
+    fn address(&self) -> String;
+    async fn accept(&self) -> Self::Stream;
+    fn connector(peek_after: Duration) -> Self::Connector;
+}
+
+struct Tcp(TcpListener);
+
+impl Net for Tcp {
+    type Connector = TcpConnector;
+    type Stream = TcpStream;
+
+    async fn listen() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.expect("a port is free"))
+    }
+
+    fn address(&self) -> String {
+        self.0.local_addr().expect("it listens").to_string()
+    }
+
+    async fn accept(&self) -> TcpStream {
+        self.0.accept().await.expect("the pool connects").0
+    }
+
+    fn connector(peek_after: Duration) -> TcpConnector {
+        TcpConnector::new().peek_after(peek_after)
+    }
+}
+
+struct Unix(UnixListener, PathBuf);
+
+impl Net for Unix {
+    type Connector = UnixConnector;
+    type Stream = UnixStream;
+
+    async fn listen() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("connring-it-{}-{number}", std::process::id()));
+        Self(UnixListener::bind(&path).expect("the path is free"), path)
+    }
+
+    fn address(&self) -> String {
+        self.1.to_str().expect("the path is text").to_owned()
+    }
+
+    async fn accept(&self) -> UnixStream {
+        self.0.accept().await.expect("the pool connects").0
+    }
+
+    fn connector(peek_after: Duration) -> UnixConnector {
+        UnixConnector::new().peek_after(peek_after)
+    }
+}
+
+impl Drop for Unix {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.1);
+    }
+}
+
+/// What the server does to an idle connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Harm {
+    Closes,
+    Writes,
+}
+
+/// A pool with one idle connection. It is on a manual clock without upkeep, so that the connection is as old as the
+/// test says.
+struct Scene<N: Net> {
+    pool: Pool<N::Connector>,
+    clock: Clock,
+    net: N,
+    /// The server's end.
+    peer: Option<N::Stream>,
+    /// The idle connection's socket. While this is open no other socket has its number.
+    twin: OwnedFd,
+}
+
+impl<N: Net> Scene<N> {
+    async fn new(peek_after: Duration) -> Self {
+        let net = N::listen().await;
+        let clock = Clock::manual();
+        let builder = Pool::builder(N::connector(peek_after)).server(net.address()).clock(clock.clone());
+        let pool = builder.max_conns_per_server(1).idle_timeout(None).max_lifetime(None).upkeep(false).build();
+        let pool = pool.expect("the settings are in range");
+        let conn = pool.acquire().await.expect("the server listens");
+        let peer = Some(net.accept().await);
+        let twin = conn.as_fd().try_clone_to_owned().expect("a descriptor is free");
+        conn.release();
+        Self { pool, clock, net, peer, twin }
+    }
+
+    /// The server closes, or writes what nobody asked for.
+    async fn harm(&mut self, harm: Harm) {
+        let peer = self.peer.as_mut().expect("not yet closed");
+        match harm {
+            Harm::Closes => self.peer = None,
+            Harm::Writes => peer.write_all(b"late answer").await.expect("the connection is open"),
+        }
+    }
+
+    /// Whether this is the connection that was idle.
+    fn is_same(&self, conn: &PooledConn<N::Connector>) -> bool {
+        let conn = conn.as_fd().try_clone_to_owned().expect("a descriptor is free");
+        number(&conn) == number(&self.twin)
+    }
+
+    /// Waits until the reactor of the runtime that this is called in has delivered what came.
+    async fn delivered(&self) {
+        let twin = self.twin.try_clone().expect("a descriptor is free");
+        // Any socket will do for a stream that is only asked whether it is readable.
+        let twin = UnixStream::from_std(twin.into()).expect("a socket can be polled");
+        twin.readable().await.expect("the reactor runs");
+        // Both descriptors become ready at once; another turn of the reactor, if it took them one by one.
+        settle().await;
+    }
+
+    /// Sees a request and its answer through.
+    async fn converses(&mut self, mut conn: PooledConn<N::Connector>) {
+        let peer = self.peer.as_mut().expect("not yet closed");
+        let mut seen = [0; 4];
+        conn.write_all(b"ping").await.expect("the connection is open");
+        peer.read_exact(&mut seen).await.expect("the connection is open");
+        peer.write_all(b"pong").await.expect("the connection is open");
+        conn.read_exact(&mut seen).await.expect("the connection is open");
+        assert_eq!(&seen, b"pong");
+        conn.release();
+    }
+}
+
+/// The number that the system gives a socket.
+fn number(socket: &OwnedFd) -> u64 {
+    let socket = socket.try_clone().expect("a descriptor is free");
+    File::from(socket).metadata().expect("the descriptor is open").ino()
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime can be built")
+}
+
+/// What the reactor has delivered is seen, without a peek.
+async fn what_was_delivered_is_seen<N: Net>(harm: Harm) {
+    let mut scene = Scene::<N>::new(Duration::MAX).await;
+    scene.harm(harm).await;
+    scene.delivered().await;
+    assert_eq!(scene.pool.status().servers[0].idle, 1);
+    assert!(matches!(scene.pool.try_acquire(), Err(TryAcquireError::Unavailable(_))), "handed out after {harm:?}");
+    let conn = scene.pool.acquire().await.expect("the server listens");
+    assert!(!scene.is_same(&conn), "handed out after {harm:?}");
+    scene.peer = Some(scene.net.accept().await);
+    scene.converses(conn).await;
+}
+
+/// What the reactor has not delivered is seen by a peek, and by nothing else.
+fn what_was_not_delivered_is_peeked_at<N: Net>(harm: Harm) {
+    let (pools, another) = (runtime(), runtime());
+    let mut scene = pools.block_on(Scene::<N>::new(PEEK_AFTER));
+    another.block_on(async {
+        scene.harm(harm).await;
+        scene.delivered().await;
+    });
+    // The pool's runtime has not run since.
+    scene.clock.advance(PEEK_AFTER);
+    let conn = scene.pool.try_acquire().expect("it is not yet time for a peek: this is the documented race");
+    assert!(scene.is_same(&conn));
+    conn.release();
+    scene.clock.advance(PEEK_AFTER + Duration::from_millis(1));
+    let conn = pools.block_on(scene.pool.acquire()).expect("the server listens");
+    assert!(!scene.is_same(&conn), "handed out after {harm:?}");
+}
+
+/// A quiet connection is handed out again, young or old.
+async fn a_quiet_one_is_good<N: Net>() {
+    let mut scene = Scene::<N>::new(PEEK_AFTER).await;
+    for idle in [Duration::ZERO, PEEK_AFTER * 2, Duration::from_secs(3_600)] {
+        scene.clock.advance(idle);
+        let conn = scene.pool.acquire().await.expect("the server listens");
+        assert!(scene.is_same(&conn), "closed after {idle:?}");
+        scene.converses(conn).await;
+    }
+}
+
+#[test]
+fn a_dead_tcp_connection_that_the_reactor_delivered_is_not_handed_out() {
+    runtime().block_on(what_was_delivered_is_seen::<Tcp>(Harm::Closes));
+}
+
+#[test]
+fn a_tcp_connection_with_unexpected_bytes_is_not_handed_out() {
+    runtime().block_on(what_was_delivered_is_seen::<Tcp>(Harm::Writes));
+}
+
+#[test]
+fn an_old_tcp_connection_is_peeked_at() {
+    what_was_not_delivered_is_peeked_at::<Tcp>(Harm::Closes);
+    what_was_not_delivered_is_peeked_at::<Tcp>(Harm::Writes);
+}
+
+#[test]
+fn a_quiet_tcp_connection_is_handed_out() {
+    runtime().block_on(a_quiet_one_is_good::<Tcp>());
+}
+
+#[test]
+fn a_dead_unix_connection_that_the_reactor_delivered_is_not_handed_out() {
+    runtime().block_on(what_was_delivered_is_seen::<Unix>(Harm::Closes));
+}
+
+#[test]
+fn a_unix_connection_with_unexpected_bytes_is_not_handed_out() {
+    runtime().block_on(what_was_delivered_is_seen::<Unix>(Harm::Writes));
+}
+
+#[test]
+fn an_old_unix_connection_is_peeked_at() {
+    what_was_not_delivered_is_peeked_at::<Unix>(Harm::Closes);
+    what_was_not_delivered_is_peeked_at::<Unix>(Harm::Writes);
+}
+
+#[test]
+fn a_quiet_unix_connection_is_handed_out() {
+    runtime().block_on(a_quiet_one_is_good::<Unix>());
+}
