@@ -127,7 +127,6 @@ mutant line::nobody_is_woken_for_nothing line.rs \
                     let Some(item) = supply() else { break };'
 
 mutant pool::everybody_is_served line.rs "$join_fence" ''
-mutant pool::everybody_is_served idle.rs "$push_fence" ''
 mutant pool::everybody_is_served permits.rs \
     'self.word.fetch_sub(1, Ordering::Release)' 'self.word.fetch_sub(0, Ordering::Release)'
 

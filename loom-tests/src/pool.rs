@@ -132,7 +132,7 @@ impl Pool {
 
 /// Property: everybody is served and nothing is lost. A caller that is never served is a deadlock, which loom reports.
 /// Threads: three acquire; one releases, one closes, one fails what it got.
-/// Mutation that fails it: no fence in `Line::join`, none in `Idle::push`, or `give_back` gives nothing back.
+/// Mutation that fails it: no fence in `Line::join`, or `give_back` gives nothing back.
 pub fn everybody_is_served() {
     check(Some(2), || {
         let pool = Pool::new();

@@ -28,6 +28,8 @@
 //!   were not undone form a strictly rising stack: a take pushes a value above the top, an undo pops only if its own
 //!   value is the top.
 //! - I3: a time that goes backwards grants no more than the latest time did: `tat` never falls but by an undo.
+//! - I4: I1 holds over any number of successors, with the largest of the bursts and each rate for its time: a successor
+//!   has no token that its predecessor had not.
 //!
 //! # Orderings
 //!
@@ -96,6 +98,11 @@ impl Rate {
 
     fn token(self) -> u64 {
         1 << self.token_bits
+    }
+
+    /// The burst, in units.
+    fn full(self) -> u64 {
+        self.slack + self.token()
     }
 
     fn units(self, now_ns: u64) -> Units {
@@ -177,13 +184,16 @@ impl Bucket {
         }
     }
 
-    /// Retires this bucket for one of another rate, which starts with as many tokens missing, at most all of them.
+    /// Retires this bucket for one of another rate, which starts with the tokens that were left, at most all that it
+    /// can hold. So a change gives none, however often it is made (I4).
     pub(crate) fn successor(&self, rate: Rate, now_ns: u64) -> Bucket {
         // Relaxed: see the module's page. From here on nobody takes from this word.
         let tat = self.tat.swap(RETIRED, Ordering::Relaxed);
         let missing = tat.saturating_sub(self.rate.units(now_ns).floor);
-        let missing = (u128::from(missing) << rate.token_bits).div_ceil(1 << self.rate.token_bits);
-        let missing = missing.min(u128::from(rate.slack + rate.token())) as u64;
+        let left = self.rate.full().saturating_sub(missing);
+        // Rounded down.
+        let left = (u128::from(left) << rate.token_bits) >> self.rate.token_bits;
+        let missing = rate.full() - left.min(u128::from(rate.full())) as u64;
         Bucket { tat: AtomicU64::new(rate.units(now_ns).ceil + missing), rate }
     }
 }
@@ -283,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_inherits_what_is_missing() {
+    fn a_successor_inherits_what_is_left() {
         let old = bucket(10.0, 10);
         for _ in 0..6 {
             assert!(old.take(0).is_some());
@@ -291,9 +301,12 @@ mod tests {
         let new = old.successor(Rate::new(1_000.0, 8).expect("a rate"), 0);
         assert!(old.take(1 << 40).is_none(), "retired");
         assert_eq!(old.available_at(), u64::MAX);
-        assert_eq!((0..20).filter(|_| new.take(0).is_some()).count(), 2);
-        let small = new.successor(Rate::new(1.0, 1).expect("a rate"), 0);
-        assert!(small.take(0).is_none());
-        assert!(small.take(1_000_000_000).is_some());
+        assert!(new.take(0).is_some());
+        let small = new.successor(Rate::new(1.0, 2).expect("a rate"), 0);
+        let large = small.successor(Rate::new(10_000.0, 100).expect("a rate"), 0);
+        assert_eq!((0..200).filter(|_| large.take(0).is_some()).count(), 2);
+        let empty = large.successor(Rate::new(1.0, 1).expect("a rate"), 0);
+        assert!(empty.take(999_999_999).is_none());
+        assert!(empty.take(1_000_000_000).is_some());
     }
 }

@@ -3,9 +3,12 @@
 mod cancel;
 mod config;
 mod dials;
+mod health;
 mod life;
+mod limits;
 mod line;
 mod liveness;
+mod rate;
 mod ring;
 mod support;
 mod upkeep;

@@ -33,7 +33,7 @@ fn churn(keeps: bool) {
                                 yield_now().await;
                                 match (caller + served) % 5 {
                                     0 => conn.close(),
-                                    1 => drop(conn.detach()),
+                                    1 => drop(conn),
                                     _ => conn.release(),
                                 }
                                 served += 1;

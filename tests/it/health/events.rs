@@ -1,0 +1,126 @@
+//! Each change of state is one event.
+
+use super::*;
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Recorded {
+    level: Level,
+    fields: BTreeMap<&'static str, String>,
+}
+
+/// Keeps the pool's events.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Recorder(Arc<Mutex<Vec<Recorded>>>);
+
+impl Recorder {
+    pub(super) fn take(&self) -> Vec<Recorded> {
+        std::mem::take(&mut *self.0.lock().expect("no panic"))
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Recorder {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        if event.metadata().target().starts_with("connring") {
+            let mut recorded = Recorded { level: *event.metadata().level(), fields: BTreeMap::new() };
+            event.record(&mut recorded);
+            self.0.lock().expect("no panic").push(recorded);
+        }
+    }
+}
+
+impl Visit for Recorded {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.fields.insert(field.name(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.fields.insert(field.name(), value.to_owned());
+    }
+}
+
+impl Recorded {
+    fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", String::as_str)
+    }
+}
+
+/// Records the events of this thread.
+pub(super) fn record() -> (Recorder, DefaultGuard) {
+    // With a single subscriber in the process, an event that another thread without one comes by first would be switched off for all.
+    static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
+    ANOTHER.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
+    let recorder = Recorder::default();
+    let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(recorder.clone()));
+    (recorder, guard)
+}
+
+#[tokio::test]
+async fn each_change_of_a_servers_state_is_one_event() {
+    let (recorder, _guard) = record();
+    let rig = Rig::manual(steady);
+    rig.connector.next_dials("a", [Dial::Refuse, Dial::LocalFault, Dial::Ok]);
+    let waiter = waiting(&rig);
+    pass(&rig, MINUTE * 3, async || {}).await;
+    waiter.await.expect("it was served").release();
+    acquired(&rig).await.fail("no answer");
+    rig.pool.deregister("a").expect("it is there");
+    let events = recorder.take();
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| {
+            let Recorded { level, .. } = *event;
+            (level, ["state", "cause", "failures", "retry_after"].map(|name| event.field(name)))
+        })
+        .collect();
+    let refused = "the dial failed: a refused the connection, as scripted";
+    let fault = "the dial failed: out of descriptors when dialling a, as scripted";
+    let expected = [
+        (Level::INFO, ["registered", "", "", ""]),
+        (Level::WARN, ["down", refused, "1", "60s"]),
+        (Level::INFO, ["probing", "", "", ""]),
+        (Level::WARN, ["", fault, "", "60s"]),
+        (Level::WARN, ["down", "the probe was abandoned", "1", "60s"]),
+        (Level::INFO, ["probing", "", "", ""]),
+        (Level::INFO, ["trial", "", "", ""]),
+        (Level::INFO, ["up", "", "", ""]),
+        (Level::WARN, ["down", "a caller reported a failure: no answer", "1", "60s"]),
+        (Level::INFO, ["draining", "", "", ""]),
+        (Level::INFO, ["gone", "", "", ""]),
+    ];
+    assert_eq!(told, expected);
+    assert!(events.iter().all(|event| event.field("server") == "a"), "{events:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_logged_where_no_state_changes() {
+    let (recorder, _guard) = record();
+    let rig = Rig::manual(|b| b.server(Server::new("a").max_rps(1_000.0)).server("b").max_conns_per_server(2));
+    assert_eq!(recorder.take().len(), 2, "registered");
+    let mut callers = JoinSet::new();
+    for caller in 0..8 {
+        let pool = rig.pool.clone();
+        callers.spawn(async move {
+            for round in 0..100 {
+                let conn = match pool.try_acquire() {
+                    Ok(conn) => conn,
+                    Err(_) => pool.acquire().await.expect("the servers serve"),
+                };
+                yield_now().await;
+                match (round + caller) % 9 {
+                    0 => conn.close(),
+                    1 => drop(conn.detach()),
+                    _ => conn.release(),
+                }
+            }
+        });
+    }
+    while !callers.is_empty() {
+        while let Some(ended) = callers.try_join_next() {
+            ended.expect("each caller was served");
+        }
+        rig.clock.advance(MILLISECOND);
+        settle().await;
+    }
+    assert_eq!(recorder.take(), []);
+}

@@ -1,0 +1,206 @@
+//! Who probes a server that is down, and when.
+
+use super::events::record;
+use super::*;
+
+#[tokio::test]
+async fn one_of_many_waiters_makes_the_probe() {
+    let rig = Rig::manual(|b| steady(b).max_conns_per_server(64));
+    downed(&rig).await;
+    let waiters: Vec<_> = (0..64).map(|_| waiting(&rig)).collect();
+    pass(&rig, MINUTE - SECOND, async || {}).await;
+    assert_eq!(rig.connector.counts("a").dials, 1);
+    rig.connector.on_dial("a", Dial::Slow(SECOND * 3));
+    pass(&rig, SECOND * 3, async || {}).await;
+    assert_eq!((rig.connector.counts("a").dials, state(&rig)), (2, ServerState::Probing { failures: 1 }));
+    pass(&rig, SECOND, async || {}).await;
+    assert!(rig.connector.counts("a").dials > 2, "on trial it is dialled for the others");
+    waiters.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_of_many_callers_on_many_threads_makes_the_probe() {
+    for _ in 0..20 {
+        let rig = Rig::manual(|b| steady(b).max_conns_per_server(64).connect_timeout(MINUTE * 10));
+        rig.pool.acquire().await.expect("it may wait for ever").fail("broken");
+        // The dial has handed its connection out, but may not have ended.
+        while rig.pool.status().servers[0].dialing > 0 {
+            yield_now().await;
+        }
+        rig.connector.on_dial("a", Dial::Never);
+        rig.clock.advance(MINUTE);
+        let start = Arc::new(Barrier::new(64));
+        let mut callers = JoinSet::new();
+        for caller in 0..64 {
+            let (pool, start) = (rig.pool.clone(), Arc::clone(&start));
+            callers.spawn(async move {
+                start.wait().await;
+                for _ in 0..8 {
+                    let acquired =
+                        if caller % 2 == 0 { pool.try_acquire().ok() } else { pool.acquire_now().await.ok() };
+                    assert!(acquired.is_none());
+                }
+            });
+        }
+        callers.join_all().await;
+        let server = rig.pool.status().servers.remove(0);
+        assert_eq!((server.state, server.dialing, server.open), (ServerState::Probing { failures: 1 }, 1, 1));
+        while rig.connector.counts("a").in_flight == 0 {
+            yield_now().await;
+        }
+        assert_eq!(rig.connector.counts("a").dials, 2);
+    }
+}
+
+/// Three servers serve everybody, the fourth refuses each dial.
+async fn fourth_of_four(
+    upkeep: bool,
+    load: impl AsyncFn(&Pool<ScriptedConnector>) -> Option<PooledConn<ScriptedConnector>>,
+) {
+    let rig = Rig::paused(|b| {
+        b.servers(["a", "b", "c", "d"])
+            .backoff(SECOND, SECOND * 5)
+            .backoff_spread_ratio(0.0)
+            .max_conns_per_server(8)
+            .upkeep(upkeep)
+    });
+    rig.connector.on_dial("d", Dial::Refuse);
+    let end = rig.clock.now() + SECOND * 18;
+    while rig.clock.now() < end {
+        let held = [load(&rig.pool).await, load(&rig.pool).await, load(&rig.pool).await];
+        tokio::time::sleep(MILLISECOND).await;
+        held.into_iter().flatten().for_each(PooledConn::release);
+    }
+    let dials = rig.connector.dial_times("d");
+    assert_eq!(dials.len(), 6, "{dials:?}");
+    for (dials, expected_ms) in dials.windows(2).zip([1_000, 1_500, 2_250, 3_375, 5_000]) {
+        let (interval, expected) = (dials[1] - dials[0], Duration::from_millis(expected_ms));
+        assert!((expected..expected + MILLISECOND * 10).contains(&interval), "{interval:?} is not {expected:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_is_probed_when_it_is_due_though_the_others_serve_everybody() {
+    for upkeep in [false, true] {
+        fourth_of_four(upkeep, async |pool| pool.acquire().await.ok()).await;
+        fourth_of_four(upkeep, async |pool| pool.acquire_now().await.ok()).await;
+        fourth_of_four(upkeep, async |pool| pool.try_acquire().ok()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_finds_no_dial_free_is_made_when_one_ends() {
+    for dial in [Dial::Slow(MINUTE * 2), Dial::SlowRefuse(MINUTE * 2)] {
+        let rig = Rig::manual(|b| {
+            steady(b).max_concurrent_dials_per_server(1).connect_timeout(MINUTE * 10).hedge_delay(MINUTE * 10)
+        });
+        let conn = acquired(&rig).await;
+        rig.connector.next_dials("a", [dial]);
+        assert!(rig.pool.try_acquire().is_err(), "it asks for a dial, which takes long");
+        settle().await;
+        conn.fail("broken");
+        pass(&rig, MINUTE * 2, async || assert!(rig.pool.try_acquire().is_err())).await;
+        assert_eq!(rig.connector.dial_times("a").len(), 2, "one at once");
+        // Where nothing is up, connections of a server that is Down are handed out.
+        pass(&rig, MINUTE, async || rig.pool.try_acquire().map_or((), PooledConn::release)).await;
+        assert_eq!(rig.connector.dial_times("a").get(2), Some(&(MINUTE * 2)));
+        assert_eq!(state(&rig), ServerState::Up);
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_finds_no_permit_free_is_made_when_one_returns() {
+    let rig = Rig::manual(|b| steady(b).max_conns_per_server(2));
+    let (first, second) = (acquired(&rig).await, acquired(&rig).await);
+    first.fail("broken");
+    pass(&rig, MINUTE - SECOND, async || {}).await;
+    rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("in range");
+    let waiter = waiting(&rig);
+    pass(&rig, MINUTE, async || {}).await;
+    assert_eq!((rig.connector.counts("a").dials, state(&rig)), (2, down(1, Duration::ZERO)));
+    drop(second);
+    settle().await;
+    assert_eq!(rig.connector.counts("a").dials, 3, "at once");
+    waiter.await.expect("it was served").release();
+}
+
+#[test]
+fn a_probe_that_finds_no_permit_free_is_not_tried_in_a_loop() {
+    let (done, finished) = mpsc::channel();
+    // Tokio moves its paused clock on only when nothing runs. Here it would wait for ever for a task that loops.
+    thread::spawn(move || {
+        let paused = runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+        paused.block_on(async {
+            let rig = Rig::paused(|b| steady(b).max_conns_per_server(2));
+            let (first, second) = (acquired(&rig).await, acquired(&rig).await);
+            rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("in range");
+            first.fail("broken");
+            let waiter = waiting(&rig);
+            tokio::time::sleep(MINUTE * 10).await;
+            assert_eq!((rig.connector.counts("a").dials, state(&rig)), (2, down(1, Duration::ZERO)));
+            drop(second);
+            waiter.await.expect("it was served").release();
+        });
+        done.send(()).expect("the test waits");
+    });
+    finished.recv_timeout(MINUTE).expect("nothing loops");
+}
+
+#[tokio::test]
+async fn without_callers_nothing_is_probed() {
+    let rig = Rig::manual(steady);
+    downed(&rig).await;
+    pass(&rig, MINUTE * 30, async || {}).await;
+    assert_eq!((rig.connector.counts("a").dials, state(&rig)), (1, down(1, Duration::ZERO)));
+}
+
+fn current_thread() -> runtime::Runtime {
+    runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+#[test]
+fn a_probe_whose_runtime_goes_is_made_again_on_the_next() {
+    let rig = Rig::manual(steady);
+    let first = current_thread();
+    first.block_on(async {
+        downed(&rig).await;
+        rig.clock.advance(MINUTE);
+        rig.connector.next_dials("a", [Dial::Never]);
+        assert!(rig.pool.try_acquire().is_err());
+        settle().await;
+        assert_eq!(state(&rig), ServerState::Probing { failures: 1 });
+    });
+    drop(first);
+    assert_eq!(state(&rig), down(1, MINUTE), "neither stuck nor counted");
+    rig.connector.on_dial("a", Dial::Refuse);
+    current_thread().block_on(async {
+        let waiter = waiting(&rig);
+        pass(&rig, MINUTE * 6, async || {}).await;
+        let seconds: Vec<_> = rig.connector.dial_times("a").iter().map(Duration::as_secs).collect();
+        assert_eq!(seconds, [0, 60, 120, 210, 345]);
+        waiter.abort();
+    });
+}
+
+#[test]
+fn a_runtime_that_is_gone_before_the_probe_neither_sticks_nor_loops() {
+    let rig = Rig::manual(steady);
+    current_thread().block_on(downed(&rig));
+    // Outside any runtime there is nowhere to probe: tried once in each initial interval.
+    let (recorder, guard) = record();
+    for _ in 0..60 {
+        rig.clock.advance(MINUTE);
+        for _ in 0..10 {
+            assert!(rig.pool.try_acquire().is_err());
+        }
+        assert_eq!(state(&rig), down(1, MINUTE));
+    }
+    drop(guard);
+    assert_eq!((rig.connector.counts("a").dials, recorder.take().len()), (1, 2 * 60));
+    current_thread().block_on(async {
+        let waiter = waiting(&rig);
+        pass(&rig, MINUTE * 2, async || {}).await;
+        waiter.await.expect("the next caller's runtime took over").release();
+    });
+    assert_eq!((rig.connector.counts("a").dials, state(&rig)), (2, ServerState::Up));
+}

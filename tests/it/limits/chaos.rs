@@ -1,0 +1,252 @@
+//! The maximum, counted by the connector or the server while callers do what they like.
+
+use super::*;
+
+/// A connector that counts what is open. Its dials take a while, fail, or never end, by their number.
+#[derive(Clone)]
+struct Meter {
+    gauges: Arc<[Gauge]>,
+    dials: Arc<AtomicU64>,
+    /// Whether its dials all succeed at once.
+    calm: bool,
+}
+
+#[derive(Default)]
+struct Gauge {
+    open: AtomicU32,
+    most: AtomicU32,
+}
+
+/// A dial under way or a connection: counted while it lives.
+struct Counted {
+    gauges: Arc<[Gauge]>,
+    index: usize,
+}
+
+struct MeteredConn {
+    counted: Option<Counted>,
+    uses: u64,
+}
+
+impl Meter {
+    fn new(servers: usize) -> Self {
+        let gauges = (0..servers).map(|_| Gauge::default()).collect();
+        Self { gauges, dials: Arc::default(), calm: false }
+    }
+
+    fn count(&self, index: usize) -> Counted {
+        let gauge = &self.gauges[index];
+        let open = gauge.open.fetch_add(1, Ordering::SeqCst) + 1;
+        gauge.most.fetch_max(open, Ordering::SeqCst);
+        Counted { gauges: Arc::clone(&self.gauges), index }
+    }
+
+    fn open(&self) -> Vec<u32> {
+        self.gauges.iter().map(|gauge| gauge.open.load(Ordering::SeqCst)).collect()
+    }
+
+    fn most(&self) -> Vec<u32> {
+        self.gauges.iter().map(|gauge| gauge.most.load(Ordering::SeqCst)).collect()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.gauges[self.index].open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Connector for Meter {
+    type Conn = MeteredConn;
+    type Error = io::Error;
+
+    async fn connect(&self, address: &str) -> io::Result<MeteredConn> {
+        let counted = self.count(address.parse().expect("an address is an index"));
+        if self.calm {
+            return Ok(MeteredConn { counted: Some(counted), uses: 0 });
+        }
+        let mut random = Random(self.dials.fetch_add(1, Ordering::SeqCst));
+        for _ in 0..random.below(4) {
+            yield_now().await;
+        }
+        match random.below(16) {
+            0 => Err(io::ErrorKind::ConnectionRefused.into()),
+            1 => pending().await,
+            _ => Ok(MeteredConn { counted: Some(counted), uses: 0 }),
+        }
+    }
+
+    fn is_reusable(&self, conn: &mut MeteredConn, _idle: Duration) -> bool {
+        conn.uses += 1;
+        conn.uses < 16
+    }
+}
+
+/// A caller that acquires in every way and parts with what it got in every way.
+async fn chaotic_caller(pool: Pool<Meter>, mut random: Random) {
+    for _ in 0..100 {
+        let acquired = match random.below(4) {
+            0 => pool.try_acquire().ok(),
+            1 => poll_at_most(random.below(6), pool.acquire_now()).await,
+            2 => poll_at_most(random.below(6), pool.acquire()).await,
+            _ => pool.acquire_timeout(MILLISECOND * 50).await.ok(),
+        };
+        let Some(mut conn) = acquired else {
+            yield_now().await;
+            continue;
+        };
+        for _ in 0..random.below(3) {
+            yield_now().await;
+        }
+        match random.below(10) {
+            0 => drop(conn),
+            1 => conn.close(),
+            2 => conn.fail("as the caller pleases"),
+            3 => {
+                // What is detached is no longer the pool's to count.
+                conn.counted = None;
+                drop(conn.detach());
+            }
+            _ => conn.release(),
+        }
+    }
+}
+
+/// 64 chaotic callers at three servers, on a manual clock that a task moves on as long as they are there.
+async fn chaos(seed: u64) {
+    let max_conns = [1, 3, 7];
+    let meter = Meter::new(max_conns.len());
+    let clock = Clock::manual();
+    let servers = max_conns.iter().enumerate();
+    let pool = Pool::builder(meter.clone())
+        .clock(clock.clone())
+        .servers(servers.map(|(index, &max_conns)| Server::new(index.to_string()).max_conns(max_conns)))
+        .backoff(MILLISECOND, MILLISECOND * 4)
+        .backoff_spread_ratio(0.0)
+        .max_lifetime_jitter_ratio(0.0)
+        .connect_timeout(MILLISECOND * 20)
+        .hedge_delay(MILLISECOND * 3)
+        .build()
+        .expect("the settings are in range");
+    let mut callers = JoinSet::new();
+    for caller in 0..64 {
+        callers.spawn(chaotic_caller(pool.clone(), Random(seed << 32 | caller)));
+    }
+    loop {
+        while let Some(ended) = callers.try_join_next() {
+            ended.expect("no caller panics");
+        }
+        let dialing: u32 = pool.status().servers.iter().map(|server| server.dialing).sum();
+        if callers.is_empty() && dialing == 0 {
+            break;
+        }
+        clock.advance(MILLISECOND);
+        yield_now().await;
+    }
+    assert_eq!(meter.most(), max_conns, "seed {seed}: the most open, and it was needed");
+    for (server, open) in pool.status().servers.iter().zip(meter.open()) {
+        assert_eq!((server.open, server.idle as u32, server.in_use), (open, open, 0), "seed {seed}: {server:?}");
+    }
+    drop(pool);
+    settle().await;
+    assert_eq!(meter.open(), [0, 0, 0], "seed {seed}");
+}
+
+#[tokio::test]
+async fn the_maximum_holds_in_chaos() {
+    for seed in 0..8 {
+        chaos(seed).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_maximum_holds_in_chaos_on_many_threads() {
+    for seed in 8..16 {
+        chaos(seed).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_maximum_holds_where_many_threads_dial_at_once() {
+    let meter = Meter { calm: true, ..Meter::new(1) };
+    let pool = Pool::builder(meter.clone()).clock(Clock::manual()).server("0").max_conns_per_server(1).build();
+    let pool = pool.expect("in range");
+    let mut callers = JoinSet::new();
+    for _ in 0..16 {
+        let pool = pool.clone();
+        callers.spawn(async move {
+            let mut served = 0;
+            while served < 500 {
+                match pool.acquire_now().await {
+                    Ok(conn) => {
+                        // Long enough for a second one to be seen beside it.
+                        for _ in 0..4 {
+                            yield_now().await;
+                        }
+                        drop(conn);
+                        served += 1;
+                    }
+                    Err(_) => yield_now().await,
+                }
+            }
+        });
+    }
+    callers.join_all().await;
+    assert_eq!(meter.most(), [1]);
+}
+
+#[derive(Default)]
+struct Accepted {
+    open: AtomicU32,
+    most: AtomicU32,
+    ever: AtomicU32,
+}
+
+/// Sends back what it gets.
+async fn echo(listener: TcpListener, accepted: Arc<Accepted>) {
+    loop {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        accepted.ever.fetch_add(1, Ordering::SeqCst);
+        let open = accepted.open.fetch_add(1, Ordering::SeqCst) + 1;
+        accepted.most.fetch_max(open, Ordering::SeqCst);
+        let accepted = Arc::clone(&accepted);
+        tokio::spawn(async move {
+            let mut message = [0; 8];
+            while stream.read_exact(&mut message).await.is_ok() {
+                stream.write_all(&message).await.expect("the client reads");
+            }
+            accepted.open.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tcp_server_sees_no_more_connections_than_allowed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let accepted = Arc::new(Accepted::default());
+    let server = tokio::spawn(echo(listener, Arc::clone(&accepted)));
+    let pool = Pool::builder(TcpConnector::new()).server(address).max_conns_per_server(4).build().expect("in range");
+    let mut callers = JoinSet::new();
+    for caller in 0..64_u64 {
+        let pool = pool.clone();
+        callers.spawn(async move {
+            for round in 0..20 {
+                let mut conn: PooledConn<TcpConnector> = pool.acquire().await.expect("the server is there");
+                let (sent, mut received) = ((caller << 32 | round).to_be_bytes(), [0; 8]);
+                let stream: &mut TcpStream = &mut conn;
+                stream.write_all(&sent).await.expect("the server reads");
+                stream.read_exact(&mut received).await.expect("the server answers");
+                assert_eq!(sent, received, "nobody else uses the connection");
+                conn.release();
+            }
+        });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended.expect("each caller was served");
+    }
+    // They only released: none was ever closed, so none was opened twice.
+    let seen = [&accepted.ever, &accepted.most, &accepted.open].map(|count| count.load(Ordering::SeqCst));
+    assert_eq!(seen, [4; 3], "ever accepted, most open, open");
+    server.abort();
+}
