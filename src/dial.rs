@@ -65,6 +65,8 @@ struct Dial<C: Connector> {
     generation: Generation,
     /// The number of the runtime that it was spawned on, once it was.
     runtime: Option<u64>,
+    /// While it is polled: if it is dropped then, it panicked.
+    polled: bool,
     finished: bool,
 }
 
@@ -89,7 +91,8 @@ enum Outcome<C: Connector> {
 }
 
 impl<C: Connector> Ring<C> {
-    /// Starts a dial to `server`, if it has a permit and may be dialled. Drops `reason` if not.
+    /// Starts a dial to `server`, if it has a permit and may be dialled, on a runtime that has not gone. Drops `reason`
+    /// if not.
     ///
     /// No lock may be held: a runtime that has gone drops the task at once.
     pub(crate) fn dial(self: &Arc<Self>, server: &Arc<LiveServer<C>>, reason: Reason<C>) -> bool {
@@ -118,6 +121,7 @@ impl<C: Connector> Ring<C> {
             reservation: None,
             generation,
             runtime: None,
+            polled: false,
             finished: false,
         };
         match reason {
@@ -134,10 +138,13 @@ impl<C: Connector> Ring<C> {
                 dial.probe = Some(probe);
             }
         }
-        self.runtime.spawn(move |runtime| {
+        let number = self.runtime.number();
+        let spawned = self.runtime.spawn(move |runtime| {
             dial.runtime = Some(runtime);
             dial.run()
-        })
+        });
+        // A runtime that has gone dropped the task at once.
+        spawned && self.runtime.number() == number
     }
 
     /// Starts dials for those who wait, as many as there may be.
@@ -146,7 +153,8 @@ impl<C: Connector> Ring<C> {
         while self.young_dials.load(Ordering::Relaxed) < self.line.waiting() {
             let Some(server) = self.server_to_dial(true) else { return };
             let Some(young) = YoungDial::begin(self) else { return };
-            // Lost a race for the permit? Then the drop of `young` has rung, and somebody comes back to this.
+            // Lost a race for the permit, or the runtime has gone? Then the drop of `young` has rung, and somebody comes
+            // back to this. Not here: the next runtime may be on its way out, too.
             if !self.dial(&server, Reason::Line(young)) {
                 return;
             }
@@ -220,25 +228,31 @@ impl<C: Connector> Dial<C> {
         if server.idle.is_closed() {
             return Outcome::Removed;
         }
+        self.polled = true;
         let mut connect = pin!(ring.connector.connect(&server.address));
         let deadline_ns = started_ns.saturating_add(nanos(ring.settings.connect_timeout));
         let mut timeout = pin!(ring.clock.sleep_until_ns(deadline_ns));
         let mut hedge = pin!(ring.clock.sleep_until_ns(started_ns.saturating_add(nanos(ring.settings.hedge_delay))));
         poll_fn(|cx| {
+            self.polled = true;
             if removed.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Outcome::Removed);
             }
+            // Before the connector, which may use up the task's budget: then no timer is ever due.
+            let is_late = timeout.as_mut().poll(cx).is_ready();
+            let is_old = self.young.is_some() && hedge.as_mut().poll(cx).is_ready();
             if let Poll::Ready(result) = connect.as_mut().poll(cx) {
                 return Poll::Ready(result.map_or_else(Outcome::Refused, Outcome::Connected));
             }
-            if timeout.as_mut().poll(cx).is_ready() {
+            if is_late {
                 return Poll::Ready(Outcome::TimedOut);
             }
-            if self.young.is_some() && hedge.as_mut().poll(cx).is_ready() {
+            if is_old {
                 // It no longer counts: the next server is dialled.
                 self.young = None;
                 ring.dial_for_line();
             }
+            self.polled = false;
             Poll::Pending
         })
         .await
@@ -297,9 +311,9 @@ impl<C: Connector> Dial<C> {
 impl<C: Connector> Drop for Dial<C> {
     fn drop(&mut self) {
         if !self.finished {
-            if panicking() {
+            if self.polled {
                 self.fail(Failure::ConnectPanicked);
-            } else if let Some(runtime) = self.runtime {
+            } else if let Some(runtime) = self.runtime.filter(|_| !panicking()) {
                 self.slot.server.ring.runtime.lost(runtime);
             }
         }

@@ -44,8 +44,9 @@ impl<C: Connector> Reservation<C> {
         let mut entry = Some(entry);
         self.line.serve(|| ring.grant_once(&mut entry));
         if let Some(entry) = entry {
-            ring.offer(entry);
+            // First: a connection that does not fit is dropped, and its drop may panic.
             self.failed();
+            ring.offer(entry);
         }
     }
 }
@@ -77,16 +78,19 @@ impl<C: Connector> Ring<C> {
         let reservation = Arc::new(Reservation { line: Line::new(), pending: AtomicUsize::new(0) });
         let place = reservation.line.join(1).unwrap_or_else(|_| unreachable!("nobody else is in this line"));
         let mut reserving = Reserving { ring: self, reservation, place };
+        let mut may_change_runtime = true;
         loop {
             // The first dial, then one more after each failure and after each hedge delay.
             let runtime = self.runtime.number();
-            if let Some(server) = self.server_to_dial(false) {
-                self.dial(&server, Reason::Reserved(Arc::clone(&reserving.reservation)));
-            }
+            let begun = self
+                .server_to_dial(false)
+                .is_some_and(|server| self.dial(&server, Reason::Reserved(Arc::clone(&reserving.reservation))));
             let pending = reserving.reservation.pending();
             if pending == 0 {
-                // If the runtime was found gone, the next dial is on the caller's.
-                if self.runtime.number() != runtime {
+                // It has failed already: the next server. If the runtime was found gone, the next dial is on the
+                // caller's, once: that may have gone, too.
+                let has_gone = self.runtime.number() != runtime;
+                if (begun && !has_gone) || (has_gone && std::mem::take(&mut may_change_runtime)) {
                     continue;
                 }
                 return Err(self.ended().unwrap_or_else(|| AcquireError::Unavailable(self.unavailable())));

@@ -18,13 +18,14 @@ impl<C: Connector> Ring<C> {
         }
         entry.idle_since = ring.tick().unwrap_or_else(|| ring.clock.now_ns());
         ring.put_back(&server, entry);
-        ring.retry_if_down(&server);
     }
 
     /// Puts a connection into its server's idle queue, then serves those who wait from there.
     pub(crate) fn put_back(&self, server: &Arc<LiveServer<C>>, entry: Box<Entry<C>>) {
         // What does not fit, or may not stay, is closed.
         server.idle.push(entry, drop);
+        // Behind the fence of `push`: a probe may have missed this connection, which would have made room.
+        self.retry_if_down(server);
         // Behind the fence of `push`, which pairs with that of `Line::join`.
         if self.line.waiting() > 0 {
             self.serve_from(server);
@@ -122,6 +123,7 @@ impl<C: Connector> Ring<C> {
             Some(token) => Some(Grant { entry, token, fresh: false }),
             None => {
                 server.idle.push(entry, |refused| rejected.push(refused));
+                self.retry_if_down(server);
                 None
             }
         }

@@ -55,12 +55,20 @@ impl<C: Connector> Ring<C> {
         }
         self.serve();
         let mut next = self.next_retry().filter(|&retry_at| retry_at > now_ns).unwrap_or(u64::MAX);
-        for turn in &self.list.load().up {
-            let token_at = turn.bucket.as_ref().map_or(0, |bucket| bucket.available_at());
-            for at_ns in [token_at, turn.server.pause.until()] {
-                if at_ns > now_ns {
-                    next = next.min(at_ns);
-                }
+        let mut look_at = |at_ns: u64| {
+            if at_ns > now_ns {
+                next = next.min(at_ns);
+            }
+        };
+        let list = self.list.load();
+        for turn in &list.up {
+            look_at(turn.bucket.as_ref().map_or(0, |bucket| bucket.available_at()));
+            look_at(turn.server.pause.until());
+        }
+        if list.up.is_empty() {
+            // The last resort, idle connections of servers that are down, waits for tokens too.
+            for server in list.servers.iter().filter(|server| server.idle.len() > 0) {
+                look_at(server.bucket().map_or(0, |bucket| bucket.available_at()));
             }
         }
         (self.line.waiting() > 0).then_some(next)

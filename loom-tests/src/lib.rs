@@ -13,6 +13,7 @@ pub mod idle;
 pub mod line;
 pub mod permits;
 pub mod pool;
+pub mod retry;
 
 /// Explores every interleaving of `model`, up to so many preemptions of each where a bound is given.
 fn check(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {

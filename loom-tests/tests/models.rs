@@ -19,4 +19,5 @@ models! {
         who_rejoins_keeps_its_place nobody_is_woken_for_nothing;
     permits: never_more_than_the_maximum a_changed_maximum_loses_none a_permit_carries_what_its_last_holder_did;
     pool: everybody_is_served;
+    retry: a_retry_finds_room_or_is_entered_again;
 }

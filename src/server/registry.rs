@@ -1,7 +1,8 @@
 //! Servers come and go: register, deregister, set, close.
 //!
 //! The registry's lock orders those who replace the list. Connections are dropped, events are recorded and callers are
-//! woken after it is let go: all that may run user code.
+//! woken after it is let go: all that may run user code. So may the drop of a server, which drops its last error: whoever
+//! looks at those that drain holds them all until the lock is let go, lest it be the last to do so.
 
 use std::collections::{HashMap, HashSet};
 use std::iter;
@@ -14,14 +15,16 @@ use crate::sync::{Arc, Weak, lock};
 impl<C: Connector> Ring<C> {
     /// Adds one server.
     pub(crate) fn register(self: &Arc<Self>, server: &Server) -> Result<(), ServerError> {
+        let draining: Vec<_>;
         {
             let _registry = lock(&self.registry);
             let list = self.open_list()?;
+            draining = list.draining().collect();
             if list.servers.iter().any(|listed| *listed.address == *server.address()) {
                 return Err(ServerError::Duplicate { address: Arc::clone(server.shared_address()) });
             }
-            let draining = list.draining().find(|draining| *draining.address == *server.address());
-            let added = self.enlist(draining, server)?;
+            let known = draining.iter().find(|draining| *draining.address == *server.address());
+            let added = self.enlist(known.cloned(), server)?;
             self.replace(&list, list.servers.iter().cloned().chain([added]).collect());
         }
         log_registered(server.address());
@@ -31,9 +34,11 @@ impl<C: Connector> Ring<C> {
 
     /// Removes one server.
     pub(crate) fn deregister(&self, address: &str) -> Result<(), ServerError> {
+        let _draining: Vec<_>;
         let removed = {
             let _registry = lock(&self.registry);
             let list = self.open_list()?;
+            _draining = list.draining().collect();
             let (removed, stay): (Vec<_>, Vec<_>) =
                 list.servers.iter().cloned().partition(|server| *server.address == *address);
             if removed.is_empty() {
@@ -42,7 +47,10 @@ impl<C: Connector> Ring<C> {
             self.replace(&list, stay.into());
             removed
         };
-        drop(self.remove(&removed));
+        let idle = self.remove(&removed);
+        // Those that are down may be the last resort now.
+        self.something_changed();
+        drop(idle);
         Ok(())
     }
 
@@ -55,10 +63,12 @@ impl<C: Connector> Ring<C> {
                 return Err(ServerError::Duplicate { address: Arc::clone(server.shared_address()) });
             }
         }
+        let draining: Vec<_>;
         let (removed, added) = {
             let _registry = lock(&self.registry);
             let list = self.open_list()?;
-            let known = list.draining().chain(list.servers.iter().cloned());
+            draining = list.draining().collect();
+            let known = draining.iter().cloned().chain(list.servers.iter().cloned());
             let mut known: HashMap<Arc<str>, _> = known.map(|server| (Arc::clone(&server.address), server)).collect();
             let listed = servers.iter().map(|server| self.enlist(known.remove(server.address()), server));
             self.replace(&list, listed.collect::<Result<_, _>>()?);
@@ -81,8 +91,7 @@ impl<C: Connector> Ring<C> {
         let removed = {
             let _registry = lock(&self.registry);
             let Ok(list) = self.open_list() else { return };
-            let draining = list.draining().chain(list.servers.iter().cloned());
-            let draining = draining.map(|server| Arc::downgrade(&server)).collect();
+            let draining = list.draining.iter().cloned().chain(list.servers.iter().map(Arc::downgrade)).collect();
             self.list.store(Arc::new(List::new(Arc::default(), draining, true)));
             list.servers.iter().for_each(|server| server.idle.close());
             Arc::clone(&list.servers)
@@ -121,8 +130,6 @@ impl<C: Connector> Ring<C> {
         let Some(known) = known else { return Ok(LiveServer::new(self, server.shared_address(), limits)) };
         known.apply(limits, self.clock.now_ns());
         known.idle.reopen();
-        // While it drained, nobody looked after its retry.
-        self.retry_if_down(&known);
         Ok(known)
     }
 
@@ -132,7 +139,11 @@ impl<C: Connector> Ring<C> {
         let before = list.draining().chain(list.servers.iter().cloned());
         let drain: Vec<_> = before.filter(|server| !stay.contains(&Arc::as_ptr(server))).collect();
         let draining: Vec<Weak<_>> = drain.iter().map(Arc::downgrade).collect();
-        self.list.store(Arc::new(List::new(servers, draining, false)));
+        let list = Arc::new(List::new(servers, draining, false));
+        self.list.store(Arc::clone(&list));
+        // While they drained, nobody looked after their retries. Behind the store: a probe that takes a retry out looks
+        // at the list afterwards.
+        list.servers.iter().for_each(|server| self.retry_if_down(server));
         // Under the lock, so that no server is closed after it was registered again.
         drain.iter().for_each(|server| server.idle.close());
     }

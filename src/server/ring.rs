@@ -183,6 +183,8 @@ impl<C: Connector> Ring<C> {
     pub(crate) fn forget_retries(&self) {
         // AcqRel: pairs with `enter_retry`.
         self.next_retry.swap(u64::MAX, Ordering::AcqRel);
+        // SeqCst: pairs with the fences before `retry_if_down`: that a server is Down, then the look for room there.
+        fence(Ordering::SeqCst);
     }
 
     /// Something changed that may help those who wait. The task that watches for the line does what is to be done.
@@ -211,8 +213,11 @@ impl<C: Connector> Ring<C> {
 
     /// A permit of `server` is free again, or a dial to it has ended: another may start.
     pub(crate) fn room_made(&self, server: &LiveServer<C>) {
-        self.something_changed();
+        // SeqCst: the room, then the look at the health; pairs with the fence of `forget_retries`.
+        fence(Ordering::SeqCst);
+        // Before the bell: who is woken by it looks at the retries.
         self.retry_if_down(server);
+        self.something_changed();
         if server.idle.is_closed() {
             if server.permits.open() == 0 {
                 server.log_gone();

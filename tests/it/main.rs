@@ -8,6 +8,7 @@ mod life;
 mod limits;
 mod line;
 mod liveness;
+mod races;
 mod rate;
 mod ring;
 mod support;

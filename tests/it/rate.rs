@@ -1,7 +1,5 @@
 //! The limit on hand-outs a second: never above the bound in any window, and all of the rate below it.
 
-mod real_clock;
-
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use connring::test_util::ScriptedConnector;
-use connring::{Builder, Clock, Pool, PooledConn, Server};
-use tokio::task::JoinSet;
+use connring::{Builder, PooledConn, Server};
 
 use crate::limits::Random;
 use crate::support::{Rig, settle};

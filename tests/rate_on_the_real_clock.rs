@@ -1,6 +1,17 @@
-//! The one module that takes real time: what callers in the line get of a rate.
+//! The one test that takes real time: what callers in the line get of a rate, and what that costs.
+//!
+//! A binary of its own, and one test at a time, so that no other test takes the processor meanwhile.
 
-use super::*;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use connring::test_util::ScriptedConnector;
+use connring::{Clock, Pool};
+use tokio::task::JoinSet;
+
+/// Held by the test that runs.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A hand-out on the real clock: its token was taken between these two times.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +67,7 @@ fn on_this_thread<T>(task: impl Future<Output = T>) -> T {
 
 #[test]
 fn callers_in_the_line_get_all_of_the_rate_on_the_real_clock() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let clock = Clock::system();
     let cases = [(1.0, 4, 3), (100.0, 20, 50), (10_000.0, 100, 5_000), (200_000.0, 200, 80_000)];
     for (rps, callers, count) in cases {
@@ -88,6 +100,7 @@ fn thread_time() -> Duration {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_hundred_callers_that_wait_use_little_of_a_core() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     // Without optimization each step costs several times as much; a task that spins would still stand out.
     let most = if cfg!(debug_assertions) { 0.2 } else { 0.05 };
     let clock = Clock::system();
