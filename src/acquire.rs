@@ -1,19 +1,17 @@
 //! The one path to a connection: a pass over the servers, then the line.
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, between, nanos};
 use crate::connect::Connector;
 use crate::dial::Reason;
 use crate::error::{AcquireError, TryAcquireError};
 use crate::raw::Place;
 use crate::server::{Entry, List, LiveServer, Ring, Turn};
-use crate::settings::nanos;
 use crate::sync::Arc;
 
 /// The time of one acquire: read at most once, and only if somebody asks.
@@ -39,31 +37,25 @@ enum Miss {
     Empty,
 }
 
-/// Which servers a pass that found them empty asks to dial.
+/// When a pass asks to dial the first server that it found empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Balance {
-    /// The first, if another served.
+    /// If another served.
     IfServed,
-    /// The first, in any case.
-    Always,
-    /// None.
-    Never,
+    /// If there is a runtime to dial on.
+    InRuntime,
 }
 
 impl<C: Connector> Ring<C> {
     /// See [`Pool::try_acquire`](crate::Pool::try_acquire).
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Result<Box<Entry<C>>, TryAcquireError> {
         let list = self.list.load();
-        if list.closed {
-            return Err(TryAcquireError::Closed);
-        }
         if list.servers.is_empty() {
-            return Err(TryAcquireError::NoServers);
+            return Err(if list.closed { TryAcquireError::Closed } else { TryAcquireError::NoServers });
         }
         // Those who wait come first.
         if self.line.waiting() == 0 {
-            let balance = if Handle::try_current().is_ok() { Balance::Always } else { Balance::Never };
-            if let Some(entry) = self.pass(&list, balance) {
+            if let Some(entry) = self.pass(&list, Balance::InRuntime) {
                 return Ok(entry);
             }
         }
@@ -110,18 +102,11 @@ impl<C: Connector> Ring<C> {
         // What came between the pass and the join is there for whoever is in front.
         self.serve();
         let deadline_ns = timeout.map_or(u64::MAX, |timeout| started_ns.saturating_add(nanos(timeout)));
-        let mut timer = pin!(self.clock.sleep_until_ns(deadline_ns));
-        let ended = poll_fn(|cx| {
-            if let Poll::Ready(result) = waiter.poll(cx) {
-                return Poll::Ready(Some(result));
-            }
-            timer.as_mut().poll(cx).map(|()| None)
-        })
-        .await;
+        let ended = self.clock.until_ns(deadline_ns, poll_fn(|cx| waiter.poll(cx))).await;
         ended.unwrap_or_else(|| {
             // Out of the line first: it does not count among those who come before it.
             drop(waiter);
-            let waited = Duration::from_nanos(self.clock.now_ns().saturating_sub(started_ns));
+            let waited = between(started_ns, self.clock.now_ns());
             Err(AcquireError::Timeout { waited, reason: self.unavailable() })
         })
     }
@@ -145,7 +130,11 @@ impl<C: Connector> Ring<C> {
             }
         });
         if let Some(server) = empty {
-            if balance == Balance::Always || (balance == Balance::IfServed && served.is_some()) {
+            let is_wanted = match balance {
+                Balance::IfServed => served.is_some(),
+                Balance::InRuntime => Handle::try_current().is_ok(),
+            };
+            if is_wanted {
                 self.balance(server);
             }
         }
@@ -214,11 +203,8 @@ impl<C: Connector> Ring<C> {
 }
 
 fn ended<C: Connector>(list: &List<C>) -> Option<AcquireError<C::Error>> {
-    match list {
-        List { closed: true, .. } => Some(AcquireError::Closed),
-        list if list.servers.is_empty() => Some(AcquireError::NoServers),
-        _ => None,
-    }
+    let ended = || if list.closed { AcquireError::Closed } else { AcquireError::NoServers };
+    list.servers.is_empty().then(ended)
 }
 
 /// A caller in the line. If it leaves, what it was served with is passed on.

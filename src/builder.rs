@@ -9,8 +9,7 @@ use crate::clock::Clock;
 use crate::connect::Connector;
 use crate::error::{BuildError, ServerError};
 use crate::pool::Pool;
-use crate::raw::{MAX_RPS, MIN_RPS};
-use crate::server::{RPS_RANGE, Ring, Server};
+use crate::server::{Ring, Server};
 use crate::settings::{Backoff, PoolLimits, Settings};
 
 /// Builds a [`Pool`]. Setters take any value; [`build`](Builder::build) checks them all.
@@ -31,7 +30,7 @@ use crate::settings::{Backoff, PoolLimits, Settings};
 /// | [`fail_threshold`](Self::fail_threshold) | 1 | 1 to 255 |
 /// | [`wait_timeout`](Self::wait_timeout) | 30 s | above 0, at most a year; `None`: for ever |
 /// | [`max_waiting`](Self::max_waiting) | 10 000 | at least 1 |
-/// | [`idle_timeout`](Self::idle_timeout) | 5 min | above 0, at most a year; `None`: never |
+/// | [`idle_timeout`](Self::idle_timeout) | 5 min | above 0, at most a year; `None`: for ever |
 /// | [`max_lifetime`](Self::max_lifetime) | 30 min | above 0, at most a year; `None`: no end |
 /// | [`max_lifetime_jitter_ratio`](Self::max_lifetime_jitter_ratio) | 0.2 | 0.0 to 1.0 |
 /// | [`upkeep`](Self::upkeep) | on | |
@@ -65,6 +64,7 @@ pub struct Builder<C: Connector> {
 }
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The largest `max_idle_per_server`: 16 MiB of room.
 const MAX_IDLE: u32 = 1 << 20;
 
 impl<C: Connector> Builder<C> {
@@ -198,8 +198,8 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// How long a connection may be idle before it is closed. Default: 5 min. Range: above 0, at most a year; `None`:
-    /// any time.
+    /// How long a connection may be idle before it is closed, to about a second. Default: 5 min. Range: above 0, at
+    /// most a year; `None`: for ever.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.idle_timeout = timeout.into();
         self
@@ -268,7 +268,7 @@ impl<C: Connector> Builder<C> {
 /// Checks all settings. Taken apart without a rest, so that no new one is forgotten.
 fn check(settings: &Settings) -> Result<(), BuildError> {
     let Settings {
-        limits: PoolLimits { max_conns, max_rps, burst },
+        limits: limits @ PoolLimits { max_conns, max_rps: _, burst: _ },
         max_idle_per_server,
         max_concurrent_dials_per_server,
         connect_timeout,
@@ -287,9 +287,7 @@ fn check(settings: &Settings) -> Result<(), BuildError> {
     check_count("max_concurrent_dials_per_server", max_concurrent_dials_per_server, 1, u32::MAX)?;
     check_count("fail_threshold", fail_threshold, 1, 255)?;
     check_count("max_waiting", max_waiting, 1, usize::MAX)?;
-    let rps = max_rps.unwrap_or(MIN_RPS);
-    check_range("max_rps", rps, (MIN_RPS..=MAX_RPS).contains(&rps), || RPS_RANGE.to_owned())?;
-    check_limits(settings, burst)?;
+    check_limits(&limits)?;
     check_ratio("backoff_spread_ratio", spread_ratio, 0.0, 1.0)?;
     check_ratio("backoff_multiplier", multiplier, 1.0, 100.0)?;
     check_ratio("max_lifetime_jitter_ratio", max_lifetime_jitter_ratio, 0.0, 1.0)?;
@@ -305,10 +303,10 @@ fn check(settings: &Settings) -> Result<(), BuildError> {
     check_debug("backoff max", max, max >= initial && max <= YEAR, || format!("{initial:?}..={YEAR:?}"))
 }
 
-/// The pool's own rate and burst must suit each other, whatever the servers say.
-fn check_limits(settings: &Settings, burst: Option<u32>) -> Result<(), BuildError> {
-    match Server::new("any").limits(&settings.limits) {
-        Err(ServerError::OutOfRange { setting, value, range, .. }) if burst.is_some() => {
+/// The pool's own rate and burst must be good for a server that says nothing of its own.
+fn check_limits(limits: &PoolLimits) -> Result<(), BuildError> {
+    match Server::new("any").limits(limits) {
+        Err(ServerError::OutOfRange { setting, value, range, .. }) => {
             Err(BuildError::OutOfRange { setting, value, range })
         }
         _ => Ok(()),

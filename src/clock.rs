@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::{Future, pending};
-use std::pin::Pin;
+use std::future::{Future, pending, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ impl Clock {
     /// # }
     /// ```
     pub async fn sleep_until(&self, deadline: Duration) {
-        self.sleep_until_ns(u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX)).await;
+        self.sleep_until_ns(nanos(deadline)).await;
     }
 
     /// Moves a manual clock on by `step` and wakes everybody whose deadline it reached, in the order of the
@@ -118,7 +118,7 @@ impl Clock {
     /// If the clock is not a manual one: the other clocks go by themselves.
     pub fn advance(&self, step: Duration) {
         match &self.source {
-            Source::Manual(manual) => manual.advance(u64::try_from(step.as_nanos()).unwrap_or(u64::MAX)),
+            Source::Manual(manual) => manual.advance(nanos(step)),
             Source::System { .. } | Source::Tokio { .. } => panic!("only a manual clock can be advanced"),
         }
     }
@@ -155,6 +155,32 @@ impl Clock {
             tokio::time::sleep(Duration::from_nanos(deadline - now)).await;
         }
     }
+
+    /// What `future` comes to, or `None` if `deadline`, in nanoseconds, comes first. Who comes at the deadline comes
+    /// first. `u64::MAX` never comes.
+    ///
+    /// # Cancel safety
+    ///
+    /// That of `future`.
+    pub(crate) async fn until_ns<T>(&self, deadline: u64, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        let mut timer = pin!(self.sleep_until_ns(deadline));
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+        })
+        .await
+    }
+}
+
+/// A duration in nanoseconds; saturates at 584 years.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The duration from one reading to a later one; zero if it is not later.
+pub(crate) fn between(from_ns: u64, to_ns: u64) -> Duration {
+    Duration::from_nanos(to_ns.saturating_sub(from_ns))
 }
 
 impl fmt::Debug for Clock {

@@ -69,30 +69,17 @@ use crate::server::{Entry, Ring};
 /// ```
 #[must_use = "dropping a connection closes it"]
 pub struct PooledConn<C: Connector> {
-    /// Some until one of the methods that take `self`, or the drop.
-    entry: Option<Box<Entry<C>>>,
+    entry: Box<Entry<C>>,
 }
 
 impl<C: Connector> PooledConn<C> {
     pub(crate) fn new(entry: Box<Entry<C>>) -> Self {
-        Self { entry: Some(entry) }
-    }
-
-    fn entry(&self) -> &Entry<C> {
-        self.entry.as_deref().expect("the entry is there until self is taken")
-    }
-
-    fn entry_mut(&mut self) -> &mut Entry<C> {
-        self.entry.as_deref_mut().expect("the entry is there until self is taken")
-    }
-
-    fn into_entry(mut self) -> Box<Entry<C>> {
-        self.entry.take().expect("the entry is there until self is taken")
+        Self { entry }
     }
 
     /// The address of the server that it goes to, as it was registered.
     pub fn server(&self) -> &str {
-        &self.entry().server().address
+        &self.entry.server().address
     }
 
     /// Gives the connection back for reuse.
@@ -101,7 +88,7 @@ impl<C: Connector> PooledConn<C> {
     /// else to the end of its server's idle queue. It is closed instead if that is full, if the server was removed, or
     /// if its `max_conns` was lowered below what is open.
     pub fn release(self) {
-        Ring::release(self.into_entry());
+        Ring::release(self.entry);
     }
 
     /// Closes the connection. The same as dropping it.
@@ -115,13 +102,12 @@ impl<C: Connector> PooledConn<C> {
     /// Nothing is counted if the server went down since the connection was dialled: what broke then says nothing
     /// of the server as it is now. `reason` becomes the cause in errors and events.
     pub fn fail(self, reason: impl Into<Box<dyn Error + Send + Sync>>) {
-        let entry = self.into_entry();
-        entry.server().reported(entry.generation, reason.into());
+        self.entry.server().reported(self.entry.generation, reason.into());
     }
 
     /// Takes the connection out of the pool and of its counts: another may be dialled in its place.
     pub fn detach(self) -> C::Conn {
-        let Entry { conn, permit, .. } = *self.into_entry();
+        let Entry { conn, permit, .. } = *self.entry;
         drop(permit);
         conn
     }
@@ -131,13 +117,13 @@ impl<C: Connector> Deref for PooledConn<C> {
     type Target = C::Conn;
 
     fn deref(&self) -> &C::Conn {
-        &self.entry().conn
+        &self.entry.conn
     }
 }
 
 impl<C: Connector> DerefMut for PooledConn<C> {
     fn deref_mut(&mut self) -> &mut C::Conn {
-        &mut self.entry_mut().conn
+        &mut self.entry.conn
     }
 }
 

@@ -15,12 +15,12 @@ use std::pin::pin;
 use std::task::Poll;
 use std::thread::panicking;
 
+use crate::clock::nanos;
 use crate::connect::Connector;
 use crate::error::Failure;
 use crate::raw::{Generation, HealthState, Probe};
 use crate::reserve::Reservation;
 use crate::server::{Entry, LiveServer, Permit, Ring, ServerProbe};
-use crate::settings::nanos;
 use crate::sync::{Arc, Ordering};
 
 /// Why a dial is started, with what stands for it.
@@ -153,8 +153,8 @@ impl<C: Connector> Ring<C> {
         while self.young_dials.load(Ordering::Relaxed) < self.line.waiting() {
             let Some(server) = self.server_to_dial(true) else { return };
             let Some(young) = YoungDial::begin(self) else { return };
-            // Lost a race for the permit, or the runtime has gone? Then the drop of `young` has rung, and somebody comes
-            // back to this. Not here: the next runtime may be on its way out, too.
+            // Lost a race for the permit, or the runtime has gone? Then the drop of `young` has rung, and somebody
+            // comes back to this. Not here: the next runtime may be on its way out, too.
             if !self.dial(&server, Reason::Line(young)) {
                 return;
             }

@@ -26,7 +26,7 @@ pub enum AcquireError<E: Error + 'static> {
     },
     /// As many callers wait as may.
     Overloaded {
-        /// The builder's `max_waiting`.
+        /// How many wait: the builder's `max_waiting`, or a few more.
         waiting: usize,
     },
     /// The pool is closed.

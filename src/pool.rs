@@ -1,19 +1,16 @@
 //! The handle that users clone.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use crate::builder::Builder;
+use crate::clock::{between, nanos};
 use crate::conn::PooledConn;
 use crate::connect::Connector;
 use crate::error::{AcquireError, CloseTimeout, ServerError, TryAcquireError};
-use crate::raw::HealthState;
-use crate::server::{LiveServer, Ring, Server};
-use crate::settings::nanos;
-use crate::status::{PoolStatus, ServerState, ServerStatus};
+use crate::server::{Ring, Server};
+use crate::status::PoolStatus;
 use crate::sync::Arc;
 
 /// A pool of connections to many servers. Clones are the same pool; the last one that is dropped closes it.
@@ -248,12 +245,7 @@ impl<C: Connector> Pool<C> {
 
     /// What the pool is doing, without a lock.
     pub fn status(&self) -> PoolStatus {
-        let now_ns = self.ring.clock.now_ns();
-        let list = self.ring.list.load();
-        let listed = list.servers.iter().map(|server| status_of(server, now_ns));
-        let draining =
-            list.draining().map(|server| ServerStatus { state: ServerState::Draining, ..status_of(&server, now_ns) });
-        PoolStatus { servers: listed.chain(draining).collect(), waiting: self.ring.line.waiting(), closed: list.closed }
+        self.ring.status()
     }
 
     /// Closes the pool and waits until every connection that is out came back.
@@ -293,43 +285,11 @@ impl<C: Connector> Pool<C> {
     pub async fn close_timeout(&self, timeout: Duration) -> Result<(), CloseTimeout> {
         let clock = &self.ring.clock;
         let started_ns = clock.now_ns();
-        let mut close = pin!(self.close());
-        let mut timer = pin!(clock.sleep_until_ns(started_ns.saturating_add(nanos(timeout))));
-        poll_fn(|cx| {
-            if close.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
-            timer.as_mut().poll(cx).map(|()| {
-                let waited = Duration::from_nanos(clock.now_ns().saturating_sub(started_ns));
-                Err(CloseTimeout { waited, open: self.ring.still_out() })
-            })
+        let deadline_ns = started_ns.saturating_add(nanos(timeout));
+        clock.until_ns(deadline_ns, self.close()).await.ok_or_else(|| {
+            let waited = between(started_ns, clock.now_ns());
+            CloseTimeout { waited, open: self.ring.still_out() }
         })
-        .await
-    }
-}
-
-fn status_of<C: Connector>(server: &LiveServer<C>, now_ns: u64) -> ServerStatus {
-    let health = server.health.snapshot();
-    let failures = health.failures();
-    let state = match health.state() {
-        HealthState::Up => ServerState::Up,
-        HealthState::Trial => ServerState::Trial { failures },
-        HealthState::Down => {
-            let retry_after = Duration::from_nanos(health.retry_at().saturating_sub(now_ns));
-            ServerState::Down { failures, retry_after }
-        }
-        HealthState::Probing => ServerState::Probing { failures },
-    };
-    let (open, idle, dialing) = (server.permits.open(), server.idle.len(), server.dialing());
-    ServerStatus {
-        address: Arc::clone(&server.address),
-        state,
-        open,
-        max_conns: server.permits.max(),
-        idle,
-        dialing,
-        in_use: open.saturating_sub(idle as u32).saturating_sub(dialing),
-        max_rps: server.bucket().map(|bucket| bucket.rate().rps()),
     }
 }
 

@@ -1,15 +1,14 @@
 //! `acquire_now`: an idle connection, else dials reserved for the caller.
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::task::Poll;
 
+use crate::clock::nanos;
 use crate::connect::Connector;
 use crate::dial::Reason;
 use crate::error::AcquireError;
 use crate::raw::{Line, Place};
 use crate::server::{Entry, Grant, Ring};
-use crate::settings::nanos;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
 /// What a caller of `acquire_now` and its dials share: a line for one.
@@ -96,18 +95,13 @@ impl<C: Connector> Ring<C> {
                 return Err(self.ended().unwrap_or_else(|| AcquireError::Unavailable(self.unavailable())));
             }
             let hedge_at = self.clock.now_ns().saturating_add(nanos(self.settings.hedge_delay));
-            let mut hedge = pin!(self.clock.sleep_until_ns(hedge_at));
             let granted = poll_fn(|cx| {
                 if let Some(grant) = reserving.reservation.line.poll(&mut reserving.place, cx.waker()) {
                     return Poll::Ready(Some(grant));
                 }
-                if reserving.reservation.pending() < pending || hedge.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(None);
-                }
-                Poll::Pending
-            })
-            .await;
-            if let Some(grant) = granted {
+                if reserving.reservation.pending() < pending { Poll::Ready(None) } else { Poll::Pending }
+            });
+            if let Some(grant) = self.clock.until_ns(hedge_at, granted).await.flatten() {
                 return Ok(grant.entry);
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// What the builder's knobs of the same names say.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) limits: PoolLimits,
     /// `None`: the lower of the server's `max_conns` and 1 024.
@@ -47,11 +47,6 @@ impl Backoff {
         let spread = 1.0 + self.spread_ratio * (2.0 * draw - 1.0);
         (interval * spread * 1e9).round() as u64
     }
-}
-
-/// A duration in nanoseconds, the clock's unit; saturates at 584 years.
-pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

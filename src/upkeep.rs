@@ -4,15 +4,13 @@
 //! handed out. But it is there: it is dropped with its runtime, and so the pool learns that the connections dialled
 //! there are dead.
 
-use std::future::poll_fn;
 use std::pin::pin;
-use std::task::Poll;
 use std::thread::panicking;
 use std::time::Duration;
 
+use crate::clock::nanos;
 use crate::connect::Connector;
 use crate::server::{LiveServer, Ring};
-use crate::settings::nanos;
 use crate::sync::{Arc, Weak};
 
 /// The step of the coarse time.
@@ -86,14 +84,7 @@ impl<C: Connector> Upkeep<C> {
             }
             let clock = ring.clock.clone();
             drop(ring);
-            let mut timer = pin!(clock.sleep_until_ns(wake_at));
-            poll_fn(|cx| {
-                if ended.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(());
-                }
-                timer.as_mut().poll(cx)
-            })
-            .await;
+            clock.until_ns(wake_at, ended).await;
         }
         self.finished = true;
     }

@@ -3,9 +3,6 @@
 //!
 //! It holds the ring weakly while it sleeps. If its runtime goes, those who wait start it anew on theirs.
 
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
 use std::thread::panicking;
 
 use crate::connect::Connector;
@@ -27,7 +24,7 @@ impl<C: Connector> Ring<C> {
     pub(crate) fn watch(self: &Arc<Self>) {
         if self.alarm.is_watched() {
             // It may sleep with nobody to watch for.
-            return self.ring_before(Alarm::NOT_ASLEEP - 1);
+            return self.ring_before(Alarm::UNTIL_RUNG - 1);
         }
         // The second try is for the caller's runtime, if the first found the pool's gone.
         for _ in 0..2 {
@@ -91,7 +88,7 @@ impl<C: Connector> Watching<C> {
                 let since = *empty_since.get_or_insert(now_ns);
                 wake_at = since.saturating_add(LINGER_NS);
                 // Whoever joins now wakes it.
-                ring.alarm.sleep(Alarm::NOT_ASLEEP);
+                ring.alarm.sleep(Alarm::UNTIL_RUNG);
                 let closed = ring.list.load().closed;
                 if closed || now_ns >= wake_at {
                     ring.alarm.dismiss();
@@ -105,15 +102,7 @@ impl<C: Connector> Watching<C> {
             }
             let (clock, bell) = (ring.clock.clone(), Arc::clone(&ring.bell));
             drop(ring);
-            let mut rung = pin!(bell.notified());
-            let mut timer = pin!(clock.sleep_until_ns(wake_at));
-            poll_fn(|cx| {
-                if rung.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(());
-                }
-                timer.as_mut().poll(cx)
-            })
-            .await;
+            clock.until_ns(wake_at, bell.notified()).await;
         }
         self.finished = true;
     }

@@ -22,7 +22,7 @@ pub use self::unix::UnixConnector;
 /// The way to dial one address.
 ///
 /// The pool knows nothing of the protocol: a connection is whatever [`connect`](Connector::connect) returns.
-/// What belongs to opening a connection (a TLS handshake, a login, reading a greeting) belongs into `connect`,
+/// What belongs to opening a connection (a TLS handshake, a login, reading a greeting) belongs in `connect`,
 /// so that its failure counts against the server, and its time against the connect timeout.
 ///
 /// # Examples
@@ -71,7 +71,7 @@ pub trait Connector: Send + Sync + 'static {
     ///
     /// Called before each hand-out of a connection that was used or idle before, on the thread of the caller
     /// that acquires: it must be cheap and must not block. A connection fresh from its dial that goes straight
-    /// to the caller it was dialled for is not asked about. `idle` is coarse: in steps of up to 100 ms while upkeep
+    /// to a caller who waits is not asked about. `idle` is coarse: in steps of up to 100 ms while upkeep
     /// runs.
     ///
     /// # Panics

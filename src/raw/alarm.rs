@@ -6,8 +6,9 @@
 //!
 //! # Protocol
 //!
-//! Two words. `until` is the time up to which the task sleeps, or `NOT_ASLEEP` while it looks, so that all changes
-//! ring. `watched` says that there is a task: [`Alarm::engage`] makes one caller start it, [`Alarm::dismiss`] ends it.
+//! Two words. `until` is the time up to which the task sleeps, or `UNTIL_RUNG` while it looks and while nobody waits,
+//! so that all changes ring. `watched` says that there is a task: [`Alarm::engage`] makes one caller start it,
+//! [`Alarm::dismiss`] ends it.
 //!
 //! # Invariants
 //!
@@ -33,10 +34,10 @@ pub(crate) struct Alarm {
 
 impl Alarm {
     /// The `until` of a task that looks, or that sleeps until the bell rings, whatever for.
-    pub(crate) const NOT_ASLEEP: u64 = u64::MAX;
+    pub(crate) const UNTIL_RUNG: u64 = u64::MAX;
 
     pub(crate) fn new() -> Self {
-        Self { until: AtomicU64::new(Self::NOT_ASLEEP), watched: AtomicBool::new(false) }
+        Self { until: AtomicU64::new(Self::UNTIL_RUNG), watched: AtomicBool::new(false) }
     }
 
     /// Whether a change that takes effect at `at_ns` must ring the bell (I1). Fences before it looks.
@@ -50,7 +51,7 @@ impl Alarm {
     /// The task is about to look at everything.
     pub(crate) fn look(&self) {
         // Relaxed: ordered by the fence.
-        self.until.store(Self::NOT_ASLEEP, Ordering::Relaxed);
+        self.until.store(Self::UNTIL_RUNG, Ordering::Relaxed);
         // SeqCst: pairs with the fence of `must_ring`: `until`, then the look.
         fence(Ordering::SeqCst);
     }

@@ -34,27 +34,18 @@
 //! Relaxed: the word decides for itself and publishes nothing else. What must be seen with a change (the error,
 //! the time of the next probe, the line) is made known by the caller afterwards, behind fences of its own.
 
+use super::tick::{TICK_NS, TICKS_BITS, TICKS_MAX, ticks};
 use crate::sync::{AtomicU64, Ordering};
-
-/// The unit of `retry`.
-pub(super) const TICK_NS: u64 = 10_000;
 
 const STATE_BITS: u32 = 2;
 const STRIKES_BITS: u32 = 8;
 const FAILURES_BITS: u32 = 9;
-const RETRY_BITS: u32 = 45;
-const _: () = assert!(STATE_BITS + STRIKES_BITS + FAILURES_BITS + RETRY_BITS == 64);
+const _: () = assert!(STATE_BITS + STRIKES_BITS + FAILURES_BITS + TICKS_BITS == 64);
 
 const STRIKES_SHIFT: u32 = STATE_BITS;
 const FAILURES_SHIFT: u32 = STRIKES_SHIFT + STRIKES_BITS;
 const RETRY_SHIFT: u32 = FAILURES_SHIFT + FAILURES_BITS;
 const FAILURES_MAX: u32 = (1 << FAILURES_BITS) - 1;
-const RETRY_MAX: u64 = (1 << RETRY_BITS) - 1;
-
-/// Nanoseconds in ticks, rounded up: a retry is never early.
-pub(super) fn ticks(ns: u64) -> u64 {
-    ns.div_ceil(TICK_NS).min(RETRY_MAX)
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HealthState {
@@ -100,7 +91,7 @@ impl Snapshot {
 
     /// Whether the server serves: Up, on trial or not.
     pub(crate) fn is_up(self) -> bool {
-        self.0 & 2 == 0
+        matches!(self.state(), HealthState::Up | HealthState::Trial)
     }
 
     fn strikes(self) -> u32 {
@@ -137,7 +128,7 @@ impl Snapshot {
 
     fn down(self, failures: u32, retry_at: impl FnOnce(u32) -> u64) -> Self {
         // Strictly higher than before, whatever the clock says: it is the generation.
-        let retry = ticks(retry_at(failures)).max((self.retry() + 1).min(RETRY_MAX));
+        let retry = ticks(retry_at(failures)).max((self.retry() + 1).min(TICKS_MAX));
         Self::new(HealthState::Down, 0, failures, retry)
     }
 

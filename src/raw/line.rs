@@ -20,7 +20,7 @@
 //! - I2: `waiting` is the number of joined callers, changed under the lock together with the queue.
 //! - I3: an item is owned by the supplier, by one slot, or by the caller that took it out: none is lost, none is there
 //!   twice.
-//! - I4: a caller that is served is woken once; nobody else is.
+//! - I4: a caller that is served is woken once; nobody else is, but by [`Line::wake_all`].
 //! - I5: no waker is cloned, called or dropped, and no item is dropped, under the lock.
 //!
 //! # Orderings

@@ -11,6 +11,7 @@ mod idle;
 mod line;
 mod pause;
 mod permits;
+mod tick;
 
 pub(crate) use self::alarm::Alarm;
 pub(crate) use self::bucket::{Bucket, MAX_RPS, MIN_RPS, Rate, Receipt};

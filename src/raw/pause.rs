@@ -2,23 +2,20 @@
 //!
 //! # Protocol
 //!
-//! One word, `{ until: 48, failures: 16 }`, with `until` in ticks of [`TICK_NS`]. A failure outside a pause sets the
-//! next pause and counts one; a failure within one counts nothing; a dial that succeeds clears the word.
+//! One word, `{ until: 48, failures: 16 }`, with `until` in ticks. A failure outside a pause sets the next pause and
+//! counts one; a failure within one counts nothing; a dial that succeeds clears the word.
 //!
 //! # Invariants
 //!
 //! - I1: failures that come together lengthen the pause once: only the first finds `until` passed.
-//! - I2: nothing wraps: 2⁴⁸ ticks are 89 years, `failures` saturates.
+//! - I2: nothing wraps: ticks stop at 2⁴⁵, which is 11.1 years; `failures` saturates.
 //!
 //! # Orderings
 //!
 //! Relaxed: the word publishes nothing, and a dial that starts a moment too early or too late does no harm.
 
-use super::health::{TICK_NS, ticks};
+use super::tick::{TICK_NS, ticks};
 use crate::sync::{AtomicU64, Ordering};
-
-const FAILURES_BITS: u32 = 16;
-const FAILURES_MAX: u64 = (1 << FAILURES_BITS) - 1;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -26,28 +23,53 @@ pub(crate) struct Pause {
     word: AtomicU64,
 }
 
+/// The packed word, `{ until: 48, failures: 16 }`.
+#[derive(Debug, Clone, Copy)]
+struct Word(u64);
+
+impl Word {
+    const FAILURES_BITS: u32 = 16;
+    const FAILURES_MAX: u32 = (1 << Self::FAILURES_BITS) - 1;
+
+    fn new(until_ns: u64, failures: u32) -> Self {
+        Self(ticks(until_ns) << Self::FAILURES_BITS | u64::from(failures))
+    }
+
+    fn until_ns(self) -> u64 {
+        (self.0 >> Self::FAILURES_BITS) * TICK_NS
+    }
+
+    fn one_failure_more(self) -> u32 {
+        let failures = self.0 as u32 & Self::FAILURES_MAX;
+        (failures + 1).min(Self::FAILURES_MAX)
+    }
+}
+
 impl Pause {
     pub(crate) fn new() -> Self {
         Self { word: AtomicU64::new(0) }
     }
 
-    /// The end of the pause in nanoseconds; 0 if there is none.
-    pub(crate) fn until(&self) -> u64 {
+    fn load(&self) -> Word {
         // Relaxed: see the module's page.
-        (self.word.load(Ordering::Relaxed) >> FAILURES_BITS) * TICK_NS
+        Word(self.word.load(Ordering::Relaxed))
     }
 
-    /// Counts a failure (I1). `until` tells the end of the pause after that many failures in a row.
+    /// The end of the pause in nanoseconds; 0 if there is none.
+    pub(crate) fn until(&self) -> u64 {
+        self.load().until_ns()
+    }
+
+    /// Counts a failure (I1). `until` tells the end of the pause after that many failures in a row. True if it set one.
     pub(crate) fn failed(&self, now_ns: u64, until: impl FnOnce(u32) -> u64) -> bool {
-        // Relaxed: see the module's page.
-        let found = self.word.load(Ordering::Relaxed);
-        if (found >> FAILURES_BITS) * TICK_NS > now_ns {
+        let found = self.load();
+        if found.until_ns() > now_ns {
             return false;
         }
-        let failures = ((found & FAILURES_MAX) + 1).min(FAILURES_MAX);
-        let left = ticks(until(failures as u32)) << FAILURES_BITS | failures;
+        let failures = found.one_failure_more();
+        let left = Word::new(until(failures), failures);
         // A lost race means that another failure of the same moment has set the pause. Relaxed: see the module's page.
-        self.word.compare_exchange(found, left, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.word.compare_exchange(found.0, left.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// A dial succeeded.

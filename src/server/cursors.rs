@@ -1,7 +1,7 @@
 //! Whose turn it is.
 //!
 //! One cursor rotates over the servers that are up: each acquire starts at the next. If that server cannot serve, the
-//! pass goes on at a second cursor, which stays behind the server that served last. So the share of a server that
+//! pass goes on at a second cursor, which stands after the server that served last. So the share of a server that
 //! cannot serve is spread evenly over the others, instead of doubling that of its successor.
 
 use crate::sync::{AtomicUsize, Ordering};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::clock::between;
 use crate::connect::Connector;
 use crate::raw::Generation;
 use crate::server::LiveServer;
@@ -30,7 +31,7 @@ impl<C: Connector> Entry<C> {
     }
 
     pub(crate) fn idle(&self, now_ns: u64) -> Duration {
-        Duration::from_nanos(now_ns.saturating_sub(self.idle_since))
+        between(self.idle_since, now_ns)
     }
 }
 

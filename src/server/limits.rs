@@ -121,7 +121,7 @@ impl From<SocketAddr> for Server {
 }
 
 /// The rates that are taken, for error messages.
-pub(crate) const RPS_RANGE: &str = "0.000001..=1000000000";
+const RPS_RANGE: &str = "0.000001..=1000000000";
 
 /// 1 + 10 ms of the rate, because timers tick in milliseconds.
 fn default_burst(rps: f64) -> u32 {

@@ -13,6 +13,7 @@ pub(crate) struct List<C: Connector> {
     pub(crate) up: Box<[Turn<C>]>,
     /// Those deregistered while connections were out.
     pub(crate) draining: Vec<Weak<LiveServer<C>>>,
+    /// The pool was closed. No server is registered any more.
     pub(crate) closed: bool,
 }
 

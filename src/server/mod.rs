@@ -5,30 +5,30 @@ mod entry;
 mod limits;
 mod list;
 mod registry;
+mod report;
 mod ring;
 mod runtime;
 
 use std::error::Error;
 use std::fmt;
-use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::clock::between;
 use crate::connect::Connector;
-use crate::error::{Failure, Reason};
-use crate::raw::{
-    Bucket, Generation, Health, HealthState, Idle, Pause, Permits, Probe, ProbeOwner, Reported, Snapshot,
-};
+use crate::error::Failure;
+use crate::raw::{Bucket, Generation, Health, Idle, Pause, Permits, Probe, ProbeOwner, Reported, Snapshot};
 use crate::sync::{Arc, ArcSwapOption, AtomicU64, Ordering};
 
 pub(crate) use self::entry::{Entry, Permit};
 pub use self::limits::Server;
-pub(crate) use self::limits::{Limits, RPS_RANGE};
 pub(crate) use self::list::{List, Turn};
 pub(crate) use self::ring::{Grant, Ring, Token};
 
+use self::limits::Limits;
+
 /// The idle queue's default capacity is the server's `max_conns`, but no more than this.
-const MAX_IDLE: u32 = 1_024;
+const MAX_DEFAULT_IDLE: u32 = 1_024;
 
 /// A registered server: "live", because it goes on while connections are out, also after it was deregistered.
 ///
@@ -52,7 +52,7 @@ pub(crate) struct LiveServer<C: Connector> {
 
 impl<C: Connector> LiveServer<C> {
     fn new(ring: &Arc<Ring<C>>, address: &Arc<str>, limits: Limits) -> Arc<Self> {
-        let max_idle = ring.settings.max_idle_per_server.unwrap_or(limits.max_conns.min(MAX_IDLE));
+        let max_idle = ring.settings.max_idle_per_server.unwrap_or(limits.max_conns.min(MAX_DEFAULT_IDLE));
         Arc::new(Self {
             address: Arc::clone(address),
             ring: Arc::clone(ring),
@@ -120,7 +120,7 @@ impl<C: Connector> LiveServer<C> {
     pub(crate) fn dial_failed(&self, generation: Generation, failure: Failure<C::Error>) {
         let now_ns = self.ring.clock.now_ns();
         if let Some(down) = self.health.dial_failed(generation, self.retry_at(now_ns)) {
-            self.went_down(down, Arc::new(failure), now_ns);
+            self.went_down(down, failure, now_ns);
         }
     }
 
@@ -128,7 +128,7 @@ impl<C: Connector> LiveServer<C> {
     pub(crate) fn probe_failed(&self, probe: ServerProbe<C>, failure: Failure<C::Error>) {
         let now_ns = self.ring.clock.now_ns();
         let down = probe.failed(self.retry_at(now_ns));
-        self.went_down(down, Arc::new(failure), now_ns);
+        self.went_down(down, failure, now_ns);
     }
 
     /// A caller reported a failure of a connection of `generation`.
@@ -136,7 +136,7 @@ impl<C: Connector> LiveServer<C> {
         let now_ns = self.ring.clock.now_ns();
         let failure = Failure::Reported(reason);
         match self.health.reported(generation, self.ring.settings.fail_threshold, self.retry_at(now_ns)) {
-            Reported::Down(down) => self.went_down(down, Arc::new(failure), now_ns),
+            Reported::Down(down) => self.went_down(down, failure, now_ns),
             Reported::Strike | Reported::Ignored => {
                 tracing::debug!(server = %self.address, cause = %chain(&failure), "failure reported");
             }
@@ -155,9 +155,9 @@ impl<C: Connector> LiveServer<C> {
     pub(crate) fn dial_paused(&self, error: C::Error) {
         let now_ns = self.ring.clock.now_ns();
         if self.pause.failed(now_ns, self.retry_at(now_ns)) {
-            let until = Duration::from_nanos(self.pause.until().saturating_sub(now_ns));
+            let retry_after = between(now_ns, self.pause.until());
             tracing::warn!(
-                server = %self.address, cause = %chain(&Failure::Connect(error)), retry_after = ?until,
+                server = %self.address, cause = %chain(&Failure::Connect(error)), ?retry_after,
                 "dials pause: the client's own fault"
             );
         }
@@ -172,32 +172,15 @@ impl<C: Connector> LiveServer<C> {
     }
 
     /// The word says Down since just now.
-    pub(crate) fn went_down(&self, down: Snapshot, failure: Arc<Failure<C::Error>>, now_ns: u64) {
-        let retry_after = Duration::from_nanos(down.retry_at().saturating_sub(now_ns));
+    fn went_down(&self, down: Snapshot, failure: Failure<C::Error>, now_ns: u64) {
+        let retry_after = between(now_ns, down.retry_at());
         tracing::warn!(
-            server = %self.address, state = "down", cause = %chain(&*failure), failures = down.failures(), ?retry_after,
+            server = %self.address, state = "down", cause = %chain(&failure), failures = down.failures(), ?retry_after,
             "server is down"
         );
-        self.last_failure.store(Some(failure));
+        self.last_failure.store(Some(Arc::new(failure)));
         self.ring.refresh();
         self.ring.retry_at(down.retry_at());
-    }
-
-    /// Why this server cannot serve now.
-    pub(crate) fn reason(&self, now_ns: u64) -> Reason<C::Error> {
-        let health = self.health.snapshot();
-        let until = |at_ns: u64| Duration::from_nanos(at_ns.saturating_sub(now_ns));
-        if !health.is_up() {
-            let retry_after =
-                if health.state() == HealthState::Down { until(health.retry_at()) } else { Duration::ZERO };
-            let cause = self.last_failure.load_full();
-            return Reason::Down { cause, failures: health.failures(), retry_after };
-        }
-        match self.bucket() {
-            Some(bucket) if !bucket.has_token(now_ns) => Reason::Limited { retry_after: until(bucket.available_at()) },
-            _ if !self.permits.is_free() => Reason::Full { max_conns: self.permits.max() },
-            _ => Reason::Empty { dialing: self.dialing() },
-        }
     }
 }
 
@@ -220,7 +203,7 @@ impl<C: Connector> ProbeOwner for Arc<LiveServer<C>> {
     }
 
     fn probe_dropped(&self, down: Snapshot) {
-        self.went_down(down, Arc::new(Failure::Abandoned), self.ring.clock.now_ns());
+        self.went_down(down, Failure::Abandoned, self.ring.clock.now_ns());
     }
 }
 

@@ -1,15 +1,15 @@
 //! Servers come and go: register, deregister, set, close.
 //!
 //! The registry's lock orders those who replace the list. Connections are dropped, events are recorded and callers are
-//! woken after it is let go: all that may run user code. So may the drop of a server, which drops its last error: whoever
-//! looks at those that drain holds them all until the lock is let go, lest it be the last to do so.
+//! woken after it is let go: all that may run user code. So may the drop of a server, which drops its last error:
+//! whoever looks at those that drain holds them all until the lock is let go, lest it be the last to do so.
 
 use std::collections::{HashMap, HashSet};
 use std::iter;
 
 use crate::connect::Connector;
 use crate::error::ServerError;
-use crate::server::{Entry, List, LiveServer, Ring, Server};
+use crate::server::{Entry, Limits, List, LiveServer, Ring, Server};
 use crate::sync::{Arc, Weak, lock};
 
 impl<C: Connector> Ring<C> {
@@ -24,7 +24,7 @@ impl<C: Connector> Ring<C> {
                 return Err(ServerError::Duplicate { address: Arc::clone(server.shared_address()) });
             }
             let known = draining.iter().find(|draining| *draining.address == *server.address());
-            let added = self.enlist(known.cloned(), server)?;
+            let added = self.enlist(known.cloned(), server, server.limits(&self.settings.limits)?);
             self.replace(&list, list.servers.iter().cloned().chain([added]).collect());
         }
         log_registered(server.address());
@@ -57,8 +57,9 @@ impl<C: Connector> Ring<C> {
     /// Replaces the servers as a whole; those that stay, by address, keep connections and state.
     pub(crate) fn set_servers(self: &Arc<Self>, servers: &[Server]) -> Result<(), ServerError> {
         let mut addresses = HashSet::new();
+        let mut limits = Vec::new();
         for server in servers {
-            server.limits(&self.settings.limits)?;
+            limits.push(server.limits(&self.settings.limits)?);
             if !addresses.insert(server.address()) {
                 return Err(ServerError::Duplicate { address: Arc::clone(server.shared_address()) });
             }
@@ -70,8 +71,10 @@ impl<C: Connector> Ring<C> {
             draining = list.draining().collect();
             let known = draining.iter().cloned().chain(list.servers.iter().cloned());
             let mut known: HashMap<Arc<str>, _> = known.map(|server| (Arc::clone(&server.address), server)).collect();
-            let listed = servers.iter().map(|server| self.enlist(known.remove(server.address()), server));
-            self.replace(&list, listed.collect::<Result<_, _>>()?);
+            let listed = servers.iter().zip(limits);
+            let listed =
+                listed.map(|(server, limits)| self.enlist(known.remove(server.address()), server, limits)).collect();
+            self.replace(&list, listed);
             let removed: Vec<_> =
                 list.servers.iter().filter(|server| !addresses.contains(&*server.address)).cloned().collect();
             for server in list.servers.iter() {
@@ -125,12 +128,12 @@ impl<C: Connector> Ring<C> {
         self: &Arc<Self>,
         known: Option<Arc<LiveServer<C>>>,
         server: &Server,
-    ) -> Result<Arc<LiveServer<C>>, ServerError> {
-        let limits = server.limits(&self.settings.limits)?;
-        let Some(known) = known else { return Ok(LiveServer::new(self, server.shared_address(), limits)) };
+        limits: Limits,
+    ) -> Arc<LiveServer<C>> {
+        let Some(known) = known else { return LiveServer::new(self, server.shared_address(), limits) };
         known.apply(limits, self.clock.now_ns());
         known.idle.reopen();
-        Ok(known)
+        known
     }
 
     /// Publishes a new set of servers; those that fell out drain.

@@ -1,13 +1,11 @@
 //! What all servers of a pool share: the list of them, the line, the connector, the clock.
 
 use std::fmt;
-use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::connect::Connector;
-use crate::error::{Counts, Reason, ServerReport, Unavailable};
 use crate::raw::{Alarm, Bucket, HealthState, Line, Receipt};
 use crate::server::cursors::Cursors;
 use crate::server::runtime::Runtime;
@@ -15,8 +13,6 @@ use crate::server::{Entry, List, LiveServer};
 use crate::settings::Settings;
 use crate::sync::{Arc, ArcSwap, AtomicU64, AtomicUsize, Mutex, Ordering, fence};
 
-/// How many servers an error names.
-const NAMED_SERVERS: usize = 8;
 /// The value of `tick` while upkeep's task does not run.
 const UNATTENDED: u64 = u64::MAX;
 /// The value of `tick` while the task runs and does not advance it, because upkeep is off.
@@ -224,48 +220,5 @@ impl<C: Connector> Ring<C> {
             }
             self.returned.notify_waiters();
         }
-    }
-
-    /// Why no server can serve, as it is now.
-    pub(crate) fn unavailable(&self) -> Unavailable<C::Error> {
-        let now_ns = self.clock.now_ns();
-        let list = self.list.load();
-        let mut servers = Vec::new();
-        let mut counts = Counts { waiting: self.line.waiting(), ..Counts::default() };
-        for server in list.servers.iter() {
-            let reason = server.reason(now_ns);
-            count(&mut counts, &reason);
-            if servers.len() < NAMED_SERVERS {
-                servers.push(ServerReport { address: Arc::clone(&server.address), reason });
-            }
-        }
-        Unavailable { servers, counts }
-    }
-
-    /// The same, counted only.
-    pub(crate) fn counts(&self) -> Counts {
-        let now_ns = self.clock.now_ns();
-        let mut counts = Counts { waiting: self.line.waiting(), ..Counts::default() };
-        for server in self.list.load().servers.iter() {
-            count(&mut counts, &server.reason(now_ns));
-        }
-        counts
-    }
-}
-
-fn count<E>(counts: &mut Counts, reason: &Reason<E>) {
-    let mut retry =
-        |after: Duration| counts.retry_after = Some(counts.retry_after.map_or(after, |least| least.min(after)));
-    match reason {
-        Reason::Down { retry_after, .. } => {
-            retry(*retry_after);
-            counts.down += 1;
-        }
-        Reason::Limited { retry_after } => {
-            retry(*retry_after);
-            counts.limited += 1;
-        }
-        Reason::Full { .. } => counts.full += 1,
-        Reason::Empty { .. } => counts.empty += 1,
     }
 }

@@ -26,8 +26,8 @@ use crate::support::{Rig, settle};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-/// So low a rate that a test sees the burst and nothing more. It is a power of two, so that a second is a whole number of the bucket's
-/// units: at other moments an idle bucket rounds up, and its last token comes a nanosecond late.
+/// So low a rate that a test sees the burst and nothing more. It is a power of two, so that a second is a whole number
+/// of the bucket's units: at other moments an idle bucket rounds up, and its last token comes a nanosecond late.
 const NO_RATE: f64 = 1.0 / 131_072.0;
 
 /// Numbers that look random and are the same in each run: SplitMix64 (Steele, Lea, Flood).

@@ -47,7 +47,8 @@ impl Recorded {
 
 /// Records the events of this thread.
 pub(super) fn record() -> (Recorder, DefaultGuard) {
-    // With a single subscriber in the process, an event that another thread without one comes by first would be switched off for all.
+    // With a single subscriber in the process, an event that another thread without one comes by first would be
+    // switched off for all.
     static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
     ANOTHER.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
     let recorder = Recorder::default();
