@@ -55,6 +55,7 @@ use crate::settings::{Backoff, PoolLimits, Settings};
 /// let error = Pool::builder(TcpConnector::new()).max_conns_per_server(0).build().unwrap_err();
 /// assert_eq!(error.to_string(), "max_conns_per_server is 0, outside 1..=4294967295");
 /// ```
+#[must_use = "a builder makes no pool until it is built"]
 pub struct Builder<C: Connector> {
     connector: C,
     settings: Settings,
@@ -147,15 +148,19 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// How long a dial may take before the next server is dialled as well. Default: 100 ms. Range: above 0, at most a
-    /// year.
+    /// How long a dial may take before the next server is dialled as well, for callers that still wait. Default: 100
+    /// ms. Range: above 0, at most a year.
+    ///
+    /// The next is one to which no dial is under way: a server that dials slowly is not dialled the more for it. Set it
+    /// above what a good dial takes, handshakes and logins included.
     pub fn hedge_delay(mut self, delay: Duration) -> Self {
         self.settings.hedge_delay = delay;
         self
     }
 
     /// How long a server that failed is left alone: `initial` at first, longer with each further failure, up to
-    /// `max`. Default: 100 ms to 30 s. Range: 1 ms to a year, `max` not below `initial`.
+    /// `max`, each give or take the [spread](Self::backoff_spread_ratio). Default: 100 ms to 30 s. Range: 1 ms to a
+    /// year, `max` not below `initial`.
     ///
     /// After the n-th failure in a row it is min(initial × multiplierⁿ⁻¹, max), times a factor drawn uniformly from 1 ±
     /// spread, as in cenkalti's backoff.
@@ -186,7 +191,8 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// How long [`Pool::acquire`] waits. Default: 30 s. Range: above 0, at most a year; `None`: for ever.
+    /// How long [`Pool::acquire`] waits, dials included. Default: 30 s. Range: above 0, at most a year; `None`: for
+    /// ever.
     pub fn wait_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.wait_timeout = timeout.into();
         self
@@ -228,7 +234,7 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// Where the time comes from. Default: [`Clock::system`].
+    /// Where the time comes from. Default: [`Clock::system`]. On tokio's paused time it must be [`Clock::tokio`].
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
         self

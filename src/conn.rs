@@ -99,13 +99,17 @@ impl<C: Connector> PooledConn<C> {
     /// Closes the connection and counts one failure against its server, which goes down when the builder's
     /// `fail_threshold` is reached.
     ///
+    /// For what speaks against the server: it does not answer in time, or says that it cannot serve. That a connection
+    /// broke need not be one: the server may have closed it while it was idle. Then [`close`](PooledConn::close) it.
+    ///
     /// Nothing is counted if the server went down since the connection was dialled: what broke then says nothing
     /// of the server as it is now. `reason` becomes the cause in errors and events.
     pub fn fail(self, reason: impl Into<Box<dyn Error + Send + Sync>>) {
         self.entry.server().reported(self.entry.generation, reason.into());
     }
 
-    /// Takes the connection out of the pool and of its counts: another may be dialled in its place.
+    /// Takes the connection out of the pool and of its counts: another may be dialled in its place, and closing the
+    /// pool does not wait for it.
     pub fn detach(self) -> C::Conn {
         let Entry { conn, permit, .. } = *self.entry;
         drop(permit);

@@ -25,31 +25,39 @@ use crate::sync::{Arc, Ordering};
 
 /// Why a dial is started, with what stands for it.
 pub(crate) enum Reason<C: Connector> {
-    Line(YoungDial<C>),
+    Line(LineDial<C>),
     Balance,
     Reserved(Arc<Reservation<C>>),
     Probe,
 }
 
-/// A dial for the line that is younger than the hedge delay. Counted while it lives.
-pub(crate) struct YoungDial<C: Connector> {
+/// A dial for the line under way. Counted while it lives, as young until it says that it is late.
+pub(crate) struct LineDial<C: Connector> {
     ring: Arc<Ring<C>>,
+    is_late: bool,
 }
 
-impl<C: Connector> YoungDial<C> {
-    /// Counts one more, if fewer than the callers that wait are counted.
-    pub(crate) fn begin(ring: &Arc<Ring<C>>) -> Option<Self> {
+impl<C: Connector> LineDial<C> {
+    /// Counts one more, if fewer young ones than the callers that wait are counted.
+    fn begin(ring: &Arc<Ring<C>>) -> Option<Self> {
         let begin = |young| (young < ring.line.waiting()).then_some(young + 1);
-        // Relaxed: a plain counter; its fence is in the drop.
+        // Relaxed, here and below: plain counters; the fence is in `something_changed`.
         ring.young_dials.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin).ok()?;
-        Some(Self { ring: Arc::clone(ring) })
+        Some(Self { ring: Arc::clone(ring), is_late: false })
+    }
+
+    /// The hedge delay is over: it no longer counts as young.
+    fn grow_late(&mut self) {
+        self.is_late = true;
+        self.ring.late_dials.fetch_add(1, Ordering::Relaxed);
+        self.ring.young_dials.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl<C: Connector> Drop for YoungDial<C> {
+impl<C: Connector> Drop for LineDial<C> {
     fn drop(&mut self) {
-        // Relaxed: a plain counter.
-        self.ring.young_dials.fetch_sub(1, Ordering::Relaxed);
+        let counter = if self.is_late { &self.ring.late_dials } else { &self.ring.young_dials };
+        counter.fetch_sub(1, Ordering::Relaxed);
         // One dial less for those who wait: the next may start.
         self.ring.something_changed();
     }
@@ -60,7 +68,7 @@ struct Dial<C: Connector> {
     slot: DialSlot<C>,
     permit: Option<Permit<C>>,
     probe: Option<ServerProbe<C>>,
-    young: Option<YoungDial<C>>,
+    line: Option<LineDial<C>>,
     reservation: Option<Arc<Reservation<C>>>,
     generation: Generation,
     /// The number of the runtime that it was spawned on, once it was.
@@ -117,7 +125,7 @@ impl<C: Connector> Ring<C> {
             slot,
             permit,
             probe: None,
-            young: None,
+            line: None,
             reservation: None,
             generation,
             runtime: None,
@@ -125,7 +133,7 @@ impl<C: Connector> Ring<C> {
             finished: false,
         };
         match reason {
-            Reason::Line(young) => dial.young = Some(young),
+            Reason::Line(line) => dial.line = Some(line),
             Reason::Balance => {}
             Reason::Reserved(reservation) => {
                 reservation.begin();
@@ -149,21 +157,27 @@ impl<C: Connector> Ring<C> {
 
     /// Starts dials for those who wait, as many as there may be.
     pub(crate) fn dial_for_line(self: &Arc<Self>) {
-        // Relaxed: a hint; `begin` decides.
-        while self.young_dials.load(Ordering::Relaxed) < self.line.waiting() {
-            let Some(server) = self.server_to_dial(true) else { return };
-            let Some(young) = YoungDial::begin(self) else { return };
-            // Lost a race for the permit, or the runtime has gone? Then the drop of `young` has rung, and somebody
+        loop {
+            // Relaxed: hints; `begin` decides.
+            let [young, late] = [&self.young_dials, &self.late_dials].map(|dials| dials.load(Ordering::Relaxed));
+            let waiting = self.line.waiting();
+            if young >= waiting {
+                return;
+            }
+            let Some(server) = self.server_to_dial(true, young + late >= waiting) else { return };
+            let Some(dial) = LineDial::begin(self) else { return };
+            // Lost a race for the permit, or the runtime has gone? Then the drop of `dial` has rung, and somebody
             // comes back to this. Not here: the next runtime may be on its way out, too.
-            if !self.dial(&server, Reason::Line(young)) {
+            if !self.dial(&server, Reason::Line(dial)) {
                 return;
             }
         }
     }
 
     /// The next server that may be dialled, one without dials in flight before all others. A server without a token is
-    /// dialled, if that is wanted, so that a connection is there when the token comes; but no more than one.
-    pub(crate) fn server_to_dial(&self, without_token: bool) -> Option<Arc<LiveServer<C>>> {
+    /// dialled, if that is wanted, so that a connection is there when the token comes; but no more than one. A hedge,
+    /// for those whose dial is late, goes to a server without dials in flight only.
+    pub(crate) fn server_to_dial(&self, without_token: bool, is_hedge: bool) -> Option<Arc<LiveServer<C>>> {
         let now_ns = self.clock.now_ns();
         let list = self.list.load();
         let mut second_best = None;
@@ -178,7 +192,9 @@ impl<C: Connector> Ring<C> {
                 return None;
             }
             if !is_unattended {
-                second_best.get_or_insert_with(|| Arc::clone(server));
+                if !is_hedge {
+                    second_best.get_or_insert_with(|| Arc::clone(server));
+                }
                 return None;
             }
             Some(Arc::clone(server))
@@ -200,6 +216,10 @@ impl<C: Connector> Ring<C> {
                 self.enter_retry(due_ns);
                 continue;
             }
+            if server.dialing() == self.settings.max_concurrent_dials_per_server {
+                // From before it went down: the first that ends enters the retry again.
+                continue;
+            }
             if !server.permits.is_free() {
                 // An idle connection makes room. If all are out, the first that comes back enters the retry again.
                 drop(server.idle.pop());
@@ -207,7 +227,6 @@ impl<C: Connector> Ring<C> {
             if server.may_dial(now_ns) {
                 self.dial(server, Reason::Probe);
             }
-            // Else dials from before it went down are under way: the first that ends enters the retry again.
         }
     }
 }
@@ -240,7 +259,8 @@ impl<C: Connector> Dial<C> {
             }
             // Before the connector, which may use up the task's budget: then no timer is ever due.
             let is_late = timeout.as_mut().poll(cx).is_ready();
-            let is_old = self.young.is_some() && hedge.as_mut().poll(cx).is_ready();
+            let is_young = self.line.as_ref().is_some_and(|dial| !dial.is_late);
+            let is_old = is_young && hedge.as_mut().poll(cx).is_ready();
             if let Poll::Ready(result) = connect.as_mut().poll(cx) {
                 return Poll::Ready(result.map_or_else(Outcome::Refused, Outcome::Connected));
             }
@@ -249,7 +269,7 @@ impl<C: Connector> Dial<C> {
             }
             if is_old {
                 // It no longer counts: the next server is dialled.
-                self.young = None;
+                self.line.iter_mut().for_each(LineDial::grow_late);
                 ring.dial_for_line();
             }
             self.polled = false;

@@ -17,14 +17,14 @@ pub enum AcquireError<E: Error + 'static> {
     NoServers,
     /// No server can serve now. Only from `acquire_now`.
     Unavailable(Unavailable<E>),
-    /// The time was up.
+    /// The caller waited in the line until its time was up: `wait_timeout`, or what it gave to `acquire_timeout`.
     Timeout {
         /// How long the caller waited.
         waited: Duration,
         /// What it was waiting for.
         reason: Unavailable<E>,
     },
-    /// As many callers wait as may.
+    /// As many callers wait in the line as may.
     Overloaded {
         /// How many wait: the builder's `max_waiting`, or a few more.
         waiting: usize,
@@ -90,7 +90,7 @@ pub struct Counts {
     pub retry_after: Option<Duration>,
 }
 
-/// One server that could not serve.
+/// One server that could not serve. It prints its address and the reason, without the cause.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ServerReport<E> {
@@ -100,7 +100,7 @@ pub struct ServerReport<E> {
     pub reason: Reason<E>,
 }
 
-/// Why one server could not serve.
+/// Why one server could not serve. It prints its numbers, without the cause.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Reason<E> {
@@ -184,6 +184,26 @@ impl<E: Error + 'static> Error for Unavailable<E> {
             Reason::Down { cause: Some(cause), .. } => Some(&**cause as &(dyn Error + 'static)),
             _ => None,
         })
+    }
+}
+
+impl<E> fmt::Display for ServerReport<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.address, self.reason)
+    }
+}
+
+impl<E> fmt::Display for Reason<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Down { failures, retry_after: Duration::ZERO, .. } => write!(f, "down (failures: {failures})"),
+            Self::Down { failures, retry_after, .. } => {
+                write!(f, "down (failures: {failures}, retried in {retry_after:?})")
+            }
+            Self::Limited { retry_after } => write!(f, "rate limited (for {retry_after:?})"),
+            Self::Full { max_conns } => write!(f, "full (max_conns: {max_conns})"),
+            Self::Empty { dialing } => write!(f, "without an idle connection (being dialled: {dialing})"),
+        }
     }
 }
 

@@ -19,7 +19,8 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let connector = connect_fn(|address: Arc<str>| async move {
-//!     if &*address == "b" { Err(io::Error::from(io::ErrorKind::ConnectionRefused)) } else { Ok(address) }
+//!     if &*address == "b" { return Err(io::Error::from(io::ErrorKind::ConnectionRefused)) }
+//!     Ok(address)
 //! });
 //! let pool = Pool::builder(connector).servers(["a", "b", "c"]).build()?;
 //!
@@ -39,7 +40,7 @@
 //!
 //! # Map
 //!
-//! | | |
+//! | item | what it is |
 //! |---|---|
 //! | [`Pool`] | the handle that users clone: acquire, servers, status, close |
 //! | [`Builder`] | every knob, with its default and its range in one table |
@@ -66,6 +67,71 @@
 //! [`Pool::try_acquire`] ends after the pass, [`Pool::acquire_now`] after dials of its own, and [`Pool::acquire`] after
 //! [`wait_timeout`](Builder::wait_timeout) at the latest. Any of them may be dropped at any await point.
 //!
+//! # A request, and when to send it again
+//!
+//! A connection that broke may have been closed by its server while it was idle: close it and take another. A server
+//! that answers no more has failed: say so with [`fail`](PooledConn::fail), and it is left alone for its backoff.
+//!
+//! ```
+//! use std::io;
+//! use std::time::Duration;
+//!
+//! use connring::{Pool, TcpConnector};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! use tokio::net::TcpStream;
+//! use tokio::time::timeout;
+//!
+//! async fn ping(conn: &mut TcpStream) -> io::Result<[u8; 7]> {
+//!     let mut answer = [0; 7];
+//!     conn.write_all(b"PING\r\n").await?;
+//!     conn.read_exact(&mut answer).await?;
+//!     Ok(answer)
+//! }
+//!
+//! async fn ask(pool: &Pool<TcpConnector>) -> io::Result<[u8; 7]> {
+//!     let mut tries = 1;
+//!     loop {
+//!         let mut conn = pool.acquire().await.map_err(io::Error::other)?;
+//!         let failure = match timeout(Duration::from_secs(1), ping(&mut conn)).await {
+//!             Ok(Ok(answer)) => {
+//!                 conn.release();
+//!                 return Ok(answer);
+//!             }
+//!             Ok(Err(broken)) => {
+//!                 conn.close();
+//!                 broken
+//!             }
+//!             Err(silent) => {
+//!                 conn.fail(silent);
+//!                 io::ErrorKind::TimedOut.into()
+//!             }
+//!         };
+//!         // A PING may be sent twice; whether your request may, only you know.
+//!         if tries == 3 {
+//!             return Err(failure);
+//!         }
+//!         tries += 1;
+//!     }
+//! }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # let address = listener.local_addr()?;
+//! # let server = tokio::spawn(async move {
+//! #     let mut request = [0; 6];
+//! #     // The first connection is closed after the request, the second one answers.
+//! #     listener.accept().await.unwrap().0.read_exact(&mut request).await.unwrap();
+//! #     let mut second = listener.accept().await.unwrap().0;
+//! #     second.read_exact(&mut request).await.unwrap();
+//! #     second.write_all(b"+PONG\r\n").await.unwrap();
+//! # });
+//! # let pool = Pool::builder(TcpConnector::new()).max_conns_per_server(1).server(address).build()?;
+//! # assert_eq!(&ask(&pool).await?, b"+PONG\r\n");
+//! # server.await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What it does not do
 //!
 //! - It retries no request. A server may close a connection at the very moment at which it is handed out, so the first
@@ -81,6 +147,8 @@
 //! (with `cause`, `failures` and `retry_after`), `probing`, `trial`, `up`, `draining`, `gone`. Without `state`
 //! are a failure that was reported and took no server down, and a pause of dials by the client's own fault. An acquire
 //! or a release that changes nothing has no event.
+//!
+//! `down` and the pause are at level `WARN`, the failure that took no server down at `DEBUG`, all others at `INFO`.
 //!
 //! # Features
 //!
@@ -123,6 +191,40 @@ pub use crate::status::{PoolStatus, ServerState, ServerStatus};
 #[cfg(feature = "test-util")]
 pub mod test_util {
     //! A scripted connector, for tests of code that uses a pool. Feature `test-util`.
+    //!
+    //! On tokio's paused time (`start_paused = true`, of tokio's feature `test-util`) no test waits for real. Give the
+    //! pool and its connector the same [`Clock`](crate::Clock): a pool left on the default one waits in real time, and
+    //! keeps a processor busy meanwhile.
+    //!
+    //! The connections carry no bytes. For code that reads and writes, let a [`connect_fn`](crate::connect_fn) return
+    //! one end of a `tokio::io::duplex`.
+    //!
+    //! # Examples
+    //!
+    //! ```
+    //! use std::time::Duration;
+    //!
+    //! use connring::test_util::{Dial, ScriptedConnector};
+    //! use connring::{AcquireError, Clock, Pool};
+    //!
+    //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    //! let clock = Clock::tokio();
+    //! let connector = ScriptedConnector::new(clock.clone());
+    //! connector.on_dial("a:1", Dial::Refuse);
+    //! let pool = Pool::builder(connector.clone()).clock(clock).servers(["a:1", "b:1"]).build()?;
+    //!
+    //! let conn = pool.acquire().await?;
+    //! assert_eq!(conn.server(), "b:1");
+    //!
+    //! connector.on_dial("b:1", Dial::Never);
+    //! conn.fail("it does not answer");
+    //! let error = pool.acquire_timeout(Duration::from_secs(3)).await.unwrap_err();
+    //! let AcquireError::Timeout { waited, .. } = error else { panic!("it waited") };
+    //! assert!(waited >= Duration::from_secs(3));
+    //! # Ok(())
+    //! # }
+    //! ```
 
     pub use crate::connect::scripted::*;
 }

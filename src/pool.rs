@@ -39,7 +39,8 @@ use crate::sync::Arc;
 /// #     }
 /// # });
 /// // `address` is a server's.
-/// let pool = Pool::builder(TcpConnector::new()).max_conns_per_server(1).server(address).build()?;
+/// let builder = Pool::builder(TcpConnector::new()).max_conns_per_server(1);
+/// let pool = builder.server(address).build()?;
 ///
 /// for _ in 0..2 {
 ///     let mut conn = pool.acquire().await?;
@@ -250,7 +251,8 @@ impl<C: Connector> Pool<C> {
 
     /// Closes the pool and waits until every connection that is out came back.
     ///
-    /// Idle connections are closed at once, dials are ended, and callers that wait get [`AcquireError::Closed`].
+    /// Idle connections are closed at once, dials are ended, and callers that wait get [`AcquireError::Closed`], as
+    /// do all that come later: to let them be served, take no more requests, and close when the last one has ended.
     /// Closing again only waits.
     ///
     /// # Cancel safety

@@ -82,7 +82,7 @@ impl<C: Connector> Ring<C> {
             // The first dial, then one more after each failure and after each hedge delay.
             let runtime = self.runtime.number();
             let begun = self
-                .server_to_dial(false)
+                .server_to_dial(false, reserving.reservation.pending() > 0)
                 .is_some_and(|server| self.dial(&server, Reason::Reserved(Arc::clone(&reserving.reservation))));
             let pending = reserving.reservation.pending();
             if pending == 0 {

@@ -1,6 +1,7 @@
 //! What comes back, or comes from a dial, goes to the caller in front of the line, else to its server's idle queue.
 
 use crate::connect::Connector;
+use crate::raw::HealthState;
 use crate::server::{Entry, Grant, LiveServer, Ring, Token};
 use crate::sync::Arc;
 
@@ -123,7 +124,11 @@ impl<C: Connector> Ring<C> {
             Some(token) => Some(Grant { entry, token, fresh: false }),
             None => {
                 server.idle.push(entry, |refused| rejected.push(refused));
-                self.retry_if_down(server);
+                // Only entered: the bell wakes a task, which is not for under the lock.
+                let health = server.health.snapshot();
+                if health.state() == HealthState::Down {
+                    self.enter_retry(health.retry_at());
+                }
                 None
             }
         }

@@ -166,6 +166,10 @@ async fn a_chain_of_errors_leads_to_the_cause_and_says_nothing_twice() {
         ["all servers are down", "the dial failed", "a refused the connection, as scripted"]
     );
 
+    let AcquireError::Unavailable(reason) = unavailable else { panic!("it does not wait") };
+    let server = reason.servers()[0].to_string();
+    assert!(server.starts_with("a: down (failures: 1, retried in ") && server.ends_with("ms)"), "{server}");
+
     let timeout = pool.acquire_timeout(Duration::from_secs(1)).await.expect_err("it refuses");
     let texts = chain(&timeout);
     assert!(texts[0].starts_with("timed out after 1") && texts[0].ends_with(": all servers are down"), "{}", texts[0]);

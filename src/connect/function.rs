@@ -15,8 +15,8 @@ pub struct FnConnector<F> {
 
 /// Makes a connector of a closure that takes the address and returns a future of a connection.
 ///
-/// Its connections are always reusable and its errors always blame the server. Where that is not so, implement
-/// [`Connector`].
+/// Its connections are always reusable and its errors always blame the server. So a socket that the server closed while
+/// it was idle is handed out. Where that does not do, implement [`Connector`].
 ///
 /// # Cancel safety
 ///

@@ -28,25 +28,68 @@ pub use self::unix::UnixConnector;
 /// # Examples
 ///
 /// ```
-/// use connring::Connector;
-/// use tokio::io::DuplexStream;
+/// use std::io;
+/// use std::time::Duration;
 ///
-/// struct InMemory;
+/// use connring::{Connector, TcpConnector};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// use tokio::net::TcpStream;
 ///
-/// impl Connector for InMemory {
-///     type Conn = DuplexStream;
-///     type Error = std::io::Error;
+/// /// TCP, and a password before anything else.
+/// struct Login {
+///     tcp: TcpConnector,
+///     password: String,
+/// }
 ///
-///     async fn connect(&self, _address: &str) -> Result<DuplexStream, std::io::Error> {
-///         let (ours, _theirs) = tokio::io::duplex(64);
-///         Ok(ours)
+/// impl Connector for Login {
+///     type Conn = TcpStream;
+///     type Error = io::Error;
+///
+///     async fn connect(&self, address: &str) -> io::Result<TcpStream> {
+///         let mut conn = self.tcp.connect(address).await?;
+///         conn.write_all(format!("AUTH {}\r\n", self.password).as_bytes()).await?;
+///         let mut answer = [0; 5];
+///         conn.read_exact(&mut answer).await?;
+///         if &answer != b"+OK\r\n" {
+///             return Err(io::ErrorKind::PermissionDenied.into());
+///         }
+///         Ok(conn)
+///     }
+///
+///     // Without it, connections that the server closed would be handed out.
+///     fn is_reusable(&self, conn: &mut TcpStream, idle: Duration) -> bool {
+///         self.tcp.is_reusable(conn, idle)
+///     }
+///
+///     // Without it, a client out of descriptors would take its servers down.
+///     fn blames_server(&self, error: &io::Error) -> bool {
+///         self.tcp.blames_server(error)
 ///     }
 /// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> io::Result<()> {
+/// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let address = listener.local_addr()?.to_string();
+/// # tokio::spawn(async move {
+/// #     for answer in [b"+OK\r\n", b"-ERR\n"] {
+/// #         let mut conn = listener.accept().await.unwrap().0;
+/// #         conn.read_exact(&mut [0; 9]).await.unwrap();
+/// #         conn.write_all(answer).await.unwrap();
+/// #     }
+/// # });
+/// # let login = Login { tcp: TcpConnector::new(), password: "pw".to_owned() };
+/// # login.connect(&address).await?;
+/// # assert_eq!(login.connect(&address).await.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+/// # Ok(())
+/// # }
 /// ```
 pub trait Connector: Send + Sync + 'static {
     /// An open connection.
     type Conn: Send + 'static;
     /// Why a dial failed.
+    ///
+    /// A `Box<dyn Error + Send + Sync>` and an `anyhow::Error` are no [`Error`]s themselves: wrap them by
+    /// [`io::Error::other`](std::io::Error::other).
     type Error: Error + Send + Sync + 'static;
 
     /// Opens one connection to `address`.
@@ -67,7 +110,9 @@ pub trait Connector: Send + Sync + 'static {
     /// A panic counts as a failure of the server. It ends the dial and nothing else.
     fn connect(&self, address: &str) -> impl Future<Output = Result<Self::Conn, Self::Error>> + Send;
 
-    /// Whether a connection that was idle for `idle` may be handed out again. If not, it is closed.
+    /// Whether a connection that was idle for `idle` may be handed out again. If not, it is closed. Default: always.
+    ///
+    /// A connector around another one passes this on to it.
     ///
     /// Called before each hand-out of a connection that was used or idle before, on the thread of the caller
     /// that acquires: it must be cheap and must not block. A connection fresh from its dial that goes straight
@@ -82,7 +127,8 @@ pub trait Connector: Send + Sync + 'static {
         true
     }
 
-    /// Whether a failed dial is the server's fault.
+    /// Whether a failed dial is the server's fault. Default: always. A connector around another one passes this on to
+    /// it.
     ///
     /// If it is the client's own (out of descriptors, ports or buffers), dials to the server pause for the backoff and
     /// the server stays up.

@@ -19,6 +19,7 @@ use crate::sync::Arc;
 /// let server = Server::new("10.0.0.2:6379").max_conns(4).max_rps(500.0).burst(10);
 /// assert_eq!(server.address(), "10.0.0.2:6379");
 /// ```
+#[must_use = "a server has no effect until it is registered"]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Server {
     address: Arc<str>,
@@ -105,6 +106,13 @@ impl From<&str> for Server {
 impl From<String> for Server {
     fn from(address: String) -> Self {
         Self::new(address)
+    }
+}
+
+/// For a list of addresses that is borrowed: `servers(&addresses)`.
+impl From<&String> for Server {
+    fn from(address: &String) -> Self {
+        Self::new(address.as_str())
     }
 }
 

@@ -183,5 +183,5 @@ impl<C: Connector> LiveServer<C> {
 }
 
 fn log_registered(address: &str) {
-    tracing::info!(server = address, state = "registered", "server is registered");
+    tracing::info!(server = %address, state = "registered", "server is registered");
 }

@@ -33,6 +33,8 @@ pub(crate) struct Ring<C: Connector> {
     pub(crate) line: Line<Grant<C>>,
     /// Dials for the line that are younger than the hedge delay.
     pub(crate) young_dials: AtomicUsize,
+    /// Dials for the line that are older.
+    pub(crate) late_dials: AtomicUsize,
     pub(crate) alarm: Alarm,
     /// Wakes the task that watches the time for the line.
     pub(crate) bell: Arc<Notify>,
@@ -111,6 +113,7 @@ impl<C: Connector> Ring<C> {
             dial_cursors: Cursors::default(),
             line: Line::new(),
             young_dials: AtomicUsize::new(0),
+            late_dials: AtomicUsize::new(0),
             alarm: Alarm::new(),
             bell: Arc::new(Notify::new()),
             next_retry: AtomicU64::new(u64::MAX),

@@ -367,3 +367,13 @@ async fn a_connect_timeout_counts_as_a_failure() {
         assert!(is_timeout, "{call:?}: {failure:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_dials_slowly_is_not_dialled_the_more_for_it() {
+    for call in CALLS {
+        let rig = Rig::paused(|builder| builder.server("a").hedge_delay(HEDGE));
+        rig.connector.on_dial("a", Dial::Slow(10 * HEDGE));
+        call.call(&rig).await.expect("it accepts in the end").release();
+        assert_eq!(rig.connector.counts("a").dials, 1, "{call:?}");
+    }
+}
