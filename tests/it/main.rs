@@ -3,6 +3,7 @@
 mod cancel;
 mod config;
 mod dials;
+mod forgotten;
 mod health;
 mod life;
 mod limits;

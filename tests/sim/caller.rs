@@ -1,0 +1,321 @@
+//! The callers: they acquire in every way, ask their server something, and let go of the connection in every way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use connring::{AcquireError, Pool, PooledConn, TryAcquireError};
+use tokio::task::yield_now;
+use tokio::time::sleep;
+
+use crate::line::{Course, GiveUp, Watched};
+use crate::net::{SimConnector, SimError};
+use crate::plan::stream;
+use crate::rng::Rng;
+use crate::weather::Mode;
+use crate::world::{Event, MS, World};
+
+type Conn = PooledConn<SimConnector>;
+
+/// How long a caller waits for an answer.
+const ANSWER_TIMEOUT: u64 = 40;
+/// tokio's timers tick in milliseconds; so do the simulation's.
+const TICK: u64 = 2 * MS;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    Acquire,
+    AcquireTimeout { ms: u64 },
+    AcquireNow,
+    TryAcquire,
+}
+
+pub(crate) struct Caller {
+    world: Arc<World>,
+    pool: Pool<SimConnector>,
+    number: u64,
+    rng: Rng,
+}
+
+async fn pause(ms: u64) {
+    sleep(Duration::from_millis(ms)).await;
+}
+
+impl Caller {
+    pub(crate) fn new(world: &Arc<World>, pool: &Pool<SimConnector>, number: u64) -> Self {
+        let rng = Rng::new(world.plan.seed, stream::CALLERS + number);
+        Self { world: Arc::clone(world), pool: pool.clone(), number, rng }
+    }
+
+    /// Calls until its calls are used up or the trouble is over.
+    pub(crate) async fn run(mut self) {
+        for _ in 0..self.world.plan.calls {
+            match self.rng.within(0..=9) {
+                0..=3 => {}
+                4..=6 => self.yields().await,
+                _ => pause(self.rng.within(1..=40)).await,
+            }
+            if self.world.state().is_calm {
+                return;
+            }
+            let call = if self.world.plan.has_other_calls {
+                match self.rng.within(0..=9) {
+                    0..=3 => Call::Acquire,
+                    4..=5 => Call::AcquireTimeout { ms: self.rng.pick(&[0, 1, 5, 30, 300]) },
+                    6..=7 => Call::AcquireNow,
+                    _ => Call::TryAcquire,
+                }
+            } else {
+                Call::Acquire
+            };
+            if let Some(conn) = self.call(call).await {
+                self.use_it(conn).await;
+            }
+        }
+    }
+
+    async fn yields(&mut self) {
+        for _ in 0..self.rng.within(0..=3) {
+            yield_now().await;
+        }
+    }
+
+    async fn call(&mut self, call: Call) -> Option<Conn> {
+        let world = Arc::clone(&self.world);
+        world.record(Event::Calls { caller: self.number, call });
+        if call == Call::TryAcquire {
+            return self.try_acquire();
+        }
+        let give_up = match self.rng.within(0..=9) {
+            _ if !world.plan.has_cancels => GiveUp::Never,
+            0..=1 => GiveUp::After(self.rng.within(0..=60)),
+            2 => GiveUp::OnWake,
+            _ => GiveUp::Never,
+        };
+        let rng = Rng::new(self.rng.within(0..=u64::MAX - 1), 0);
+        let started = world.now();
+        let pool = self.pool.clone();
+        let acquire = async move {
+            match call {
+                Call::AcquireTimeout { ms } => pool.acquire_timeout(Duration::from_millis(ms)).await,
+                Call::AcquireNow => pool.acquire_now().await,
+                Call::Acquire | Call::TryAcquire => pool.acquire().await,
+            }
+        };
+        let joins = call != Call::AcquireNow;
+        let (ended, course) = Watched::new(&world, self.number, rng, joins, give_up, acquire).await;
+        match ended? {
+            Ok(conn) => Some(self.got(conn, course)),
+            Err(error) => {
+                self.check_error(call, &error, started, course);
+                None
+            }
+        }
+    }
+
+    fn try_acquire(&mut self) -> Option<Conn> {
+        let ahead = self.world.state().line.first_unserved();
+        match self.pool.try_acquire() {
+            Ok(conn) => {
+                let overtook = ahead.filter(|&ahead| self.world.state().line.is_unserved(ahead));
+                Some(self.got(conn, Course { overtook, ..Course::default() }))
+            }
+            Err(error) => {
+                let state = self.world.state();
+                let is_right = match error {
+                    TryAcquireError::Closed => state.is_closed,
+                    TryAcquireError::NoServers => state.listed() == 0,
+                    _ => true,
+                };
+                drop(state);
+                self.check(is_right, &error);
+                None
+            }
+        }
+    }
+
+    fn check(&self, is_right: bool, error: &dyn std::fmt::Display) {
+        let why = if is_right { "for a reason" } else { "WITHOUT REASON" };
+        self.world.record(Event::Fails { caller: self.number, why });
+        if !is_right {
+            self.world.violated(format!("caller {} got the error \"{error}\"", self.number));
+        }
+    }
+
+    fn check_error(&self, call: Call, error: &AcquireError<SimError>, started: u64, course: Course) {
+        let (state, now) = (self.world.state(), self.world.now());
+        let is_right = match error {
+            AcquireError::Closed => state.is_closed,
+            AcquireError::NoServers => state.listed() == 0,
+            AcquireError::Overloaded { waiting } => *waiting >= self.world.plan.max_waiting,
+            AcquireError::Unavailable(_) => call == Call::AcquireNow,
+            AcquireError::Timeout { .. } => {
+                let timeout = match call {
+                    Call::AcquireTimeout { ms } => Some(ms),
+                    Call::Acquire => self.world.plan.wait_timeout,
+                    Call::AcquireNow | Call::TryAcquire => None,
+                };
+                timeout.is_some_and(|ms| {
+                    let due = started + ms * MS;
+                    now >= due && (now <= due + TICK || course.was_late)
+                })
+            }
+            _ => false,
+        };
+        drop(state);
+        self.check(is_right, error);
+    }
+
+    /// A connection is handed out: all that must hold of it and of its server.
+    fn got(&mut self, mut conn: Conn, course: Course) -> Conn {
+        let now = self.world.now();
+        let caller = self.number;
+        let mut state = self.world.state();
+        let state = &mut *state;
+        state.trace.push((now, Event::Gets { caller, conn: conn.id, server: conn.server }));
+        state.tokens_touched = now;
+        let is_any_up = state.servers.iter().any(|server| server.is_listed && server.health.is_up());
+        let in_flux = state.servers.iter().any(|server| server.health.turned == now || server.listing_changed == now);
+        let server = &mut state.servers[conn.server];
+        server.touched = now;
+        let mut wrong = Vec::new();
+        if let Some(ahead) = course.overtook {
+            wrong.push(format!("it overtook caller {ahead}, who joined before it"));
+        }
+        if !conn.unread.is_empty() {
+            wrong.push(format!("half an answer is in it, to request {:?}", conn.unread));
+        }
+        if let Some(holder) = conn.holder {
+            wrong.push(format!("caller {holder} has the same connection"));
+        }
+        if conn.uses > 0 && !conn.is_released {
+            wrong.push("nobody released it".into());
+        }
+        if conn.server() != server.address {
+            wrong.push(format!("it is said to go to {}", conn.server()));
+        }
+        if !course.is_late {
+            if let Err(why) = server.held.hand_out(now) {
+                wrong.push(why);
+            }
+            if !server.is_listed && server.listing_changed != now {
+                wrong.push("its server was removed".into());
+            }
+            if conn.uses > 0 && is_any_up && !server.health.is_up() && !in_flux {
+                wrong.push("its server is down, and another is up".into());
+            }
+        }
+        for wrong in wrong {
+            let address = &state.servers[conn.server].address;
+            let what = format!("caller {caller} got connection {} to {address}, but {wrong}", conn.id);
+            state.violated(what);
+        }
+        (conn.holder, conn.uses, conn.is_released) = (Some(caller), conn.uses + 1, false);
+        conn
+    }
+
+    /// Asks a few things, and lets go of the connection in one way or another.
+    async fn use_it(&mut self, mut conn: Conn) {
+        let has_losses = self.world.plan.has_losses;
+        for _ in 0..self.rng.pick(&[0, 1, 1, 1, 2]) {
+            // A caller may go away in the middle: a timeout, an error, a dropped future.
+            let leaves = has_losses && self.rng.chance(10);
+            match self.ask(&mut conn, leaves).await {
+                Answer::Whole => {}
+                Answer::Half => return self.ends(conn, "dropped with half an answer", drop),
+                Answer::None if self.rng.chance(60) => return self.fail(conn),
+                Answer::None => return self.ends(conn, "closed broken", Conn::close),
+            }
+        }
+        self.yields().await;
+        match self.rng.within(0..=99) {
+            _ if !has_losses => self.release(conn),
+            0..=7 => self.ends(conn, "closed", Conn::close),
+            8..=13 => self.fail(conn),
+            14..=17 => {
+                conn.leave_pool();
+                self.ends(conn, "detached", |conn| drop(Conn::detach(conn)));
+            }
+            _ => self.release(conn),
+        }
+    }
+
+    /// A request and its answer.
+    async fn ask(&mut self, conn: &mut Conn, leaves: bool) -> Answer {
+        let (request, latency) = {
+            let mut state = self.world.state();
+            let latency = match state.servers[conn.server].mode {
+                Mode::Slow { answer_ms, .. } => answer_ms,
+                Mode::Hangs => ANSWER_TIMEOUT + 1,
+                Mode::Good | Mode::Refuses | Mode::OwnFault => self.rng.pick(&[0, 1, 1, 4]),
+            };
+            (state.id(), latency)
+        };
+        self.world.record(Event::Asks { caller: self.number, conn: conn.id, request });
+        conn.unread.push_back(request);
+        if leaves {
+            pause(latency / 2).await;
+            return Answer::Half;
+        }
+        if latency > 0 {
+            pause(latency.min(ANSWER_TIMEOUT)).await;
+        }
+        if latency > ANSWER_TIMEOUT {
+            return Answer::None;
+        }
+        if conn.is_broken() {
+            // Reset, if it was told; else nothing comes.
+            if !conn.is_told() {
+                pause(ANSWER_TIMEOUT).await;
+            }
+            return Answer::None;
+        }
+        match conn.unread.pop_front() {
+            Some(answer) if answer == request => {
+                self.world.record(Event::Answered { caller: self.number, conn: conn.id });
+                Answer::Whole
+            }
+            answer => {
+                let what = format!("caller {} asked {request} and got the answer to {answer:?}", self.number);
+                self.world.violated(what);
+                Answer::None
+            }
+        }
+    }
+
+    fn release(&self, mut conn: Conn) {
+        let (index, now) = (conn.server, self.world.now());
+        let is_over = {
+            let mut state = self.world.state();
+            let server = &mut state.servers[index];
+            server.health.released(conn.generation);
+            server.touched = now;
+            (server.open > server.held.max_conns(now)).then_some(server.open)
+        };
+        conn.is_released = true;
+        self.ends(conn, "released", Conn::release);
+        let open = self.world.state().servers[index].open;
+        if is_over.is_some_and(|before| open >= before) {
+            self.world.violated(format!("{open} connections, and one was kept above a lowered maximum"));
+        }
+    }
+
+    fn fail(&self, conn: Conn) {
+        let now = self.world.now();
+        self.world.state().servers[conn.server].health.reported(conn.generation, now);
+        self.ends(conn, "failed", |conn| conn.fail("the simulation says so"));
+    }
+
+    fn ends(&self, mut conn: Conn, how: &'static str, end: impl FnOnce(Conn)) {
+        self.world.record(Event::Ends { caller: self.number, conn: conn.id, how });
+        conn.holder = None;
+        // Without the world's lock.
+        end(conn);
+    }
+}
+
+enum Answer {
+    Whole,
+    Half,
+    /// The connection is broken, or nothing came in time.
+    None,
+}

@@ -1,0 +1,80 @@
+//! The model of a server's limits: connections and rate, as the server sees them.
+
+use crate::plan::{Limits, Rate};
+
+/// From when on which limits held. Times are in nanoseconds.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    /// The most connections, now and, because a dial that was decided on is begun within the instant, in this instant.
+    max_conns: u32,
+    max_before: u32,
+    changed: u64,
+    /// The rates and their beginnings, since there is one.
+    rates: Vec<(u64, Option<Rate>)>,
+    /// Hand-outs since then.
+    handed_out: Vec<u64>,
+}
+
+impl Held {
+    pub(crate) fn new(limits: Limits) -> Self {
+        let Limits { max_conns, rate } = limits;
+        Self { max_conns, max_before: 0, changed: 0, rates: vec![(0, rate)], handed_out: Vec::new() }
+    }
+
+    pub(crate) fn rate(&self) -> Option<Rate> {
+        self.rates.last().and_then(|&(_, rate)| rate)
+    }
+
+    /// Told anew. `is_new`: the pool has forgotten the server, and begins with a full bucket.
+    pub(crate) fn change(&mut self, limits: Limits, now: u64, is_new: bool) {
+        self.max_before = if self.changed == now { self.max_before.max(self.max_conns) } else { self.max_conns };
+        self.max_conns = limits.max_conns;
+        self.changed = now;
+        if is_new || self.rate().is_none() || limits.rate.is_none() {
+            self.handed_out.clear();
+            self.rates = vec![(now, limits.rate)];
+        } else if self.rate() != limits.rate {
+            self.rates.push((now, limits.rate));
+        }
+    }
+
+    /// The most connections that the server may see now.
+    pub(crate) fn max_conns(&self, now: u64) -> u32 {
+        if self.changed == now { self.max_conns.max(self.max_before) } else { self.max_conns }
+    }
+
+    /// A connection is handed out.
+    ///
+    /// # Errors
+    ///
+    /// The window that has too many.
+    pub(crate) fn hand_out(&mut self, now: u64) -> Result<(), String> {
+        // In the instant in which a limit began it may have been granted before that.
+        if self.rate().is_none() || (self.rates[0].0 == now && now > 0) {
+            return Ok(());
+        }
+        self.handed_out.push(now);
+        for (before, &from) in self.handed_out.iter().enumerate() {
+            let (count, quota) = (self.handed_out.len() - before, self.quota(from, now));
+            // A millionth of a token, for what is lost in this sum.
+            if count as f64 > quota + 1e-6 {
+                let ms = (now - from) / 1_000_000;
+                return Err(format!("{count} hand-outs in a window of {ms} ms, where {quota:.3} may be"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The greatest burst that held in the window, and what the rates gave in it: a change of the rate gives nothing.
+    fn quota(&self, from: u64, to: u64) -> f64 {
+        let (mut burst, mut given) = (0, 0.0);
+        for (index, &(begin, rate)) in self.rates.iter().enumerate() {
+            let end = self.rates.get(index + 1).map_or(u64::MAX, |&(begin, _)| begin);
+            if let (Some(rate), true) = (rate, begin <= to && end >= from) {
+                burst = burst.max(rate.burst);
+                given += rate.rps * (end.min(to) - begin.max(from)) as f64 / 1e9;
+            }
+        }
+        f64::from(burst) + given
+    }
+}

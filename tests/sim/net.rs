@@ -1,0 +1,241 @@
+//! The network: how servers are dialled, and the connections to them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use connring::Connector;
+use tokio::task::yield_now;
+use tokio::time::sleep;
+
+use crate::health::Outcome;
+use crate::weather::Mode;
+use crate::world::{Dial, Event, MS, World};
+
+#[derive(Debug)]
+pub(crate) struct SimConnector {
+    pub(crate) world: Arc<World>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SimError {
+    Refused,
+    /// The client's own fault.
+    Own,
+}
+
+impl fmt::Display for SimError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused => "refused",
+            Self::Own => "out of descriptors",
+        })
+    }
+}
+
+impl std::error::Error for SimError {}
+
+/// A connection: it knows to which of its server's incarnations it goes.
+#[derive(Debug)]
+pub(crate) struct SimConn {
+    pub(crate) id: u64,
+    pub(crate) server: usize,
+    pub(crate) generation: u64,
+    pub(crate) holder: Option<u64>,
+    pub(crate) uses: u64,
+    /// Its last user released it.
+    pub(crate) is_released: bool,
+    /// The requests whose answers nobody has read to the end.
+    pub(crate) unread: VecDeque<u64>,
+    /// It was taken out of the pool.
+    pub(crate) is_detached: bool,
+    incarnation: usize,
+    world: Arc<World>,
+}
+
+impl SimConn {
+    /// Whether its server has died since.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.world.state().servers[self.server].incarnation != self.incarnation
+    }
+
+    /// Whether this end has learnt of it.
+    pub(crate) fn is_told(&self) -> bool {
+        let now = self.world.now();
+        let told_at = self.world.state().servers[self.server].told_at.get(self.incarnation).copied();
+        told_at.flatten().is_some_and(|at| at <= now)
+    }
+
+    /// The caller takes it out of the pool: the server sees it still, but it is not the pool's.
+    pub(crate) fn leave_pool(&mut self) {
+        self.is_detached = true;
+        let mut state = self.world.state();
+        state.servers[self.server].open -= 1;
+    }
+}
+
+impl Drop for SimConn {
+    fn drop(&mut self) {
+        if self.is_detached {
+            return;
+        }
+        self.world.check_permits(self.server);
+        let now = self.world.now();
+        let mut state = self.world.state();
+        let server = &mut state.servers[self.server];
+        server.open -= 1;
+        server.touched = now;
+        state.trace.push((now, Event::ConnCloses { conn: self.id, server: self.server }));
+    }
+}
+
+/// A dial under way. Dropped before it has ended, it timed out or its server was removed.
+struct Dialling {
+    world: Arc<World>,
+    id: u64,
+    server: usize,
+    is_over: bool,
+}
+
+impl Dialling {
+    fn begin(world: &Arc<World>, address: &str) -> Self {
+        let now = world.now();
+        let (id, server) = {
+            let mut state = world.state();
+            let state = &mut *state;
+            let (id, index) = (state.id(), state.find(address));
+            let server = &mut state.servers[index];
+            server.open += 1;
+            server.dialing += 1;
+            server.touched = now;
+            let max_conns = server.held.max_conns(now);
+            let mut wrong = Vec::new();
+            if server.open > max_conns {
+                wrong.push(format!("{} connections, where {max_conns} may be", server.open));
+            }
+            if server.dialing > world.plan.max_dials {
+                wrong.push(format!("{} dials at once", server.dialing));
+            }
+            if !server.is_listed && server.listing_changed != now {
+                wrong.push("a dial to a server that was removed".into());
+            }
+            let begun = server.health.dial_began(now).unwrap_or_else(|why| {
+                wrong.push(why);
+                crate::health::Begun { generation: 0, is_probe: false }
+            });
+            let is_probe = begun.is_probe;
+            state.dials.insert(id, Dial { server: index, began: now, begun, is_removed: false });
+            state.trace.push((now, Event::DialBegins { dial: id, server: index, is_probe }));
+            wrong.into_iter().for_each(|wrong| state.violated(format!("{address}: {wrong}")));
+            (id, index)
+        };
+        world.check_permits(server);
+        Self { world: Arc::clone(world), id, server, is_over: false }
+    }
+
+    /// It has ended: the pool learns of it before anybody else does anything.
+    fn end(&mut self, outcome: Outcome) -> u64 {
+        self.is_over = true;
+        let now = self.world.now();
+        let mut state = self.world.state();
+        let dial = state.dials.remove(&self.id).expect("a dial ends once");
+        state.trace.push((now, Event::DialEnds { dial: self.id, server: self.server, outcome }));
+        if now > dial.began + (self.world.plan.connect_timeout + 1) * MS {
+            state.violated(format!("a dial lasted {} ms", (now - dial.began) / MS));
+        }
+        let server = &mut state.servers[self.server];
+        server.dialing -= 1;
+        server.touched = now;
+        if outcome != Outcome::Connected {
+            server.open -= 1;
+        }
+        server.health.dial_ended(dial.begun, outcome, now);
+        dial.begun.generation
+    }
+}
+
+impl Drop for Dialling {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let now = self.world.now();
+        let (is_removed, began) = {
+            let state = self.world.state();
+            let dial = &state.dials[&self.id];
+            (dial.is_removed, dial.began)
+        };
+        if !is_removed && now < began + self.world.plan.connect_timeout * MS {
+            self.world.violated(format!("dial {} was dropped before its time", self.id));
+        }
+        self.end(if is_removed { Outcome::Removed } else { Outcome::TimedOut });
+    }
+}
+
+impl SimConnector {
+    /// What the dial comes to. Says to which incarnation it went.
+    async fn outcome(&self, server: usize) -> Result<usize, Outcome> {
+        let (mode, incarnation, latency, yields) = {
+            let mut state = self.world.state();
+            let latency = state.network.pick(&[0, 0, 1, 1, 3]);
+            let yields = state.network.pick(&[0, 0, 1, 2]);
+            let (mode, incarnation) = (state.servers[server].mode, state.servers[server].incarnation);
+            (if state.own_faults { Mode::OwnFault } else { mode }, incarnation, latency, yields)
+        };
+        for _ in 0..yields {
+            yield_now().await;
+        }
+        let latency = if let Mode::Slow { dial_ms, .. } = mode { dial_ms } else { latency };
+        if latency > 0 {
+            sleep(Duration::from_millis(latency)).await;
+        }
+        match mode {
+            Mode::OwnFault => return Err(Outcome::OwnFault),
+            Mode::Refuses => return Err(Outcome::Refused),
+            Mode::Hangs => pending().await,
+            Mode::Good | Mode::Slow { .. } => {}
+        }
+        if self.world.state().servers[server].incarnation != incarnation {
+            return Err(Outcome::Refused);
+        }
+        Ok(incarnation)
+    }
+}
+
+impl Connector for SimConnector {
+    type Conn = SimConn;
+    type Error = SimError;
+
+    async fn connect(&self, address: &str) -> Result<SimConn, SimError> {
+        let mut dial = Dialling::begin(&self.world, address);
+        let outcome = self.outcome(dial.server).await;
+        let generation = dial.end(outcome.err().unwrap_or(Outcome::Connected));
+        match outcome {
+            Ok(incarnation) => Ok(SimConn {
+                id: dial.id,
+                server: dial.server,
+                generation,
+                holder: None,
+                uses: 0,
+                is_released: false,
+                unread: VecDeque::new(),
+                is_detached: false,
+                incarnation,
+                world: Arc::clone(&self.world),
+            }),
+            Err(Outcome::OwnFault) => Err(SimError::Own),
+            Err(_) => Err(SimError::Refused),
+        }
+    }
+
+    /// Half an answer is not seen here: only a release may make a connection reusable.
+    fn is_reusable(&self, conn: &mut SimConn, _idle: Duration) -> bool {
+        !conn.is_told()
+    }
+
+    fn blames_server(&self, error: &SimError) -> bool {
+        *error != SimError::Own
+    }
+}

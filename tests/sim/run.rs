@@ -1,0 +1,207 @@
+//! One run: trouble for a while, then calm, then the end; and what must be left of it: nothing.
+
+use std::cell::Cell;
+use std::panic;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use connring::{Clock, Pool};
+use tokio::runtime::{Builder, Handle};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::caller::Caller;
+use crate::net::SimConnector;
+use crate::plan::{Plan, stream};
+use crate::rng::Rng;
+use crate::watch::watch;
+use crate::weather::{Operator, blow, clear_up, removing};
+use crate::world::{Event, MS, World};
+
+/// What came of a seed.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) seed: u64,
+    pub(crate) violation: Option<String>,
+    /// What happened when, in nanoseconds.
+    pub(crate) trace: Vec<(u64, Event)>,
+}
+
+thread_local! {
+    /// Panics of this thread, those that a task keeps to itself included.
+    static PANICS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PANICS.with(|panics| panics.set(panics.get() + 1));
+            before(info);
+        }));
+    });
+}
+
+/// Runs one seed.
+pub(crate) fn run(seed: u64) -> Report {
+    count_panics();
+    PANICS.with(|panics| panics.set(0));
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.expect("a runtime without sockets can be built");
+    let world = runtime.block_on(async {
+        let world = Arc::new(World::new(Plan::new(seed)));
+        if let Err(what) = simulate(&world).await {
+            world.violated(what);
+        }
+        world
+    });
+    drop(runtime);
+    world.set_pool(None);
+    if PANICS.with(Cell::get) > 0 {
+        world.violated("something panicked".into());
+    }
+    let mut state = world.state();
+    let mut trace = std::mem::take(&mut state.trace);
+    if let Some(at) = trace.iter().position(|(_, event)| *event == Event::Violation) {
+        trace.truncate(at);
+    }
+    Report { seed, violation: state.violation.take(), trace }
+}
+
+fn build(world: &Arc<World>) -> Pool<SimConnector> {
+    let plan = &world.plan;
+    let ms = Duration::from_millis;
+    let servers: Vec<_> = {
+        let state = world.state();
+        let described = plan.first_servers.iter().zip(&state.servers);
+        described.map(|(limits, server)| limits.server(&server.address)).collect()
+    };
+    // The pool's own lots are not drawn: they would differ from run to run.
+    let builder = Pool::builder(SimConnector { world: Arc::clone(world) })
+        .backoff_spread_ratio(0.0)
+        .max_lifetime_jitter_ratio(0.0)
+        .clock(Clock::clone(&world.clock))
+        .servers(servers)
+        .connect_timeout(ms(plan.connect_timeout))
+        .hedge_delay(ms(plan.hedge_delay))
+        .backoff(ms(plan.backoff_initial), ms(plan.backoff_max))
+        .fail_threshold(plan.fail_threshold)
+        .max_concurrent_dials_per_server(plan.max_dials)
+        .max_waiting(plan.max_waiting)
+        .wait_timeout(plan.wait_timeout.map(ms))
+        .idle_timeout(plan.idle_timeout.map(ms))
+        .max_lifetime(plan.max_lifetime.map(ms))
+        .upkeep(plan.upkeep);
+    builder.build().expect("the plan is in range")
+}
+
+/// The run. Ends early at the first violation.
+async fn simulate(world: &Arc<World>) -> Result<(), String> {
+    let pool = build(world);
+    world.set_pool(Some(pool.clone()));
+    let plan = &world.plan;
+    let callers: Vec<_> =
+        (0..plan.callers).map(|number| tokio::spawn(Caller::new(world, &pool, number).run())).collect();
+    let weather = tokio::spawn(blow(Arc::clone(world)));
+    let rng = Rng::new(plan.seed, stream::OPERATOR);
+    let operator = tokio::spawn(Operator { world: Arc::clone(world), pool: pool.clone(), rng }.run());
+    let watcher = tokio::spawn(watch(Arc::clone(world), pool.clone()));
+
+    let half = Duration::from_millis(plan.trouble / 2);
+    sleep(half).await;
+    let closing = plan.closes_early.then(|| tokio::spawn(close(Arc::clone(world), pool.clone())));
+    sleep(half).await;
+    clear_up(world);
+    ends("a caller", callers, plan.patience()).await?;
+    let others = [weather, operator].into_iter().chain(closing);
+    ends("weather or operator", others.collect(), Duration::from_millis(200)).await?;
+    // The dials that nobody waits for.
+    sleep(Duration::from_millis(plan.connect_timeout + 2)).await;
+    rests(world, &pool)?;
+    // The watcher of the line stays a second after it is empty.
+    sleep(Duration::from_millis(2_100)).await;
+    let is_closed = world.state().is_closed;
+    if !is_closed {
+        // It looks on until the pool closes.
+        watcher.abort();
+    }
+    sleep(Duration::from_millis(1)).await;
+    // The one of upkeep is there with upkeep off, too.
+    let upkeep = usize::from(!is_closed);
+    tasks(upkeep)?;
+    if plan.closes {
+        ends("the close", vec![tokio::spawn(close(Arc::clone(world), pool.clone()))], Duration::from_millis(10))
+            .await?;
+    } else {
+        removing_all(world);
+    }
+    world.set_pool(None);
+    drop(pool);
+    sleep(Duration::from_millis(1)).await;
+    gone(world)
+}
+
+/// Waits for tasks; a violation, or one that does not end in time, ends it.
+async fn ends(who: &str, tasks: Vec<JoinHandle<()>>, patience: Duration) -> Result<(), String> {
+    let all = async {
+        for (number, task) in tasks.into_iter().enumerate() {
+            task.await.map_err(|error| format!("{who}, number {number}: {error}"))?;
+        }
+        Ok(())
+    };
+    timeout(patience, all).await.unwrap_or_else(|_| Err(format!("{who} has not ended within {patience:?}")))
+}
+
+fn removing_all(world: &World) {
+    let listed: Vec<_> = world.state().servers.iter().map(|server| server.is_listed).collect();
+    (0..listed.len()).filter(|&server| listed[server]).for_each(|server| removing(world, server));
+}
+
+async fn close(world: Arc<World>, pool: Pool<SimConnector>) {
+    world.record(Event::PoolCloses);
+    removing_all(&world);
+    world.state().is_closed = true;
+    pool.close().await;
+    let open: u32 = world.state().servers.iter().map(|server| server.open).sum();
+    if open > 0 {
+        world.violated(format!("the pool has closed and {open} connections are open"));
+    }
+}
+
+/// Nobody calls, nobody dials: what is open is idle.
+fn rests(world: &World, pool: &Pool<SimConnector>) -> Result<(), String> {
+    let status = pool.status();
+    let state = world.state();
+    if status.waiting > 0 || state.line.unserved() > 0 || !state.dials.is_empty() {
+        return Err(format!("{} wait and {} dials are under way, at rest", status.waiting, state.dials.len()));
+    }
+    for server in &status.servers {
+        let seen = state.servers[state.find(&server.address)].open;
+        if server.open as usize != server.idle || server.open != seen || server.dialing > 0 {
+            return Err(format!("at rest the network sees {seen} connections of {server:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn tasks(expected: usize) -> Result<(), String> {
+    let alive = Handle::current().metrics().num_alive_tasks();
+    if alive == expected { Ok(()) } else { Err(format!("{alive} tasks are alive instead of {expected}")) }
+}
+
+/// The pool has gone: no connection, no task, and no reference to the connector is left.
+fn gone(world: &Arc<World>) -> Result<(), String> {
+    tasks(0)?;
+    let state = world.state();
+    for server in &state.servers {
+        if server.open > 0 || server.dialing > 0 {
+            return Err(format!("{} connections to {} are left over", server.open, server.address));
+        }
+    }
+    let ms = world.now() / MS;
+    match Arc::strong_count(world) {
+        1 => Ok(()),
+        count => Err(format!("{} references to the connector are left at {ms} ms", count - 1)),
+    }
+}

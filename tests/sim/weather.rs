@@ -1,0 +1,207 @@
+//! Trouble: servers refuse, hang, die, answer slowly and come back; the operator adds and removes them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use connring::Pool;
+use tokio::time::sleep;
+
+use crate::net::SimConnector;
+use crate::plan::{Limits, stream};
+use crate::rng::Rng;
+use crate::world::{Event, MS, World};
+
+/// How a server behaves towards new dials and requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Good,
+    Refuses,
+    /// Swallows dials and requests.
+    Hangs,
+    Slow {
+        dial_ms: u64,
+        answer_ms: u64,
+    },
+    /// Not the server's: the client is out of something.
+    OwnFault,
+}
+
+fn set_mode(world: &World, server: usize, mode: Mode) {
+    let now = world.now();
+    let mut state = world.state();
+    state.servers[server].mode = mode;
+    state.trace.push((now, Event::Server { server, becomes: mode }));
+}
+
+/// Its connections break. The clients learn of it a little later, or, if the machine is gone, never.
+fn kill(world: &World, rng: &mut Rng, server: usize) {
+    let now = world.now();
+    let told_after_ms = if rng.chance(75) { Some(rng.pick(&[0, 1, 5])) } else { None };
+    let mut state = world.state();
+    let dead = &mut state.servers[server];
+    dead.incarnation += 1;
+    dead.told_at.push(told_after_ms.map(|ms| now + ms * MS));
+    state.trace.push((now, Event::ServerDies { server, told_after_ms }));
+}
+
+/// Brings trouble until all is good again.
+pub(crate) async fn blow(world: Arc<World>) {
+    let mut rng = Rng::new(world.plan.seed, stream::WEATHER);
+    let plan = &world.plan;
+    let mut kinds = Vec::new();
+    let has = [
+        (plan.has_deaths, 0),
+        (plan.has_deaths, 1),
+        (plan.has_hangs, 2),
+        (plan.has_slowness, 3),
+        (plan.has_own_faults, 4),
+    ];
+    kinds.extend(has.into_iter().filter_map(|(has, kind)| has.then_some(kind)));
+    while !kinds.is_empty() {
+        sleep(Duration::from_millis(rng.within(1..=80))).await;
+        if world.state().is_calm {
+            return;
+        }
+        let server = rng.within(0..=plan.servers as u64 - 1) as usize;
+        // Half of the time something gets better.
+        if rng.chance(50) {
+            set_own_faults(&world, false);
+            set_mode(&world, server, Mode::Good);
+            continue;
+        }
+        match rng.pick(&kinds) {
+            0 => {
+                set_mode(&world, server, Mode::Refuses);
+                kill(&world, &mut rng, server);
+            }
+            // Restarts within a moment.
+            1 => kill(&world, &mut rng, server),
+            2 => set_mode(&world, server, Mode::Hangs),
+            3 => {
+                let (dial_ms, answer_ms) = (rng.pick(&[10, 30, 90]), rng.pick(&[2, 20, 60]));
+                set_mode(&world, server, Mode::Slow { dial_ms, answer_ms });
+            }
+            _ => set_own_faults(&world, true),
+        }
+    }
+}
+
+fn set_own_faults(world: &World, begin: bool) {
+    let now = world.now();
+    let mut state = world.state();
+    if state.own_faults != begin {
+        state.own_faults = begin;
+        state.trace.push((now, Event::OwnFaults { begin }));
+    }
+}
+
+/// From here on every server is good.
+pub(crate) fn clear_up(world: &World) {
+    set_own_faults(world, false);
+    for server in 0..world.plan.servers {
+        set_mode(world, server, Mode::Good);
+    }
+    world.record(Event::AllGood);
+    world.state().is_calm = true;
+}
+
+/// The operator: registers, deregisters, and sets all servers at once.
+pub(crate) struct Operator {
+    pub(crate) world: Arc<World>,
+    pub(crate) pool: Pool<SimConnector>,
+    pub(crate) rng: Rng,
+}
+
+impl Operator {
+    pub(crate) async fn run(mut self) {
+        while self.world.plan.has_operator {
+            sleep(Duration::from_millis(self.rng.within(1..=120))).await;
+            let (is_calm, is_closed, listed) = {
+                let state = self.world.state();
+                let listed: Vec<_> = state.servers.iter().map(|server| server.is_listed).collect();
+                (state.is_calm, state.is_closed, listed)
+            };
+            if is_calm || is_closed {
+                return;
+            }
+            let server = self.rng.within(0..=listed.len() as u64 - 1) as usize;
+            if self.rng.chance(30) {
+                self.set_servers(&listed);
+            } else if listed[server] {
+                self.deregister(server);
+                // At once again, now and then.
+                if self.rng.chance(30) {
+                    self.register(server);
+                }
+            } else {
+                self.register(server);
+            }
+        }
+    }
+
+    fn register(&mut self, server: usize) {
+        let limits = Limits::draw(&mut self.rng, self.world.plan.has_limits);
+        let address = self.world.state().servers[server].address.clone();
+        if let Err(error) = self.pool.register(limits.server(&address)) {
+            self.world.violated(format!("{address} cannot be registered: {error}"));
+        }
+        self.listed(server, limits);
+    }
+
+    fn deregister(&mut self, server: usize) {
+        self.removing(server);
+        let address = self.world.state().servers[server].address.clone();
+        if let Err(error) = self.pool.deregister(&address) {
+            self.world.violated(format!("{address} cannot be deregistered: {error}"));
+        }
+    }
+
+    fn set_servers(&mut self, listed: &[bool]) {
+        let mut chosen = Vec::new();
+        for (server, &is_listed) in listed.iter().enumerate() {
+            if self.rng.chance(70) {
+                chosen.push((server, Limits::draw(&mut self.rng, self.world.plan.has_limits)));
+            } else if is_listed {
+                self.removing(server);
+            }
+        }
+        let servers: Vec<_> = {
+            let state = self.world.state();
+            chosen.iter().map(|&(server, limits)| limits.server(&state.servers[server].address)).collect()
+        };
+        if let Err(error) = self.pool.set_servers(servers) {
+            self.world.violated(format!("the servers cannot be set: {error}"));
+        }
+        for (server, limits) in chosen {
+            self.listed(server, limits);
+        }
+    }
+
+    /// Before the pool is told: it drops idle connections and dials at once.
+    fn removing(&self, server: usize) {
+        removing(&self.world, server);
+    }
+
+    /// After the pool was told. Whether it knew the server still, it says itself, if the network cannot know.
+    fn listed(&self, server: usize, limits: Limits) {
+        let now = self.world.now();
+        let status = self.pool.status();
+        let mut state = self.world.state();
+        let is_new = state.servers[server].adopt(&status, now, limits);
+        let (max_conns, rps) = (limits.max_conns, limits.rate.map_or(f64::INFINITY, |rate| rate.rps));
+        state.trace.push((now, Event::Lists { server, max_conns, rps, is_new }));
+        let problem = state.servers[server].disagrees(&status, now);
+        problem.into_iter().for_each(|problem| state.violated(problem));
+    }
+}
+
+/// Its dials end, and what they would bring no longer counts.
+pub(crate) fn removing(world: &World, server: usize) {
+    let now = world.now();
+    let mut state = world.state();
+    state.trace.push((now, Event::Removes { server }));
+    state.servers[server].is_listed = false;
+    state.servers[server].listing_changed = now;
+    state.servers[server].touched = now;
+    state.dials.values_mut().filter(|dial| dial.server == server).for_each(|dial| dial.is_removed = true);
+}

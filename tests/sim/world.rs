@@ -1,0 +1,263 @@
+//! What there is besides the pool: time, servers, dials, the line as the callers see it; and the trace of it all.
+//!
+//! The world never calls the pool with its lock held.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use connring::{Clock, Pool, PoolStatus};
+
+use crate::health::{Begun, Health};
+use crate::limits::Held;
+use crate::line::Line;
+use crate::net::SimConnector;
+use crate::plan::{Limits, Plan, stream};
+use crate::rng::Rng;
+
+pub(crate) const MS: u64 = 1_000_000;
+
+/// What happened, with the numbers of those whom it concerns.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Event {
+    DialBegins {
+        dial: u64,
+        server: usize,
+        is_probe: bool,
+    },
+    DialEnds {
+        dial: u64,
+        server: usize,
+        outcome: crate::health::Outcome,
+    },
+    ConnCloses {
+        conn: u64,
+        server: usize,
+    },
+    Calls {
+        caller: u64,
+        call: crate::caller::Call,
+    },
+    Joins {
+        caller: u64,
+    },
+    Wakes {
+        caller: u64,
+    },
+    Stalls {
+        caller: u64,
+        ms: u64,
+    },
+    GivesUp {
+        caller: u64,
+    },
+    Fails {
+        caller: u64,
+        why: &'static str,
+    },
+    Gets {
+        caller: u64,
+        conn: u64,
+        server: usize,
+    },
+    Asks {
+        caller: u64,
+        conn: u64,
+        request: u64,
+    },
+    Answered {
+        caller: u64,
+        conn: u64,
+    },
+    Ends {
+        caller: u64,
+        conn: u64,
+        how: &'static str,
+    },
+    Server {
+        server: usize,
+        becomes: crate::weather::Mode,
+    },
+    ServerDies {
+        server: usize,
+        told_after_ms: Option<u64>,
+    },
+    OwnFaults {
+        begin: bool,
+    },
+    Lists {
+        server: usize,
+        max_conns: u32,
+        rps: f64,
+        is_new: bool,
+    },
+    Removes {
+        server: usize,
+    },
+    AllGood,
+    PoolCloses,
+    /// The trace ends here.
+    Violation,
+}
+
+/// A server and what the pool must know of it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) address: String,
+    pub(crate) mode: crate::weather::Mode,
+    /// One more each time it died.
+    pub(crate) incarnation: usize,
+    /// For each incarnation that died: when its connections learn of it, if ever.
+    pub(crate) told_at: Vec<Option<u64>>,
+    pub(crate) is_listed: bool,
+    /// When it was listed or removed.
+    pub(crate) listing_changed: u64,
+    /// Connections of the pool and its dials under way, as the network sees them.
+    pub(crate) open: u32,
+    pub(crate) dialing: u32,
+    pub(crate) held: Held,
+    pub(crate) health: Health,
+    /// When something last happened to it.
+    pub(crate) touched: u64,
+}
+
+/// A dial under way.
+#[derive(Debug)]
+pub(crate) struct Dial {
+    pub(crate) server: usize,
+    pub(crate) began: u64,
+    pub(crate) begun: Begun,
+    /// Its server was removed meanwhile.
+    pub(crate) is_removed: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) servers: Vec<Server>,
+    pub(crate) dials: BTreeMap<u64, Dial>,
+    pub(crate) line: Line,
+    pub(crate) network: Rng,
+    pub(crate) next_id: u64,
+    pub(crate) own_faults: bool,
+    pub(crate) is_calm: bool,
+    pub(crate) is_closed: bool,
+    /// When a token may last have been taken without a hand-out.
+    pub(crate) tokens_touched: u64,
+    pub(crate) trace: Vec<(u64, Event)>,
+    /// The first thing that must not be.
+    pub(crate) violation: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) clock: Clock,
+    state: Mutex<State>,
+    pool: Mutex<Option<Pool<SimConnector>>>,
+}
+
+impl World {
+    pub(crate) fn new(plan: Plan) -> Self {
+        let server = |index: usize| {
+            let limits = plan.first_servers.get(index).copied().unwrap_or(Limits { max_conns: 1, rate: None });
+            Server {
+                address: format!("server-{index}"),
+                mode: crate::weather::Mode::Good,
+                incarnation: 0,
+                told_at: Vec::new(),
+                is_listed: index < plan.first_servers.len(),
+                listing_changed: 0,
+                open: 0,
+                dialing: 0,
+                held: Held::new(limits),
+                health: Health::new(&plan),
+                touched: 0,
+            }
+        };
+        let state = State {
+            servers: (0..plan.servers).map(server).collect(),
+            dials: BTreeMap::new(),
+            line: Line::default(),
+            network: Rng::new(plan.seed, stream::NETWORK),
+            next_id: 0,
+            own_faults: false,
+            is_calm: false,
+            is_closed: false,
+            tokens_touched: 0,
+            trace: Vec::new(),
+            violation: None,
+        };
+        Self { plan, clock: Clock::tokio(), state: Mutex::new(state), pool: Mutex::new(None) }
+    }
+
+    /// The time in nanoseconds.
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.now().as_nanos() as u64
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_pool(&self, pool: Option<Pool<SimConnector>>) {
+        let before = std::mem::replace(&mut *self.pool.lock().expect("nobody panics here"), pool);
+        drop(before);
+    }
+
+    pub(crate) fn pool(&self) -> Option<Pool<SimConnector>> {
+        self.pool.lock().expect("nobody panics here").clone()
+    }
+
+    pub(crate) fn record(&self, event: Event) {
+        let now = self.now();
+        self.state().trace.push((now, event));
+    }
+
+    pub(crate) fn violated(&self, what: String) {
+        self.state().violated(what);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.state().violation.is_some()
+    }
+
+    /// The pool must count at least what the network sees: a permit is taken before and given back after.
+    pub(crate) fn check_permits(&self, server: usize) {
+        let Some(pool) = self.pool() else { return };
+        self.check_permits_in(&pool.status(), server);
+    }
+
+    pub(crate) fn check_permits_in(&self, status: &PoolStatus, server: usize) {
+        let mut state = self.state();
+        let Server { address, open, .. } = &state.servers[server];
+        // A server that drains may be there twice, if it was gone and came back within an instant.
+        let counted: u32 = status.servers.iter().filter(|s| *s.address == **address).map(|s| s.open).sum();
+        if counted < *open {
+            let what = format!("{address} sees {open} connections, the pool counts {counted}");
+            state.violated(what);
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub(crate) fn violated(&mut self, what: String) {
+        if self.violation.is_none() {
+            let at = self.trace.last().map_or(0, |&(at, _)| at);
+            self.trace.push((at, Event::Violation));
+            self.violation = Some(what);
+        }
+    }
+
+    pub(crate) fn find(&self, address: &str) -> usize {
+        let found = self.servers.iter().position(|server| server.address == address);
+        found.expect("only servers of this world are dialled")
+    }
+
+    pub(crate) fn listed(&self) -> usize {
+        self.servers.iter().filter(|server| server.is_listed).count()
+    }
+}
