@@ -23,7 +23,8 @@
 //!
 //! - I1: any `n` grants within a window of length `T`, by the times that the takers read, have `n <= burst + rate × T`.
 //!   Proof: the first leaves `tat >= t1 + 1`, since an idle bucket restarts at `now` rounded up; each adds 1; and the
-//!   last found `tat <= tn + burst - 1`, with `now` rounded down.
+//!   last found `tat <= tn + burst - 1`, with `now` rounded down. Both by a clock that is ahead by up to `now × 2⁻⁶¹`
+//!   units: where `rate × T` is that near below a whole number, it counts as that number.
 //! - I2: an undo restores exactly the word that its take found, or does nothing. The values that takes left and that
 //!   were not undone form a strictly rising stack: a take pushes a value above the top, an undo pops only if its own
 //!   value is the top.
@@ -110,7 +111,8 @@ impl Rate {
         let product = u128::from(now_ns) * u128::from(self.mult);
         let floor = (product >> MULT_SHIFT) as u64;
         let fraction = product as u64 & ((1 << MULT_SHIFT) - 1);
-        // `mult` is less than 1 too large, so the product less than `now_ns`: a fraction below that is a whole number.
+        // `mult` is less than 1 too large, so the product less than `now_ns`: a fraction up to that may be a whole
+        // number. It counts as one, or what is due at each whole interval would come a nanosecond late.
         Units { floor, ceil: floor + u64::from(fraction > now_ns) }
     }
 

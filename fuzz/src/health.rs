@@ -1,0 +1,282 @@
+//! The health word against a state machine of plain enums, written down from the design's transitions.
+//!
+//! What the word's format adds to them is its documented limits: times are rounded up to 10 µs, each Down is retried at
+//! least one such tick later than the one before, and failures stop counting at 511. The clock stays within the ten
+//! years for which no generation is used twice.
+
+use std::cell::Cell;
+
+use arbitrary::{Arbitrary, Unstructured};
+
+use crate::raw::{Generation, Health, HealthState, Probe, ProbeOwner, Reported, Snapshot};
+
+const TICK_NS: u64 = 10_000;
+const TEN_YEARS_NS: u64 = 10 * 365 * 24 * 3_600 * 1_000_000_000;
+const MOST_FAILURES: u32 = 511;
+const MAX_OPS: usize = 1_000;
+const MAX_DIALLED: usize = 64;
+
+#[derive(Debug, Arbitrary)]
+struct Case {
+    threshold: u8,
+    /// The backoff, as a power of two of 1 ns for each failure.
+    backoff: u8,
+    ops: Vec<Op>,
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum Op {
+    /// Something is dialled now, whatever the state, and keeps its generation.
+    Dial,
+    DialFails(u8),
+    Fail(u8),
+    Release(u8),
+    ProbeBegins,
+    ProbeSucceeds,
+    ProbeFails,
+    ProbeIsDropped,
+    Forward(u16, u8),
+    Backward(u16, u8),
+    /// To the retry, before or after it by so many nanoseconds.
+    ToRetry(i16),
+    /// Down and probed in vain so many times.
+    FailOn(u8),
+}
+
+/// The states of the design.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Model {
+    Up { strikes: u32 },
+    Trial { failures: u32 },
+    Down { failures: u32 },
+    Probing { failures: u32 },
+}
+
+/// Who owns the health, as a server does.
+struct Owner {
+    health: Health,
+    retry_after_drop: Cell<u64>,
+    drops: Cell<u32>,
+}
+
+impl ProbeOwner for &Owner {
+    fn health(&self) -> &Health {
+        &self.health
+    }
+
+    fn retry_at_after_drop(&self) -> u64 {
+        self.retry_after_drop.get()
+    }
+
+    fn probe_dropped(&self, down: Snapshot) {
+        assert_eq!(down, self.health.snapshot(), "it is Down again by then");
+        self.drops.set(self.drops.get() + 1);
+    }
+}
+
+struct Run<'a> {
+    owner: &'a Owner,
+    model: Model,
+    threshold: u32,
+    backoff: u8,
+    now_ns: u64,
+    /// Counts the Downs: the generation.
+    downs: u64,
+    /// When the last Down is, or was, retried.
+    retry_ns: u64,
+    probe: Option<Probe<&'a Owner>>,
+    /// What was dialled, in which generation: the kernel's name and ours.
+    dialled: Vec<(Generation, u64)>,
+}
+
+pub fn run(data: &[u8]) {
+    let Ok(case) = Case::arbitrary_take_rest(Unstructured::new(data)) else { return };
+    let owner = Owner { health: Health::new(), retry_after_drop: Cell::new(0), drops: Cell::new(0) };
+    let first = owner.health.snapshot().generation();
+    let mut run = Run {
+        owner: &owner,
+        model: Model::Up { strikes: 0 },
+        threshold: u32::from(case.threshold.max(1)),
+        backoff: case.backoff % 52,
+        now_ns: 0,
+        downs: 0,
+        retry_ns: 0,
+        probe: None,
+        dialled: vec![(first, 0)],
+    };
+    for op in case.ops.into_iter().take(MAX_OPS) {
+        run.step(op);
+        run.check();
+    }
+    // The probe that is left is dropped undecided.
+    let left = run.probe.take();
+    run.drop_probe(left);
+    run.check();
+}
+
+impl<'a> Run<'a> {
+    fn step(&mut self, op: Op) {
+        match op {
+            Op::Dial => {
+                if self.dialled.len() == MAX_DIALLED {
+                    self.dialled.remove(1);
+                }
+                self.dialled.push((self.owner.health.snapshot().generation(), self.downs));
+            }
+            Op::DialFails(which) => self.dial_fails(which),
+            Op::Fail(which) => self.fail(which),
+            Op::Release(which) => self.release(which),
+            Op::ProbeBegins => self.probe_begins(),
+            Op::ProbeSucceeds => {
+                if let (Some(probe), Model::Probing { failures }) = (self.probe.take(), self.model) {
+                    probe.succeeded();
+                    self.model = Model::Trial { failures };
+                }
+            }
+            Op::ProbeFails => self.probe_fails(),
+            Op::ProbeIsDropped => {
+                let probe = self.probe.take();
+                self.drop_probe(probe);
+            }
+            Op::Forward(by, exponent) => self.set_clock(self.now_ns.saturating_add(u64::from(by) << (exponent % 44))),
+            Op::Backward(by, exponent) => self.set_clock(self.now_ns.saturating_sub(u64::from(by) << (exponent % 44))),
+            Op::ToRetry(by) => self.set_clock(self.retry_ns.saturating_add_signed(by.into())),
+            Op::FailOn(times) => {
+                for _ in 0..times {
+                    self.set_clock(self.retry_ns);
+                    self.probe_begins();
+                    self.probe_fails();
+                }
+            }
+        }
+    }
+
+    fn set_clock(&mut self, now_ns: u64) {
+        self.now_ns = now_ns.min(TEN_YEARS_NS);
+    }
+
+    /// When to retry after so many failures in a row. The kernel must ask for the right number.
+    fn backoff_ends(now_ns: u64, backoff: u8) -> impl Fn(u32) -> u64 {
+        move |failures| now_ns + (u64::from(failures) << backoff)
+    }
+
+    fn retry(&self) -> impl Fn(u32) -> u64 + use<'a> {
+        Self::backoff_ends(self.now_ns, self.backoff)
+    }
+
+    fn goes_down(&mut self, failures: u32, retry_ns: u64) {
+        let failures = failures.min(MOST_FAILURES);
+        self.model = Model::Down { failures };
+        self.retry_ns = (retry_ns.div_ceil(TICK_NS) * TICK_NS).max(self.retry_ns + TICK_NS);
+        self.downs += 1;
+    }
+
+    /// One failure more than those in a row, with the end of its backoff.
+    fn one_failure_more(&mut self, failures: u32) {
+        let failures = (failures + 1).min(MOST_FAILURES);
+        let retry_ns = self.retry()(failures);
+        self.goes_down(failures, retry_ns);
+    }
+
+    fn dialled(&self, which: u8) -> (Generation, bool) {
+        let (generation, downs) = self.dialled[usize::from(which) % self.dialled.len()];
+        (generation, downs == self.downs)
+    }
+
+    fn dial_fails(&mut self, which: u8) {
+        let (generation, is_of_now) = self.dialled(which);
+        let down = self.owner.health.dial_failed(generation, self.retry());
+        let counts = is_of_now && matches!(self.model, Model::Up { .. } | Model::Trial { .. });
+        assert_eq!(down.is_some(), counts, "it takes the server down");
+        match self.model {
+            Model::Up { .. } if counts => self.one_failure_more(0),
+            Model::Trial { failures } if counts => self.one_failure_more(failures),
+            _ => {}
+        }
+    }
+
+    fn fail(&mut self, which: u8) {
+        let (generation, is_of_now) = self.dialled(which);
+        let reported = self.owner.health.reported(generation, self.threshold, self.retry());
+        let is_down = match self.model {
+            Model::Up { strikes } if is_of_now && strikes + 1 < self.threshold => {
+                self.model = Model::Up { strikes: strikes + 1 };
+                return assert_eq!(reported, Reported::Strike);
+            }
+            Model::Up { .. } if is_of_now => {
+                self.one_failure_more(0);
+                true
+            }
+            Model::Trial { failures } if is_of_now => {
+                self.one_failure_more(failures);
+                true
+            }
+            _ => false,
+        };
+        match reported {
+            Reported::Down(_) => assert!(is_down, "a failure that must not count took it down"),
+            Reported::Ignored => assert!(!is_down, "a failure that takes it down was ignored"),
+            Reported::Strike => panic!("a failure that is no strike"),
+        }
+    }
+
+    fn release(&mut self, which: u8) {
+        let (generation, is_of_now) = self.dialled(which);
+        let ended_trial = self.owner.health.released(generation);
+        let is_trial = matches!(self.model, Model::Trial { .. });
+        assert_eq!(ended_trial, is_trial && is_of_now, "the first release since the probe ends the trial");
+        if is_of_now && matches!(self.model, Model::Up { .. } | Model::Trial { .. }) {
+            self.model = Model::Up { strikes: 0 };
+        }
+    }
+
+    fn probe_begins(&mut self) {
+        let probe = Probe::begin(self.owner, self.now_ns);
+        let is_due = matches!(self.model, Model::Down { .. }) && self.now_ns >= self.retry_ns;
+        assert_eq!(probe.is_some(), is_due, "one probe, when the retry is due");
+        if let (Some(probe), Model::Down { failures }) = (probe, self.model) {
+            assert_eq!(probe.generation(), self.owner.health.snapshot().generation());
+            self.model = Model::Probing { failures };
+            self.probe = Some(probe);
+        }
+    }
+
+    fn probe_fails(&mut self) {
+        if let (Some(probe), Model::Probing { failures }) = (self.probe.take(), self.model) {
+            let down = probe.failed(self.retry());
+            assert_eq!(down, self.owner.health.snapshot());
+            self.one_failure_more(failures);
+        }
+    }
+
+    /// It was nobody's failure: it is retried after the initial interval.
+    fn drop_probe(&mut self, probe: Option<Probe<&'a Owner>>) {
+        if let (Some(probe), Model::Probing { failures }) = (probe, self.model) {
+            let (retry_ns, drops) = (self.retry()(1), self.owner.drops.get());
+            self.owner.retry_after_drop.set(retry_ns);
+            drop(probe);
+            assert_eq!(self.owner.drops.get(), drops + 1, "its owner is told");
+            self.goes_down(failures, retry_ns);
+        }
+    }
+
+    fn check(&self) {
+        let snapshot = self.owner.health.snapshot();
+        let (state, failures) = match self.model {
+            Model::Up { .. } => (HealthState::Up, 0),
+            Model::Trial { failures } => (HealthState::Trial, failures),
+            Model::Down { failures } => (HealthState::Down, failures),
+            Model::Probing { failures } => (HealthState::Probing, failures),
+        };
+        assert_eq!((snapshot.state(), snapshot.failures()), (state, failures), "{:?}", self.model);
+        assert_eq!(snapshot.retry_at(), self.retry_ns, "{:?}", self.model);
+        let serves = matches!(self.model, Model::Up { .. } | Model::Trial { .. });
+        assert_eq!(snapshot.is_up(), serves);
+        let blemished = matches!(self.model, Model::Trial { .. } | Model::Up { strikes: 1.. });
+        for (generation, downs) in &self.dialled {
+            let is_of_now = *downs == self.downs;
+            assert_eq!(snapshot.generation() == *generation, is_of_now, "each Down is a generation of its own");
+            assert_eq!(snapshot.is_changed_by_release(*generation), blemished && is_of_now, "{:?}", self.model);
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The pool under test, and what the test remembers of it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use connring::test_util::{ScriptedConn, ScriptedConnector, ScriptedError};
+use connring::{AcquireError, Clock, Connector, Pool, PooledConn, Server, ServerState, TryAcquireError};
+
+use super::caller::{Acquired, Bell, Caller, Kind, Moment};
+use super::{ADDRESSES, Knobs, Limits, MAX_CALLERS, Rate, addresses};
+
+pub(super) const BACKOFF: Duration = Duration::from_millis(100);
+const MAX_HANDOUTS: usize = 40;
+
+pub(super) type Conn = PooledConn<Watched>;
+
+/// The scripted connector, with a mark by which it is seen when the pool lets go of it.
+pub(super) struct Watched {
+    scripted: ScriptedConnector,
+    _alive: Arc<()>,
+}
+
+impl Connector for Watched {
+    type Conn = ScriptedConn;
+    type Error = ScriptedError;
+
+    async fn connect(&self, address: &str) -> Result<ScriptedConn, ScriptedError> {
+        self.scripted.connect(address).await
+    }
+
+    fn is_reusable(&self, conn: &mut ScriptedConn, idle: Duration) -> bool {
+        self.scripted.is_reusable(conn, idle)
+    }
+
+    fn blames_server(&self, error: &ScriptedError) -> bool {
+        self.scripted.blames_server(error)
+    }
+}
+
+/// What the test knows of one address.
+pub(super) struct Model {
+    pub(super) address: &'static str,
+    /// 0: not registered.
+    pub(super) max_conns: u32,
+    pub(super) rate: Rate,
+    /// Since which step the rate is that, with a bucket of its own.
+    rate_since: u64,
+    /// When connections were handed out: not before the one, not after the other.
+    pub(super) handouts: Vec<(Duration, Duration)>,
+    pub(super) open_before: u32,
+    pub(super) state_before: Option<(ServerState, u32)>,
+    /// When a Down server is retried.
+    pub(super) retry_at: Duration,
+    /// Its dials may have failed by the client's own fault.
+    pub(super) may_pause: bool,
+}
+
+pub(super) struct Rig {
+    pub(super) pool: Pool<Watched>,
+    pub(super) alive: Weak<()>,
+    pub(super) connector: ScriptedConnector,
+    pub(super) clock: Clock,
+    pub(super) steps: Arc<Mutex<u64>>,
+    pub(super) wait_timeout: Option<Duration>,
+    max_waiting: usize,
+    pub(super) max_dials: u32,
+    pub(super) listed: Vec<&'static str>,
+    pub(super) closed: bool,
+    pub(super) models: [Model; 3],
+    /// In the order of joining.
+    pub(super) callers: Vec<Caller>,
+    pub(super) held: Vec<Conn>,
+    pub(super) detached: Vec<ScriptedConn>,
+    /// All tasks have run since the last change.
+    pub(super) is_settled: bool,
+}
+
+pub(super) fn server(address: &str, limits: Limits) -> Server {
+    let server = Server::new(address).max_conns(limits.max_conns());
+    match limits.rate.numbers() {
+        None => server,
+        Some((rps, burst)) => server.max_rps(rps.into()).burst(burst),
+    }
+}
+
+impl Rig {
+    pub(super) fn new(knobs: &Knobs) -> Self {
+        let clock = Clock::manual();
+        let connector = ScriptedConnector::new(clock.clone());
+        let mark = Arc::new(());
+        let alive = Arc::downgrade(&mark);
+        let wait_timeout = (!knobs.waits_for_ever).then_some(Duration::from_secs(3));
+        let max_waiting = 1 + usize::from(knobs.max_waiting % 8);
+        let max_dials = 1 + u32::from(knobs.max_dials % 3);
+        let age = |seconds| knobs.grows_old.then_some(Duration::from_secs(seconds));
+        let listed = addresses(knobs.servers);
+        let pool = Pool::builder(Watched { scripted: connector.clone(), _alive: mark })
+            .clock(clock.clone())
+            .max_concurrent_dials_per_server(max_dials)
+            .max_idle_per_server(1 + u32::from(knobs.max_idle % 3))
+            .fail_threshold(1 + u32::from(knobs.fail_threshold % 3))
+            .connect_timeout(Duration::from_secs(1))
+            .hedge_delay(Duration::from_millis(100))
+            // Without a spread: a case is to go the same way each time.
+            .backoff(BACKOFF, 10 * BACKOFF)
+            .backoff_spread_ratio(0.0)
+            .max_lifetime_jitter_ratio(0.0)
+            .wait_timeout(wait_timeout)
+            .max_waiting(max_waiting)
+            .idle_timeout(age(2))
+            .max_lifetime(age(5))
+            .upkeep(knobs.upkeep)
+            .servers(listed.iter().map(|address| server(address, knobs.limits)))
+            .build()
+            .expect("all settings are in range");
+        let models = ADDRESSES.map(|address| Model {
+            address,
+            max_conns: if listed.contains(&address) { knobs.limits.max_conns() } else { 0 },
+            rate: knobs.limits.rate,
+            rate_since: 0,
+            handouts: Vec::new(),
+            open_before: 0,
+            state_before: None,
+            retry_at: Duration::ZERO,
+            may_pause: false,
+        });
+        Self {
+            pool,
+            alive,
+            connector,
+            clock,
+            steps: Arc::default(),
+            wait_timeout,
+            max_waiting,
+            max_dials,
+            listed,
+            closed: false,
+            models,
+            callers: Vec::new(),
+            held: Vec::new(),
+            detached: Vec::new(),
+            is_settled: false,
+        }
+    }
+
+    pub(super) fn model(&mut self, address: &str) -> &mut Model {
+        self.models.iter_mut().find(|model| model.address == address).expect("one of the three")
+    }
+
+    pub(super) fn begin_step(&mut self) {
+        *self.steps.lock().expect("not poisoned") += 1;
+        self.is_settled = false;
+    }
+
+    pub(super) fn step_number(&self) -> u64 {
+        *self.steps.lock().expect("not poisoned")
+    }
+
+    /// New limits hold, perhaps with a new bucket.
+    pub(super) fn apply(&mut self, address: &str, limits: Limits, is_new: bool) {
+        let step = self.step_number();
+        let model = self.model(address);
+        model.max_conns = limits.max_conns();
+        if is_new || model.rate != limits.rate {
+            model.check_windows();
+            model.handouts.clear();
+            model.rate_since = step;
+            model.rate = limits.rate;
+        }
+    }
+
+    /// A new call, polled once.
+    pub(super) fn call(&mut self, kind: Kind, timeout: Option<Duration>) {
+        if self.callers.len() >= MAX_CALLERS {
+            return;
+        }
+        let pool = self.pool.clone();
+        let future: Pin<Box<dyn Future<Output = Acquired>>> = match (kind, timeout) {
+            (Kind::AcquireNow, _) => Box::pin(async move { pool.acquire_now().await }),
+            (Kind::Acquire, Some(timeout)) => Box::pin(async move { pool.acquire_timeout(timeout).await }),
+            (Kind::Acquire, None) => Box::pin(async move { pool.acquire().await }),
+        };
+        let bell = Bell::new(&self.clock, &self.steps);
+        let deadline = timeout.map(|timeout| self.clock.now() + timeout);
+        let waiting = self.pool.status().waiting;
+        self.callers.push(Caller { future, bell, kind, deadline, overtook: false, is_judged: false });
+        let index = self.callers.len() - 1;
+        // It is nobody's grant yet: from now to now.
+        let now = (self.step_number(), self.clock.now());
+        let is_overloaded = match self.poll_since(index, now) {
+            Some(Ok(())) => {
+                let overtaken = self.callers.iter().any(Caller::waits_in_line);
+                assert!(!overtaken, "a newcomer overtook");
+                false
+            }
+            Some(Err(AcquireError::Overloaded { waiting })) => {
+                assert_eq!(waiting, self.max_waiting);
+                true
+            }
+            _ => false,
+        };
+        let must_be = kind == Kind::Acquire && waiting >= self.max_waiting && !self.listed.is_empty();
+        assert_eq!(is_overloaded, must_be, "{waiting} waited, of {}", self.max_waiting);
+    }
+
+    /// Polls a caller that was polled before.
+    pub(super) fn poll(&mut self, index: usize) {
+        let rung = self.callers[index].rung();
+        let was_in_front = !self.callers[index].overtook;
+        let now = (self.step_number(), self.clock.now());
+        if let Some(result) = self.poll_since(index, rung.unwrap_or(now)) {
+            assert!(rung.is_some(), "it is ready, but was not woken: {result:?}");
+            assert!(result.is_err() || was_in_front, "it was served before one that waited longer");
+            assert!(!matches!(result, Err(AcquireError::Overloaded { .. })), "it was in the line");
+        }
+        self.check_order();
+    }
+
+    pub(super) fn poll_woken(&mut self) -> bool {
+        let mut any = false;
+        let mut index = 0;
+        while index < self.callers.len() {
+            let count = self.callers.len();
+            if self.callers[index].rung().is_some() {
+                any = true;
+                self.poll(index);
+            }
+            index += usize::from(self.callers.len() == count);
+        }
+        any
+    }
+
+    /// Polls a caller; what it brings was granted at `since` or after. If it is ready, it goes.
+    fn poll_since(&mut self, index: usize, since: Moment) -> Option<Result<(), AcquireError<ScriptedError>>> {
+        let now = self.clock.now();
+        let caller = &mut self.callers[index];
+        caller.bell.arm();
+        caller.overtook = false;
+        caller.is_judged = false;
+        let waker = Waker::from(Arc::clone(&caller.bell));
+        let polled = caller.future.as_mut().poll(&mut Context::from_waker(&waker));
+        let Poll::Ready(result) = polled else {
+            let ended = caller.kind == Kind::Acquire && (caller.is_due(now) || self.listed.is_empty());
+            assert!(!ended, "it waits, but its wait has ended");
+            return None;
+        };
+        let caller = self.callers.remove(index);
+        match result {
+            Ok(conn) => {
+                self.handed_out(conn, since);
+                Some(Ok(()))
+            }
+            Err(error) => {
+                self.check_error(&caller, &error);
+                Some(Err(error))
+            }
+        }
+    }
+
+    fn check_error(&self, caller: &Caller, error: &AcquireError<ScriptedError>) {
+        let now = self.clock.now();
+        let is_right = match error {
+            AcquireError::NoServers => self.listed.is_empty() && !self.closed,
+            AcquireError::Closed => self.closed,
+            AcquireError::Timeout { waited, .. } => {
+                let Some(deadline) = caller.deadline else { panic!("{error}") };
+                *waited <= now && now >= deadline
+            }
+            AcquireError::Overloaded { .. } => caller.kind == Kind::Acquire,
+            AcquireError::Unavailable(_) => caller.kind == Kind::AcquireNow,
+            _ => false,
+        };
+        assert!(is_right, "{error}");
+    }
+
+    pub(super) fn try_acquire(&mut self) {
+        let someone_waits = self.callers.iter().any(Caller::waits_in_line);
+        let waiting = self.pool.status().waiting;
+        match self.pool.try_acquire() {
+            Ok(conn) => {
+                assert!(!someone_waits, "it overtook");
+                self.handed_out(conn, (self.step_number(), self.clock.now()));
+            }
+            Err(TryAcquireError::Unavailable(counts)) => {
+                assert_eq!(counts.waiting, waiting);
+                assert_eq!(counts.down + counts.limited + counts.full + counts.empty, self.listed.len());
+            }
+            Err(TryAcquireError::NoServers) => assert!(self.listed.is_empty() && !self.closed),
+            Err(TryAcquireError::Closed) => assert!(self.closed),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    fn handed_out(&mut self, conn: Conn, since: Moment) {
+        assert!(self.held.iter().all(|held| held.id() != conn.id()), "it was handed out twice");
+        assert!(conn.last_idle().is_none() || conn.is_alive(), "one that was known to be dead");
+        assert_eq!(conn.server(), conn.address());
+        let now = self.clock.now();
+        let model = self.model(conn.address());
+        if since.0 >= model.rate_since && model.handouts.len() < MAX_HANDOUTS {
+            model.handouts.push((since.1, now));
+        }
+        self.held.push(conn);
+    }
+
+    pub(super) fn held(&mut self, which: u8) -> Option<Conn> {
+        super::pick(which, self.held.len()).map(|index| self.held.remove(index))
+    }
+
+    pub(super) async fn settle(&mut self) {
+        yield_now(24).await;
+        self.check_order();
+        self.is_settled = true;
+    }
+}
+
+pub(super) fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+pub(super) async fn yield_now(times: u8) {
+    for _ in 0..times {
+        tokio::task::yield_now().await;
+    }
+}
