@@ -296,6 +296,23 @@ async fn whose_check_fails_keeps_its_place_in_front() {
     second.served().release();
 }
 
+// Found by fuzzing: who joins again keeps its place also where another has taken the last that `max_waiting` allows.
+#[tokio::test(start_paused = true)]
+async fn whose_check_fails_joins_again_though_the_line_is_full() {
+    let rig = Rig::paused(|builder| builder.server("a").max_conns_per_server(1).max_waiting(1));
+    let mut held = open(&rig, 1).await;
+    let mut first = Caller::joined(&rig);
+    rig.connector.kill_connections("a");
+    held.remove(0).release();
+    let mut second = Caller::joined(&rig);
+    first.assert_waits();
+    let mut turned_away = Caller::new(&rig, |pool| async move { pool.acquire().await });
+    assert!(matches!(turned_away.poll(), Poll::Ready(Err(AcquireError::Overloaded { waiting: 2 }))));
+    settle().await;
+    first.served().release();
+    second.served().release();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_timeout_says_how_long_and_why() {
     let hour = Duration::from_secs(3_600);
