@@ -18,7 +18,7 @@ use std::thread::panicking;
 use crate::clock::nanos;
 use crate::connect::Connector;
 use crate::error::Failure;
-use crate::raw::{Generation, HealthState, Probe};
+use crate::raw::{Generation, Probe};
 use crate::reserve::Reservation;
 use crate::server::{Entry, LiveServer, Permit, Ring, ServerProbe};
 use crate::sync::{Arc, Ordering};
@@ -110,11 +110,9 @@ impl<C: Connector> Ring<C> {
         }
         let now_ns = self.clock.now_ns();
         let health = server.health.snapshot();
-        let (is_probe, max_dials) = match reason {
-            Reason::Probe => (true, self.settings.max_concurrent_dials_per_server),
-            Reason::Balance => (false, 1),
-            Reason::Line(_) | Reason::Reserved(_) => (false, self.settings.max_concurrent_dials_per_server),
-        };
+        let is_probe = matches!(reason, Reason::Probe);
+        let is_balance = matches!(reason, Reason::Balance);
+        let max_dials = if is_balance { 1 } else { self.settings.max_concurrent_dials_per_server };
         if health.is_up() == is_probe || server.pause.until() > now_ns || !server.begin_dial(max_dials) {
             return false;
         }
@@ -207,11 +205,8 @@ impl<C: Connector> Ring<C> {
         self.forget_retries();
         let servers = Arc::clone(&self.list.load().servers);
         for server in servers.iter() {
-            let health = server.health.snapshot();
-            if health.state() != HealthState::Down {
-                continue;
-            }
-            let due_ns = health.retry_at().max(server.pause.until());
+            let Some(retry_at) = server.down_until() else { continue };
+            let due_ns = retry_at.max(server.pause.until());
             if due_ns > now_ns {
                 self.enter_retry(due_ns);
                 continue;
@@ -258,16 +253,16 @@ impl<C: Connector> Dial<C> {
                 return Poll::Ready(Outcome::Removed);
             }
             // Before the connector, which may use up the task's budget: then no timer is ever due.
-            let is_late = timeout.as_mut().poll(cx).is_ready();
+            let is_over = timeout.as_mut().poll(cx).is_ready();
             let is_young = self.line.as_ref().is_some_and(|dial| !dial.is_late);
-            let is_old = is_young && hedge.as_mut().poll(cx).is_ready();
+            let grows_late = is_young && hedge.as_mut().poll(cx).is_ready();
             if let Poll::Ready(result) = connect.as_mut().poll(cx) {
                 return Poll::Ready(result.map_or_else(Outcome::Refused, Outcome::Connected));
             }
-            if is_late {
+            if is_over {
                 return Poll::Ready(Outcome::TimedOut);
             }
-            if is_old {
+            if grows_late {
                 // It no longer counts: the next server is dialled.
                 self.line.iter_mut().for_each(LineDial::grow_late);
                 ring.dial_for_line();

@@ -1,7 +1,6 @@
 //! What comes back, or comes from a dial, goes to the caller in front of the line, else to its server's idle queue.
 
 use crate::connect::Connector;
-use crate::raw::HealthState;
 use crate::server::{Entry, Grant, LiveServer, Ring, Token};
 use crate::sync::Arc;
 
@@ -125,9 +124,8 @@ impl<C: Connector> Ring<C> {
             None => {
                 server.idle.push(entry, |refused| rejected.push(refused));
                 // Only entered: the bell wakes a task, which is not for under the lock.
-                let health = server.health.snapshot();
-                if health.state() == HealthState::Down {
-                    self.enter_retry(health.retry_at());
+                if let Some(at_ns) = server.down_until() {
+                    self.enter_retry(at_ns);
                 }
                 None
             }

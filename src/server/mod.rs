@@ -17,7 +17,9 @@ use tokio::sync::Notify;
 use crate::clock::between;
 use crate::connect::Connector;
 use crate::error::Failure;
-use crate::raw::{Bucket, Generation, Health, Idle, Pause, Permits, Probe, ProbeOwner, Reported, Snapshot};
+use crate::raw::{
+    Bucket, Generation, Health, HealthState, Idle, Pause, Permits, Probe, ProbeOwner, Reported, Snapshot,
+};
 use crate::sync::{Arc, ArcSwapOption, AtomicU64, Ordering};
 
 pub(crate) use self::entry::{Entry, Permit};
@@ -104,6 +106,12 @@ impl<C: Connector> LiveServer<C> {
         self.permits.is_free()
             && self.dialing() < self.ring.settings.max_concurrent_dials_per_server
             && self.pause.until() <= now_ns
+    }
+
+    /// When it is retried, in nanoseconds, if it is Down.
+    pub(crate) fn down_until(&self) -> Option<u64> {
+        let health = self.health.snapshot();
+        (health.state() == HealthState::Down).then(|| health.retry_at())
     }
 
     /// Whether a token is there, or none is needed.

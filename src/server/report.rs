@@ -26,26 +26,28 @@ impl<C: Connector> Ring<C> {
 
     /// Why no server can serve, as it is now.
     pub(crate) fn unavailable(&self) -> Unavailable<C::Error> {
-        let now_ns = self.clock.now_ns();
-        let list = self.list.load();
         let mut servers = Vec::new();
-        let mut counts = Counts { waiting: self.line.waiting(), ..Counts::default() };
-        for server in list.servers.iter() {
-            let reason = server.reason(now_ns);
-            count(&mut counts, &reason);
+        let counts = self.count(|server, reason| {
             if servers.len() < NAMED_SERVERS {
                 servers.push(ServerReport { address: Arc::clone(&server.address), reason });
             }
-        }
+        });
         Unavailable { servers, counts }
     }
 
     /// The same, counted only.
     pub(crate) fn counts(&self) -> Counts {
+        self.count(|_, _| {})
+    }
+
+    /// Counts the servers by their reasons, and shows each with its own.
+    fn count(&self, mut show: impl FnMut(&LiveServer<C>, Reason<C::Error>)) -> Counts {
         let now_ns = self.clock.now_ns();
         let mut counts = Counts { waiting: self.line.waiting(), ..Counts::default() };
         for server in self.list.load().servers.iter() {
-            count(&mut counts, &server.reason(now_ns));
+            let reason = server.reason(now_ns);
+            add(&mut counts, &reason);
+            show(server, reason);
         }
         counts
     }
@@ -94,7 +96,7 @@ impl<C: Connector> LiveServer<C> {
     }
 }
 
-fn count<E>(counts: &mut Counts, reason: &Reason<E>) {
+fn add<E>(counts: &mut Counts, reason: &Reason<E>) {
     let mut retry =
         |after: Duration| counts.retry_after = Some(counts.retry_after.map_or(after, |least| least.min(after)));
     match reason {

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::connect::Connector;
-use crate::raw::{Alarm, Bucket, HealthState, Line, Receipt};
+use crate::raw::{Alarm, Bucket, Line, Receipt};
 use crate::server::cursors::Cursors;
 use crate::server::runtime::Runtime;
 use crate::server::{Entry, List, LiveServer};
@@ -204,9 +204,8 @@ impl<C: Connector> Ring<C> {
 
     /// A probe that was due may have found no room at `server`, and does now: the next pass tries again.
     pub(crate) fn retry_if_down(&self, server: &LiveServer<C>) {
-        let health = server.health.snapshot();
-        if health.state() == HealthState::Down {
-            self.retry_at(health.retry_at());
+        if let Some(at_ns) = server.down_until() {
+            self.retry_at(at_ns);
         }
     }
 

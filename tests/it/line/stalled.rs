@@ -28,18 +28,23 @@ fn assert_passes_on(rig: &Rig, stalled: Caller) {
     assert_eq!(rig.pool.status().servers[0].idle, idle + 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_is_polled_once_delays_no_release() {
+/// Two connections are out and come back in that way: a thousand callers are served at that moment.
+async fn assert_no_delay(give_back: fn(Conn)) {
     let rig = rig(2);
     let mut held = open(&rig, 2).await;
     let stalled = Caller::joined(&rig);
     let callers = a_thousand(&rig);
     settle().await;
     assert_eq!(rig.pool.status().waiting, 1_001);
-    let released = rig.clock.now();
-    held.drain(..).for_each(Conn::release);
-    assert_eq!(last(callers).await, released);
+    let given_back = rig.clock.now();
+    held.drain(..).for_each(give_back);
+    assert_eq!(last(callers).await, given_back);
     assert_passes_on(&rig, stalled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_polled_once_delays_no_release() {
+    assert_no_delay(Conn::release).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,14 +81,5 @@ async fn who_is_polled_once_delays_no_end_of_a_backoff() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_polled_once_delays_no_freed_permit() {
-    let rig = rig(2);
-    let mut held = open(&rig, 2).await;
-    let stalled = Caller::joined(&rig);
-    let callers = a_thousand(&rig);
-    settle().await;
-    assert_eq!(rig.pool.status().waiting, 1_001);
-    let closed = rig.clock.now();
-    held.drain(..).for_each(Conn::close);
-    assert_eq!(last(callers).await, closed);
-    assert_passes_on(&rig, stalled);
+    assert_no_delay(Conn::close).await;
 }
