@@ -1,0 +1,81 @@
+//! A number of hot acquire and release cycles and nothing else, to be counted under callgrind: the difference of two
+//! lengths, divided, is what a cycle costs. What it does not see: contention, and what a lock prefix costs.
+
+use std::hint::black_box;
+use std::io;
+
+use clap::ValueEnum;
+use connring::{Pool, connect_fn};
+
+use crate::floor::Floor;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    contestant: Contestant,
+    cycles: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Contestant {
+    FloorSync,
+    FloorAsync,
+    ConnringSync,
+    ConnringAsync,
+}
+
+/// The limit is there and is never met.
+const MAX_RPS: f64 = 1e9;
+const INTERVAL_NS: u64 = 1;
+const SERVERS: usize = 4;
+
+pub fn run(arguments: &Arguments) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        match arguments.contestant {
+            Contestant::FloorSync => {
+                let floor = Floor::new(SERVERS, 1, Some(INTERVAL_NS));
+                for _ in 0..arguments.cycles {
+                    let conn = floor.acquire().expect("a connection");
+                    black_box(conn.value);
+                    conn.release();
+                }
+            }
+            Contestant::FloorAsync => {
+                let floor = Floor::new(SERVERS, 1, Some(INTERVAL_NS));
+                for _ in 0..arguments.cycles {
+                    let conn = floor.acquire_async().await.expect("a connection");
+                    black_box(conn.value);
+                    conn.release();
+                }
+            }
+            Contestant::ConnringSync => {
+                let pool = pool().await;
+                for _ in 0..arguments.cycles {
+                    let conn = pool.try_acquire().expect("a connection");
+                    black_box(*conn);
+                    conn.release();
+                }
+            }
+            Contestant::ConnringAsync => {
+                let pool = pool().await;
+                for _ in 0..arguments.cycles {
+                    let conn = pool.acquire().await.expect("a connection");
+                    black_box(*conn);
+                    conn.release();
+                }
+            }
+        }
+    });
+}
+
+/// Four servers, each with an idle connection.
+async fn pool() -> Pool<impl connring::Connector<Conn = u64>> {
+    let connector = connect_fn(|_| async { Ok::<u64, io::Error>(1) });
+    let addresses = (0..SERVERS).map(|server| format!("server-{server}"));
+    let pool = Pool::builder(connector).max_rps(MAX_RPS).servers(addresses).build().expect("a pool");
+    while pool.status().servers.iter().any(|server| server.idle == 0) {
+        pool.acquire().await.expect("a connection").release();
+        tokio::task::yield_now().await;
+    }
+    pool
+}
