@@ -1,24 +1,35 @@
 //! Measures connring against other pools, and against the floor of what the work must cost.
 
+#![allow(clippy::disallowed_methods, reason = "it measures real time")]
+
+mod contestants;
 mod cycles;
 mod floor;
+mod report;
+mod scenarios;
+mod table;
 
 use clap::{Parser, Subcommand};
+
+use crate::report::Options;
 
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
-    scenario: Scenario,
+    command: Command,
 }
 
 #[derive(Subcommand)]
-enum Scenario {
-    /// Acquire and release a number of times and print nothing: for counting instructions.
+enum Command {
+    /// Acquire and release a number of times and print nothing: for counting instructions
     Cycles(cycles::Arguments),
+    /// One task, nobody else: what a hot cycle costs
+    Hot(Options),
 }
 
 fn main() {
-    match Arguments::parse().scenario {
-        Scenario::Cycles(arguments) => cycles::run(&arguments),
+    match Arguments::parse().command {
+        Command::Cycles(arguments) => cycles::run(&arguments),
+        Command::Hot(options) => scenarios::hot::run(&options),
     }
 }

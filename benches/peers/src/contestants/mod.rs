@@ -1,0 +1,130 @@
+//! The pools that are measured, one file each, all made to do the same work: they hand out a number, without I/O and
+//! without a check of it, in their fastest settings.
+
+mod bb8;
+mod connring;
+mod deadpool;
+mod fast_pool;
+mod floor;
+mod mobc;
+mod pingora_pool;
+mod r2d2;
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use tokio::runtime::{Builder, Runtime};
+
+pub use self::bb8::Bb8;
+pub use self::connring::{Connring, Setup};
+pub use self::deadpool::Deadpool;
+pub use self::fast_pool::FastPool;
+pub use self::mobc::Mobc;
+pub use self::pingora_pool::PingoraPool;
+pub use self::r2d2::{R2d2, R2d2Try};
+
+/// A pool that is asked for a connection that is there, and answers at once.
+pub trait Sync: std::marker::Sync + Send + 'static {
+    type Conn<'a>;
+    fn acquire(&self) -> Self::Conn<'_>;
+    fn value(conn: &Self::Conn<'_>) -> u64;
+    fn release(&self, conn: Self::Conn<'_>);
+}
+
+/// A pool that is waited for.
+pub trait Async: std::marker::Sync + Send + 'static {
+    type Conn<'a>: Send;
+    fn acquire(&self) -> impl Future<Output = Self::Conn<'_>> + Send;
+    fn value(conn: &Self::Conn<'_>) -> u64;
+    fn release(&self, conn: Self::Conn<'_>);
+}
+
+/// Cycles between two looks at whether there are to be more.
+const BATCH: u64 = 100;
+
+/// Acquires and releases on this thread until `more` says no. Returns how often.
+pub trait Cycles: Send + std::marker::Sync {
+    fn run(&self, more: &mut dyn FnMut() -> bool) -> u64;
+}
+
+struct BySync<P>(Arc<P>);
+struct ByAsync<P>(Arc<P>);
+
+impl<P: Sync> Cycles for BySync<P> {
+    fn run(&self, more: &mut dyn FnMut() -> bool) -> u64 {
+        let mut cycles = 0;
+        while more() {
+            for _ in 0..BATCH {
+                let conn = self.0.acquire();
+                black_box(P::value(&conn));
+                self.0.release(conn);
+            }
+            cycles += BATCH;
+        }
+        cycles
+    }
+}
+
+impl<P: Async> Cycles for ByAsync<P> {
+    fn run(&self, more: &mut dyn FnMut() -> bool) -> u64 {
+        current_thread().block_on(async {
+            let mut cycles = 0;
+            while more() {
+                for _ in 0..BATCH {
+                    let conn = self.0.acquire().await;
+                    black_box(P::value(&conn));
+                    self.0.release(conn);
+                }
+                cycles += BATCH;
+            }
+            cycles
+        })
+    }
+}
+
+/// A contestant by its name.
+pub struct Contestant {
+    pub name: String,
+    pub is_async: bool,
+    pub cycles: Arc<dyn Cycles>,
+}
+
+impl Contestant {
+    pub fn by_sync(name: impl Into<String>, pool: impl Sync) -> Self {
+        Self { name: name.into(), is_async: false, cycles: Arc::new(BySync(Arc::new(pool))) }
+    }
+
+    pub fn by_async(name: impl Into<String>, pool: impl Async) -> Self {
+        Self { name: name.into(), is_async: true, cycles: Arc::new(ByAsync(Arc::new(pool))) }
+    }
+}
+
+/// The other pools, each with that many connections.
+pub fn peers(conns: u32) -> Vec<Contestant> {
+    vec![
+        Contestant::by_sync("r2d2", R2d2::new(conns)),
+        Contestant::by_sync("r2d2, try_get", R2d2Try::new(conns)),
+        Contestant::by_sync("pingora-pool", PingoraPool::new(conns)),
+        Contestant::by_async("deadpool", Deadpool::new(conns)),
+        Contestant::by_async("bb8", Bb8::new(conns)),
+        Contestant::by_async("fast_pool", FastPool::new(conns)),
+        Contestant::by_async("mobc", Mobc::new(conns)),
+    ]
+}
+
+pub fn current_thread() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// Takes all connections of a pool at once and gives them back, so that all are open.
+fn open_all<P: Async>(pool: &P, conns: u32) {
+    current_thread().block_on(async {
+        let mut held = Vec::new();
+        for _ in 0..conns {
+            held.push(pool.acquire().await);
+        }
+        held.into_iter().for_each(|conn| pool.release(conn));
+        // mobc gives back in a task of its own.
+        tokio::task::yield_now().await;
+    });
+}

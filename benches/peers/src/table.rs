@@ -1,0 +1,41 @@
+//! A table in Markdown, so that it can be read on a screen and put into a page as it is.
+
+use std::fmt;
+
+pub struct Table {
+    /// The first is the head.
+    lines: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub fn new(head: Vec<String>) -> Self {
+        Self { lines: vec![head] }
+    }
+
+    pub fn push(&mut self, line: Vec<String>) {
+        self.lines.push(line);
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let widths: Vec<usize> = (0..self.lines[0].len())
+            .map(|column| self.lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0).max(3))
+            .collect();
+        for (index, line) in self.lines.iter().enumerate() {
+            for (column, (cell, &width)) in line.iter().zip(&widths).enumerate() {
+                // Names to the left, numbers to the right.
+                if column == 0 { write!(f, "| {cell:<width$} ")? } else { write!(f, "| {cell:>width$} ")? }
+            }
+            writeln!(f, "|")?;
+            if index == 0 {
+                for (column, &width) in widths.iter().enumerate() {
+                    let rule = "-".repeat(width);
+                    if column == 0 { write!(f, "|-{rule}-")? } else { write!(f, "|-{rule}:")? }
+                }
+                writeln!(f, "|")?;
+            }
+        }
+        Ok(())
+    }
+}
