@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
 
+mod allocator;
 mod contestants;
 mod cycles;
 mod floor;
@@ -25,11 +26,26 @@ enum Command {
     Cycles(cycles::Arguments),
     /// One task, nobody else: what a hot cycle costs
     Hot(Options),
+    /// 1, 2, 4 … threads up to twice the cores: connections a second
+    Contended(Options),
+    /// 400 tasks on 20 connections: how long they wait
+    Handoff(Options),
+    /// 1 to 10 000 servers, up and down: what a hot cycle costs
+    Ring(Options),
+    /// GET of 100 bytes from a redis-server of its own
+    Redis(Options),
+    /// Bytes for each server, idle connection, queue slot and waiter
+    Memory(Options),
 }
 
 fn main() {
     match Arguments::parse().command {
         Command::Cycles(arguments) => cycles::run(&arguments),
         Command::Hot(options) => scenarios::hot::run(&options),
+        Command::Contended(options) => scenarios::contended::run(&options),
+        Command::Handoff(options) => scenarios::handoff::run(&options),
+        Command::Ring(options) => scenarios::ring::run(&options),
+        Command::Redis(options) => scenarios::redis::run(&options),
+        Command::Memory(options) => scenarios::memory::run(&options),
     }
 }

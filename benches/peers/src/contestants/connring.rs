@@ -1,20 +1,18 @@
 //! connring with its defaults, upkeep included, but without lifetimes, as the others. Dials and upkeep have a thread of
-//! their own.
+//! their own, one for all pools.
 
 use std::convert::Infallible;
 use std::os::fd::AsRawFd;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use connring::{Connector, Pool, PooledConn};
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
-use super::{Async, Sync};
+use super::{Async, Sync, open_all};
 
-/// A pool with all its connections open.
-pub struct Connring<C: Connector> {
-    pub pool: Pool<C>,
-    runtime: Option<Runtime>,
-}
+pub struct Connring<C: Connector>(pub Pool<C>);
 
 #[derive(Clone, Copy)]
 pub struct Setup {
@@ -26,6 +24,7 @@ pub struct Setup {
 }
 
 const NEVER_MET_RPS: f64 = 1e9;
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Numbers, without I/O and without a check.
 pub struct Numbers;
@@ -62,35 +61,44 @@ impl Connring<Numbers> {
     }
 }
 
-impl<C: Connector> Connring<C> {
+impl<C: Connector<Conn: Value>> Connring<C> {
+    /// With all connections open.
     pub fn with(connector: C, addresses: impl Iterator<Item = String>, setup: Setup) -> Self {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let pool = Self::cold(connector, addresses, setup);
+        open_all(&pool, setup.servers * setup.conns);
+        pool
+    }
+
+    /// Without a connection. What fails is left alone for longer than a measurement takes.
+    pub fn cold(connector: C, addresses: impl Iterator<Item = String>, setup: Setup) -> Self {
         let mut builder = Pool::builder(connector)
             .servers(addresses)
             .max_conns_per_server(setup.conns)
             .idle_timeout(None)
             .max_lifetime(None)
-            .runtime(runtime.handle().clone());
+            .max_waiting(usize::MAX)
+            .backoff(HOUR, HOUR)
+            .backoff_spread_ratio(0.0)
+            .runtime(background());
         if setup.is_limited {
             builder = builder.max_rps(NEVER_MET_RPS);
         }
-        let pool = builder.build().expect("a pool");
-        runtime.block_on(async {
-            let mut held = Vec::new();
-            for _ in 0..setup.servers * setup.conns {
-                held.push(pool.acquire().await.expect("a connection"));
-            }
-            held.into_iter().for_each(PooledConn::release);
-        });
-        Self { pool, runtime: Some(runtime) }
+        Self(builder.build().expect("a pool"))
     }
+}
+
+/// Where all pools dial and do their upkeep: a thread, for as long as the process lives.
+pub fn background() -> Handle {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let build = || Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    RUNTIME.get_or_init(build).handle().clone()
 }
 
 impl<C: Connector<Conn: Value>> Sync for Connring<C> {
     type Conn<'a> = PooledConn<C>;
 
     fn acquire(&self) -> Self::Conn<'_> {
-        self.pool.try_acquire().expect("a connection")
+        self.0.try_acquire().expect("a connection")
     }
 
     fn value(conn: &Self::Conn<'_>) -> u64 {
@@ -106,7 +114,7 @@ impl<C: Connector<Conn: Value>> Async for Connring<C> {
     type Conn<'a> = PooledConn<C>;
 
     async fn acquire(&self) -> Self::Conn<'_> {
-        self.pool.acquire().await.expect("a connection")
+        self.0.acquire().await.expect("a connection")
     }
 
     fn value(conn: &Self::Conn<'_>) -> u64 {
@@ -115,12 +123,5 @@ impl<C: Connector<Conn: Value>> Async for Connring<C> {
 
     fn release(&self, conn: Self::Conn<'_>) {
         conn.release();
-    }
-}
-
-impl<C: Connector> Drop for Connring<C> {
-    fn drop(&mut self) {
-        // Contestants may be dropped inside a runtime, where it must not be waited for.
-        self.runtime.take().expect("it is taken here alone").shutdown_background();
     }
 }

@@ -11,12 +11,12 @@ mod pingora_pool;
 mod r2d2;
 
 use std::hint::black_box;
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 
 pub use self::bb8::Bb8;
-pub use self::connring::{Connring, Setup};
+pub use self::connring::{Connring, Numbers, Setup, background};
 pub use self::deadpool::Deadpool;
 pub use self::fast_pool::FastPool;
 pub use self::mobc::Mobc;
@@ -47,8 +47,8 @@ pub trait Cycles: Send + std::marker::Sync {
     fn run(&self, more: &mut dyn FnMut() -> bool) -> u64;
 }
 
-struct BySync<P>(Arc<P>);
-struct ByAsync<P>(Arc<P>);
+struct BySync<P>(P);
+struct ByAsync<P>(P);
 
 impl<P: Sync> Cycles for BySync<P> {
     fn run(&self, more: &mut dyn FnMut() -> bool) -> u64 {
@@ -86,16 +86,28 @@ impl<P: Async> Cycles for ByAsync<P> {
 pub struct Contestant {
     pub name: String,
     pub is_async: bool,
-    pub cycles: Arc<dyn Cycles>,
+    pub cycles: Box<dyn Cycles>,
 }
 
 impl Contestant {
     pub fn by_sync(name: impl Into<String>, pool: impl Sync) -> Self {
-        Self { name: name.into(), is_async: false, cycles: Arc::new(BySync(Arc::new(pool))) }
+        Self { name: name.into(), is_async: false, cycles: Box::new(BySync(pool)) }
     }
 
     pub fn by_async(name: impl Into<String>, pool: impl Async) -> Self {
-        Self { name: name.into(), is_async: true, cycles: Arc::new(ByAsync(Arc::new(pool))) }
+        Self { name: name.into(), is_async: true, cycles: Box::new(ByAsync(pool)) }
+    }
+
+    /// What a cycle takes on this thread, in nanoseconds, on average over about that span.
+    pub fn nanoseconds(&self, span: Duration) -> f64 {
+        let mut begin = None;
+        let mut elapsed = Duration::ZERO;
+        let cycles = self.cycles.run(&mut || {
+            let now = Instant::now();
+            elapsed = now - *begin.get_or_insert(now);
+            elapsed < span
+        });
+        elapsed.as_nanos() as f64 / cycles as f64
     }
 }
 

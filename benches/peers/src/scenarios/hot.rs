@@ -8,7 +8,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use connring::TcpConnector;
 
@@ -33,7 +33,7 @@ pub fn run(options: &Options) {
         contestant: contestant.name.clone(),
         setting: Vec::new(),
         against,
-        measure: Box::new(|| vec![nanoseconds(contestant)]),
+        measure: Box::new(|| vec![contestant.nanoseconds(SPAN)]),
     });
     report.measure(&[TIME], entrants.collect());
     add_bars(&mut report);
@@ -78,17 +78,6 @@ fn tcp() -> Connring<TcpConnector> {
         thread::spawn(move || listener.incoming().collect::<Vec<io::Result<_>>>());
     }
     Connring::with(TcpConnector::new(), addresses.into_iter(), LIMITED)
-}
-
-fn nanoseconds(contestant: &Contestant) -> f64 {
-    let mut begin = None;
-    let mut elapsed = Duration::ZERO;
-    let cycles = contestant.cycles.run(&mut || {
-        let now = Instant::now();
-        elapsed = now - *begin.get_or_insert(now);
-        elapsed < SPAN
-    });
-    elapsed.as_nanos() as f64 / cycles as f64
 }
 
 fn add_bars(report: &mut Report) {

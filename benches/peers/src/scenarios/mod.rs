@@ -1,3 +1,8 @@
 //! What is measured, one file each. Each has one function `run`, which prints its report.
 
+pub mod contended;
+pub mod handoff;
 pub mod hot;
+pub mod memory;
+pub mod redis;
+pub mod ring;

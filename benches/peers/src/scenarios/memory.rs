@@ -1,0 +1,116 @@
+//! How many bytes connring takes for each server, queue slot, idle connection and caller that waits.
+//!
+//! Each figure is the growth from a smaller number to a larger one, divided, of what was asked of the allocator: what
+//! the system's allocator adds to each piece is not in it. A server has an address of 9 bytes and room for one idle
+//! connection. A connection's figure is beside the user's type, a waiter's beside the future, which has its own.
+//!
+//! What pollutes it: a task that ended but is not yet gone from the runtime counts as a part of what it made.
+
+use std::mem;
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::thread;
+use std::time::Duration;
+
+use connring::{Pool, PooledConn};
+
+use crate::allocator::growth;
+use crate::contestants::{Numbers, background, current_thread};
+use crate::report::{Bar, Entrant, Metric, Options, Report, max};
+
+const MEMORY: Metric = Metric { name: "memory", unit: "bytes" };
+/// Powers of two, so that a vector that doubles holds just as much at both.
+const FEW: u32 = 1 << 10;
+const MANY: u32 = 1 << 12;
+
+/// What is measured, how, and the most that it may be.
+type Figure = (&'static str, fn(u32) -> f64, Option<f64>);
+
+pub fn run(options: &Options) {
+    let mut report = Report::new("memory", options);
+    let figures: [Figure; 4] = [
+        ("server", servers, Some(1.25 * 1_024.0)),
+        ("queue slot", slots, Some(16.0)),
+        ("idle connection", idle_connections, Some(96.0)),
+        ("waiter", waiters, None),
+    ];
+    let entrants = figures.iter().map(|(name, total, _)| Entrant {
+        contestant: (*name).to_owned(),
+        setting: Vec::new(),
+        against: "",
+        measure: Box::new(|| vec![(total(MANY) - total(FEW)) / f64::from(MANY - FEW)]),
+    });
+    let future = Entrant {
+        contestant: "future of acquire".to_owned(),
+        setting: Vec::new(),
+        against: "",
+        measure: Box::new(|| vec![mem::size_of_val(&pool(1, 1, 1).acquire()) as f64]),
+    };
+    report.measure(&[MEMORY], entrants.chain([future]).collect());
+    for (name, _, most) in figures {
+        let Some(most) = most else { continue };
+        let worst = max(&report.row(name, MEMORY.name, &[]).expect("it was measured").values);
+        report.bar(format!("a {name}, the worst round"), worst, Bar::AtMost(most));
+    }
+    report.print();
+}
+
+/// What a pool with that many servers takes.
+fn servers(count: u32) -> f64 {
+    growth(|| pool(count, 1, 1)).1 as f64
+}
+
+/// What a pool takes whose server has room for that many idle connections.
+fn slots(count: u32) -> f64 {
+    growth(|| pool(1, count, count)).1 as f64
+}
+
+/// By how much a pool grows when that many connections are opened and released.
+fn idle_connections(count: u32) -> f64 {
+    let pool = pool(1, count, count);
+    let open = || {
+        current_thread().block_on(async {
+            let mut held = Vec::with_capacity(count as usize);
+            for _ in 0..count {
+                held.push(pool.acquire().await.expect("a connection"));
+            }
+            held.into_iter().for_each(PooledConn::release);
+        });
+        // Until the dials' tasks have gone.
+        thread::sleep(Duration::from_millis(20));
+    };
+    let ((), bytes) = growth(open);
+    assert_eq!(pool.status().servers[0].idle, count as usize, "all are idle");
+    bytes as f64 - f64::from(count) * size_of::<u64>() as f64
+}
+
+/// By how much a pool grows when that many callers wait.
+fn waiters(count: u32) -> f64 {
+    let pool = pool(1, 1, 1);
+    let runtime = current_thread();
+    let held = runtime.block_on(pool.acquire()).expect("a connection");
+    let _inside = runtime.enter();
+    let join = || {
+        let mut callers: Vec<_> = (0..count).map(|_| Box::pin(pool.acquire())).collect();
+        for caller in &mut callers {
+            assert!(pin!(caller).poll(&mut Context::from_waker(Waker::noop())).is_pending(), "it waits");
+        }
+        callers
+    };
+    let (callers, bytes) = growth(join);
+    assert_eq!(pool.status().waiting, count as usize, "all wait");
+    let futures: usize = callers.iter().map(|caller| mem::size_of_val(caller) + mem::size_of_val(&**caller)).sum();
+    drop(callers);
+    held.release();
+    bytes as f64 - futures as f64
+}
+
+fn pool(servers: u32, conns: u32, idle: u32) -> Pool<Numbers> {
+    let builder = Pool::builder(Numbers)
+        .servers((0..servers).map(|server| format!("host-{server:04}")))
+        .max_conns_per_server(conns)
+        .max_idle_per_server(idle)
+        .upkeep(false)
+        .runtime(background());
+    builder.build().expect("a pool")
+}
