@@ -142,18 +142,22 @@ impl Report {
             let mut keys: Vec<&str> = rows.iter().flat_map(|row| row.setting.iter().map(|(key, _)| *key)).collect();
             keys.sort_unstable();
             keys.dedup();
+            let ratios: Vec<_> = rows.iter().map(|row| self.ratio_of(row)).collect();
             let mut head = vec![format!("{}, {}", metric.name, metric.unit)];
             head.extend(keys.iter().map(|key| (*key).to_owned()));
-            head.extend(["median", "min", "max", "ratio", "to"].map(str::to_owned));
+            head.extend(["median", "min", "max"].map(str::to_owned));
+            if ratios.iter().any(Option::is_some) {
+                head.extend(["ratio", "to"].map(str::to_owned));
+            }
             let mut table = Table::new(head);
-            for row in rows {
+            for (row, ratio) in rows.into_iter().zip(ratios) {
                 let of_key = |key: &&str| row.setting.iter().find(|(name, _)| name == key);
                 let mut cells = vec![row.contestant.clone()];
                 cells.extend(keys.iter().map(|key| of_key(key).map_or(String::new(), |(_, value)| value.to_string())));
                 cells.extend([median(&row.values), min(&row.values), max(&row.values)].map(significant));
-                let ratio = self.ratio_of(row);
-                cells.push(ratio.map_or(String::new(), |ratio| format!("{ratio:.2}")));
-                cells.push(ratio.map_or(String::new(), |_| row.against.to_owned()));
+                if let Some(ratio) = ratio {
+                    cells.extend([significant(ratio), row.against.to_owned()]);
+                }
                 table.push(cells);
             }
             println!("{table}");
@@ -246,13 +250,8 @@ pub fn max(values: &[f64]) -> f64 {
 
 /// A number with three digits or more.
 pub fn significant(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".to_owned(),
-        100.0.. => format!("{value:.0}"),
-        10.0.. => format!("{value:.1}"),
-        1.0.. => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
-    }
+    let decimals = (2.0 - value.abs().log10().floor()).clamp(0.0, 9.0);
+    if value == 0.0 { "0".to_owned() } else { format!("{value:.*}", decimals as usize) }
 }
 
 pub fn cores() -> usize {

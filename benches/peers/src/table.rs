@@ -17,13 +17,19 @@ impl Table {
     }
 }
 
+/// A line may be shorter than the head.
+fn cell(line: &[String], column: usize) -> &str {
+    line.get(column).map_or("", String::as_str)
+}
+
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let widths: Vec<usize> = (0..self.lines[0].len())
-            .map(|column| self.lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0).max(3))
+            .map(|column| self.lines.iter().map(|line| cell(line, column).chars().count()).max().unwrap_or(0))
             .collect();
         for (index, line) in self.lines.iter().enumerate() {
-            for (column, (cell, &width)) in line.iter().zip(&widths).enumerate() {
+            for (column, &width) in widths.iter().enumerate() {
+                let cell = cell(line, column);
                 // Names to the left, numbers to the right.
                 if column == 0 { write!(f, "| {cell:<width$} ")? } else { write!(f, "| {cell:>width$} ")? }
             }

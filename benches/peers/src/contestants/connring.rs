@@ -2,6 +2,7 @@
 //! their own, one for all pools.
 
 use std::convert::Infallible;
+use std::hint;
 use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -98,7 +99,14 @@ impl<C: Connector<Conn: Value>> Sync for Connring<C> {
     type Conn<'a> = PooledConn<C>;
 
     fn acquire(&self) -> Self::Conn<'_> {
-        self.0.try_acquire().expect("a connection")
+        // With a limit, a thread that is preempted between its look at the clock and its token, for longer than the burst
+        // lasts, finds that there is none. It tries again, and the time counts.
+        loop {
+            match self.0.try_acquire() {
+                Ok(conn) => return conn,
+                Err(_) => hint::spin_loop(),
+            }
+        }
     }
 
     fn value(conn: &Self::Conn<'_>) -> u64 {

@@ -26,8 +26,8 @@ const METRICS: [Metric; 6] = [
     Metric { name: "p99", unit: "ms" },
     Metric { name: "max", unit: "ms" },
     Metric { name: "hold", unit: "ms" },
-    Metric { name: "total", unit: "to the least" },
-    Metric { name: "wakes", unit: "a grant" },
+    Metric { name: "total", unit: "times the least" },
+    Metric { name: "wakes", unit: "for each grant" },
 ];
 const TASKS: usize = 400;
 const CONNS: u32 = 20;
@@ -167,8 +167,8 @@ fn add_bars(report: &mut Report) {
     let spread: Vec<_> = values("p99").iter().zip(values("p50")).map(|(p99, p50)| p99 / p50).collect();
     let bars = [
         ("p99 / p50", median(&spread), 1.15),
-        ("total to the least", median(values("total")), 1.03),
-        ("wakes a grant, the worst round", max(values("wakes")), 1.1),
+        ("total, times the least", median(values("total")), 1.03),
+        ("wakes for each grant, the worst round", max(values("wakes")), 1.1),
     ];
     for (figure, value, bar) in bars {
         report.bar(format!("{CONNRING}: {figure}"), value, Bar::AtMost(bar));

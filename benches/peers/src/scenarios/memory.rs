@@ -50,7 +50,7 @@ pub fn run(options: &Options) {
     for (name, _, most) in figures {
         let Some(most) = most else { continue };
         let worst = max(&report.row(name, MEMORY.name, &[]).expect("it was measured").values);
-        report.bar(format!("a {name}, the worst round"), worst, Bar::AtMost(most));
+        report.bar(format!("{name}, the worst round"), worst, Bar::AtMost(most));
     }
     report.print();
 }
