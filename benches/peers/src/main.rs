@@ -6,15 +6,19 @@ mod allocator;
 mod contestants;
 mod cycles;
 mod floor;
+mod picture;
 mod report;
 mod scenarios;
 mod table;
+
+use std::error::Error;
 
 use clap::{Parser, Subcommand};
 
 use crate::report::Options;
 
 #[derive(Parser)]
+#[command(version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -36,9 +40,11 @@ enum Command {
     Redis(Options),
     /// Bytes for each server, idle connection, queue slot and waiter
     Memory(Options),
+    /// Draw the pictures of saved runs
+    Plot(picture::Arguments),
 }
 
-fn main() {
+fn main() -> Result<(), Box<dyn Error>> {
     match Arguments::parse().command {
         Command::Cycles(arguments) => cycles::run(&arguments),
         Command::Hot(options) => scenarios::hot::run(&options),
@@ -47,5 +53,7 @@ fn main() {
         Command::Ring(options) => scenarios::ring::run(&options),
         Command::Redis(options) => scenarios::redis::run(&options),
         Command::Memory(options) => scenarios::memory::run(&options),
+        Command::Plot(arguments) => picture::run(&arguments)?,
     }
+    Ok(())
 }

@@ -18,7 +18,7 @@ use crate::report::{Bar, Entrant, Metric, Options, Report, cores, ratio};
 
 const THROUGHPUT: Metric = Metric { name: "throughput", unit: "million/s" };
 /// How long a contestant runs in a round.
-const SPAN: Duration = Duration::from_millis(200);
+const SPAN: Duration = Duration::from_millis(100);
 const SERVERS: [u32; 3] = [1, 4, 16];
 const AGAINST: &str = "connring, sync, servers: 4";
 

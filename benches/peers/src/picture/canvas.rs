@@ -1,0 +1,92 @@
+//! What all pictures have in common: the paper, the head, the colours.
+
+use std::error::Error;
+use std::path::Path;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+pub const WIDTH: u32 = 1_000;
+pub const HEAD_HEIGHT: u32 = 70;
+pub const INK: RGBColor = RGBColor(40, 40, 40);
+pub const FAINT: RGBColor = RGBColor(225, 225, 225);
+const MARGIN: i32 = 20;
+
+const CONNRING: [RGBColor; 4] =
+    [RGBColor(0, 114, 178), RGBColor(86, 180, 233), RGBColor(0, 60, 110), RGBColor(90, 120, 200)];
+const FLOOR: [RGBColor; 3] = [RGBColor(120, 120, 120), RGBColor(165, 165, 165), RGBColor(80, 80, 80)];
+/// They can be told apart by those who do not see red and green as others do.
+const PEERS: [RGBColor; 6] = [
+    RGBColor(230, 159, 0),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(180, 170, 40),
+    RGBColor(110, 70, 40),
+];
+
+/// Gives each contestant of a picture its colour: connring blue, the floor grey.
+#[derive(Default)]
+pub struct Colours {
+    used: [usize; 3],
+}
+
+impl Colours {
+    /// One that no other has, as far as there are any.
+    pub fn next(&mut self, contestant: &str) -> RGBColor {
+        let (family, colours) = palette(contestant);
+        self.used[family] += 1;
+        colours[(self.used[family] - 1) % colours.len()]
+    }
+}
+
+/// The colour where the name stands beside: connring's, the floor's, or that of all others.
+pub fn colour(contestant: &str) -> RGBColor {
+    palette(contestant).1[0]
+}
+
+fn palette(contestant: &str) -> (usize, &'static [RGBColor]) {
+    match contestant {
+        name if name.starts_with("connring") => (0, &CONNRING),
+        name if name.starts_with("floor") || name == "bare" => (1, &FLOOR),
+        _ => (2, &PEERS),
+    }
+}
+
+/// White paper of that height below the head, and the head.
+pub fn paper<'a>(path: &'a Path, height: u32, title: &str, origin: &str) -> Result<Area<'a>, Box<dyn Error>> {
+    let root = SVGBackend::new(path, (WIDTH, HEAD_HEIGHT + height)).into_drawing_area();
+    root.fill(&WHITE)?;
+    write(&root, title, (MARGIN, 24), 21, HPos::Left)?;
+    write(&root, origin, (MARGIN, 50), 14, HPos::Left)?;
+    Ok(root)
+}
+
+/// Writes at the height of `y`'s middle.
+pub fn write(area: &Area<'_>, text: &str, at: (i32, i32), size: u32, side: HPos) -> Result<(), Box<dyn Error>> {
+    let style = ("sans-serif", size).into_font().color(&INK).pos(Pos::new(side, VPos::Center));
+    area.draw(&Text::new(text.to_owned(), at, style))?;
+    Ok(())
+}
+
+/// A number as an axis says it.
+pub fn short(value: f64) -> String {
+    match value {
+        1e6.. => format!("{} M", value / 1e6),
+        1e3.. => format!("{} k", value / 1e3),
+        // Without the last digits of 0.1 + 0.2.
+        _ => format!("{}", (value * 1e6).round() / 1e6),
+    }
+}
+
+/// 1, 2 and 5 times the powers of ten around these values; the powers alone if those are many.
+pub fn ticks(least: f64, most: f64) -> Vec<f64> {
+    let decades = (most / least).log10();
+    let steps: &[f64] = if decades > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let powers = (least.log10().floor() as i32)..=(most.log10().ceil() as i32);
+    let all = powers.flat_map(|power| steps.iter().map(move |step| step * 10_f64.powi(power)));
+    all.filter(|&tick| tick >= least * 0.999 && tick <= most * 1.001).collect()
+}
