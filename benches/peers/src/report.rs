@@ -74,14 +74,10 @@ impl Report {
     pub fn measure(&mut self, metrics: &[Metric], mut entrants: Vec<Entrant<'_>>) {
         let first = self.rows.len();
         for entrant in &entrants {
-            let row = |metric: &Metric| Row {
-                contestant: entrant.contestant.clone(),
-                setting: entrant.setting.clone(),
-                metric: *metric,
-                against: entrant.against,
-                values: Vec::new(),
-            };
-            self.rows.extend(metrics.iter().map(row));
+            for &metric in metrics {
+                let (contestant, setting) = (entrant.contestant.clone(), entrant.setting.clone());
+                self.push(Row { contestant, setting, metric, against: entrant.against, values: Vec::new() });
+            }
         }
         for round in 0..=self.options.rounds as usize {
             eprintln!("{}: round {round} of {}", self.scenario, self.options.rounds);

@@ -82,11 +82,20 @@ pub fn short(value: f64) -> String {
     }
 }
 
-/// 1, 2 and 5 times the powers of ten around these values; the powers alone if those are many.
+/// 1, 2 and 5 times the powers of ten, from below the least to above the most; the powers alone if those are many.
 pub fn ticks(least: f64, most: f64) -> Vec<f64> {
-    let decades = (most / least).log10();
-    let steps: &[f64] = if decades > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let steps: &[f64] = if most / least > 1e3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
     let powers = (least.log10().floor() as i32)..=(most.log10().ceil() as i32);
-    let all = powers.flat_map(|power| steps.iter().map(move |step| step * 10_f64.powi(power)));
-    all.filter(|&tick| tick >= least * 0.999 && tick <= most * 1.001).collect()
+    let all: Vec<_> = powers.flat_map(|power| steps.iter().map(move |step| step * 10_f64.powi(power))).collect();
+    let first = all.iter().rposition(|&tick| tick <= least).unwrap_or(0);
+    let last = all.iter().position(|&tick| tick >= most).unwrap_or(all.len() - 1);
+    all[first..=last].to_vec()
+}
+
+/// Zero and four to ten even steps, of 1, 2 or 5 times a power of ten, to above the most.
+pub fn ticks_from_zero(most: f64) -> Vec<f64> {
+    let power = 10_f64.powf(most.log10().floor());
+    let step = [0.1, 0.2, 0.5, 1.0].map(|part| part * power).into_iter().find(|step| most / step <= 9.0);
+    let step = step.unwrap_or(2.0 * power);
+    (0..=(most / step).ceil() as i32).map(|tick| f64::from(tick) * step).collect()
 }

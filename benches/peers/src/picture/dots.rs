@@ -18,8 +18,8 @@ const MARGIN: i32 = 60;
 pub fn draw(path: &Path, run: &Run, title: &str, metrics: &[&str]) -> Result<(), Box<dyn Error>> {
     let all: Vec<_> = metrics.iter().map(|metric| run.figures(metric, "")).collect();
     let medians = || all.iter().flatten().map(|figure| figure.median).filter(|&median| median > 0.0);
-    let least = 10_f64.powf(medians().fold(f64::INFINITY, f64::min).log10().floor());
-    let most = 10_f64.powf(medians().fold(least * 10.0, f64::max).log10().ceil());
+    let ticks = ticks(medians().fold(f64::INFINITY, f64::min), medians().fold(0.0, f64::max));
+    let (least, most) = (ticks[0], ticks[ticks.len() - 1]);
     let lines = all.first().map_or(0, Vec::len) as u32;
     let root = paper(path, LINE * lines + AXIS_HEIGHT, title, &run.origin())?;
     let bottom = (HEAD_HEIGHT + LINE * lines) as i32;
@@ -28,7 +28,7 @@ pub fn draw(path: &Path, run: &Run, title: &str, metrics: &[&str]) -> Result<(),
         NAMES_WIDTH + (share * f64::from(WIDTH as i32 - NAMES_WIDTH - MARGIN)).round() as i32
     };
 
-    for tick in ticks(least, most) {
+    for tick in ticks {
         let x = x_of(tick);
         root.draw(&PathElement::new([(x, HEAD_HEIGHT as i32), (x, bottom)], FAINT))?;
         write(&root, &short(tick), (x, bottom + 16), 14, HPos::Center)?;

@@ -1,4 +1,5 @@
-//! A line for each contestant over a number, both scales logarithmic, with its name at its end.
+//! A line for each contestant over a number, with its name at its end. The scale of that number is logarithmic; the
+//! other one too if the values differ by more than ten times, else it begins at zero.
 
 use std::error::Error;
 use std::path::Path;
@@ -7,7 +8,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::Run;
-use super::canvas::{Colours, FAINT, HEAD_HEIGHT, WIDTH, paper, short, ticks, write};
+use super::canvas::{Colours, FAINT, HEAD_HEIGHT, WIDTH, paper, short, ticks, ticks_from_zero, write};
 use crate::report::significant;
 
 const HEIGHT: i32 = 460;
@@ -22,7 +23,6 @@ pub struct Axes {
     pub title: &'static str,
     pub setting: &'static str,
     pub metric: &'static str,
-    pub unit: &'static str,
 }
 
 /// One line: the contestant and its points.
@@ -44,15 +44,21 @@ pub fn draw(path: &Path, run: &Run, axes: &Axes, is_shown: fn(&str) -> bool) -> 
     let root = paper(path, (HEIGHT + AXIS_HEIGHT) as u32, axes.title, &run.origin())?;
     let (top, bottom) = (HEAD_HEIGHT as i32 + 10, HEAD_HEIGHT as i32 + HEIGHT);
     let ys = || lines.iter().flat_map(|(_, points)| points.iter().map(|(_, y)| *y)).filter(|&y| y > 0.0);
-    let (least, most) = (ys().fold(f64::INFINITY, f64::min) / 1.15, ys().fold(0.0, f64::max) * 1.15);
+    let (lowest, highest) = (ys().fold(f64::INFINITY, f64::min), ys().fold(0.0, f64::max));
+    let is_wide = highest / lowest > 10.0;
+    let ticks = if is_wide { ticks(lowest, highest) } else { ticks_from_zero(highest) };
+    let (least, most) = (ticks[0], ticks[ticks.len() - 1]);
     let (first, last) = (marks.first().copied().unwrap_or(1.0), marks.last().copied().unwrap_or(10.0));
     let share = |value: f64, from: f64, to: f64| (value / from).ln() / (to / from).ln();
     let x_of = |x: f64| LEFT + (share(x, first, last) * f64::from(RIGHT - LEFT)).round() as i32;
-    let y_of = |y: f64| bottom - (share(y, least, most) * f64::from(bottom - top)).round() as i32;
+    let y_of = |y: f64| {
+        let share = if is_wide { share(y, least, most) } else { y / most };
+        bottom - (share * f64::from(bottom - top)).round() as i32
+    };
 
-    for tick in ticks(least, most) {
+    for tick in ticks {
         root.draw(&PathElement::new([(LEFT, y_of(tick)), (RIGHT, y_of(tick))], FAINT))?;
-        write(&root, &format!("{} {}", short(tick), axes.unit), (LEFT - 10, y_of(tick)), 14, HPos::Right)?;
+        write(&root, &short(tick), (LEFT - 10, y_of(tick)), 14, HPos::Right)?;
     }
     for &mark in &marks {
         write(&root, &short(mark), (x_of(mark), bottom + 14), 14, HPos::Center)?;

@@ -76,15 +76,19 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 fn draw(run: &Run, folder: &Path) -> Result<(), Box<dyn Error>> {
     let path = |name: &str| folder.join(format!("{name}.svg"));
     match run.text("/scenario") {
-        "hot" => bars::draw(&path("hot"), run, "One task acquires and releases: nanoseconds a cycle", "cycle"),
+        "hot" => bars::draw(
+            &path("hot"),
+            run,
+            "One task acquires and releases: nanoseconds a cycle, first the sync ones, then the async ones",
+            "cycle",
+        ),
         "contended" => lines::draw(
             &path("contended"),
             run,
             &lines::Axes {
-                title: "All threads at one pool: acquires and releases a second, in all",
+                title: "All threads at one pool: millions of acquires and releases a second, in all",
                 setting: "threads",
                 metric: "throughput",
-                unit: "M/s",
             },
             // One way to ask connring is enough to see by.
             |contestant| !contestant.contains("async") && !contestant.contains("limit, servers: 1"),
@@ -93,10 +97,9 @@ fn draw(run: &Run, folder: &Path) -> Result<(), Box<dyn Error>> {
             &path("ring"),
             run,
             &lines::Axes {
-                title: "One task, more and more servers: nanoseconds a cycle",
+                title: "One task, more and more servers: nanoseconds to acquire and release",
                 setting: "servers",
                 metric: "cycle",
-                unit: "ns",
             },
             |_| true,
         ),
@@ -105,14 +108,12 @@ fn draw(run: &Run, folder: &Path) -> Result<(), Box<dyn Error>> {
                 title: "GET of 100 bytes on 16 connections: requests a second",
                 setting: "tasks",
                 metric: "throughput",
-                unit: "/s",
             };
             lines::draw(&path("redis_throughput"), run, &axes, |_| true)?;
             let axes = lines::Axes {
-                title: "GET of 100 bytes on 16 connections: p99 of a request",
+                title: "GET of 100 bytes on 16 connections: p99 of a request, in milliseconds",
                 setting: "tasks",
                 metric: "p99",
-                unit: "µs",
             };
             lines::draw(&path("redis_p99"), run, &axes, |_| true)
         }

@@ -23,13 +23,13 @@ const SERVERS: u32 = 4;
 const PLAIN: Setup = Setup { servers: SERVERS, conns: 1, is_limited: false };
 const LIMITED: Setup = Setup { is_limited: true, ..PLAIN };
 
-/// A contestant, and the one that its ratio refers to.
-type Pair = (Contestant, &'static str);
+/// The one that a contestant's ratio refers to, and the contestant.
+type Pair = (&'static str, Contestant);
 
 pub fn run(options: &Options) {
     let mut report = Report::new("hot", options);
     let contestants = contestants();
-    let entrants = contestants.iter().map(|(contestant, against)| Entrant {
+    let entrants = contestants.iter().map(|(against, contestant)| Entrant {
         contestant: contestant.name.clone(),
         setting: Vec::new(),
         against,
@@ -60,12 +60,9 @@ fn contestants() -> Vec<Pair> {
         (true, false) => "connring, async",
         (true, true) => "connring, async, no limit",
     };
-    let all = ours.into_iter().chain(peers(SERVERS));
-    all.map(|contestant| {
-        let against = against(&contestant);
-        (contestant, against)
-    })
-    .collect()
+    let mut all: Vec<_> = ours.into_iter().chain(peers(SERVERS)).collect();
+    all.sort_by_key(|contestant| contestant.is_async);
+    all.into_iter().map(|contestant| (against(&contestant), contestant)).collect()
 }
 
 /// connring over sockets to servers of this process, which say nothing.

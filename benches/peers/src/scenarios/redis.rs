@@ -28,9 +28,9 @@ use crate::report::{Bar, Entrant, Metric, Options, Report, ratio};
 
 const METRICS: [Metric; 4] = [
     Metric { name: "throughput", unit: "requests/s" },
-    Metric { name: "p50", unit: "µs" },
-    Metric { name: "p99", unit: "µs" },
-    Metric { name: "p99.9", unit: "µs" },
+    Metric { name: "p50", unit: "ms" },
+    Metric { name: "p99", unit: "ms" },
+    Metric { name: "p99.9", unit: "ms" },
 ];
 /// How long a contestant runs in a round.
 const SPAN: Duration = Duration::from_millis(300);
@@ -102,8 +102,8 @@ async fn measure<S: Source>(source: &Arc<S>, tasks: usize) -> Vec<f64> {
         all.add(handle.await.expect("a task that ended well")).expect("one range for all");
     }
     let per_second = all.len() as f64 / begin.elapsed().as_secs_f64();
-    let micros = |quantile| all.value_at_quantile(quantile) as f64 / 1e3;
-    vec![per_second, micros(0.5), micros(0.99), micros(0.999)]
+    let ms = |quantile| all.value_at_quantile(quantile) as f64 / 1e6;
+    vec![per_second, ms(0.5), ms(0.99), ms(0.999)]
 }
 
 async fn work<S: Source>(source: Arc<S>, task: usize, is_over: Arc<AtomicBool>) -> Histogram<u64> {
