@@ -99,8 +99,8 @@ impl<C: Connector<Conn: Value>> Sync for Connring<C> {
     type Conn<'a> = PooledConn<C>;
 
     fn acquire(&self) -> Self::Conn<'_> {
-        // With a limit, a thread that is preempted between its look at the clock and its token, for longer than the burst
-        // lasts, finds that there is none. It tries again, and the time counts.
+        // With a limit, a thread that loses the processor between its look at the clock and its token, for longer than
+        // the burst lasts, finds none. It tries again, and the time counts.
         loop {
             match self.0.try_acquire() {
                 Ok(conn) => return conn,

@@ -1,5 +1,5 @@
-//! fast_pool with a check that does nothing. Its two timeouts, around the wait and around the check, cannot be left out:
-//! without one set it would time out at once.
+//! fast_pool with a check that does nothing. Its two timeouts, around the wait and around the check, cannot be left
+//! out: unset they are zero.
 
 use fast_pool::{ConnectionGuard, Manager, Pool};
 

@@ -3,8 +3,8 @@
 //! A round is one run: each task takes a connection 20 times and holds it for a sleep of 1 ms, on a runtime with two
 //! threads. Since all tasks are there all the time, a pool that serves in order makes each wait for the 19 holds before
 //! its own. `hold` is what the sleeps really took; `total` is the time of the run to what it takes at least, which is
-//! the mean hold of that run times 400 / 20 times 20. A wake is one of the task while it waits for a connection, whoever
-//! calls it; a grant, here, one that was waited for.
+//! the mean hold of that run times 400 / 20 times 20. `wakes` counts those of a task that waits for a connection, by
+//! whomever; a grant, here, is one that was waited for.
 //!
 //! What pollutes it: tokio's timer has steps of 1 ms, so that a hold lasts from 1 to 2 ms and those that begin together
 //! end together.
