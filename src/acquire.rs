@@ -6,25 +6,18 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::clock::{Clock, between, nanos};
+use crate::clock::{between, nanos};
 use crate::connect::Connector;
 use crate::dial::Reason;
 use crate::error::{AcquireError, TryAcquireError};
-use crate::raw::Place;
-use crate::server::{Entry, List, LiveServer, Ring, Turn};
+use crate::raw::{Bucket, Place};
+use crate::server::{Entry, LiveServer, Ring, Seat, Seats, Turn, near};
 use crate::sync::Arc;
 
-/// The time of one acquire: read at most once, and only if somebody asks.
-struct Now<'a> {
-    clock: &'a Clock,
-    read: Option<u64>,
-}
+/// The time of one acquire in nanoseconds, read at most once, when somebody asks for it. `UNREAD` before.
+type Now = u64;
 
-impl Now<'_> {
-    fn get(&mut self) -> u64 {
-        *self.read.get_or_insert_with(|| self.clock.now_ns())
-    }
-}
+const UNREAD: Now = u64::MAX;
 
 /// A connection, or why there is none.
 pub(crate) type Acquired<C> = Result<Box<Entry<C>>, AcquireError<<C as Connector>::Error>>;
@@ -32,7 +25,6 @@ pub(crate) type Acquired<C> = Result<Box<Entry<C>>, AcquireError<<C as Connector
 /// Why a server's turn gave no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Miss {
-    Down,
     Limited,
     Empty,
 }
@@ -48,49 +40,95 @@ enum Balance {
 
 impl<C: Connector> Ring<C> {
     /// See [`Pool::try_acquire`](crate::Pool::try_acquire).
+    #[inline]
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Result<Box<Entry<C>>, TryAcquireError> {
-        let list = self.list.load();
-        if list.servers.is_empty() {
-            return Err(if list.closed { TryAcquireError::Closed } else { TryAcquireError::NoServers });
-        }
-        // Those who wait come first.
-        if self.line.waiting() == 0 {
-            if let Some(entry) = self.pass(&list, Balance::InRuntime) {
-                return Ok(entry);
-            }
-        }
-        Err(TryAcquireError::Unavailable(self.counts()))
+        self.take_idle(Balance::InRuntime).ok_or_else(|| self.refusal())
     }
 
-    /// An idle connection, without waiting for anything but the task's turn.
-    pub(crate) async fn acquire_idle(self: &Arc<Self>) -> Result<Option<Box<Entry<C>>>, AcquireError<C::Error>> {
-        // A task that always finds a connection lets others run now and then.
-        tokio::task::coop::consume_budget().await;
+    #[cold]
+    fn refusal(&self) -> TryAcquireError {
         let list = self.list.load();
-        if let Some(ended) = ended(&list) {
-            return Err(ended);
+        match (list.closed, list.servers.is_empty()) {
+            (true, _) => TryAcquireError::Closed,
+            (false, true) => TryAcquireError::NoServers,
+            (false, false) => TryAcquireError::Unavailable(self.counts()),
         }
+    }
+
+    /// An idle connection for an async caller, who has spent some of its task's budget for it.
+    #[inline]
+    pub(crate) fn acquire_idle(self: &Arc<Self>) -> Option<Box<Entry<C>>> {
         if !self.is_attended() {
             self.start_upkeep();
         }
-        // Those who wait come first.
+        self.take_idle(Balance::IfServed)
+    }
+
+    /// An idle connection, if nobody waits.
+    #[inline]
+    fn take_idle(self: &Arc<Self>, balance: Balance) -> Option<Box<Entry<C>>> {
+        match self.take_first() {
+            Ok(entry) => Some(entry),
+            Err(now) => self.take_any(balance, now),
+        }
+    }
+
+    /// The hot path: a connection near this thread, of the server whose turn it is. Whatever stands in its way is left
+    /// to `take_any`, which looks everywhere.
+    fn take_first(self: &Arc<Self>) -> Result<Box<Entry<C>>, Now> {
         if self.line.waiting() > 0 {
-            return Ok(None);
+            return Err(UNREAD);
         }
-        Ok(self.pass(&list, Balance::IfServed))
+        let mut now = UNREAD;
+        if let Some(retry_at) = self.next_retry() {
+            now = self.probe_if_due(retry_at);
+        }
+        let taken = self.with_seats(|Seats(seats), near| {
+            let Seat { words, bucket } = self.cursors.turn(near, seats).ok_or(now)?;
+            if !words.health.snapshot().is_up() {
+                return Err(now);
+            }
+            let Some(bucket) = bucket else {
+                let mut entry = words.idle.pop_near(near).ok_or(now)?;
+                return if self.is_good(&mut entry, &mut now) { Ok(entry) } else { close(entry, now) };
+            };
+            let seen = bucket.look(self.now(&mut now)).ok_or(now)?;
+            let mut entry = words.idle.pop_near(near).ok_or(now)?;
+            if !self.is_good(&mut entry, &mut now) {
+                return close(entry, now);
+            }
+            if bucket.take_seen(seen).is_none() {
+                return self.lost_the_race(entry, now);
+            }
+            Ok(entry)
+        });
+        taken.unwrap_or_else(|| self.skip_turn(now))
     }
 
-    /// See [`Pool::acquire`](crate::Pool::acquire).
-    pub(crate) async fn acquire(self: &Arc<Self>, timeout: Option<Duration>) -> Acquired<C> {
-        match self.acquire_idle().await? {
-            Some(entry) => Ok(entry),
-            None => self.wait(timeout).await,
-        }
-    }
-
-    /// Joins the line and waits for its turn.
+    /// A server is Down: starts the probes that are due. Returns the time.
     #[cold]
-    async fn wait(self: &Arc<Self>, timeout: Option<Duration>) -> Acquired<C> {
+    fn probe_if_due(self: &Arc<Self>, retry_at: u64) -> Now {
+        let now_ns = self.clock.now_ns();
+        if retry_at <= now_ns {
+            self.probe(now_ns);
+        }
+        now_ns
+    }
+
+    /// This thread does not remember the list that counts. It will the next time.
+    #[cold]
+    fn skip_turn(&self, now: Now) -> Result<Box<Entry<C>>, Now> {
+        let list = self.list.load();
+        self.remember(&list);
+        self.cursors.turn(near(), &list.up);
+        Err(now)
+    }
+
+    /// After `acquire_idle` found nothing: joins the line and waits for its turn.
+    pub(crate) async fn wait(self: &Arc<Self>, timeout: Option<Duration>) -> Acquired<C> {
+        if let Some(ended) = self.ended() {
+            return Err(ended);
+        }
         let started_ns = self.clock.now_ns();
         let joined = self.line.join(self.settings.max_waiting);
         let place = joined.map_err(|waiting| AcquireError::Overloaded { waiting })?;
@@ -111,100 +149,99 @@ impl<C: Connector> Ring<C> {
         })
     }
 
-    /// Tries the servers that are up, each once; if none is, the idle connections of those that are down.
-    fn pass(self: &Arc<Self>, list: &List<C>, balance: Balance) -> Option<Box<Entry<C>>> {
-        let mut now = Now { clock: &self.clock, read: None };
-        if let Some(retry_at) = self.next_retry() {
-            if retry_at <= now.get() {
-                self.probe(now.get());
-            }
+    /// Tries the servers that are up, each once, from the one whose turn it was; if none is up, the idle connections of
+    /// those that are down. Asks for a dial to the first that was found empty, so that load does not stick to those
+    /// dialled first.
+    #[cold]
+    fn take_any(self: &Arc<Self>, balance: Balance, mut now: Now) -> Option<Box<Entry<C>>> {
+        // Those who wait come first.
+        if self.line.waiting() > 0 {
+            return None;
         }
-        let mut empty: Option<&Arc<LiveServer<C>>> = None;
-        let served = self.cursors.pass(&list.up, |turn| match self.take(turn, &mut now, false) {
-            Ok(entry) => Some(entry),
-            Err(miss) => {
-                if miss == Miss::Empty && empty.is_none() && turn.server.permits.is_free() {
-                    empty = Some(&turn.server);
-                }
-                None
+        let list = self.list.load();
+        let mut empty = None;
+        if list.up.is_empty() {
+            return self
+                .cursors
+                .pass(near(), &list.servers, |server| self.take(server, server.bucket().as_deref(), &mut now).ok());
+        }
+        let served = self.cursors.go_on(near(), &list.up, |turn| {
+            let Turn { server, bucket } = turn;
+            if !server.health.snapshot().is_up() {
+                return None;
             }
+            let taken = self.take(server, bucket.as_deref(), &mut now);
+            if matches!(taken, Err(Miss::Empty)) && server.permits.is_free() {
+                empty.get_or_insert(server);
+            }
+            taken.ok()
         });
-        if let Some(server) = empty {
-            let is_wanted = match balance {
-                Balance::IfServed => served.is_some(),
-                Balance::InRuntime => Handle::try_current().is_ok(),
-            };
-            if is_wanted {
-                self.balance(server);
-            }
-        }
-        if served.is_none() && list.up.is_empty() {
-            return self.cursors.pass(&list.servers, |server| {
-                let turn = Turn { server: Arc::clone(server), bucket: server.bucket() };
-                self.take(&turn, &mut now, true).ok()
-            });
+        let is_wanted = match balance {
+            Balance::IfServed => served.is_some(),
+            Balance::InRuntime => Handle::try_current().is_ok(),
+        };
+        if let Some(server) = empty.filter(|server| is_wanted && server.dialing() == 0) {
+            self.dial(server, Reason::Balance);
         }
         served
     }
 
-    /// Dials a server that was found empty, so that load does not stick to those dialled first.
-    #[cold]
-    fn balance(self: &Arc<Self>, server: &Arc<LiveServer<C>>) {
-        if server.dialing() == 0 {
-            self.dial(server, Reason::Balance);
+    /// Takes a connection of one server: look for a token, pop, check, take the token last.
+    fn take(&self, server: &LiveServer<C>, bucket: Option<&Bucket>, now: &mut Now) -> Result<Box<Entry<C>>, Miss> {
+        let near = near();
+        let seen = match bucket {
+            None => None,
+            Some(bucket) => Some((bucket, bucket.look(self.now(now)).ok_or(Miss::Limited)?)),
+        };
+        let mut entry = server.idle.pop(near).ok_or(Miss::Empty)?;
+        while !self.is_good(&mut entry, now) {
+            drop(entry);
+            entry = server.idle.pop(near).ok_or(Miss::Empty)?;
         }
+        if seen.is_some_and(|(bucket, seen)| bucket.take_seen(seen).is_none()) {
+            return self.lost_the_race(entry, *now).map_err(|_| Miss::Limited);
+        }
+        Ok(entry)
     }
 
-    /// Takes a connection of one server: look for a token, pop, check, take the token last.
-    fn take(&self, turn: &Turn<C>, now: &mut Now<'_>, last_resort: bool) -> Result<Box<Entry<C>>, Miss> {
-        let Turn { server, bucket } = turn;
-        if !last_resort && !server.health.snapshot().is_up() {
-            return Err(Miss::Down);
+    /// Another took the last token: the connection goes back.
+    #[cold]
+    fn lost_the_race(&self, entry: Box<Entry<C>>, now: Now) -> Result<Box<Entry<C>>, Now> {
+        let server = entry.hold_server();
+        self.put_back(&server, entry, near());
+        Err(now)
+    }
+
+    #[inline(always)]
+    fn now(&self, now: &mut Now) -> u64 {
+        if *now == UNREAD {
+            *now = self.clock.now_ns();
         }
-        if let Some(bucket) = bucket {
-            if !bucket.has_token(now.get()) {
-                return Err(Miss::Limited);
-            }
-        }
-        loop {
-            let mut entry = server.idle.pop().ok_or(Miss::Empty)?;
-            if !self.is_good(&mut entry, now) {
-                continue;
-            }
-            if let Some(bucket) = bucket {
-                if bucket.take(now.get()).is_none() {
-                    // Lost the race for the last token.
-                    self.put_back(server, entry);
-                    return Err(Miss::Limited);
-                }
-            }
-            return Ok(entry);
-        }
+        *now
     }
 
     /// Whether a connection that was idle may be handed out.
-    fn is_good(&self, entry: &mut Entry<C>, now: &mut Now<'_>) -> bool {
-        let now_ns = self.tick().unwrap_or_else(|| now.get());
+    #[inline(always)]
+    fn is_good(&self, entry: &mut Entry<C>, now: &mut Now) -> bool {
+        let now_ns = self.tick().unwrap_or_else(|| self.now(now));
         let idle = entry.idle(now_ns);
         !self.is_over_age(entry, now_ns) && self.connector.is_reusable(&mut entry.conn, idle)
     }
 
     /// Whether a connection's time is over: its lifetime, its time idle, its runtime.
+    #[inline]
     pub(crate) fn is_over_age(&self, entry: &Entry<C>, now_ns: u64) -> bool {
         now_ns >= entry.expires_at
-            || self.settings.idle_timeout.is_some_and(|timeout| entry.idle(now_ns) >= timeout)
+            || now_ns.saturating_sub(entry.idle_since) >= self.idle_timeout_ns
             || entry.runtime != self.runtime.number()
     }
 
     /// Why nobody can be served any more.
     pub(crate) fn ended(&self) -> Option<AcquireError<C::Error>> {
-        ended(&self.list.load())
+        let list = self.list.load();
+        let ended = || if list.closed { AcquireError::Closed } else { AcquireError::NoServers };
+        list.servers.is_empty().then(ended)
     }
-}
-
-fn ended<C: Connector>(list: &List<C>) -> Option<AcquireError<C::Error>> {
-    let ended = || if list.closed { AcquireError::Closed } else { AcquireError::NoServers };
-    list.servers.is_empty().then(ended)
 }
 
 /// A caller in the line. If it leaves, what it was served with is passed on.
@@ -217,7 +254,7 @@ impl<C: Connector> Waiter<'_, C> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Acquired<C>> {
         let ring = self.ring;
         while let Some(mut grant) = ring.line.poll(&mut self.place, cx.waker()) {
-            let mut now = Now { clock: &ring.clock, read: None };
+            let mut now = UNREAD;
             if grant.fresh || ring.is_good(&mut grant.entry, &mut now) {
                 return Poll::Ready(Ok(grant.entry));
             }
@@ -244,4 +281,11 @@ impl<C: Connector> Drop for Waiter<'_, C> {
             self.ring.pass_on(grant);
         }
     }
+}
+
+/// A connection may not be handed out: closes it.
+#[cold]
+fn close<C: Connector>(entry: Box<Entry<C>>, now: Now) -> Result<Box<Entry<C>>, Now> {
+    drop(entry);
+    Err(now)
 }

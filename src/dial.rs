@@ -20,7 +20,7 @@ use crate::connect::Connector;
 use crate::error::Failure;
 use crate::raw::{Generation, Probe};
 use crate::reserve::Reservation;
-use crate::server::{Entry, LiveServer, Permit, Ring, ServerProbe};
+use crate::server::{Entry, LiveServer, Permit, Ring, ServerProbe, near};
 use crate::sync::{Arc, Ordering};
 
 /// Why a dial is started, with what stands for it.
@@ -179,7 +179,7 @@ impl<C: Connector> Ring<C> {
         let now_ns = self.clock.now_ns();
         let list = self.list.load();
         let mut second_best = None;
-        let best = self.dial_cursors.pass(&list.up, |turn| {
+        let best = self.dial_cursors.pass(near(), &list.up, |turn| {
             let server = &turn.server;
             if !server.health.snapshot().is_up() || !server.may_dial(now_ns) {
                 return None;
@@ -217,7 +217,7 @@ impl<C: Connector> Ring<C> {
             }
             if !server.permits.is_free() {
                 // An idle connection makes room. If all are out, the first that comes back enters the retry again.
-                drop(server.idle.pop());
+                drop(server.idle.pop(near()));
             }
             if server.may_dial(now_ns) {
                 self.dial(server, Reason::Probe);

@@ -68,6 +68,12 @@ impl<E: Error + 'static> AcquireError<E> {
 /// Why no server could serve: the first servers one by one, the others counted.
 #[derive(Debug)]
 pub struct Unavailable<E> {
+    /// Boxed, so that the result of an acquire that finds a connection is small.
+    pub(crate) report: Box<Report<E>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Report<E> {
     pub(crate) servers: Vec<ServerReport<E>>,
     pub(crate) counts: Counts,
 }
@@ -157,30 +163,30 @@ pub enum Failure<E> {
 impl<E> Unavailable<E> {
     /// At most 8 servers, each with why it could not serve. [`counts`](Self::counts) has them all.
     pub fn servers(&self) -> &[ServerReport<E>] {
-        &self.servers
+        &self.report.servers
     }
 
     /// How many servers could not serve, by the reason.
     pub fn counts(&self) -> Counts {
-        self.counts
+        self.report.counts
     }
 
     /// The earliest time, from when the error was made, at which a server may serve again, if one is known.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.counts.retry_after
+        self.report.counts.retry_after
     }
 }
 
 impl<E> fmt::Display for Unavailable<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.counts.fmt(f)
+        self.report.counts.fmt(f)
     }
 }
 
 impl<E: Error + 'static> Error for Unavailable<E> {
     /// What went wrong last at the first server that is down.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.servers.iter().find_map(|server| match &server.reason {
+        self.report.servers.iter().find_map(|server| match &server.reason {
             Reason::Down { cause: Some(cause), .. } => Some(&**cause as &(dyn Error + 'static)),
             _ => None,
         })

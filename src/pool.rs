@@ -4,6 +4,8 @@ use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
+use tokio::task::coop::consume_budget;
+
 use crate::builder::Builder;
 use crate::clock::{between, nanos};
 use crate::conn::PooledConn;
@@ -135,6 +137,10 @@ impl<C: Connector> Pool<C> {
     ///
     /// If the connector's `is_reusable` panics. Outside a tokio runtime with the time driver, if it has to dial.
     pub async fn acquire_now(&self) -> Result<PooledConn<C>, AcquireError<C::Error>> {
+        consume_budget().await;
+        if let Some(entry) = self.ring.acquire_idle() {
+            return Ok(PooledConn::new(entry));
+        }
         self.ring.acquire_now().await.map(PooledConn::new)
     }
 
@@ -189,7 +195,12 @@ impl<C: Connector> Pool<C> {
     /// # }
     /// ```
     pub async fn acquire(&self) -> Result<PooledConn<C>, AcquireError<C::Error>> {
-        self.ring.acquire(self.ring.settings.wait_timeout).await.map(PooledConn::new)
+        // A task that always finds a connection lets others run now and then.
+        consume_budget().await;
+        if let Some(entry) = self.ring.acquire_idle() {
+            return Ok(PooledConn::new(entry));
+        }
+        self.ring.wait(self.ring.settings.wait_timeout).await.map(PooledConn::new)
     }
 
     /// The same as [`acquire`](Pool::acquire), but waits at most `timeout`.
@@ -209,7 +220,11 @@ impl<C: Connector> Pool<C> {
     ///
     /// As [`acquire`](Pool::acquire).
     pub async fn acquire_timeout(&self, timeout: Duration) -> Result<PooledConn<C>, AcquireError<C::Error>> {
-        self.ring.acquire(Some(timeout)).await.map(PooledConn::new)
+        consume_budget().await;
+        if let Some(entry) = self.ring.acquire_idle() {
+            return Ok(PooledConn::new(entry));
+        }
+        self.ring.wait(Some(timeout)).await.map(PooledConn::new)
     }
 
     /// Adds a server. If connections of an earlier registration of the same address are still out, it is the same

@@ -66,10 +66,10 @@ impl<C: Connector> Drop for Reserving<'_, C> {
 }
 
 impl<C: Connector> Ring<C> {
-    /// See [`Pool::acquire_now`](crate::Pool::acquire_now).
+    /// [`Pool::acquire_now`](crate::Pool::acquire_now), after it found no connection idle.
     pub(crate) async fn acquire_now(self: &Arc<Self>) -> Result<Box<Entry<C>>, AcquireError<C::Error>> {
-        if let Some(entry) = self.acquire_idle().await? {
-            return Ok(entry);
+        if let Some(ended) = self.ended() {
+            return Err(ended);
         }
         if self.line.waiting() > 0 {
             return Err(AcquireError::Unavailable(self.unavailable()));

@@ -1,32 +1,34 @@
 //! What comes back, or comes from a dial, goes to the caller in front of the line, else to its server's idle queue.
 
 use crate::connect::Connector;
-use crate::server::{Entry, Grant, LiveServer, Ring, Token};
+use crate::server::{Entry, Grant, LiveServer, Ring, Token, near};
 use crate::sync::Arc;
 
 impl<C: Connector> Ring<C> {
     /// Takes a connection back for reuse.
+    #[inline]
     pub(crate) fn release(mut entry: Box<Entry<C>>) {
         // The entry owns the reference to its server; from the push on it is another's.
-        let server = Arc::clone(entry.server());
+        let server = entry.hold_server();
         let ring = &server.ring;
-        if server.health.snapshot().is_changed_by_release(entry.generation) {
+        if !server.health.snapshot().is_unblemished() {
             server.released(entry.generation);
         }
         if server.permits.is_over() {
-            return;
+            return close(entry);
         }
         entry.idle_since = ring.tick().unwrap_or_else(|| ring.clock.now_ns());
-        ring.put_back(&server, entry);
+        ring.put_back(&server, entry, near());
     }
 
-    /// Puts a connection into its server's idle queue, then serves those who wait from there.
-    pub(crate) fn put_back(&self, server: &Arc<LiveServer<C>>, entry: Box<Entry<C>>) {
+    /// Puts a connection into its server's idle queue, near a stripe, then serves those who wait from there.
+    #[inline(always)]
+    pub(crate) fn put_back(&self, server: &LiveServer<C>, entry: Box<Entry<C>>, near: usize) {
         // What does not fit, or may not stay, is closed.
-        server.idle.push(entry, drop);
-        // Behind the fence of `push`: a probe may have missed this connection, which would have made room.
+        server.keep(entry, near, close);
+        // Behind the fence of `keep`: a probe may have missed this connection, which would have made room.
         self.retry_if_down(server);
-        // Behind the fence of `push`, which pairs with that of `Line::join`.
+        // Behind the same, which pairs with that of `Line::join`.
         if self.line.waiting() > 0 {
             self.serve_from(server);
         }
@@ -40,7 +42,7 @@ impl<C: Connector> Ring<C> {
             self.line.serve(|| self.grant_once(&mut entry));
         }
         if let Some(entry) = entry {
-            self.put_back(&server, entry);
+            self.put_back(&server, entry, near());
         }
     }
 
@@ -60,12 +62,12 @@ impl<C: Connector> Ring<C> {
             token.undo();
         }
         let server = Arc::clone(grant.entry.server());
-        self.put_back(&server, grant.entry);
+        self.put_back(&server, grant.entry, near());
     }
 
     /// Serves those who wait from one server.
     #[cold]
-    fn serve_from(&self, server: &Arc<LiveServer<C>>) {
+    fn serve_from(&self, server: &LiveServer<C>) {
         if !self.may_serve(server) {
             return;
         }
@@ -89,13 +91,14 @@ impl<C: Connector> Ring<C> {
         let mut rejected = Vec::new();
         {
             let list = self.list.load();
+            let near = near();
             self.line.serve(|| {
                 if list.up.is_empty() {
                     return self
                         .cursors
-                        .pass(&list.servers, |server| self.take_for_line(server, now_ns, &mut rejected));
+                        .pass(near, &list.servers, |server| self.take_for_line(server, now_ns, &mut rejected));
                 }
-                self.cursors.pass(&list.up, |turn| {
+                self.cursors.pass(near, &list.up, |turn| {
                     let is_up = turn.server.health.snapshot().is_up();
                     if is_up { self.take_for_line(&turn.server, now_ns, &mut rejected) } else { None }
                 })
@@ -110,7 +113,7 @@ impl<C: Connector> Ring<C> {
     /// Runs under the line's lock: what must be closed is pushed to `rejected`.
     fn take_for_line(
         &self,
-        server: &Arc<LiveServer<C>>,
+        server: &LiveServer<C>,
         now_ns: u64,
         rejected: &mut Vec<Box<Entry<C>>>,
     ) -> Option<Grant<C>> {
@@ -118,11 +121,11 @@ impl<C: Connector> Ring<C> {
         if bucket.as_ref().is_some_and(|bucket| !bucket.has_token(now_ns)) {
             return None;
         }
-        let entry = server.idle.pop()?;
+        let entry = server.idle.pop(near())?;
         match Token::take(bucket.as_ref(), now_ns) {
             Some(token) => Some(Grant { entry, token, fresh: false }),
             None => {
-                server.idle.push(entry, |refused| rejected.push(refused));
+                server.keep(entry, near(), |refused| rejected.push(refused));
                 // Only entered: the bell wakes a task, which is not for under the lock.
                 if let Some(at_ns) = server.down_until() {
                     self.enter_retry(at_ns);
@@ -136,4 +139,10 @@ impl<C: Connector> Ring<C> {
     fn may_serve(&self, server: &LiveServer<C>) -> bool {
         server.health.snapshot().is_up() || self.list.load().up.is_empty()
     }
+}
+
+/// Drops a connection out of line: that is much code.
+#[cold]
+fn close<C: Connector>(entry: Box<Entry<C>>) {
+    drop(entry);
 }

@@ -30,7 +30,7 @@ impl<C: Connector> Ring<C> {
     pub(crate) fn start_upkeep(self: &Arc<Self>) {
         // The second try is for the caller's runtime, if the first found the pool's gone.
         for _ in 0..2 {
-            if self.is_attended() || self.attend(self.clock.now_ns()) {
+            if self.list.load().closed || self.is_attended() || self.attend(self.clock.now_ns()) {
                 return;
             }
             let ring = Arc::downgrade(self);
@@ -50,12 +50,11 @@ impl<C: Connector> Ring<C> {
     }
 
     fn sweep_server(&self, server: &Arc<LiveServer<C>>, now_ns: u64) {
-        for _ in 0..server.idle.len() {
-            let Some(entry) = server.idle.pop() else { return };
+        server.idle.visit(|entry, near| {
             if !self.is_over_age(&entry, now_ns) {
-                self.put_back(server, entry);
+                self.put_back(server, entry, near);
             }
-        }
+        });
     }
 }
 

@@ -4,7 +4,7 @@ use super::Pool;
 use crate::clock::Clock;
 use crate::conn::PooledConn;
 use crate::connect::scripted::ScriptedConnector;
-use crate::server::{List, Turn};
+use crate::server::List;
 use crate::sync::Arc;
 
 const SERVERS: usize = 1_000;
@@ -39,9 +39,8 @@ async fn a_pass_goes_over_no_other_servers_than_that_list_has() {
     held.into_iter().for_each(PooledConn::release);
     // All have an idle connection and would serve if they were touched, but one alone is said to be up.
     let list = pool.ring.list.load_full();
-    let up = Box::new([Turn { server: Arc::clone(&list.servers[500]), bucket: None }]);
-    let servers = Arc::clone(&list.servers);
-    pool.ring.list.store(Arc::new(List { servers, up, draining: Vec::new(), closed: false }));
+    let up = vec![Arc::clone(&list.servers[500])];
+    pool.ring.publish(Arc::new(List::with_up(Arc::clone(&list.servers), up, Vec::new(), false)));
     for _ in 0..2 * SERVERS {
         let conn = pool.try_acquire().expect("one is up");
         assert_eq!(conn.server(), "500");

@@ -57,8 +57,8 @@ pub(crate) struct Rate {
     rps: f64,
     /// Units in a nanosecond, times 2^`MULT_SHIFT`.
     mult: u64,
-    /// `k`: a token has 2^k units.
-    token_bits: u32,
+    /// A token, in units: 2^k.
+    token: u64,
     /// `burst - 1` tokens, in units: how far `tat` may be ahead of now for a token to be there.
     slack: u64,
 }
@@ -85,7 +85,7 @@ impl Rate {
         // `scaled` is in [2^31, 2^33) with 53 significant bits: times 2^21 it is a whole number.
         let whole = (scaled * f64::from(1u32 << 21)) as u64;
         let mult = (u128::from(whole) << (MULT_SHIFT - 21)).div_ceil(1_000_000_000) as u64;
-        Some(Self { rps, mult, token_bits, slack: u64::from(burst - 1) << token_bits })
+        Some(Self { rps, mult, token: 1 << token_bits, slack: u64::from(burst - 1) << token_bits })
     }
 
     /// The largest burst at a rate: what it gives within the horizon.
@@ -97,15 +97,12 @@ impl Rate {
         self.rps
     }
 
-    fn token(self) -> u64 {
-        1 << self.token_bits
-    }
-
     /// The burst, in units.
     fn full(self) -> u64 {
-        self.slack + self.token()
+        self.slack + self.token
     }
 
+    #[inline]
     fn units(self, now_ns: u64) -> Units {
         let now_ns = now_ns.min(HORIZON_NS);
         let product = u128::from(now_ns) * u128::from(self.mult);
@@ -137,6 +134,16 @@ pub(crate) struct Receipt {
     left: u64,
 }
 
+/// A token that was there at a look.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    tat: u64,
+    /// The latest `tat` at which a token is there.
+    latest: u64,
+    /// From when an idle bucket restarts.
+    restart: u64,
+}
+
 impl Bucket {
     /// A full bucket.
     pub(crate) fn new(rate: Rate) -> Self {
@@ -153,23 +160,37 @@ impl Bucket {
     }
 
     /// Whether a token is there. A hint: another may take it first.
+    #[inline]
     pub(crate) fn has_token(&self, now_ns: u64) -> bool {
-        self.load() <= self.rate.units(now_ns).floor + self.rate.slack
+        self.look(now_ns).is_some()
     }
 
     /// Takes one token, if there is one (I1).
     pub(crate) fn take(&self, now_ns: u64) -> Option<Receipt> {
+        self.take_seen(self.look(now_ns)?)
+    }
+
+    /// Looks for a token. What is found may be taken by another first.
+    #[inline]
+    pub(crate) fn look(&self, now_ns: u64) -> Option<Seen> {
         let now = self.rate.units(now_ns);
-        let mut found = self.load();
-        while found <= now.floor + self.rate.slack {
-            let left = found.max(now.ceil) + self.rate.token();
+        let seen = Seen { tat: self.load(), latest: now.floor + self.rate.slack, restart: now.ceil };
+        (seen.tat <= seen.latest).then_some(seen)
+    }
+
+    /// Takes the token that was seen, or another that is there at the time of the look (I1).
+    #[inline]
+    pub(crate) fn take_seen(&self, seen: Seen) -> Option<Receipt> {
+        let mut found = seen.tat;
+        loop {
+            let left = found.max(seen.restart) + self.rate.token;
             // Relaxed: see the module's page.
             match self.tat.compare_exchange_weak(found, left, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Some(Receipt { found, left }),
+                Err(tat) if tat > seen.latest => return None,
                 Err(tat) => found = tat,
             }
         }
-        None
     }
 
     /// Gives a token back, if nobody took one since; otherwise it is forfeit (I2). Says which.
@@ -194,7 +215,7 @@ impl Bucket {
         let missing = tat.saturating_sub(self.rate.units(now_ns).floor);
         let left = self.rate.full().saturating_sub(missing);
         // Rounded down.
-        let left = (u128::from(left) << rate.token_bits) >> self.rate.token_bits;
+        let left = u128::from(left) * u128::from(rate.token) / u128::from(self.rate.token);
         let missing = rate.full() - left.min(u128::from(rate.full())) as u64;
         Bucket { tat: AtomicU64::new(rate.units(now_ns).ceil + missing), rate }
     }

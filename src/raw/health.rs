@@ -116,10 +116,14 @@ impl Snapshot {
         Generation(self.retry())
     }
 
-    /// Whether a release of a connection of `generation` would change the word: the only question on the hot path.
+    /// Up, not on trial, without strikes: a release changes nothing. The only question on the hot path.
+    pub(crate) fn is_unblemished(self) -> bool {
+        self.state() == HealthState::Up && self.strikes() == 0
+    }
+
+    /// Whether a release of a connection of `generation` would change the word.
     pub(crate) fn is_changed_by_release(self, generation: Generation) -> bool {
-        let blemished = self.state() == HealthState::Trial || (self.is_up() && self.strikes() > 0);
-        blemished && self.generation() == generation
+        self.is_up() && !self.is_unblemished() && self.generation() == generation
     }
 
     fn with(self, state: HealthState) -> Self {

@@ -1,46 +1,92 @@
 //! Whose turn it is.
 //!
-//! One cursor rotates over the servers that are up: each acquire starts at the next. If that server cannot serve, the
+//! A cursor rotates over the servers that are up: each acquire starts at the next. If that server cannot serve, the
 //! pass goes on at a second cursor, which stands after the server that served last. So the share of a server that
 //! cannot serve is spread evenly over the others, instead of doubling that of its successor.
+//!
+//! Each stripe has its own two, so that threads do not fight for one. A thread that has a stripe to itself rotates
+//! strictly. Threads that share one may now and then take the same turn, wherever in the rotation that is.
 
 use crate::sync::{AtomicUsize, Ordering};
 
-#[derive(Debug, Default)]
+/// More threads than this share theirs.
+const STRIPES: usize = 64;
+
+#[derive(Debug)]
 pub(crate) struct Cursors {
+    stripes: Box<[Cursor; STRIPES]>,
+}
+
+/// Alone on its cache lines, of which processors fetch two at a time.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Cursor {
     turn: AtomicUsize,
     miss: AtomicUsize,
 }
 
 impl Cursors {
-    /// Tries servers until one serves: the one whose turn it is, then each of the others once.
-    pub(crate) fn pass<'a, S, T>(&self, servers: &'a [S], mut serve: impl FnMut(&'a S) -> Option<T>) -> Option<T> {
-        // Relaxed, here and below: plain counters, which publish nothing. They wrap without harm.
-        let count = servers.len();
-        if count == 0 {
-            return None;
+    pub(crate) fn new() -> Self {
+        Self { stripes: Box::new(core::array::from_fn(|_| Cursor::default())) }
+    }
+
+    #[inline]
+    fn near(&self, near: usize) -> &Cursor {
+        &self.stripes[near % STRIPES]
+    }
+
+    /// Takes a turn: whose it is.
+    #[inline]
+    pub(crate) fn turn<'a, S>(&self, near: usize, servers: &'a [S]) -> Option<&'a S> {
+        // Relaxed, here and below: it publishes nothing. A load and a store, not a read-modify-write, which would cost
+        // more than the rest of the rotation: what is lost are turns of threads that share the cursor.
+        let cursor = &self.near(near).turn;
+        let at = cursor.load(Ordering::Relaxed);
+        if let Some(server) = servers.get(at) {
+            cursor.store(at + 1, Ordering::Relaxed);
+            return Some(server);
         }
-        let first = self.turn.fetch_add(1, Ordering::Relaxed) % count;
-        if let Some(served) = serve(&servers[first]) {
+        let first = servers.first()?;
+        cursor.store(1, Ordering::Relaxed);
+        Some(first)
+    }
+
+    /// After a turn whose server did not serve: tries it again, by another way, then each of the others once.
+    pub(crate) fn go_on<'a, S, T>(
+        &self,
+        near: usize,
+        servers: &'a [S],
+        mut serve: impl FnMut(&'a S) -> Option<T>,
+    ) -> Option<T> {
+        let Cursor { turn, miss } = self.near(near);
+        let count = servers.len();
+        // Should another thread share the cursor, or the list be a new one, it is some other server's turn.
+        let first = turn.load(Ordering::Relaxed).saturating_sub(1).min(count.saturating_sub(1));
+        if let Some(served) = serve(servers.get(first)?) {
             return Some(served);
         }
-        if count == 1 {
-            return None;
-        }
-        let start = self.miss.fetch_add(1, Ordering::Relaxed) % count;
-        for step in 0..count {
-            let index = if start + step < count { start + step } else { start + step - count };
-            if index == first {
-                continue;
-            }
+        let start = miss.load(Ordering::Relaxed);
+        let start = if start < count { start } else { 0 };
+        miss.store(start + 1, Ordering::Relaxed);
+        let others = (start..count).chain(0..start).filter(|&index| index != first);
+        for index in others {
             if let Some(served) = serve(&servers[index]) {
-                if step > 0 {
-                    self.miss.fetch_add(step, Ordering::Relaxed);
-                }
+                miss.store(index + 1, Ordering::Relaxed);
                 return Some(served);
             }
         }
         None
+    }
+
+    /// Tries servers until one serves: the one whose turn it is, then each of the others once.
+    pub(crate) fn pass<'a, S, T>(
+        &self,
+        near: usize,
+        servers: &'a [S],
+        serve: impl FnMut(&'a S) -> Option<T>,
+    ) -> Option<T> {
+        self.turn(near, servers)?;
+        self.go_on(near, servers, serve)
     }
 }
 
@@ -49,11 +95,11 @@ mod tests {
     use super::Cursors;
 
     fn shares(servers: &[bool], passes: usize) -> Vec<usize> {
-        let cursors = Cursors::default();
+        let cursors = Cursors::new();
         let indexed: Vec<_> = servers.iter().copied().enumerate().collect();
         let mut shares = vec![0; servers.len()];
         for _ in 0..passes {
-            if let Some(index) = cursors.pass(&indexed, |&(index, serves)| serves.then_some(index)) {
+            if let Some(index) = cursors.pass(0, &indexed, |&(index, serves)| serves.then_some(index)) {
                 shares[index] += 1;
             }
         }
@@ -62,8 +108,8 @@ mod tests {
 
     #[test]
     fn strict_rotation() {
-        let cursors = Cursors::default();
-        let order: Vec<_> = (0..8).filter_map(|_| cursors.pass(&[0, 1, 2, 3], |&server| Some(server))).collect();
+        let cursors = Cursors::new();
+        let order: Vec<_> = (0..8).filter_map(|_| cursors.pass(0, &[0, 1, 2, 3], |&server| Some(server))).collect();
         assert_eq!(order, [0, 1, 2, 3, 0, 1, 2, 3]);
     }
 
@@ -75,11 +121,11 @@ mod tests {
 
     #[test]
     fn a_pass_tries_each_server_once() {
-        let cursors = Cursors::default();
+        let cursors = Cursors::new();
         for _ in 0..10 {
             let mut tried = [0; 7];
             let indices: [usize; 7] = core::array::from_fn(|index| index);
-            let served: Option<()> = cursors.pass(&indices, |&index| {
+            let served: Option<()> = cursors.pass(0, &indices, |&index| {
                 tried[index] += 1;
                 None
             });

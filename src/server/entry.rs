@@ -30,6 +30,11 @@ impl<C: Connector> Entry<C> {
         &self.permit.server
     }
 
+    /// A reference to the server that outlives the entry, by the connection's own count.
+    pub(crate) fn hold_server(&self) -> Arc<Arc<LiveServer<C>>> {
+        Arc::clone(&self.permit.server)
+    }
+
     pub(crate) fn idle(&self, now_ns: u64) -> Duration {
         between(self.idle_since, now_ns)
     }
@@ -43,13 +48,15 @@ impl<C: Connector> fmt::Debug for Entry<C> {
 
 /// The right to hold one connection to a server open, and the reference to it. Given back when dropped.
 pub(crate) struct Permit<C: Connector> {
-    server: Arc<LiveServer<C>>,
+    /// Twice counted: whoever releases the connection needs the server beyond it, and the count of the server's own
+    /// references would be a cache line that all cores fight for.
+    server: Arc<Arc<LiveServer<C>>>,
 }
 
 impl<C: Connector> Permit<C> {
     /// Takes a permit, if one is free.
     pub(crate) fn take(server: &Arc<LiveServer<C>>) -> Option<Self> {
-        server.permits.take().then(|| Self { server: Arc::clone(server) })
+        server.permits.take().then(|| Self { server: Arc::new(Arc::clone(server)) })
     }
 }
 

@@ -5,12 +5,15 @@ mod entry;
 mod limits;
 mod list;
 mod registry;
+mod remember;
 mod report;
 mod ring;
 mod runtime;
+mod stripe;
 
 use std::error::Error;
 use std::fmt;
+use std::ops::Deref;
 
 use tokio::sync::Notify;
 
@@ -24,8 +27,9 @@ use crate::sync::{Arc, ArcSwapOption, AtomicU64, Ordering};
 
 pub(crate) use self::entry::{Entry, Permit};
 pub use self::limits::Server;
-pub(crate) use self::list::{List, Turn};
+pub(crate) use self::list::{List, Seat, Seats, Turn};
 pub(crate) use self::ring::{Grant, Ring, Token};
+pub(crate) use self::stripe::near;
 
 use self::limits::Limits;
 
@@ -40,9 +44,7 @@ const MAX_DEFAULT_IDLE: u32 = 1_024;
 pub(crate) struct LiveServer<C: Connector> {
     pub(crate) address: Arc<str>,
     pub(crate) ring: Arc<Ring<C>>,
-    pub(crate) idle: Idle<Box<Entry<C>>>,
-    pub(crate) permits: Permits,
-    pub(crate) health: Health,
+    pub(crate) words: Arc<Words<C>>,
     pub(crate) pause: Pause,
     /// Dials under way: a plain counter, raised before a dial starts and lowered when it has ended.
     dialing: AtomicU64,
@@ -52,15 +54,41 @@ pub(crate) struct LiveServer<C: Connector> {
     pub(crate) removed: Notify,
 }
 
+/// A server is a queue and a few atomic words. They refer to nothing else.
+pub(crate) struct Words<C: Connector> {
+    pub(crate) idle: Idle<Box<Entry<C>>>,
+    pub(crate) permits: Permits,
+    pub(crate) health: Health,
+}
+
+impl<C: Connector> Words<C> {
+    /// Puts a connection into the idle queue, near a stripe. What may not stay goes to `refuse`. Fences.
+    #[inline]
+    pub(crate) fn keep(&self, entry: Box<Entry<C>>, near: usize, refuse: impl FnMut(Box<Entry<C>>)) {
+        // Counted are those under way too, and this one.
+        let may_be_full = || self.permits.open() as usize > self.idle.capacity();
+        self.idle.push(entry, near, may_be_full, refuse);
+    }
+
+    /// When it is retried, in nanoseconds, if it is Down.
+    #[inline]
+    pub(crate) fn down_until(&self) -> Option<u64> {
+        let health = self.health.snapshot();
+        (health.state() == HealthState::Down).then(|| health.retry_at())
+    }
+}
+
 impl<C: Connector> LiveServer<C> {
     fn new(ring: &Arc<Ring<C>>, address: &Arc<str>, limits: Limits) -> Arc<Self> {
         let max_idle = ring.settings.max_idle_per_server.unwrap_or(limits.max_conns.min(MAX_DEFAULT_IDLE));
         Arc::new(Self {
             address: Arc::clone(address),
             ring: Arc::clone(ring),
-            idle: Idle::new(max_idle as usize),
-            permits: Permits::new(limits.max_conns),
-            health: Health::new(),
+            words: Arc::new(Words {
+                idle: Idle::new(max_idle as usize, ring.stripes),
+                permits: Permits::new(limits.max_conns),
+                health: Health::new(),
+            }),
             pause: Pause::new(),
             dialing: AtomicU64::new(0),
             bucket: ArcSwapOption::new(limits.rate.map(|rate| Arc::new(Bucket::new(rate)))),
@@ -106,12 +134,6 @@ impl<C: Connector> LiveServer<C> {
         self.permits.is_free()
             && self.dialing() < self.ring.settings.max_concurrent_dials_per_server
             && self.pause.until() <= now_ns
-    }
-
-    /// When it is retried, in nanoseconds, if it is Down.
-    pub(crate) fn down_until(&self) -> Option<u64> {
-        let health = self.health.snapshot();
-        (health.state() == HealthState::Down).then(|| health.retry_at())
     }
 
     /// Whether a token is there, or none is needed.
@@ -189,6 +211,14 @@ impl<C: Connector> LiveServer<C> {
         self.last_failure.store(Some(Arc::new(failure)));
         self.ring.refresh();
         self.ring.retry_at(down.retry_at());
+    }
+}
+
+impl<C: Connector> Deref for LiveServer<C> {
+    type Target = Words<C>;
+
+    fn deref(&self) -> &Words<C> {
+        &self.words
     }
 }
 

@@ -9,7 +9,7 @@ use std::iter;
 
 use crate::connect::Connector;
 use crate::error::ServerError;
-use crate::server::{Entry, Limits, List, LiveServer, Ring, Server};
+use crate::server::{Entry, Limits, List, LiveServer, Ring, Server, near};
 use crate::sync::{Arc, Weak, lock};
 
 impl<C: Connector> Ring<C> {
@@ -95,7 +95,7 @@ impl<C: Connector> Ring<C> {
             let _registry = lock(&self.registry);
             let Ok(list) = self.open_list() else { return };
             let draining = list.draining.iter().cloned().chain(list.servers.iter().map(Arc::downgrade)).collect();
-            self.list.store(Arc::new(List::new(Arc::default(), draining, true)));
+            self.publish(Arc::new(List::new(Arc::default(), draining, true)));
             list.servers.iter().for_each(|server| server.idle.close());
             Arc::clone(&list.servers)
         };
@@ -115,7 +115,7 @@ impl<C: Connector> Ring<C> {
         let _registry = lock(&self.registry);
         let list = self.list.load();
         let draining = list.draining.clone();
-        self.list.store(Arc::new(List::new(Arc::clone(&list.servers), draining, list.closed)));
+        self.publish(Arc::new(List::new(Arc::clone(&list.servers), draining, list.closed)));
     }
 
     fn open_list(&self) -> Result<Arc<List<C>>, ServerError> {
@@ -143,7 +143,7 @@ impl<C: Connector> Ring<C> {
         let drain: Vec<_> = before.filter(|server| !stay.contains(&Arc::as_ptr(server))).collect();
         let draining: Vec<Weak<_>> = drain.iter().map(Arc::downgrade).collect();
         let list = Arc::new(List::new(servers, draining, false));
-        self.list.store(Arc::clone(&list));
+        self.publish(Arc::clone(&list));
         // While they drained, nobody looked after their retries. Behind the store: a probe that takes a retry out looks
         // at the list afterwards.
         list.servers.iter().for_each(|server| self.retry_if_down(server));
@@ -164,7 +164,7 @@ impl<C: Connector> Ring<C> {
             server.removed.notify_waiters();
             // The last permit that comes back says that the server is gone; here, if there is none.
             let gone = server.permits.open() == 0;
-            taken_out.extend(iter::from_fn(|| server.idle.pop()));
+            taken_out.extend(iter::from_fn(|| server.idle.pop(near())));
             if gone {
                 server.log_gone();
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::between;
 use crate::connect::Connector;
-use crate::error::{Counts, Reason, ServerReport, Unavailable};
+use crate::error::{Counts, Reason, Report, ServerReport, Unavailable};
 use crate::raw::HealthState;
 use crate::server::{LiveServer, Ring};
 use crate::status::{PoolStatus, ServerState, ServerStatus};
@@ -32,7 +32,7 @@ impl<C: Connector> Ring<C> {
                 servers.push(ServerReport { address: Arc::clone(&server.address), reason });
             }
         });
-        Unavailable { servers, counts }
+        Unavailable { report: Box::new(Report { servers, counts }) }
     }
 
     /// The same, counted only.

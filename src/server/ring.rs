@@ -4,12 +4,14 @@ use std::fmt;
 
 use tokio::sync::Notify;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, nanos};
 use crate::connect::Connector;
 use crate::raw::{Alarm, Bucket, Line, Receipt};
 use crate::server::cursors::Cursors;
+use crate::server::remember::next_slot;
 use crate::server::runtime::Runtime;
-use crate::server::{Entry, List, LiveServer};
+use crate::server::stripe::stripes;
+use crate::server::{Entry, List, LiveServer, Words};
 use crate::settings::Settings;
 use crate::sync::{Arc, ArcSwap, AtomicU64, AtomicUsize, Mutex, Ordering, fence};
 
@@ -22,9 +24,16 @@ const NO_TICK: u64 = u64::MAX - 1;
 pub(crate) struct Ring<C: Connector> {
     pub(crate) connector: C,
     pub(crate) settings: Settings,
+    /// That of the settings; `u64::MAX` if there is none.
+    pub(crate) idle_timeout_ns: u64,
     pub(crate) clock: Clock,
     pub(crate) runtime: Runtime,
     pub(crate) list: ArcSwap<List<C>>,
+    /// The number of that list, and where threads remember it.
+    pub(super) number: AtomicU64,
+    pub(super) slot: usize,
+    /// How many stripes what is striped has, a power of two.
+    pub(crate) stripes: usize,
     /// Held by whoever replaces the list.
     pub(super) registry: Mutex<()>,
     pub(crate) cursors: Cursors,
@@ -102,15 +111,21 @@ impl<C: Connector> Ring<C> {
         runtime: Option<tokio::runtime::Handle>,
     ) -> Arc<Self> {
         use std::hash::{BuildHasher, RandomState};
+        let list = List::new(Arc::default(), Vec::new(), false);
+        let stripes = stripes();
         Arc::new(Self {
             connector,
+            idle_timeout_ns: settings.idle_timeout.map_or(u64::MAX, nanos),
             settings,
             clock,
             runtime: Runtime::new(runtime),
-            list: ArcSwap::from_pointee(List::new(Arc::default(), Vec::new(), false)),
+            number: AtomicU64::new(list.number),
+            list: ArcSwap::from_pointee(list),
+            slot: next_slot(),
+            stripes,
             registry: Mutex::new(()),
-            cursors: Cursors::default(),
-            dial_cursors: Cursors::default(),
+            cursors: Cursors::new(),
+            dial_cursors: Cursors::new(),
             line: Line::new(),
             young_dials: AtomicUsize::new(0),
             late_dials: AtomicUsize::new(0),
@@ -172,6 +187,7 @@ impl<C: Connector> Ring<C> {
     }
 
     /// The same, and for those who wait: the task that watches must not sleep beyond it.
+    #[cold]
     pub(crate) fn retry_at(&self, at_ns: u64) {
         self.enter_retry(at_ns);
         self.ring_before(at_ns);
@@ -203,7 +219,8 @@ impl<C: Connector> Ring<C> {
     }
 
     /// A probe that was due may have found no room at `server`, and does now: the next pass tries again.
-    pub(crate) fn retry_if_down(&self, server: &LiveServer<C>) {
+    #[inline]
+    pub(crate) fn retry_if_down(&self, server: &Words<C>) {
         if let Some(at_ns) = server.down_until() {
             self.retry_at(at_ns);
         }

@@ -13,4 +13,5 @@ mod races;
 mod rate;
 mod ring;
 mod support;
+mod threads;
 mod upkeep;

@@ -1,0 +1,38 @@
+//! Which stripe of what is striped a thread is near.
+
+use std::cell::Cell;
+use std::thread::available_parallelism;
+
+use crate::sync::{AtomicUsize, Ordering};
+
+/// More do not pay: each takes memory and a look from whoever finds nothing.
+const MAX_STRIPES: usize = 64;
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+const UNKNOWN: usize = usize::MAX;
+
+thread_local! {
+    static NUMBER: Cell<usize> = const { Cell::new(UNKNOWN) };
+}
+
+/// The number of the current thread, from zero in the order in which they first came here. Taken modulo the number of
+/// stripes it tells the thread's own.
+#[inline]
+pub(crate) fn near() -> usize {
+    let number = NUMBER.get();
+    if number == UNKNOWN { first_time() } else { number }
+}
+
+#[cold]
+fn first_time() -> usize {
+    // Relaxed: a plain counter.
+    let number = THREADS.fetch_add(1, Ordering::Relaxed);
+    NUMBER.set(number);
+    number
+}
+
+/// One for each processor, rounded up to a power of two.
+pub(crate) fn stripes() -> usize {
+    available_parallelism().map_or(1, |processors| processors.get().next_power_of_two().min(MAX_STRIPES))
+}

@@ -1,0 +1,187 @@
+//! One pool and many threads, one thread and many pools: what is striped, and what a thread remembers.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Barrier, OnceLock, Weak};
+use std::thread;
+use std::time::Duration;
+
+use connring::{Builder, Connector, Pool, Server, TryAcquireError, connect_fn};
+
+/// Its connections are the addresses.
+fn builder() -> Builder<impl Connector<Conn = Arc<str>, Error = Infallible>> {
+    Pool::builder(connect_fn(|address: Arc<str>| async { Ok::<_, Infallible>(address) }))
+}
+
+/// Makes a pool dial as many connections as it may, and takes them back.
+async fn fill<C: Connector>(pool: &Pool<C>) {
+    let count: u32 = pool.status().servers.iter().map(|server| server.max_conns).sum();
+    let mut held = Vec::new();
+    for _ in 0..count {
+        held.push(pool.acquire().await.expect("all servers accept"));
+    }
+    held.into_iter().for_each(connring::PooledConn::release);
+}
+
+/// Runs `work` on each of `count` threads at once.
+fn on_threads<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let barrier = Barrier::new(count);
+    thread::scope(|scope| {
+        let run = |index| {
+            let (barrier, work) = (&barrier, &work);
+            scope.spawn(move || {
+                barrier.wait();
+                work(index)
+            })
+        };
+        let threads: Vec<_> = (0..count).map(run).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
+    })
+}
+
+#[tokio::test]
+async fn what_one_thread_released_every_other_finds() {
+    let pool = builder().max_conns_per_server(8).server("a").build().expect("valid");
+    fill(&pool).await;
+    for _ in 0..20 {
+        let held = on_threads(1, |_| (0..8).map(|_| pool.try_acquire().expect("8 are idle")).collect::<Vec<_>>()).pop();
+        assert!(pool.try_acquire().is_err());
+        thread::scope(|scope| {
+            scope.spawn(|| held.into_iter().flatten().for_each(connring::PooledConn::release)).join()
+        })
+        .expect("no panic");
+        assert_eq!(pool.status().servers[0].idle, 8);
+    }
+}
+
+#[tokio::test]
+async fn no_connection_is_closed_while_there_is_room() {
+    // As many slots as connections: whoever finds its own stripe full must find room in another.
+    for max_conns in [2, 3, 4, 7, 8] {
+        let pool = builder().max_conns_per_server(max_conns).server("a").build().expect("valid");
+        fill(&pool).await;
+        on_threads(max_conns as usize, |index| {
+            for round in 0..5_000 {
+                let held: Vec<_> = (0..=(index + round) % 3).filter_map(|_| pool.try_acquire().ok()).collect();
+                held.into_iter().for_each(connring::PooledConn::release);
+            }
+        });
+        let server = pool.status().servers.remove(0);
+        assert_eq!((server.open, server.idle), (max_conns, max_conns as usize));
+    }
+}
+
+#[tokio::test]
+async fn threads_rotate_evenly() {
+    const TURNS: usize = 20_000;
+    let pool = builder().max_conns_per_server(16).servers(["a", "b", "c", "d", "e"]).build().expect("valid");
+    fill(&pool).await;
+    let served = on_threads(4, |_| {
+        let mut served = BTreeMap::<_, usize>::new();
+        for _ in 0..TURNS {
+            let conn = pool.try_acquire().expect("there are more connections than threads");
+            *served.entry(Arc::clone(&conn)).or_default() += 1;
+            conn.release();
+        }
+        served
+    });
+    for address in ["a", "b", "c", "d", "e"] {
+        let share: usize = served.iter().map(|served| served.get(address).copied().unwrap_or_default()).sum();
+        let fair = 4 * TURNS / 5;
+        assert!(share.abs_diff(fair) <= fair / 100, "{address}: {share} of {fair}");
+    }
+}
+
+#[tokio::test]
+async fn a_thread_tells_many_pools_apart() {
+    let mut pools = Vec::new();
+    for index in 0..30 {
+        let pool = builder().max_conns_per_server(1).server(format!("server-{index}")).build().expect("valid");
+        fill(&pool).await;
+        pools.push(pool);
+    }
+    for _ in 0..3 {
+        for (index, pool) in pools.iter().enumerate() {
+            let conn = pool.try_acquire().expect("one is idle");
+            assert_eq!(**conn, *format!("server-{index}"));
+            conn.release();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_a_thread_remembers_does_not_outlive_the_change() {
+    let pool = builder().max_conns_per_server(2).servers(["a", "b"]).build().expect("valid");
+    fill(&pool).await;
+    let next = || pool.try_acquire().map(|conn| conn.server().to_owned());
+    assert!(next().is_ok(), "remembered");
+    thread::scope(|scope| scope.spawn(|| pool.deregister("a")).join().expect("no panic")).expect("it is registered");
+    for _ in 0..10 {
+        let conn = pool.try_acquire().expect("b has two");
+        assert_eq!(conn.server(), "b");
+        conn.release();
+    }
+    pool.set_servers([Server::new("b").max_rps(1e-3).burst(1)]).expect("valid");
+    assert!(next().is_ok(), "the burst of the new rate");
+    assert!(matches!(next(), Err(TryAcquireError::Unavailable(counts)) if counts.limited == 1));
+    pool.deregister("b").expect("it is registered");
+    assert_eq!(next(), Err(TryAcquireError::NoServers));
+}
+
+#[tokio::test]
+async fn nothing_of_the_users_outlives_a_pool_in_the_memory_of_a_thread() {
+    let witness = Arc::new(());
+    let (theirs, every) = (Arc::clone(&witness), Arc::clone(&witness));
+    let connector = connect_fn(move |_| {
+        let (_connector, conn) = (&theirs, Arc::clone(&every));
+        async { Ok::<_, Infallible>(conn) }
+    });
+    let pool = Pool::builder(connector).max_conns_per_server(3).server("a").build().expect("valid");
+    fill(&pool).await;
+    pool.try_acquire().expect("three are idle").release();
+    drop(pool);
+    // Upkeep's task notices at its next turn.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(Arc::strong_count(&witness), 1, "the connector or a connection is still there");
+}
+
+/// Acquires from its own pool whenever it is asked about a connection.
+struct Nested {
+    pool: Arc<OnceLock<WeakPool>>,
+}
+
+type WeakPool = Weak<Pool<Nested>>;
+
+impl Connector for Nested {
+    type Conn = ();
+    type Error = Infallible;
+
+    async fn connect(&self, _address: &str) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn is_reusable(&self, (): &mut (), idle: Duration) -> bool {
+        if let Some(pool) = self.pool.get().and_then(Weak::upgrade) {
+            // Another one changes the list, and takes what is left, while the first is being looked at.
+            if idle < Duration::from_secs(3_600) && pool.register("b").is_ok() {
+                pool.try_acquire().expect("the other one is idle").release();
+                pool.deregister("b").expect("it is registered");
+            }
+        }
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_check_may_use_the_pool_itself() {
+    let known = Arc::new(OnceLock::new());
+    let connector = Nested { pool: Arc::clone(&known) };
+    let pool = Arc::new(Pool::builder(connector).max_conns_per_server(4).server("a").build().expect("valid"));
+    fill(&pool).await;
+    known.set(Arc::downgrade(&pool)).expect("set once");
+    for _ in 0..10 {
+        pool.try_acquire().expect("four are idle").release();
+    }
+}
