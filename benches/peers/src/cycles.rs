@@ -1,11 +1,12 @@
-//! A number of hot acquire and release cycles and nothing else, to be counted under callgrind: the difference of two
-//! lengths, divided, is what a cycle costs. What it does not see: contention, and what a lock prefix costs.
+//! A number of hot acquire and release cycles and nothing else, to be counted under callgrind. What it does not see:
+//! contention, and what a lock prefix costs.
 
 use std::hint::black_box;
 use std::io;
 
 use clap::ValueEnum;
 use connring::{Pool, connect_fn};
+use tokio::runtime::Runtime;
 
 use crate::floor::Floor;
 
@@ -30,42 +31,56 @@ const SERVERS: usize = 4;
 
 pub fn run(arguments: &Arguments) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        match arguments.contestant {
-            Contestant::FloorSync => {
-                let floor = Floor::new(SERVERS, 1, Some(INTERVAL_NS));
-                for _ in 0..arguments.cycles {
+    let cycles = arguments.cycles;
+    match arguments.contestant {
+        Contestant::FloorSync => {
+            let floor = Floor::new(SERVERS, 1, Some(INTERVAL_NS));
+            counted(&runtime, async {
+                for _ in 0..cycles {
                     let conn = floor.acquire().expect("a connection");
                     black_box(conn.value);
                     conn.release();
                 }
-            }
-            Contestant::FloorAsync => {
-                let floor = Floor::new(SERVERS, 1, Some(INTERVAL_NS));
-                for _ in 0..arguments.cycles {
+            });
+        }
+        Contestant::FloorAsync => {
+            let floor = Floor::new(SERVERS, 1, Some(INTERVAL_NS));
+            counted(&runtime, async {
+                for _ in 0..cycles {
                     let conn = floor.acquire_async().await.expect("a connection");
                     black_box(conn.value);
                     conn.release();
                 }
-            }
-            Contestant::ConnringSync => {
-                let pool = pool().await;
-                for _ in 0..arguments.cycles {
+            });
+        }
+        Contestant::ConnringSync => {
+            let pool = runtime.block_on(pool());
+            counted(&runtime, async {
+                for _ in 0..cycles {
                     let conn = pool.try_acquire().expect("a connection");
                     black_box(*conn);
                     conn.release();
                 }
-            }
-            Contestant::ConnringAsync => {
-                let pool = pool().await;
-                for _ in 0..arguments.cycles {
+            });
+        }
+        Contestant::ConnringAsync => {
+            let pool = runtime.block_on(pool());
+            counted(&runtime, async {
+                for _ in 0..cycles {
                     let conn = pool.acquire().await.expect("a connection");
                     black_box(*conn);
                     conn.release();
                 }
-            }
+            });
         }
-    });
+    }
+}
+
+/// What is counted: the cycles with their part of the runtime's work, and nothing of the set-up, in which quanta takes
+/// some million instructions, each time others, to calibrate. `benches/instructions.sh` knows it by its name.
+#[inline(never)]
+fn counted(runtime: &Runtime, cycles: impl Future<Output = ()>) {
+    runtime.block_on(cycles);
 }
 
 /// Four servers, each with an idle connection.
