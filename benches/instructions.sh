@@ -6,10 +6,10 @@
 # - connring exceeds 320 instructions (sync) or 400 (async), or 1.25 times the floor,
 # - there are system calls.
 #
-# Instructions are counted by callgrind within `cycles::counted` of connring-peers, the same to a part in ten thousand
-# each time: but not with each compiler. System calls are counted by strace at two lengths of the same program. Once in
-# 128 acquires a task has used up its budget, and tokio lets it give up its turn and looks at its sockets by epoll_wait:
-# these calls an async contestant may have.
+# Instructions are counted by callgrind within `counted` of connring-peers' program `cycles`, the same to a part in ten
+# thousand each time: but not with each compiler. System calls are counted by strace at two lengths of that program.
+# Once in 128 acquires a task has used up its budget, and tokio lets it give up its turn and looks at its sockets by
+# epoll_wait: these calls an async contestant may have.
 #
 # Needs valgrind and strace.
 
@@ -20,13 +20,13 @@ cycles=100000
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-cargo build --locked --release -p connring-peers
-peers=${CARGO_TARGET_DIR:-target}/release/connring-peers
+cargo build --locked --release -p connring-peers --bin cycles
+program=${CARGO_TARGET_DIR:-target}/release/cycles
 
 # instructions CONTESTANT: those of all cycles.
 instructions() {
-    timeout 300 valgrind --tool=callgrind --collect-atstart=no --toggle-collect='*cycles*counted*' \
-        --callgrind-out-file="$scratch/callgrind" "$peers" cycles "$1" "$cycles" 2>"$scratch/log" || {
+    timeout 300 valgrind --tool=callgrind --collect-atstart=no --toggle-collect='cycles::counted*' \
+        --callgrind-out-file="$scratch/callgrind" "$program" "$1" "$cycles" 2>"$scratch/log" || {
         cat "$scratch/log" >&2
         return 1
     }
@@ -35,7 +35,7 @@ instructions() {
 
 # system_calls CONTESTANT CYCLES: those of the whole process.
 system_calls() {
-    timeout 300 strace -f -o "$scratch/strace" "$peers" cycles "$1" "$2"
+    timeout 300 strace -f -o "$scratch/strace" "$program" "$1" "$2"
     grep -vc -e '+++ exited' -e ' resumed>' "$scratch/strace"
 }
 

@@ -4,7 +4,6 @@
 
 mod allocator;
 mod contestants;
-mod cycles;
 mod floor;
 mod picture;
 mod report;
@@ -26,8 +25,6 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Acquire and release a number of times and print nothing: for counting instructions
-    Cycles(cycles::Arguments),
     /// One task, nobody else: what a hot cycle costs
     Hot(Options),
     /// 1, 2, 4 … threads up to twice the cores: connections a second
@@ -52,7 +49,6 @@ enum Command {
 
 fn main() -> Result<(), Box<dyn Error>> {
     match Arguments::parse().command {
-        Command::Cycles(arguments) => cycles::run(&arguments),
         Command::Hot(options) => scenarios::hot::run(&options),
         Command::Contended(options) => scenarios::contended::run(&options),
         Command::Handoff(options) => scenarios::handoff::run(&options),
