@@ -187,6 +187,9 @@ fn one_file_names_the_primitives(path: &str, text: &str) -> Vec<Fault> {
         for primitive in PRIMITIVES.iter().filter(|primitive| names(line, primitive)) {
             faults.push((number, format!("`{primitive}` is named outside src/sync.rs")));
         }
+        if line.contains(".lock()") || line.contains(".try_lock()") {
+            faults.push((number, "a lock is taken otherwise than by `sync::lock`, where tests count it".to_owned()));
+        }
         if line.contains("std::{") || line.contains("core::{") {
             faults.push((number, "imports of the standard library stand one module a line".to_owned()));
         }

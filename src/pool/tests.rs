@@ -1,11 +1,13 @@
-//! What a pass costs when most servers are dead, counted rather than timed.
+//! What a pass costs, counted rather than timed: servers looked at when most are dead, locks taken when all goes well.
+
+use std::hint::black_box;
 
 use super::Pool;
 use crate::clock::Clock;
 use crate::conn::PooledConn;
 use crate::connect::scripted::ScriptedConnector;
 use crate::server::List;
-use crate::sync::Arc;
+use crate::sync::{Arc, LOCKS_TAKEN};
 
 const SERVERS: usize = 1_000;
 
@@ -52,4 +54,29 @@ async fn a_pass_goes_over_no_other_servers_than_that_list_has() {
         assert!(pool.try_acquire().is_err());
     }
     assert_eq!(connector.total_counts().reuse_checks, 2 * SERVERS as u64 + 1);
+}
+
+/// The locks of the crate's own, which are all taken through `sync::lock`; those that tokio takes are not seen.
+#[tokio::test]
+async fn hot_cycles_take_no_lock() {
+    for (upkeep, max_rps) in [(true, None), (true, Some(1e9)), (false, None), (false, Some(1e9))] {
+        let clock = Clock::system();
+        let builder = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock).upkeep(upkeep);
+        let builder = max_rps.into_iter().fold(builder, |builder, rps| builder.max_rps(rps));
+        let pool = builder.server("a").max_conns_per_server(1).build().expect("in range");
+        let held = pool.acquire().await.expect("it accepts");
+        // What takes locks is seen to: the line, and the dial just now.
+        let before = LOCKS_TAKEN.get();
+        assert!(before > 0);
+        assert!(pool.acquire_timeout(std::time::Duration::from_millis(1)).await.is_err());
+        let waited = LOCKS_TAKEN.get();
+        assert!(waited > before);
+        held.release();
+        for _ in 0..10_000 {
+            black_box(pool.try_acquire().expect("it is idle")).release();
+            black_box(pool.acquire().await.expect("it is idle")).release();
+            black_box(pool.acquire_now().await.expect("it is idle")).release();
+        }
+        assert_eq!(LOCKS_TAKEN.get(), waited, "upkeep {upkeep}, limit {max_rps:?}");
+    }
 }

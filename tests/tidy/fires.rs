@@ -52,6 +52,7 @@ fn a_primitive_that_is_named_elsewhere_is_found() {
         "use crossbeam_queue::ArrayQueue;",
         "    list: arc_swap::ArcSwap<List>,",
         "use std::{fmt, sync::Arc};",
+        "    let list = self.list.lock().unwrap();",
     ] {
         assert_eq!(fires(rule, "src/pool.rs", bad), [1], "{bad}");
         assert_eq!(fires(rule, "src/sync.rs", bad), []);

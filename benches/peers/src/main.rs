@@ -4,7 +4,6 @@
 
 mod allocator;
 mod contestants;
-mod cycles;
 mod floor;
 mod picture;
 mod report;
@@ -26,8 +25,6 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Acquire and release a number of times and print nothing: for counting instructions
-    Cycles(cycles::Arguments),
     /// One task, nobody else: what a hot cycle costs
     Hot(Options),
     /// 1, 2, 4 … threads up to twice the cores: connections a second
@@ -36,6 +33,12 @@ enum Command {
     Handoff(Options),
     /// 1 to 10 000 servers, up and down: what a hot cycle costs
     Ring(Options),
+    /// Four servers of which one swallows connections: how long callers wait
+    Blackhole(Options),
+    /// 100 to 100 000 waiting tasks: memory for each, and what a grant costs
+    Crowd(Options),
+    /// The rate that is set against the rate that is granted
+    Rate(Options),
     /// GET of 100 bytes from a redis-server of its own
     Redis(Options),
     /// Bytes for each server, idle connection, queue slot and waiter
@@ -46,11 +49,13 @@ enum Command {
 
 fn main() -> Result<(), Box<dyn Error>> {
     match Arguments::parse().command {
-        Command::Cycles(arguments) => cycles::run(&arguments),
         Command::Hot(options) => scenarios::hot::run(&options),
         Command::Contended(options) => scenarios::contended::run(&options),
         Command::Handoff(options) => scenarios::handoff::run(&options),
         Command::Ring(options) => scenarios::ring::run(&options),
+        Command::Blackhole(options) => scenarios::blackhole::run(&options),
+        Command::Crowd(options) => scenarios::crowd::run(&options),
+        Command::Rate(options) => scenarios::rate::run(&options),
         Command::Redis(options) => scenarios::redis::run(&options),
         Command::Memory(options) => scenarios::memory::run(&options),
         Command::Plot(arguments) => picture::run(&arguments)?,

@@ -1,0 +1,42 @@
+//! What an acquire and a release cost with more and more servers: all up, and all but one down.
+//!
+//! What pollutes it: with many servers, the caches. Each acquire goes to the server that was used longest ago, whose
+//! words have left the cache by then; how soon depends on what else the machine does. With all but one down each
+//! acquire reads the clock, to see whether a retry is due; none ever is.
+
+mod common;
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use common::{builder, open, open_all, runtime};
+use connring::PooledConn;
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+
+const SERVERS: [usize; 5] = [1, 10, 100, 1_000, 10_000];
+/// Each server that goes down makes a new list of all: one after the other, ten thousand take half a minute.
+const MOST_DOWN: usize = 1_000;
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn ring(c: &mut Criterion) {
+    let runtime = runtime();
+    let mut group = c.benchmark_group("ring");
+    for servers in SERVERS {
+        let pool = open(&runtime, builder(servers, 1));
+        group.bench_function(BenchmarkId::new("all_up", servers), |b| {
+            b.iter(|| black_box(pool.try_acquire().expect("it is idle")).release());
+        });
+        if servers == 1 || servers > MOST_DOWN {
+            continue;
+        }
+        let (pool, mut conns) = open_all(&runtime, builder(servers, 1).backoff(HOUR, HOUR));
+        conns.drain(1..).for_each(|conn| conn.fail("down"));
+        conns.into_iter().for_each(PooledConn::release);
+        group.bench_function(BenchmarkId::new("all_but_one_down", servers), |b| {
+            b.iter(|| black_box(pool.try_acquire().expect("one is up")).release());
+        });
+    }
+}
+
+criterion_group!(benches, ring);
+criterion_main!(benches);

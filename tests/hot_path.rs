@@ -1,0 +1,108 @@
+//! The hot path, an idle connection taken and given back, allocates nothing and frees nothing.
+//!
+//! A binary of its own: the crate that counts replaces the allocator. It counts what this thread does in the polls of
+//! the cycles, and nothing of the runtime's in between. That the hot path takes no lock either is a test of the crate's
+//! own, in `src/pool/tests.rs`, and that it makes no system call is counted by `benches/instructions.sh`.
+
+use std::future::{Future, poll_fn};
+use std::hint::black_box;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use allocation_counter::{AllocationInfo, measure};
+use connring::test_util::ScriptedConnector;
+use connring::{Clock, Connector, Pool, TcpConnector};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+const SERVERS: usize = 4;
+const CYCLES: usize = 10_000;
+/// The limit is there and is never met.
+const MAX_RPS: f64 = 1e9;
+
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    TryAcquire,
+    Acquire,
+    AcquireNow,
+    AcquireTimeout,
+}
+
+async fn cycles<C: Connector>(pool: &Pool<C>, call: Call, count: usize) {
+    for _ in 0..count {
+        let conn = match call {
+            Call::TryAcquire => pool.try_acquire().ok(),
+            Call::Acquire => pool.acquire().await.ok(),
+            Call::AcquireNow => pool.acquire_now().await.ok(),
+            Call::AcquireTimeout => pool.acquire_timeout(Duration::from_secs(1)).await.ok(),
+        };
+        black_box(&conn).as_ref().expect("a connection is idle");
+        conn.into_iter().for_each(|conn| conn.release());
+    }
+}
+
+/// What hot cycles allocate, once each server has an idle connection and the thread has been here before: the first
+/// load of the list in each thread allocates, and so does the first task that gives up its turn in a runtime.
+async fn allocations<C: Connector>(pool: &Pool<C>, call: Call) -> AllocationInfo {
+    while pool.status().servers.iter().any(|server| server.idle == 0) {
+        cycles(pool, Call::Acquire, 1).await;
+        tokio::task::yield_now().await;
+    }
+    cycles(pool, call, 1_000).await;
+    let mut cycles = pin!(cycles(pool, call, CYCLES));
+    let mut allocations = AllocationInfo::default();
+    poll_fn(|cx| {
+        let mut polled = Poll::Pending;
+        allocations += measure(|| polled = cycles.as_mut().poll(cx));
+        polled
+    })
+    .await;
+    allocations
+}
+
+fn assert_no_allocations<C: Connector>(runtime: &Runtime, pool: &Pool<C>, of: &str) {
+    for call in [Call::TryAcquire, Call::Acquire, Call::AcquireNow, Call::AcquireTimeout] {
+        let AllocationInfo { count_total, count_current, .. } = runtime.block_on(allocations(pool, call));
+        let frees = count_total as i64 - count_current;
+        assert_eq!((count_total, frees), (0, 0), "allocations and frees in {CYCLES} cycles of {call:?}, {of}");
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+#[test]
+fn hot_cycles_allocate_nothing() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    for upkeep in [true, false] {
+        for limited in [true, false] {
+            let addresses = (0..SERVERS).map(|server| format!("server-{server}"));
+            let builder = Pool::builder(ScriptedConnector::new(Clock::system())).servers(addresses).upkeep(upkeep);
+            let pool = if limited { builder.max_rps(MAX_RPS) } else { builder }.build().expect("in range");
+            assert_no_allocations(&runtime, &pool, &format!("upkeep {upkeep}, limited {limited}"));
+        }
+    }
+}
+
+#[test]
+fn hot_cycles_with_real_sockets_allocate_nothing() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let listeners: Vec<_> =
+        (0..SERVERS).map(|_| runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port")).collect();
+    let addresses = listeners.iter().map(|listener| listener.local_addr().expect("it is bound"));
+    let pool = Pool::builder(TcpConnector::new()).max_rps(MAX_RPS).servers(addresses).build().expect("in range");
+    assert_no_allocations(&runtime, &pool, "TCP");
+}
+
+#[test]
+fn an_allocation_and_a_free_would_be_counted() {
+    let held = Box::new(1);
+    let AllocationInfo { count_total, count_current, .. } = measure(|| drop(black_box(held)));
+    assert_eq!((count_total, count_current), (0, -1));
+    let AllocationInfo { count_total, count_current, .. } = measure(|| drop(black_box(Box::new(1))));
+    assert_eq!((count_total, count_current), (1, 0));
+}
