@@ -82,3 +82,31 @@ impl Alarm {
         fence(Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Alarm;
+
+    #[test]
+    fn only_a_change_before_the_end_of_the_sleep_rings() {
+        let alarm = Alarm::new();
+        assert!(alarm.must_ring(1_000), "nobody has looked yet");
+        alarm.sleep(1_000);
+        assert!(alarm.must_ring(999));
+        assert!(!alarm.must_ring(1_000) && !alarm.must_ring(1_001), "it wakes by itself");
+        alarm.look();
+        assert!(alarm.must_ring(1_001), "it may have looked there already");
+        alarm.sleep(Alarm::UNTIL_RUNG);
+        assert!(alarm.must_ring(Alarm::UNTIL_RUNG - 1));
+    }
+
+    #[test]
+    fn one_watches_until_it_is_dismissed() {
+        let alarm = Alarm::new();
+        assert!(!alarm.is_watched());
+        assert!(alarm.engage() && alarm.is_watched());
+        assert!(!alarm.engage());
+        alarm.dismiss();
+        assert!(!alarm.is_watched() && alarm.engage());
+    }
+}

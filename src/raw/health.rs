@@ -324,6 +324,14 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_prints_its_fields() {
+        let health = Health::new();
+        assert_eq!(format!("{:?}", health.snapshot()), "Up(0, 0 strikes, retry 0 ns)");
+        let down = health.dial_failed(health.snapshot().generation(), at(10)).expect("it goes down");
+        assert_eq!(format!("{down:?}"), "Down(1, 0 strikes, retry 100000 ns)");
+    }
+
+    #[test]
     fn a_failure_on_trial_goes_on_counting() {
         let health = Health::new();
         health.dial_failed(health.snapshot().generation(), at(10)).expect("it goes down");

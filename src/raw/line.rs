@@ -294,7 +294,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Wake, Waker};
 
-    use super::Line;
+    use super::{BATCH, Line};
 
     #[derive(Default)]
     struct Wakes(AtomicUsize);
@@ -320,6 +320,7 @@ mod tests {
         let waker = Waker::from(Arc::clone(&wakes));
         let mut places: Vec<_> = (0..100).map(|_| line.join(100).expect("there is room")).collect();
         assert_eq!(line.join(100).err(), Some(100));
+        assert!(places[0].found_nobody() && !places[1].found_nobody());
         for place in &mut places {
             assert_eq!(line.poll(place, &waker), None);
         }
@@ -362,6 +363,22 @@ mod tests {
         assert_eq!(line.poll(&mut first, Waker::noop()), Some(2));
         assert_eq!(line.poll(&mut second, Waker::noop()), Some(3));
         assert_eq!(line.poll(&mut third, Waker::noop()), Some(4));
+    }
+
+    #[test]
+    fn a_supplier_that_has_no_more_is_asked_once() {
+        let line = Line::new();
+        let mut places: Vec<_> = (0..3 * BATCH).map(|_| line.join(usize::MAX).expect("there is room")).collect();
+        for has in [0, 1, BATCH - 1, BATCH] {
+            let mut asked = 0;
+            let served = line.serve(|| {
+                asked += 1;
+                assert!(asked <= has + 1, "asked again");
+                (asked <= has).then_some(())
+            });
+            assert_eq!((served, asked), (has, has + 1));
+        }
+        assert_eq!(places.iter_mut().filter_map(|place| line.leave(place)).count(), 2 * BATCH);
     }
 
     #[test]

@@ -118,10 +118,11 @@ mod tests {
     #[test]
     fn no_more_than_the_maximum() {
         let permits = Permits::new(2);
-        assert!(permits.take() && permits.take());
-        assert!(!permits.take());
+        assert!(permits.is_free() && permits.take());
+        assert!(permits.is_free() && permits.take());
+        assert!(!permits.is_free() && !permits.take());
         permits.give_back();
-        assert!(permits.take());
+        assert!(permits.is_free() && permits.take());
     }
 
     #[test]
@@ -129,10 +130,10 @@ mod tests {
         let permits = Permits::new(3);
         assert!(permits.take() && permits.take() && permits.take());
         permits.set_max(1);
-        assert!(permits.is_over());
+        assert!(permits.is_over() && !permits.is_free());
         permits.give_back();
         permits.give_back();
-        assert!(!permits.is_over());
+        assert!(!permits.is_over() && !permits.is_free());
         assert!(!permits.take());
         permits.give_back();
         assert!(permits.take());

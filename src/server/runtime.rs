@@ -51,3 +51,42 @@ impl Runtime {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Builder;
+    use tokio::sync::oneshot;
+
+    use super::Runtime;
+
+    #[test]
+    fn tasks_run_on_the_runtime_that_is_there() {
+        let runtime = Runtime::new(None);
+        assert!(!runtime.spawn(|_| async {}), "there is none");
+        let here = Builder::new_current_thread().build().expect("it needs no driver");
+        here.block_on(async {
+            let (tell, told) = oneshot::channel();
+            assert!(runtime.spawn(|number| async move { tell.send(number).expect("it is awaited") }));
+            assert_eq!(told.await, Ok(0));
+        });
+        assert!(runtime.spawn(|_| async {}), "it stays the pool's");
+    }
+
+    #[test]
+    fn a_runtime_is_lost_once() {
+        let [gone, next] = [(); 2].map(|()| Builder::new_current_thread().build().expect("it needs no driver"));
+        let runtime = Runtime::new(Some(gone.handle().clone()));
+        runtime.lost(0);
+        assert_eq!(runtime.number(), 1);
+        assert!(!runtime.spawn(|_| async {}), "it is forgotten");
+        let entered = next.enter();
+        assert!(runtime.spawn(|_| async {}));
+        // Another of its tasks tells the same.
+        runtime.lost(0);
+        assert_eq!(runtime.number(), 1);
+        drop(entered);
+        assert!(runtime.spawn(|_| async {}), "the next one is not forgotten for it");
+        runtime.lost(1);
+        assert_eq!(runtime.number(), 2);
+    }
+}

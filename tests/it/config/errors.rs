@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use connring::test_util::{Dial, ScriptedError};
 use connring::{AcquireError, Failure, Reason, Server, TryAcquireError};
+use tokio::time::advance;
 
 use super::{MS, assert_line};
 use crate::support::{Rig, settle};
@@ -124,4 +125,25 @@ async fn errors_say_in_one_line_why_no_server_serves() {
     rig.pool.acquire().await.expect("dials succeed").fail("broken");
     let error = rig.pool.acquire_timeout(MS).await.expect_err("none can serve");
     check(&error, error.retry_after(), true, &["1ms", "1 down", "1 rate limited", "1 full"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_lacks_but_a_connection_is_empty() {
+    let rig = Rig::paused(|builder| builder.servers([Server::new("a:1"), Server::new("b:1").max_rps(2.0)]));
+    rig.connector.set_default(Dial::Never);
+    let error = rig.pool.acquire_timeout(MS).await.expect_err("dials hang");
+    let AcquireError::Timeout { reason, .. } = error else { panic!("{error:?}") };
+    assert!(reason.servers().iter().all(|server| matches!(server.reason, Reason::Empty { .. })), "{reason:?}");
+    assert_eq!(reason.counts().empty, 2);
+    // One that has a token is full and not limited.
+    let rig = Rig::paused(|builder| builder.server(Server::new("a:1").max_rps(2.0).burst(1).max_conns(1)));
+    let conn = rig.pool.acquire().await.expect("dials succeed");
+    for (limited, full) in [(1, 0), (0, 1)] {
+        match rig.pool.try_acquire() {
+            Err(TryAcquireError::Unavailable(counts)) => assert_eq!((counts.limited, counts.full), (limited, full)),
+            other => panic!("{other:?}"),
+        }
+        advance(500 * MS).await;
+    }
+    conn.release();
 }
