@@ -223,7 +223,12 @@ impl<C: Connector> Ring<C> {
     /// Whether a connection that was idle may be handed out.
     #[inline(always)]
     fn is_good(&self, entry: &mut Entry<C>, now: &mut Now) -> bool {
-        let now_ns = self.tick().unwrap_or_else(|| self.now(now));
+        let now_ns = self.tick().unwrap_or_else(|| {
+            if *now == UNREAD {
+                *now = self.read_clock();
+            }
+            *now
+        });
         let idle = entry.idle(now_ns);
         !self.is_over_age(entry, now_ns) && self.connector.is_reusable(&mut entry.conn, idle)
     }

@@ -17,7 +17,7 @@ impl<C: Connector> Ring<C> {
         if server.permits.is_over() {
             return close(entry);
         }
-        entry.idle_since = ring.tick().unwrap_or_else(|| ring.clock.now_ns());
+        entry.idle_since = ring.tick().unwrap_or_else(|| ring.read_clock());
         ring.put_back(&server, entry, near());
     }
 

@@ -66,41 +66,44 @@ impl<T> Idle<T> {
     /// Puts an item in. What may not stay goes to `refuse`: all that is there, if it is closed (I1); the item, if there
     /// is no room, which is believed only if `may_be_full` says so (I4). Fences after the item is in.
     #[inline(always)]
-    pub(crate) fn push(&self, item: T, near: usize, may_be_full: impl Fn() -> bool, mut refuse: impl FnMut(T)) {
-        let rejected = match self.nearest(near).push(item) {
-            Ok(()) => None,
-            Err(item) => self.push_elsewhere(item, near, may_be_full),
-        };
-        // SeqCst: pairs with the fence of `close`, and with that of `Line::join`.
-        fence(Ordering::SeqCst);
-        if let Some(item) = rejected {
-            refuse(item);
-        }
-        // Relaxed: the fence above orders it after the push.
-        if self.closed.load(Ordering::Relaxed) {
-            self.drain(near, refuse);
+    pub(crate) fn push(&self, item: T, near: usize, may_be_full: impl Fn() -> bool, refuse: impl FnMut(T)) {
+        match self.nearest(near).push(item) {
+            Ok(()) => self.heed_the_bit(refuse),
+            Err(item) => self.push_elsewhere(item, near, may_be_full, refuse),
         }
     }
 
     #[cold]
-    fn drain(&self, near: usize, mut refuse: impl FnMut(T)) {
-        while let Some(item) = self.pop(near) {
-            refuse(item);
-        }
-    }
-
-    #[cold]
-    fn push_elsewhere(&self, mut item: T, near: usize, may_be_full: impl Fn() -> bool) -> Option<T> {
+    fn push_elsewhere(&self, mut item: T, near: usize, may_be_full: impl Fn() -> bool, mut refuse: impl FnMut(T)) {
         loop {
             for stripe in self.from(near) {
                 match stripe.push(item) {
-                    Ok(()) => return None,
+                    Ok(()) => return self.heed_the_bit(refuse),
                     Err(back) => item = back,
                 }
             }
             if may_be_full() && self.stripes.iter().all(ArrayQueue::is_full) {
-                return Some(item);
+                refuse(item);
+                return self.heed_the_bit(refuse);
             }
+        }
+    }
+
+    /// After a push.
+    #[inline(always)]
+    fn heed_the_bit(&self, refuse: impl FnMut(T)) {
+        // SeqCst: pairs with the fence of `close`, and with that of `Line::join`.
+        fence(Ordering::SeqCst);
+        // Relaxed: the fence above orders it after the push.
+        if self.closed.load(Ordering::Relaxed) {
+            self.drain(refuse);
+        }
+    }
+
+    #[cold]
+    fn drain(&self, mut refuse: impl FnMut(T)) {
+        while let Some(item) = self.pop(0) {
+            refuse(item);
         }
     }
 

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use crate::clock::{Clock, nanos};
 use crate::connect::Connector;
-use crate::raw::{Alarm, Bucket, Line, Receipt};
+use crate::raw::{Alarm, Bucket, HealthState, Line, Receipt};
 use crate::server::cursors::Cursors;
 use crate::server::remember::next_slot;
 use crate::server::runtime::Runtime;
@@ -157,6 +157,12 @@ impl<C: Connector> Ring<C> {
         (tick < NO_TICK).then_some(tick)
     }
 
+    /// The time for when nobody advances the tick.
+    #[cold]
+    pub(crate) fn read_clock(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
     /// Whether upkeep's task runs.
     pub(crate) fn is_attended(&self) -> bool {
         self.tick.load(Ordering::Relaxed) != UNATTENDED
@@ -187,7 +193,6 @@ impl<C: Connector> Ring<C> {
     }
 
     /// The same, and for those who wait: the task that watches must not sleep beyond it.
-    #[cold]
     pub(crate) fn retry_at(&self, at_ns: u64) {
         self.enter_retry(at_ns);
         self.ring_before(at_ns);
@@ -221,6 +226,13 @@ impl<C: Connector> Ring<C> {
     /// A probe that was due may have found no room at `server`, and does now: the next pass tries again.
     #[inline]
     pub(crate) fn retry_if_down(&self, server: &Words<C>) {
+        if server.health.snapshot().state() == HealthState::Down {
+            self.retry_again(server);
+        }
+    }
+
+    #[cold]
+    fn retry_again(&self, server: &Words<C>) {
         if let Some(at_ns) = server.down_until() {
             self.retry_at(at_ns);
         }
