@@ -4,7 +4,7 @@
 //! - `left`: a caller joins and gives up.
 //! - `handoff`: two tasks pass the connection to each other through the line. One iteration is one grant.
 //!
-//! The first two run without tokio's budget for a task, which a caller that is polled here and never waits would use up.
+//! The first two run without tokio's budget for a task, which a caller that is polled here and does not wait uses up.
 //!
 //! What pollutes it: each wait has a timer of tokio's for its timeout, which is in the time. `handoff` counts what a
 //! wake and a switch of tasks cost in a runtime of one thread; between threads, a wake costs a system call and more.

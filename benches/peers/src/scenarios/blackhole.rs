@@ -10,7 +10,7 @@
 //! - Cold: a new pool. One caller alone, or 64 at once, and how long the slowest waits for its first connection. The
 //!   server that swallows is the first in the list, then the second, and so on.
 //!
-//! What pollutes it: tokio's timers have steps of 1 ms, so that a thread of its own sleeps until each acquire is due and
+//! What pollutes it: tokio's timers have steps of 1 ms, so a thread of its own sleeps until each acquire is due and
 //! sends it to its task. `late` is how late the task then calls, by the sleep, the wake and whoever has the processor:
 //! that is in the latency, and `call` is the latency without it. Compare with `control`.
 
