@@ -43,6 +43,9 @@ join_fence='        // SeqCst: pairs with the fence of whoever puts something th
         fence(Ordering::SeqCst);'
 push_fence='        // SeqCst: pairs with the fence of `close`, and with that of `Line::join`.
         fence(Ordering::SeqCst);'
+close_fence='        // SeqCst: pairs with the fence of `push`.
+        fence(Ordering::SeqCst);'
+pop='self.from(near).find_map(|stripe| if stripe.is_empty() { None } else { stripe.pop() })'
 
 mutant alarm::a_change_is_seen_or_rings alarm.rs \
     '        // SeqCst: pairs with the fence of `must_ring`: `until`, then the look.
@@ -60,6 +63,9 @@ mutant alarm::who_joins_is_watched alarm.rs '!self.watched.swap(true, Ordering::
 mutant bucket::takes_grant_the_quota bucket.rs \
     'match self.tat.compare_exchange_weak(found, left, Ordering::Relaxed, Ordering::Relaxed) {' \
     'match { self.tat.store(left, Ordering::Relaxed); if found == found { Ok(found) } else { Err(found) } } {'
+for model in takes_grant_the_quota what_was_seen_may_be_gone; do
+    mutant "bucket::$model" bucket.rs 'Err(tat) if tat > seen.latest => return None,' ''
+done
 mutant bucket::an_undo_is_exact_or_nothing bucket.rs \
     'self.tat.compare_exchange(receipt.left, receipt.found, Ordering::Relaxed, Ordering::Relaxed).is_ok()' \
     '{ self.tat.store(receipt.found, Ordering::Relaxed); true }'
@@ -90,19 +96,25 @@ mutant health::strikes_add_up health.rs \
     'match self.word.compare_exchange_weak(found.0, left.0, Ordering::Relaxed, Ordering::Relaxed) {' \
     'match { self.word.store(left.0, Ordering::Relaxed); if left == left { Ok(()) } else { Err(found.0) } } {'
 
-mutant idle::nothing_stays_behind_the_closed_bit idle.rs "$push_fence" ''
+for model in nothing_stays_behind_the_closed_bit nothing_stays_behind_the_closed_bit_in_any_stripe \
+    nothing_stays_behind_the_closed_bit_elsewhere each_is_reused_or_closed_once; do
+    mutant "idle::$model" idle.rs "$push_fence" ''
+    mutant "idle::$model" idle.rs "$close_fence" ''
+done
 mutant idle::nothing_stays_behind_the_closed_bit idle.rs \
-    '        // SeqCst: pairs with the fence of `push`.
-        fence(Ordering::SeqCst);' ''
-mutant idle::nothing_stays_behind_the_closed_bit idle.rs \
-    'while let Some(item) = self.queue.pop() {' 'if let Some(item) = self.queue.pop() {'
-mutant idle::each_is_reused_or_closed_once idle.rs "$push_fence" ''
-mutant idle::each_is_reused_or_closed_once idle.rs \
-    '        // SeqCst: pairs with the fence of `push`.
-        fence(Ordering::SeqCst);' ''
+    'while let Some(item) = self.pop(near) {' 'if let Some(item) = self.pop(near) {'
+mutant idle::nothing_stays_behind_the_closed_bit_in_any_stripe idle.rs "$pop" 'self.pop_near(near)'
+mutant idle::nothing_stays_behind_the_closed_bit_elsewhere idle.rs \
+    'while let Some(item) = self.pop(near) {' 'while let Some(item) = self.pop_near(near) {'
+mutant idle::nothing_is_refused_while_there_is_room idle.rs \
+    'if may_be_full() && self.stripes.iter().all(ArrayQueue::is_full) {' 'if may_be_full() || near == near {'
+mutant idle::what_stays_elsewhere_is_found idle.rs "$pop" 'self.pop_near(near)'
 
 mutant line::no_wake_up_is_lost line.rs "$join_fence" ''
 mutant line::no_wake_up_is_lost idle.rs "$push_fence" ''
+mutant line::no_wake_up_is_lost_between_stripes line.rs "$join_fence" ''
+mutant line::no_wake_up_is_lost_between_stripes idle.rs "$push_fence" ''
+mutant line::no_wake_up_is_lost_between_stripes idle.rs "$pop" 'self.pop_near(near)'
 mutant line::who_leaves_passes_on line.rs \
     '            drop(waker);
             return None;

@@ -17,7 +17,8 @@ fn left(bucket: &Bucket) -> usize {
 
 /// Property: concurrent takes grant no more than the quota, and no less (I1).
 /// Threads: three take, one token fewer is there.
-/// Mutation that fails it: `take` stores `left` without a CAS.
+/// Mutation that fails it: `take_seen` stores `left` without a CAS, or does not compare with `latest` what it found when
+/// it lost a race.
 pub fn takes_grant_the_quota() {
     check(Some(3), || {
         let bucket = bucket(2);
@@ -30,6 +31,29 @@ pub fn takes_grant_the_quota() {
         let here = usize::from(bucket.take(0).is_some());
         let granted = takers.into_iter().map(|taker| taker.join().unwrap()).sum::<usize>() + here;
         assert_eq!(granted, 2);
+    });
+}
+
+/// Property: what was seen before others took is granted only as far as the quota goes, and what an undo brought back is
+/// (I1, I2).
+/// Threads: the main one and two others have all seen the same two tokens; one of them gives its own back.
+/// Mutation that fails it: a `take_seen` that lost a race does not compare what it found with `latest`.
+pub fn what_was_seen_may_be_gone() {
+    check(Some(3), || {
+        let bucket = bucket(2);
+        let [mine, its, theirs] = std::array::from_fn(|_| bucket.look(0).expect("nobody took one yet"));
+        let takes = {
+            let bucket = Arc::clone(&bucket);
+            thread::spawn(move || usize::from(bucket.take_seen(its).is_some()))
+        };
+        let undoes = {
+            let bucket = Arc::clone(&bucket);
+            // Tokens forfeit.
+            thread::spawn(move || bucket.take_seen(theirs).map_or(0, |receipt| usize::from(!bucket.undo(receipt))))
+        };
+        let here = usize::from(bucket.take_seen(mine).is_some());
+        let used = here + takes.join().unwrap() + undoes.join().unwrap();
+        assert_eq!(used + left(&bucket), 2);
     });
 }
 

@@ -15,12 +15,23 @@ pub mod permits;
 pub mod pool;
 pub mod retry;
 
-/// Explores every interleaving of `model`, up to so many preemptions of each where a bound is given.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Explores every interleaving of `model`, up to so many preemptions of each where a bound is given. Says how many there
+/// were: `cargo test -- --nocapture`.
 fn check(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
     // Neither stops early: what is not finished has not passed.
     builder.max_duration = None;
     builder.max_permutations = None;
-    builder.check(model);
+    let executions = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&executions);
+    builder.check(move || {
+        // Loom runs one execution at a time and need not see this counter.
+        count.fetch_add(1, Ordering::Relaxed);
+        model();
+    });
+    println!("{} executions", executions.load(Ordering::Relaxed));
 }

@@ -49,7 +49,7 @@ enum End {
 
 impl Pool {
     fn new() -> Arc<Self> {
-        let server = || Server { idle: Idle::new(1), permits: Permits::new(1), health: Health::new() };
+        let server = || Server { idle: Idle::new(1, 1), permits: Permits::new(1), health: Health::new() };
         Arc::new(Self { servers: [server(), server()], line: Line::new() })
     }
 
@@ -72,7 +72,7 @@ impl Pool {
     }
 
     fn serve(this: &Arc<Self>) {
-        this.line.serve(|| this.servers.iter().find_map(|server| server.idle.pop()));
+        this.line.serve(|| this.servers.iter().find_map(|server| server.idle.pop(0)));
         // Dials for those who still wait.
         for at in 0..this.servers.len() {
             if this.line.waiting() > 0 {
@@ -85,9 +85,9 @@ impl Pool {
 
     fn put(this: &Arc<Self>, conn: Conn) {
         let server = &this.servers[conn.0];
-        server.idle.push(conn, |_| panic!("it is open and has room"));
+        server.idle.push(conn, 0, || false, |_| panic!("it is open and has room"));
         if this.line.waiting() > 0 {
-            this.line.serve(|| server.idle.pop());
+            this.line.serve(|| server.idle.pop(0));
         }
     }
 
@@ -102,7 +102,7 @@ impl Pool {
 
     fn acquire(this: &Arc<Self>) -> Conn {
         let idle =
-            if this.line.waiting() == 0 { this.servers.iter().find_map(|server| server.idle.pop()) } else { None };
+            if this.line.waiting() == 0 { this.servers.iter().find_map(|server| server.idle.pop(0)) } else { None };
         idle.unwrap_or_else(|| {
             let mut place = this.line.join(8).expect("there is room");
             Self::serve(this);

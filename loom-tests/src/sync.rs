@@ -14,7 +14,8 @@ const FULL: usize = 2;
 /// Stands in for `crossbeam_queue::ArrayQueue`, and is weaker: a slot is looked at by a relaxed load, taken by a
 /// relaxed or an acquiring CAS and handed over by a releasing store, where the real queue has SeqCst on head and tail.
 /// Nothing but the item's own slot synchronizes anybody. A pop finds nothing while a push is half done, where the real
-/// one waits. It keeps no order.
+/// one waits; a push finds no room while a pop is half done, where the real one waits. `is_empty`, `is_full` and `len`
+/// are relaxed loads, one a slot, where the real ones are SeqCst: each may be out of date by itself. It keeps no order.
 ///
 /// The mutex only holds the item: whoever locks it owns the slot by the CAS before, so that nobody ever meets there.
 #[derive(Debug)]
@@ -49,8 +50,22 @@ impl<T> ArrayQueue<T> {
         None
     }
 
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.slots.iter().filter(|(state, _)| state.load(Ordering::Relaxed) == FULL).count()
+    }
+
+    /// Sees no item of a push that is half done, as `pop`.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.iter().all(|(state, _)| state.load(Ordering::Relaxed) != FULL)
+    }
+
+    /// Sees no room of a pop that is half done, as `push`.
+    pub(crate) fn is_full(&self) -> bool {
+        self.slots.iter().all(|(state, _)| state.load(Ordering::Relaxed) != EMPTY)
     }
 }
 
