@@ -1,8 +1,8 @@
 //! The handshakes of the kernel on the real types and real threads: what loom's stand-ins cannot show.
 //!
 //! Each round has idle connections, or those and a line, of its own, on which all threads start at once. It finds a
-//! pusher that does not look at the closed bit, or not at all stripes. On x86 it does not find a missing fence: that is
-//! for loom.
+//! pusher that does not look at the closed bit, or refuses though there is room, and a pop that does not look into all
+//! stripes; what takes a rarer race, only in some runs. On x86 it does not find a missing fence: that is for loom.
 
 #![allow(dead_code, unused_imports, reason = "the kernel's files are compiled as they are, and not all is used")]
 
@@ -63,14 +63,14 @@ fn drain(idle: &Idle<u32>) -> Vec<u32> {
     std::iter::from_fn(|| idle.pop(0)).collect()
 }
 
-/// For each round stripes of two slots, filled from the first on with the items from 0 to `items`.
+/// Rounds, fewer where there are many stripes, of stripes of two slots, filled from the first on with the items from 0 to `items`.
 fn striped(stripes: usize, items: u32) -> Vec<Idle<u32>> {
     let filled = |_| {
         let idle = Idle::new(2 * stripes, stripes);
         (0..items).for_each(|item| assert_eq!(push(&idle, item, 0, false), []));
         idle
     };
-    (0..ROUNDS).map(filled).collect()
+    (0..ROUNDS * 4 / stripes.max(4)).map(filled).collect()
 }
 
 /// Each item from 0 to `items` was closed or is there, once.
@@ -128,10 +128,11 @@ fn nothing_is_refused_while_there_is_room() {
 
 #[test]
 fn one_item_that_moves_makes_nobody_refuse() {
-    for stripes in [2, 4] {
+    // With many stripes the item often moves while the pusher is between the first and the last.
+    for stripes in [2, 4, 16, 64] {
         let last = 2 * stripes as u32 - 1;
         let rounds = striped(stripes, last);
-        // The pusher may refuse, if all are full: but for a moment no two of its looks can find that.
+        // The pusher may refuse what it twice finds no room for, but one move cannot make it find that.
         let results = race(&rounds, [&|idle| push(idle, last, 0, true), &|idle| carry(idle, 0, stripes - 1)]);
         for (idle, refused) in rounds.iter().zip(results) {
             assert_eq!(refused.concat(), [], "with {stripes} stripes");
