@@ -102,10 +102,10 @@ for model in nothing_stays_behind_the_closed_bit nothing_stays_behind_the_closed
     mutant "idle::$model" idle.rs "$close_fence" ''
 done
 mutant idle::nothing_stays_behind_the_closed_bit idle.rs \
-    'while let Some(item) = self.pop(near) {' 'if let Some(item) = self.pop(near) {'
+    'while let Some(item) = self.pop(0) {' 'if let Some(item) = self.pop(0) {'
 mutant idle::nothing_stays_behind_the_closed_bit_in_any_stripe idle.rs "$pop" 'self.pop_near(near)'
 mutant idle::nothing_stays_behind_the_closed_bit_elsewhere idle.rs \
-    'while let Some(item) = self.pop(near) {' 'while let Some(item) = self.pop_near(near) {'
+    'while let Some(item) = self.pop(0) {' 'while let Some(item) = self.pop_near(0) {'
 mutant idle::nothing_is_refused_while_there_is_room idle.rs \
     'if may_be_full() && self.stripes.iter().all(ArrayQueue::is_full) {' 'if may_be_full() || near == near {'
 mutant idle::what_stays_elsewhere_is_found idle.rs "$pop" 'self.pop_near(near)'
