@@ -38,8 +38,8 @@ fn ring(c: &mut Criterion) {
     }
 }
 
-/// A pool with an idle connection at each server. Opened by balance: who holds all but a few connections of ten thousand
-/// servers looks at each server in turn for every one of these.
+/// A pool with an idle connection at each server. Not opened by holding all at once: with ten thousand servers, each
+/// acquire would look at all those that are empty already.
 async fn all_up<C: Connector>(builder: Builder<C>, servers: usize) -> Pool<C> {
     let pool = builder.build().expect("in range");
     while pool.status().servers.iter().any(|server| server.idle == 0) {

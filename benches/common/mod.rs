@@ -31,6 +31,7 @@ pub(crate) fn open_all<C: Connector>(runtime: &Runtime, builder: Builder<C>) -> 
 }
 
 /// Builds the pool, and lets all its connections be idle.
+#[allow(dead_code, reason = "not each benchmark needs it")]
 pub(crate) fn open<C: Connector>(runtime: &Runtime, builder: Builder<C>) -> Pool<C> {
     let (pool, conns) = open_all(runtime, builder);
     conns.into_iter().for_each(PooledConn::release);
