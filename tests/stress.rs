@@ -63,7 +63,8 @@ fn drain(idle: &Idle<u32>) -> Vec<u32> {
     std::iter::from_fn(|| idle.pop(0)).collect()
 }
 
-/// Rounds, fewer where there are many stripes, of stripes of two slots, filled from the first on with the items from 0 to `items`.
+/// For each round, of which there are fewer with many stripes: stripes of two slots, filled from the first on with the
+/// items from 0 to `items`.
 fn striped(stripes: usize, items: u32) -> Vec<Idle<u32>> {
     let filled = |_| {
         let idle = Idle::new(2 * stripes, stripes);

@@ -17,8 +17,8 @@ fn left(bucket: &Bucket) -> usize {
 
 /// Property: concurrent takes grant no more than the quota, and no less (I1).
 /// Threads: three take, one token fewer is there.
-/// Mutation that fails it: `take_seen` stores `left` without a CAS, or does not compare with `latest` what it found when
-/// it lost a race.
+/// Mutation that fails it: `take_seen` stores `left` without a CAS, or does not compare with `latest` what it found
+/// when it lost a race.
 pub fn takes_grant_the_quota() {
     check(Some(3), || {
         let bucket = bucket(2);
@@ -34,8 +34,8 @@ pub fn takes_grant_the_quota() {
     });
 }
 
-/// Property: what was seen before others took is granted only as far as the quota goes, and what an undo brought back is
-/// (I1, I2).
+/// Property: what was seen before others took is granted only as far as the quota goes, and so is what an undo brought
+/// back (I1, I2).
 /// Threads: the main one and two others have all seen the same two tokens; one of them gives its own back.
 /// Mutation that fails it: a `take_seen` that lost a race does not compare what it found with `latest`.
 pub fn what_was_seen_may_be_gone() {

@@ -115,8 +115,8 @@ pub fn each_is_reused_or_closed_once() {
     });
 }
 
-/// Property: with as many items as slots no push refuses, and each ends, though every stripe may be found full one after
-/// the other while an item moves (I2, I4).
+/// Property: with as many items as slots no push refuses, and each ends, though every stripe may be found full, one
+/// after the other, while an item moves (I2, I4).
 /// Threads: two push near different stripes, the main one moves an item from one stripe to the other.
 /// Mutation that fails it: `push_elsewhere` refuses after its first look at all stripes.
 pub fn nothing_is_refused_while_there_is_room() {

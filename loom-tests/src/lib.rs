@@ -18,8 +18,8 @@ pub mod retry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Explores every interleaving of `model`, up to so many preemptions of each where a bound is given. Says how many there
-/// were: `cargo test -- --nocapture`.
+/// Explores every interleaving of `model`, up to so many preemptions of each where a bound is given. Prints how many
+/// there were, which `cargo test -- --nocapture` shows.
 fn check(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;

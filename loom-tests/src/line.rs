@@ -115,7 +115,7 @@ pub fn no_wake_up_is_lost() {
 /// Property: nor is one lost between stripes: a caller finds what moves from its own stripe to another, or is served
 /// from there (I3, and I5 of the idle connections).
 /// Threads: two join near one stripe, the main one takes the item from there and releases it near the other.
-/// Mutation that fails it: no fence in `join`, or none in `Idle::push`, or `Idle::pop` looks only at the nearest stripe.
+/// Mutation that fails it: no fence in `join`, or none in `Idle::push`, or `Idle::pop` looks only at what is nearest.
 pub fn no_wake_up_is_lost_between_stripes() {
     check(Some(3), || {
         let post = Arc::new(Post { idle: Idle::new(4, 2), line: Line::new() });
