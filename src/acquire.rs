@@ -11,7 +11,7 @@ use crate::connect::Connector;
 use crate::dial::Reason;
 use crate::error::{AcquireError, TryAcquireError};
 use crate::raw::{Bucket, Place};
-use crate::server::{Entry, LiveServer, Ring, Seat, Seats, Turn, near};
+use crate::server::{Entry, LiveServer, Ring, Seat, Seats, Turn, close, near};
 use crate::sync::Arc;
 
 /// The time of one acquire in nanoseconds, read at most once, when somebody asks for it. `UNREAD` before.
@@ -90,15 +90,21 @@ impl<C: Connector> Ring<C> {
             }
             let Some(bucket) = bucket else {
                 let mut entry = words.idle.pop_near(near).ok_or(now)?;
-                return if self.is_good(&mut entry, &mut now) { Ok(entry) } else { close(entry, now) };
+                if !self.is_good(&mut entry, &mut now) {
+                    close(entry);
+                    return Err(now);
+                }
+                return Ok(entry);
             };
             let seen = bucket.look(self.now(&mut now)).ok_or(now)?;
             let mut entry = words.idle.pop_near(near).ok_or(now)?;
             if !self.is_good(&mut entry, &mut now) {
-                return close(entry, now);
+                close(entry);
+                return Err(now);
             }
             if bucket.take_seen(seen).is_none() {
-                return self.lost_the_race(entry, now);
+                self.lost_the_race(entry);
+                return Err(now);
             }
             Ok(entry)
         });
@@ -176,12 +182,14 @@ impl<C: Connector> Ring<C> {
             }
             taken.ok()
         });
-        let is_wanted = match balance {
-            Balance::IfServed => served.is_some(),
-            Balance::InRuntime => Handle::try_current().is_ok(),
-        };
-        if let Some(server) = empty.filter(|server| is_wanted && server.dialing() == 0) {
-            self.dial(server, Reason::Balance);
+        if let Some(server) = empty.filter(|server| server.dialing() == 0) {
+            let is_wanted = match balance {
+                Balance::IfServed => served.is_some(),
+                Balance::InRuntime => Handle::try_current().is_ok(),
+            };
+            if is_wanted {
+                self.dial(server, Reason::Balance);
+            }
         }
         served
     }
@@ -199,17 +207,17 @@ impl<C: Connector> Ring<C> {
             entry = server.idle.pop(near).ok_or(Miss::Empty)?;
         }
         if seen.is_some_and(|(bucket, seen)| bucket.take_seen(seen).is_none()) {
-            return self.lost_the_race(entry, *now).map_err(|_| Miss::Limited);
+            self.lost_the_race(entry);
+            return Err(Miss::Limited);
         }
         Ok(entry)
     }
 
     /// Another took the last token: the connection goes back.
     #[cold]
-    fn lost_the_race(&self, entry: Box<Entry<C>>, now: Now) -> Result<Box<Entry<C>>, Now> {
-        let server = entry.hold_server();
-        self.put_back(&server, entry, near());
-        Err(now)
+    fn lost_the_race(&self, entry: Box<Entry<C>>) {
+        let hold = entry.server().hold(near());
+        self.put_back(&hold, entry, near());
     }
 
     #[inline(always)]
@@ -223,12 +231,7 @@ impl<C: Connector> Ring<C> {
     /// Whether a connection that was idle may be handed out.
     #[inline(always)]
     fn is_good(&self, entry: &mut Entry<C>, now: &mut Now) -> bool {
-        let now_ns = self.tick().unwrap_or_else(|| {
-            if *now == UNREAD {
-                *now = self.read_clock();
-            }
-            *now
-        });
+        let now_ns = self.tick().unwrap_or_else(|| self.now(now));
         let idle = entry.idle(now_ns);
         !self.is_over_age(entry, now_ns) && self.connector.is_reusable(&mut entry.conn, idle)
     }
@@ -286,11 +289,4 @@ impl<C: Connector> Drop for Waiter<'_, C> {
             self.ring.pass_on(grant);
         }
     }
-}
-
-/// A connection may not be handed out: closes it.
-#[cold]
-fn close<C: Connector>(entry: Box<Entry<C>>, now: Now) -> Result<Box<Entry<C>>, Now> {
-    drop(entry);
-    Err(now)
 }

@@ -126,15 +126,6 @@ impl Clock {
     /// [`now`](Clock::now) in nanoseconds.
     #[inline]
     pub(crate) fn now_ns(&self) -> u64 {
-        if let Source::System { quanta, origin } = &self.source {
-            return quanta.delta_as_nanos(*origin, quanta.raw());
-        }
-        self.test_now_ns()
-    }
-
-    /// The same for the clocks that tests use.
-    #[cold]
-    fn test_now_ns(&self) -> u64 {
         match &self.source {
             Source::System { quanta, origin } => quanta.delta_as_nanos(*origin, quanta.raw()),
             Source::Tokio { origin } => nanos_since(*origin),

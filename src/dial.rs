@@ -179,7 +179,7 @@ impl<C: Connector> Ring<C> {
         let now_ns = self.clock.now_ns();
         let list = self.list.load();
         let mut second_best = None;
-        let best = self.dial_cursors.pass(near(), &list.up, |turn| {
+        let best = self.dial_cursors.pass(0, &list.up, |turn| {
             let server = &turn.server;
             if !server.health.snapshot().is_up() || !server.may_dial(now_ns) {
                 return None;

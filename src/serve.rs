@@ -1,36 +1,37 @@
 //! What comes back, or comes from a dial, goes to the caller in front of the line, else to its server's idle queue.
 
 use crate::connect::Connector;
-use crate::server::{Entry, Grant, LiveServer, Ring, Token, near};
+use crate::server::{Entry, Grant, Hold, LiveServer, Ring, Token, close, near};
 use crate::sync::Arc;
 
 impl<C: Connector> Ring<C> {
     /// Takes a connection back for reuse.
     #[inline]
     pub(crate) fn release(mut entry: Box<Entry<C>>) {
+        let near = near();
         // The entry owns the reference to its server; from the push on it is another's.
-        let server = entry.hold_server();
-        let ring = &server.ring;
-        if !server.health.snapshot().is_unblemished() {
-            server.released(entry.generation);
+        let hold = entry.server().hold(near);
+        let Hold { words, ring, .. } = &*hold;
+        if !words.health.snapshot().is_unblemished() {
+            entry.server().released(entry.generation);
         }
-        if server.permits.is_over() {
+        if words.permits.is_over() {
             return close(entry);
         }
         entry.idle_since = ring.tick().unwrap_or_else(|| ring.read_clock());
-        ring.put_back(&server, entry, near());
+        ring.put_back(&hold, entry, near);
     }
 
     /// Puts a connection into its server's idle queue, near a stripe, then serves those who wait from there.
     #[inline(always)]
-    pub(crate) fn put_back(&self, server: &LiveServer<C>, entry: Box<Entry<C>>, near: usize) {
+    pub(crate) fn put_back(&self, hold: &Hold<C>, entry: Box<Entry<C>>, near: usize) {
         // What does not fit, or may not stay, is closed.
-        server.keep(entry, near, close);
+        hold.words.keep(entry, near, close);
         // Behind the fence of `keep`: a probe may have missed this connection, which would have made room.
-        self.retry_if_down(server);
+        self.retry_if_down(&hold.words);
         // Behind the same, which pairs with that of `Line::join`.
         if self.line.waiting() > 0 {
-            self.serve_from(server);
+            self.serve_from(hold);
         }
     }
 
@@ -42,7 +43,7 @@ impl<C: Connector> Ring<C> {
             self.line.serve(|| self.grant_once(&mut entry));
         }
         if let Some(entry) = entry {
-            self.put_back(&server, entry, near());
+            self.put_back(&server.hold(near()), entry, near());
         }
     }
 
@@ -62,18 +63,16 @@ impl<C: Connector> Ring<C> {
             token.undo();
         }
         let server = Arc::clone(grant.entry.server());
-        self.put_back(&server, grant.entry, near());
+        self.put_back(&server.hold(near()), grant.entry, near());
     }
 
     /// Serves those who wait from one server.
     #[cold]
-    fn serve_from(&self, server: &LiveServer<C>) {
-        if !self.may_serve(server) {
-            return;
-        }
+    fn serve_from(&self, hold: &Hold<C>) {
+        let Some(server) = hold.server.upgrade().filter(|server| self.may_serve(server)) else { return };
         let now_ns = self.clock.now_ns();
         let mut rejected = Vec::new();
-        self.line.serve(|| self.take_for_line(server, now_ns, &mut rejected));
+        self.line.serve(|| self.take_for_line(&server, now_ns, &mut rejected));
         drop(rejected);
         if self.line.waiting() > 0 {
             if let Some(bucket) = server.bucket() {
@@ -139,10 +138,4 @@ impl<C: Connector> Ring<C> {
     fn may_serve(&self, server: &LiveServer<C>) -> bool {
         server.health.snapshot().is_up() || self.list.load().up.is_empty()
     }
-}
-
-/// Drops a connection out of line: that is much code.
-#[cold]
-fn close<C: Connector>(entry: Box<Entry<C>>) {
-    drop(entry);
 }

@@ -116,7 +116,7 @@ impl Snapshot {
         Generation(self.retry())
     }
 
-    /// Up, not on trial, without strikes: a release changes nothing. The only question on the hot path.
+    /// Up, not on trial, without strikes: a release changes nothing.
     pub(crate) fn is_unblemished(self) -> bool {
         self.state() == HealthState::Up && self.strikes() == 0
     }

@@ -54,8 +54,7 @@ impl<T> Idle<T> {
 
     /// The stripe near `near`, then all the others.
     fn from(&self, near: usize) -> impl Iterator<Item = &ArrayQueue<T>> {
-        let count = self.stripes.len();
-        (0..count).map(move |step| &self.stripes[(near + step) % count])
+        (0..self.stripes.len()).map(move |step| self.nearest(near + step))
     }
 
     #[inline]
@@ -101,10 +100,13 @@ impl<T> Idle<T> {
     }
 
     #[cold]
-    fn drain(&self, mut refuse: impl FnMut(T)) {
+    fn drain(&self, refuse: impl FnMut(T)) {
+        // All are out before the first is refused: if its drop panics, the others are dropped all the same.
+        let mut items = Vec::new();
         while let Some(item) = self.pop(0) {
-            refuse(item);
+            items.push(item);
         }
+        items.into_iter().for_each(refuse);
     }
 
     /// Takes an item out of the stripe that is near only.
@@ -140,13 +142,18 @@ impl<T> Idle<T> {
 
     /// Lets items stay again.
     pub(crate) fn reopen(&self) {
-        // Relaxed: a pusher that still sees the bit closes one connection more than it need.
+        // Relaxed: a pusher that still sees the bit closes more connections than it need.
         self.closed.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         // Relaxed: a hint; what decides is the look behind the fence in `push`.
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// How many stripes there are, a power of two.
+    pub(crate) fn stripes(&self) -> usize {
+        self.stripes.len()
     }
 
     /// How many items there is room for.

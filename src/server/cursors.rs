@@ -18,7 +18,7 @@ pub(crate) struct Cursors {
 }
 
 /// Alone on its cache lines, of which processors fetch two at a time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(128))]
 struct Cursor {
     turn: AtomicUsize,
@@ -27,7 +27,9 @@ struct Cursor {
 
 impl Cursors {
     pub(crate) fn new() -> Self {
-        Self { stripes: Box::new(core::array::from_fn(|_| Cursor::default())) }
+        // Each starts at another server, so that threads that take few turns do not all take the first.
+        let cursor = |at| Cursor { turn: AtomicUsize::new(at), miss: AtomicUsize::new(at) };
+        Self { stripes: Box::new(core::array::from_fn(cursor)) }
     }
 
     #[inline]
@@ -46,9 +48,11 @@ impl Cursors {
             cursor.store(at + 1, Ordering::Relaxed);
             return Some(server);
         }
-        let first = servers.first()?;
-        cursor.store(1, Ordering::Relaxed);
-        Some(first)
+        // Not always the first, which would get more than its share where the list often shrinks.
+        let at = if at == servers.len() { 0 } else { at.checked_rem(servers.len())? };
+        let server = servers.get(at)?;
+        cursor.store(at + 1, Ordering::Relaxed);
+        Some(server)
     }
 
     /// After a turn whose server did not serve: tries it again, by another way, then each of the others once.
@@ -66,7 +70,7 @@ impl Cursors {
             return Some(served);
         }
         let start = miss.load(Ordering::Relaxed);
-        let start = if start < count { start } else { 0 };
+        let start = if start < count { start } else { start % count };
         miss.store(start + 1, Ordering::Relaxed);
         let others = (start..count).chain(0..start).filter(|&index| index != first);
         for index in others {

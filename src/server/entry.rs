@@ -12,6 +12,8 @@ use crate::sync::Arc;
 /// One connection, in a box that goes from the idle queue to the caller and back.
 ///
 /// The fields are dropped in their order: the connection first, then its permit, also if the connection's drop panics.
+/// It shares no cache line with another, which another core may be using.
+#[repr(align(64))]
 pub(crate) struct Entry<C: Connector> {
     pub(crate) conn: C::Conn,
     pub(crate) permit: Permit<C>,
@@ -30,11 +32,6 @@ impl<C: Connector> Entry<C> {
         &self.permit.server
     }
 
-    /// A reference to the server that outlives the entry, by the connection's own count.
-    pub(crate) fn hold_server(&self) -> Arc<Arc<LiveServer<C>>> {
-        Arc::clone(&self.permit.server)
-    }
-
     pub(crate) fn idle(&self, now_ns: u64) -> Duration {
         between(self.idle_since, now_ns)
     }
@@ -48,15 +45,13 @@ impl<C: Connector> fmt::Debug for Entry<C> {
 
 /// The right to hold one connection to a server open, and the reference to it. Given back when dropped.
 pub(crate) struct Permit<C: Connector> {
-    /// Twice counted: whoever releases the connection needs the server beyond it, and the count of the server's own
-    /// references would be a cache line that all cores fight for.
-    server: Arc<Arc<LiveServer<C>>>,
+    server: Arc<LiveServer<C>>,
 }
 
 impl<C: Connector> Permit<C> {
     /// Takes a permit, if one is free.
     pub(crate) fn take(server: &Arc<LiveServer<C>>) -> Option<Self> {
-        server.permits.take().then(|| Self { server: Arc::new(Arc::clone(server)) })
+        server.permits.take().then(|| Self { server: Arc::clone(server) })
     }
 }
 
@@ -65,4 +60,10 @@ impl<C: Connector> Drop for Permit<C> {
         self.server.permits.give_back();
         self.server.ring.room_made(&self.server);
     }
+}
+
+/// Closes a connection, out of the line of what is hot.
+#[cold]
+pub(crate) fn close<C: Connector>(entry: Box<Entry<C>>) {
+    drop(entry);
 }

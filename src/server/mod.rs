@@ -23,9 +23,9 @@ use crate::error::Failure;
 use crate::raw::{
     Bucket, Generation, Health, HealthState, Idle, Pause, Permits, Probe, ProbeOwner, Reported, Snapshot,
 };
-use crate::sync::{Arc, ArcSwapOption, AtomicU64, Ordering};
+use crate::sync::{Arc, ArcSwapOption, AtomicU64, Ordering, Weak};
 
-pub(crate) use self::entry::{Entry, Permit};
+pub(crate) use self::entry::{Entry, Permit, close};
 pub use self::limits::Server;
 pub(crate) use self::list::{List, Seat, Seats, Turn};
 pub(crate) use self::ring::{Grant, Ring, Token};
@@ -45,6 +45,8 @@ pub(crate) struct LiveServer<C: Connector> {
     pub(crate) address: Arc<str>,
     pub(crate) ring: Arc<Ring<C>>,
     pub(crate) words: Arc<Words<C>>,
+    /// One for each stripe of the idle queue.
+    holds: Box<[Arc<Hold<C>>]>,
     pub(crate) pause: Pause,
     /// Dials under way: a plain counter, raised before a dial starts and lowered when it has ended.
     dialing: AtomicU64,
@@ -59,6 +61,16 @@ pub(crate) struct Words<C: Connector> {
     pub(crate) idle: Idle<Box<Entry<C>>>,
     pub(crate) permits: Permits,
     pub(crate) health: Health,
+}
+
+/// What a release needs of a server beyond its connection, which is another's once it is pushed. The count of the
+/// server's own references would be a cache line that all cores fight for.
+pub(crate) struct Hold<C: Connector> {
+    pub(crate) words: Arc<Words<C>>,
+    pub(crate) ring: Arc<Ring<C>>,
+    pub(crate) server: Weak<LiveServer<C>>,
+    /// With the two counts, it makes 128 bytes: no two counts that are used share cache lines.
+    _apart: [u64; 11],
 }
 
 impl<C: Connector> Words<C> {
@@ -81,14 +93,22 @@ impl<C: Connector> Words<C> {
 impl<C: Connector> LiveServer<C> {
     fn new(ring: &Arc<Ring<C>>, address: &Arc<str>, limits: Limits) -> Arc<Self> {
         let max_idle = ring.settings.max_idle_per_server.unwrap_or(limits.max_conns.min(MAX_DEFAULT_IDLE));
-        Arc::new(Self {
+        let words = Arc::new(Words {
+            idle: Idle::new(max_idle as usize, ring.stripes),
+            permits: Permits::new(limits.max_conns),
+            health: Health::new(),
+        });
+        let hold = |server: &Weak<Self>| Hold {
+            words: Arc::clone(&words),
+            ring: Arc::clone(ring),
+            server: Weak::clone(server),
+            _apart: [0; 11],
+        };
+        Arc::new_cyclic(|server| Self {
+            holds: (0..words.idle.stripes()).map(|_| Arc::new(hold(server))).collect(),
             address: Arc::clone(address),
             ring: Arc::clone(ring),
-            words: Arc::new(Words {
-                idle: Idle::new(max_idle as usize, ring.stripes),
-                permits: Permits::new(limits.max_conns),
-                health: Health::new(),
-            }),
+            words: Arc::clone(&words),
             pause: Pause::new(),
             dialing: AtomicU64::new(0),
             bucket: ArcSwapOption::new(limits.rate.map(|rate| Arc::new(Bucket::new(rate)))),
@@ -110,6 +130,12 @@ impl<C: Connector> LiveServer<C> {
 
     pub(crate) fn bucket(&self) -> Option<Arc<Bucket>> {
         self.bucket.load_full()
+    }
+
+    /// A hold on what a release needs, by the count of the stripe that is near.
+    #[inline]
+    pub(crate) fn hold(&self, near: usize) -> Arc<Hold<C>> {
+        Arc::clone(&self.holds[near & (self.holds.len() - 1)])
     }
 
     pub(crate) fn dialing(&self) -> u32 {

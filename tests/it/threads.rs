@@ -93,6 +93,17 @@ async fn threads_rotate_evenly() {
 }
 
 #[tokio::test]
+async fn threads_that_take_one_each_do_not_all_take_the_first() {
+    let pool = builder().max_conns_per_server(32).servers(["a", "b", "c", "d"]).build().expect("valid");
+    fill(&pool).await;
+    let held = on_threads(16, |_| pool.try_acquire().expect("there are more connections than threads"));
+    let mut served = BTreeMap::<_, usize>::new();
+    held.iter().for_each(|conn| *served.entry(conn.server()).or_default() += 1);
+    // Other tests' threads have numbers, too: those of these are not quite in a row.
+    assert!(served.len() == 4 && served.values().all(|&count| count <= 8), "{served:?}");
+}
+
+#[tokio::test]
 async fn a_thread_tells_many_pools_apart() {
     let mut pools = Vec::new();
     for index in 0..30 {
