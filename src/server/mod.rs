@@ -56,7 +56,9 @@ pub(crate) struct LiveServer<C: Connector> {
     pub(crate) removed: Notify,
 }
 
-/// A server is a queue and a few atomic words. They refer to nothing else.
+/// A server is a queue and a few atomic words. They refer to nothing else, and share no cache line with what is written
+/// more often.
+#[repr(align(64))]
 pub(crate) struct Words<C: Connector> {
     pub(crate) idle: Idle<Box<Entry<C>>>,
     pub(crate) permits: Permits,
