@@ -6,7 +6,7 @@ use super::Pool;
 use crate::clock::Clock;
 use crate::conn::PooledConn;
 use crate::connect::scripted::ScriptedConnector;
-use crate::server::List;
+use crate::server::{List, Seats, near};
 use crate::sync::{Arc, LOCKS_TAKEN};
 
 const SERVERS: usize = 1_000;
@@ -78,5 +78,46 @@ async fn hot_cycles_take_no_lock() {
             black_box(pool.acquire_now().await.expect("it is idle")).release();
         }
         assert_eq!(LOCKS_TAKEN.get(), waited, "upkeep {upkeep}, limit {max_rps:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_thread_remembers_the_list_that_counts() {
+    // More than there are slots: all of them are used.
+    for _ in 0..100 {
+        let clock = Clock::manual();
+        let builder = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock);
+        let pool = builder.server("a").build().expect("in range");
+        let remembered = || pool.ring.with_seats(|Seats(seats), near| (seats.len(), near));
+        assert_eq!(remembered(), None);
+        pool.acquire().await.expect("it accepts").release();
+        assert_eq!(remembered(), Some((1, near())));
+        pool.register("b").expect("it is not there");
+        assert_eq!(remembered(), None, "another list counts");
+        pool.try_acquire().expect("one is idle").release();
+        assert_eq!(remembered(), Some((2, near())));
+    }
+}
+
+#[tokio::test]
+async fn hot_cycles_load_no_list_but_look_at_the_health() {
+    for max_rps in [None, Some(1e9)] {
+        let clock = Clock::manual();
+        let builder = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock);
+        let builder = max_rps.into_iter().fold(builder, |builder, rps| builder.max_rps(rps));
+        let pool = builder.server("a").build().expect("in range");
+        pool.acquire().await.expect("it accepts").release();
+        let list = pool.ring.list.load_full();
+        // Not published: whoever loads it finds nothing.
+        pool.ring.list.store(Arc::new(List::new(Arc::default(), Vec::new(), false)));
+        for _ in 0..10 {
+            pool.try_acquire().expect("remembered").release();
+        }
+        pool.ring.list.store(Arc::clone(&list));
+        let server = &list.servers[0];
+        // The list does not say so yet.
+        server.health.dial_failed(server.health.snapshot().generation(), |_| u64::MAX).expect("it was up");
+        assert!(pool.try_acquire().is_err());
+        assert_eq!(server.idle.len(), 1);
     }
 }

@@ -176,6 +176,8 @@ impl<T> Idle<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::Idle;
 
     fn push(idle: &Idle<u32>, item: u32, near: usize) -> Vec<u32> {
@@ -212,6 +214,21 @@ mod tests {
             rest.sort_unstable();
             assert_eq!(rest, [2, 3, 4, 5, 6, 7]);
         }
+    }
+
+    #[test]
+    fn an_item_is_refused_only_if_all_is_full_and_may_be() {
+        let idle = Idle::new(4, 2);
+        (0..4).for_each(|item| assert_eq!(push(&idle, item, 0), []));
+        let asked = Cell::new(0);
+        let cannot_be = || {
+            asked.set(asked.get() + 1);
+            assert!(asked.get() == 1 || idle.pop(1).is_some());
+            false
+        };
+        idle.push(4, 0, cannot_be, |_| panic!("there is room in a moment"));
+        idle.push(5, 0, || idle.pop(0).is_some(), |_| panic!("there is room by now"));
+        assert_eq!((asked.get(), idle.len(), push(&idle, 6, 0)), (2, 4, vec![6]));
     }
 
     #[test]

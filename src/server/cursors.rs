@@ -96,7 +96,7 @@ impl Cursors {
 
 #[cfg(test)]
 mod tests {
-    use super::Cursors;
+    use super::{Cursors, STRIPES};
 
     fn shares(servers: &[bool], passes: usize) -> Vec<usize> {
         let cursors = Cursors::new();
@@ -115,6 +115,17 @@ mod tests {
         let cursors = Cursors::new();
         let order: Vec<_> = (0..8).filter_map(|_| cursors.pass(0, &[0, 1, 2, 3], |&server| Some(server))).collect();
         assert_eq!(order, [0, 1, 2, 3, 0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn each_stripe_has_a_turn_of_its_own() {
+        let cursors = Cursors::new();
+        let servers = [0, 1, 2];
+        for near in [0, 1, STRIPES - 1] {
+            let order: Vec<_> = (0..4).filter_map(|_| cursors.turn(near, &servers)).collect();
+            assert_eq!(order, [&0, &1, &2, &0], "near {near}");
+        }
+        assert_eq!(cursors.turn(STRIPES, &servers), Some(&1), "more share the first");
     }
 
     #[test]

@@ -80,3 +80,17 @@ impl<C: Connector> Ring<C> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{SLOTS, next_number, next_slot};
+
+    #[test]
+    fn numbers_are_unique_and_slots_are_shared_out() {
+        assert!(next_number() < next_number());
+        // Pools of other tests may take some in between.
+        let mut pools = [0; SLOTS];
+        (0..100 * SLOTS).for_each(|_| pools[next_slot()] += 1);
+        assert!(pools.iter().all(|&count| count > 0), "{pools:?}");
+    }
+}

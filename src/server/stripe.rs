@@ -36,3 +36,27 @@ fn first_time() -> usize {
 pub(crate) fn stripes() -> usize {
     available_parallelism().map_or(1, |processors| processors.get().next_power_of_two().min(MAX_STRIPES))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread::{available_parallelism, spawn};
+
+    use super::{MAX_STRIPES, near, stripes};
+
+    #[test]
+    fn each_thread_keeps_a_number_of_its_own() {
+        let theirs = || (near(), near());
+        let mut numbers = vec![theirs()];
+        numbers.extend((0..3).map(|_| spawn(theirs).join().expect("no panic")));
+        assert!(numbers.iter().all(|(first, again)| first == again), "{numbers:?}");
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), 4, "{numbers:?}");
+    }
+
+    #[test]
+    fn there_is_a_stripe_for_each_processor() {
+        let processors = available_parallelism().expect("known where tests run").get();
+        assert!(stripes().is_power_of_two() && (processors.min(MAX_STRIPES)..2 * processors).contains(&stripes()));
+    }
+}

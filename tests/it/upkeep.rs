@@ -46,6 +46,22 @@ async fn an_idle_connection_is_closed_at_its_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn upkeep_that_panicked_goes_on_with_the_next_caller() {
+    let rig = Rig::paused(|builder| builder.server("a:1").idle_timeout(secs(60)));
+    let mut held = open(&rig, 2).await;
+    held.remove(0).release();
+    sleep(secs(30)).await;
+    held.remove(0).release();
+    rig.connector.set_drop_panics("a:1", true);
+    sleep(secs(30) + LATE).await;
+    assert_eq!(open_now(&rig), 1, "it panicked with the first");
+    rig.connector.set_drop_panics("a:1", false);
+    rig.pool.acquire().await.expect("the other is idle").release();
+    sleep(secs(60) + LATE).await;
+    assert_eq!((open_now(&rig), rig.connector.total_counts().dials), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_is_used_in_between_is_not_idle() {
     let rig = Rig::paused(|builder| builder.server("a:1").idle_timeout(secs(60)));
     open(&rig, 1).await.into_iter().for_each(PooledConn::release);
