@@ -1,9 +1,7 @@
 //! The handle that users clone.
 
 use std::fmt;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::task::coop::consume_budget;
@@ -143,7 +141,7 @@ impl<C: Connector> Pool<C> {
         if let Some(entry) = self.ring.acquire_idle() {
             return Ok(PooledConn::new(entry));
         }
-        out_of_line(self.ring.acquire_now()).await.map(PooledConn::new)
+        self.ring.acquire_now().await.map(PooledConn::new)
     }
 
     /// Takes an idle connection, else waits in the line for one, at most the builder's `wait_timeout`.
@@ -202,7 +200,7 @@ impl<C: Connector> Pool<C> {
         if let Some(entry) = self.ring.acquire_idle() {
             return Ok(PooledConn::new(entry));
         }
-        out_of_line(self.ring.wait(self.ring.settings.wait_timeout)).await.map(PooledConn::new)
+        self.ring.wait(self.ring.settings.wait_timeout).await.map(PooledConn::new)
     }
 
     /// The same as [`acquire`](Pool::acquire), but waits at most `timeout`.
@@ -226,7 +224,7 @@ impl<C: Connector> Pool<C> {
         if let Some(entry) = self.ring.acquire_idle() {
             return Ok(PooledConn::new(entry));
         }
-        out_of_line(self.ring.wait(Some(timeout))).await.map(PooledConn::new)
+        self.ring.wait(Some(timeout)).await.map(PooledConn::new)
     }
 
     /// Adds a server. If connections of an earlier registration of the same address are still out, it is the same
@@ -310,16 +308,6 @@ impl<C: Connector> Pool<C> {
             CloseTimeout { waited, open: self.ring.still_out() }
         })
     }
-}
-
-/// Keeps the code of a future that is rarely polled out of that which is polled often.
-async fn out_of_line<F: Future>(future: F) -> F::Output {
-    #[inline(never)]
-    fn poll<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        future.poll(cx)
-    }
-    let mut future = pin!(future);
-    poll_fn(|cx| poll(future.as_mut(), cx)).await
 }
 
 impl<C: Connector> Clone for Pool<C> {
