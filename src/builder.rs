@@ -20,7 +20,7 @@ use crate::settings::{Backoff, PoolLimits, Settings};
 /// | [`max_conns_per_server`](Self::max_conns_per_server) | 10 | at least 1 |
 /// | [`max_idle_per_server`](Self::max_idle_per_server) | the lower of `max_conns` and 1 024 | 1 to 1 048 576 |
 /// | [`max_rps`](Self::max_rps) | no limit | 10⁻⁶ to 10⁹ a second |
-/// | [`burst`](Self::burst) | 1 + 10 ms of the rate | 1 to 18 years of the rate |
+/// | [`burst`](Self::burst) | 1 + 10 ms of the rate, rounded up | 1 to 18 years of the rate |
 /// | [`max_concurrent_dials_per_server`](Self::max_concurrent_dials_per_server) | 8 | at least 1 |
 /// | [`connect_timeout`](Self::connect_timeout) | 5 s | above 0, at most a year |
 /// | [`hedge_delay`](Self::hedge_delay) | 100 ms | above 0, at most a year |
@@ -126,8 +126,8 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// The most hand-outs at once after a rest, for each server. Default: 1 + 10 ms of the rate. Without a rate it has
-    /// no effect. Range: 1 to what the rate gives in 18 years.
+    /// The most hand-outs at once after a rest, for each server. Default: 1 + 10 ms of the rate, rounded up. Without a
+    /// rate it has no effect. Range: 1 to what the rate gives in 18 years.
     ///
     /// A burst below the default keeps the bound but not the rate: timers tick in milliseconds, so that callers in the
     /// line get at most `burst` tokens in about 2 ms.

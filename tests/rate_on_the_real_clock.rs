@@ -69,11 +69,11 @@ fn on_this_thread<T>(task: impl Future<Output = T>) -> T {
 fn callers_in_the_line_get_all_of_the_rate_on_the_real_clock() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let clock = Clock::system();
-    let cases = [(1.0, 4, 3), (100.0, 20, 50), (10_000.0, 100, 5_000), (200_000.0, 200, 80_000)];
+    let cases = [(1.0_f64, 4, 3), (50.0, 20, 25), (100.0, 20, 50), (10_000.0, 100, 5_000), (200_000.0, 200, 80_000)];
     for (rps, callers, count) in cases {
-        let burst = 1 + (rps / 100.0) as usize;
+        let burst = 1 + (rps / 100.0).ceil() as usize;
         // While the burst is handed out more comes, and is handed out at once: those do not count either.
-        let skipped = 1 + 5 * (burst - 1);
+        let skipped = burst + 4 * (rps / 100.0) as usize;
         // What a stall of the machine longer than the burst takes is gone for good: the best of a few tries counts.
         let mut best = 0.0;
         for _ in 0..10 {

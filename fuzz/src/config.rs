@@ -162,7 +162,7 @@ impl Rate {
         match (self.rps, self.burst) {
             (None, _) => u32::MAX,
             (Some(_), Some(burst)) => burst,
-            (Some(rps), None) => 1 + (rps / 100.0) as u32,
+            (Some(rps), None) => 1 + (rps / 100.0).ceil() as u32,
         }
     }
 }

@@ -51,8 +51,8 @@ impl Server {
         self
     }
 
-    /// The most hand-outs at once after a rest. Default: the builder's `burst`, else 1 + 10 ms of the rate. Without a
-    /// rate it has no effect. Range: 1 to what the rate gives in 18 years.
+    /// The most hand-outs at once after a rest. Default: the builder's `burst`, else 1 + 10 ms of the rate, rounded up.
+    /// Without a rate it has no effect. Range: 1 to what the rate gives in 18 years.
     ///
     /// A burst below 1 + 10 ms of the rate keeps the bound but not the rate: timers tick in milliseconds, so that
     /// callers in the line get at most `burst` tokens in about 2 ms.
@@ -131,9 +131,9 @@ impl From<SocketAddr> for Server {
 /// The rates that are taken, for error messages.
 const RPS_RANGE: &str = "0.000001..=1000000000";
 
-/// 1 + 10 ms of the rate, because timers tick in milliseconds.
+/// 1 + 10 ms of the rate, rounded up, because timers tick in milliseconds.
 fn default_burst(rps: f64) -> u32 {
-    1 + (rps / 100.0) as u32
+    1 + (rps / 100.0).ceil() as u32
 }
 
 /// The limits of one server.

@@ -307,8 +307,8 @@ async fn the_default_counts_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_default_burst_is_one_and_ten_milliseconds_of_the_rate() {
-    for (rps, burst) in [(1.0, 1), (99.0, 1), (1_000.0, 11), (250.0, 3)] {
+async fn the_default_burst_is_one_and_ten_milliseconds_of_the_rate_rounded_up() {
+    for (rps, burst) in [(1.0, 2), (99.0, 2), (100.0, 2), (1_000.0, 11), (250.0, 4)] {
         let rig = Rig::paused(|builder| builder.server(Server::new("a:1").max_rps(rps)));
         rig.pool.acquire().await.expect("dials succeed").release();
         // The bucket fills up.

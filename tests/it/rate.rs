@@ -169,8 +169,8 @@ async fn hand_outs_from_the_line_are_the_burst_and_the_rate() {
 }
 
 #[tokio::test]
-async fn the_default_burst_is_one_and_ten_milliseconds_of_the_rate() {
-    for (rps, burst) in [(3.0, 1), (99.0, 1), (100.0, 2), (1_000.0, 11), (300_000.0, 3_001)] {
+async fn the_default_burst_is_one_and_ten_milliseconds_of_the_rate_rounded_up() {
+    for (rps, burst) in [(3.0, 2), (99.0, 2), (100.0, 2), (101.0, 3), (1_000.0, 11), (300_000.0, 3_001)] {
         let rig = Rig::manual(|b| b.server("a").max_rps(rps));
         let mut ledger = Ledger::new(rps as u64, burst);
         rig.pool.acquire().await.expect("a new connection").release();
