@@ -48,8 +48,8 @@ impl<T> Idle<T> {
         let most = stripes.min(capacity / MIN_SLOTS).max(1);
         let count = 1 << most.ilog2();
         let slots = |stripe| capacity / count + usize::from(stripe < capacity % count);
-        // The slots of a queue are an allocation of their own, often smaller than a cache line: something between any two
-        // keeps them, as allocators go, from sharing one.
+        // The slots of a queue are an allocation of their own, often smaller than a cache line. Something between any
+        // two keeps them, as allocators go, from sharing one.
         let mut apart = Vec::new();
         let stripe = |stripe| {
             apart.push([0_u8; 192].to_vec());
