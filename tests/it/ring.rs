@@ -133,11 +133,12 @@ async fn one_caller_at_a_cold_ring_does_not_dial_them_all() {
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(waits.connector.total_counts().dials, 1);
     conn.release();
-    // From here on each pass asks for at most one more.
+    // From here on each pass asks for at most one more: for one, but when it is the turn of the server that has one.
     for passes in 1..=10 {
         rotate(&waits, 1).await;
         settle().await;
-        assert_eq!(waits.connector.total_counts().dials, 1 + passes);
+        let dials = waits.connector.total_counts().dials;
+        assert!((passes..=1 + passes).contains(&dials), "{dials} dials after {passes} passes");
     }
 
     let reserves = cold();
