@@ -227,6 +227,7 @@ pub mod test_util {
     //! ```
 
     pub use crate::connect::scripted::*;
+    pub use crate::server::stand_near;
 }
 
 /// The examples of the README compile.

@@ -30,6 +30,8 @@ pub use self::limits::Server;
 pub(crate) use self::list::{List, Seat, Seats, Turn};
 pub(crate) use self::ring::{Grant, Ring, Token};
 pub(crate) use self::stripe::near;
+#[cfg(feature = "test-util")]
+pub use self::stripe::stand_near;
 
 use self::limits::Limits;
 

@@ -171,6 +171,8 @@ impl Unit {
 }
 
 pub fn run(data: &[u8]) {
+    // The rotation begins there, whichever thread this is.
+    connring::test_util::stand_near(0);
     let Ok(case) = Case::arbitrary_take_rest(Unstructured::new(data)) else { return };
     ending::silence_scripted_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
