@@ -1,4 +1,5 @@
 //! What a pass costs, counted rather than timed: servers looked at when most are dead, locks taken when all goes well.
+//! And what of a server no caller sees.
 
 use std::hint::black_box;
 
@@ -120,4 +121,24 @@ async fn hot_cycles_load_no_list_but_look_at_the_health() {
         assert!(pool.try_acquire().is_err());
         assert_eq!(server.idle.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_servers_words_follow_its_dials_its_health_and_its_rate() {
+    let clock = Clock::manual();
+    let builder = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock).max_rps(10.0);
+    let pool = builder.server("a").build().expect("in range");
+    let server = Arc::clone(&pool.ring.list.load().servers[0]);
+    assert_eq!([server.begin_dial(2), server.begin_dial(2), server.begin_dial(2)], [true, true, false]);
+    assert_eq!(server.dialing(), 2);
+    server.end_dial();
+    assert_eq!((server.dialing(), server.begin_dial(2)), (1, true));
+    // The same rate again is the same bucket, which takes tokens back.
+    let bucket = server.bucket().expect("there is a rate");
+    pool.set_servers(["a"]).expect("in range");
+    assert!(server.bucket().is_some_and(|same| Arc::ptr_eq(&same, &bucket)));
+    assert_eq!(server.down_until(), None);
+    let at_ns = 1_000_000_000;
+    server.health.dial_failed(server.health.snapshot().generation(), |_| at_ns).expect("it was up");
+    assert_eq!(server.down_until(), Some(at_ns));
 }
