@@ -1,6 +1,5 @@
 //! An open connection with what the pool knows of it.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::clock::between;
@@ -37,11 +36,6 @@ impl<C: Connector> Entry<C> {
     }
 }
 
-impl<C: Connector> fmt::Debug for Entry<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry").field("server", &self.server().address).finish_non_exhaustive()
-    }
-}
 
 /// The right to hold one connection to a server open, and the reference to it. Given back when dropped.
 pub(crate) struct Permit<C: Connector> {

@@ -12,7 +12,6 @@ mod runtime;
 mod stripe;
 
 use std::error::Error;
-use std::fmt;
 use std::ops::Deref;
 
 use tokio::sync::Notify;
@@ -252,14 +251,6 @@ impl<C: Connector> Deref for LiveServer<C> {
     }
 }
 
-impl<C: Connector> fmt::Debug for LiveServer<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LiveServer")
-            .field("address", &self.address)
-            .field("health", &self.health)
-            .finish_non_exhaustive()
-    }
-}
 
 impl<C: Connector> ProbeOwner for Arc<LiveServer<C>> {
     fn health(&self) -> &Health {

@@ -1,6 +1,5 @@
 //! What all servers of a pool share: the list of them, the line, the connector, the clock.
 
-use std::fmt;
 
 use tokio::sync::Notify;
 
@@ -91,17 +90,7 @@ impl Token {
     }
 }
 
-impl<C: Connector> fmt::Debug for Grant<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Grant").field("entry", &self.entry).field("fresh", &self.fresh).finish_non_exhaustive()
-    }
-}
 
-impl<C: Connector> fmt::Debug for Ring<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ring").field("settings", &self.settings).finish_non_exhaustive()
-    }
-}
 
 impl<C: Connector> Ring<C> {
     pub(crate) fn new(
