@@ -36,7 +36,6 @@ impl<C: Connector> Entry<C> {
     }
 }
 
-
 /// The right to hold one connection to a server open, and the reference to it. Given back when dropped.
 pub(crate) struct Permit<C: Connector> {
     server: Arc<LiveServer<C>>,

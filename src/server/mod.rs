@@ -251,7 +251,6 @@ impl<C: Connector> Deref for LiveServer<C> {
     }
 }
 
-
 impl<C: Connector> ProbeOwner for Arc<LiveServer<C>> {
     fn health(&self) -> &Health {
         &self.health

@@ -1,6 +1,5 @@
 //! What all servers of a pool share: the list of them, the line, the connector, the clock.
 
-
 use tokio::sync::Notify;
 
 use crate::clock::{Clock, nanos};
@@ -89,8 +88,6 @@ impl Token {
         self.bucket.undo(self.receipt);
     }
 }
-
-
 
 impl<C: Connector> Ring<C> {
     pub(crate) fn new(
