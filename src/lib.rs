@@ -163,6 +163,7 @@ mod conn;
 mod connect;
 mod dial;
 mod error;
+mod idle_first;
 mod pool;
 mod raw;
 mod reserve;

@@ -1,16 +1,16 @@
 //! The handle that users clone.
 
 use std::fmt;
+use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
-
-use tokio::task::coop::consume_budget;
 
 use crate::builder::Builder;
 use crate::clock::{between, nanos};
 use crate::conn::PooledConn;
 use crate::connect::Connector;
 use crate::error::{AcquireError, CloseTimeout, ServerError, TryAcquireError};
+use crate::idle_first::IdleFirst;
 use crate::server::{Ring, Server};
 use crate::status::PoolStatus;
 use crate::sync::Arc;
@@ -136,12 +136,8 @@ impl<C: Connector> Pool<C> {
     /// # Panics
     ///
     /// If the connector's `is_reusable` panics. Outside a tokio runtime with the time driver, if it has to dial.
-    pub async fn acquire_now(&self) -> Result<PooledConn<C>, AcquireError<C::Error>> {
-        consume_budget().await;
-        if let Some(entry) = self.ring.acquire_idle() {
-            return Ok(PooledConn::new(entry));
-        }
-        self.ring.acquire_now().await.map(PooledConn::new)
+    pub fn acquire_now(&self) -> impl Future<Output = Result<PooledConn<C>, AcquireError<C::Error>>> + Send {
+        IdleFirst::new(&self.ring, |ring| ring.acquire_now())
     }
 
     /// Takes an idle connection, else waits in the line for one, at most the builder's `wait_timeout`.
@@ -194,13 +190,8 @@ impl<C: Connector> Pool<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn acquire(&self) -> Result<PooledConn<C>, AcquireError<C::Error>> {
-        // A task that always finds a connection lets others run now and then.
-        consume_budget().await;
-        if let Some(entry) = self.ring.acquire_idle() {
-            return Ok(PooledConn::new(entry));
-        }
-        self.ring.wait(self.ring.settings.wait_timeout).await.map(PooledConn::new)
+    pub fn acquire(&self) -> impl Future<Output = Result<PooledConn<C>, AcquireError<C::Error>>> + Send {
+        IdleFirst::new(&self.ring, |ring| ring.wait(ring.settings.wait_timeout))
     }
 
     /// The same as [`acquire`](Pool::acquire), but waits at most `timeout`.
@@ -219,12 +210,11 @@ impl<C: Connector> Pool<C> {
     /// # Panics
     ///
     /// As [`acquire`](Pool::acquire).
-    pub async fn acquire_timeout(&self, timeout: Duration) -> Result<PooledConn<C>, AcquireError<C::Error>> {
-        consume_budget().await;
-        if let Some(entry) = self.ring.acquire_idle() {
-            return Ok(PooledConn::new(entry));
-        }
-        self.ring.wait(Some(timeout)).await.map(PooledConn::new)
+    pub fn acquire_timeout(
+        &self,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<PooledConn<C>, AcquireError<C::Error>>> + Send {
+        IdleFirst::new(&self.ring, move |ring| ring.wait(Some(timeout)))
     }
 
     /// Adds a server. If connections of an earlier registration of the same address are still out, it is the same

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["lib"],
     &["pool", "builder"],
-    &["conn"],
+    &["conn", "idle_first"],
     &["acquire", "dial", "reserve", "serve", "upkeep", "watch"],
     &["server"],
     &["settings"],
