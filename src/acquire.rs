@@ -11,6 +11,7 @@ use crate::connect::Connector;
 use crate::dial::Reason;
 use crate::error::{AcquireError, TryAcquireError};
 use crate::raw::{Bucket, Place};
+use crate::serve::put_back;
 use crate::server::{Entry, LiveServer, Ring, Seat, Seats, Turn, close, near};
 use crate::sync::Arc;
 
@@ -27,6 +28,8 @@ pub(crate) type Acquired<C> = Result<Box<Entry<C>>, AcquireError<<C as Connector
 enum Miss {
     Limited,
     Empty,
+    /// One was popped, and closed.
+    Dead,
 }
 
 /// When a pass asks to dial the first server that it found empty.
@@ -83,30 +86,16 @@ impl<C: Connector> Ring<C> {
         if let Some(retry_at) = self.next_retry() {
             now = self.probe_if_due(retry_at);
         }
-        let taken = self.with_seats(|Seats(seats), near| {
+        let taken = self.with_seats(|Seats { seats, limited }, near| {
+            if *limited {
+                // Here rather than where it is needed, which would take more registers.
+                self.now(&mut now);
+            }
             let Seat { words, bucket } = self.cursors.turn(near, seats).ok_or(now)?;
             if !words.health.snapshot().is_up() {
                 return Err(now);
             }
-            let Some(bucket) = bucket else {
-                let mut entry = words.idle.pop_near(near).ok_or(now)?;
-                if !self.is_good(&mut entry, &mut now) {
-                    close(entry);
-                    return Err(now);
-                }
-                return Ok(entry);
-            };
-            let seen = bucket.look(self.now(&mut now)).ok_or(now)?;
-            let mut entry = words.idle.pop_near(near).ok_or(now)?;
-            if !self.is_good(&mut entry, &mut now) {
-                close(entry);
-                return Err(now);
-            }
-            if bucket.take_seen(seen).is_none() {
-                self.lost_the_race(entry);
-                return Err(now);
-            }
-            Ok(entry)
+            self.take(bucket.as_ref(), &mut now, || words.idle.pop_near(near)).map_err(|_| now)
         });
         taken.unwrap_or_else(|| self.skip_turn(now))
     }
@@ -165,18 +154,23 @@ impl<C: Connector> Ring<C> {
             return None;
         }
         let list = self.list.load();
-        let mut empty = None;
+        let near = near();
+        let mut take = |server: &LiveServer<C>, bucket: Option<&Arc<Bucket>>| loop {
+            match self.take(bucket, &mut now, || server.idle.pop(near)) {
+                Err(Miss::Dead) => {}
+                taken => return taken,
+            }
+        };
         if list.up.is_empty() {
-            return self
-                .cursors
-                .pass(near(), &list.servers, |server| self.take(server, server.bucket().as_deref(), &mut now).ok());
+            return self.cursors.pass(near, &list.servers, |server| take(server, server.bucket().as_ref()).ok());
         }
-        let served = self.cursors.go_on(near(), &list.up, |turn| {
+        let mut empty = None;
+        let served = self.cursors.go_on(near, &list.up, |turn| {
             let Turn { server, bucket } = turn;
             if !server.health.snapshot().is_up() {
                 return None;
             }
-            let taken = self.take(server, bucket.as_deref(), &mut now);
+            let taken = take(server, bucket.as_ref());
             if matches!(taken, Err(Miss::Empty)) && server.permits.is_free() {
                 empty.get_or_insert(server);
             }
@@ -195,29 +189,36 @@ impl<C: Connector> Ring<C> {
     }
 
     /// Takes a connection of one server: look for a token, pop, check, take the token last.
-    fn take(&self, server: &LiveServer<C>, bucket: Option<&Bucket>, now: &mut Now) -> Result<Box<Entry<C>>, Miss> {
-        let near = near();
-        let seen = match bucket {
-            None => None,
-            Some(bucket) => Some((bucket, bucket.look(self.now(now)).ok_or(Miss::Limited)?)),
-        };
-        let mut entry = server.idle.pop(near).ok_or(Miss::Empty)?;
-        while !self.is_good(&mut entry, now) {
-            drop(entry);
-            entry = server.idle.pop(near).ok_or(Miss::Empty)?;
-        }
-        if seen.is_some_and(|(bucket, seen)| bucket.take_seen(seen).is_none()) {
-            self.lost_the_race(entry);
+    #[inline(always)]
+    fn take(
+        &self,
+        bucket: Option<&Arc<Bucket>>,
+        now: &mut Now,
+        pop: impl Fn() -> Option<Box<Entry<C>>>,
+    ) -> Result<Box<Entry<C>>, Miss> {
+        let Some(bucket) = bucket else { return self.take_without_token(now, pop) };
+        let seen = bucket.look(self.now(now)).ok_or(Miss::Limited)?;
+        let entry = self.take_without_token(now, pop)?;
+        if bucket.take_seen(seen).is_none() {
+            // Another took the last token.
+            put_back(entry);
             return Err(Miss::Limited);
         }
         Ok(entry)
     }
 
-    /// Another took the last token: the connection goes back.
-    #[cold]
-    fn lost_the_race(&self, entry: Box<Entry<C>>) {
-        let hold = entry.server().hold(near());
-        self.put_back(&hold, entry, near());
+    #[inline(always)]
+    fn take_without_token(
+        &self,
+        now: &mut Now,
+        pop: impl Fn() -> Option<Box<Entry<C>>>,
+    ) -> Result<Box<Entry<C>>, Miss> {
+        let mut entry = pop().ok_or(Miss::Empty)?;
+        if self.is_good(&mut entry, now) {
+            return Ok(entry);
+        }
+        close(entry);
+        Err(Miss::Dead)
     }
 
     #[inline(always)]

@@ -48,8 +48,23 @@ pub struct Clock {
 #[derive(Clone)]
 enum Source {
     System { quanta: quanta::Clock, origin: u64 },
+    Test(TestTime),
+}
+
+#[derive(Clone)]
+enum TestTime {
     Tokio { origin: Instant },
     Manual(Arc<ManualTime>),
+}
+
+impl TestTime {
+    #[cold]
+    fn now_ns(&self) -> u64 {
+        match self {
+            Self::Tokio { origin } => nanos_since(*origin),
+            Self::Manual(manual) => manual.now_ns(),
+        }
+    }
 }
 
 impl Clock {
@@ -66,13 +81,13 @@ impl Clock {
     /// Make it and use it inside that runtime. Elsewhere it tells the real time, which a paused runtime does not
     /// follow.
     pub fn tokio() -> Self {
-        Self { source: Source::Tokio { origin: tokio_now() } }
+        Self { source: Source::Test(TestTime::Tokio { origin: tokio_now() }) }
     }
 
     /// A clock that stands at zero until somebody calls [`advance`](Clock::advance). It needs no runtime.
     pub fn manual() -> Self {
         let sleepers = Mutex::new(Sleepers { next_id: 0, by_deadline: BTreeMap::new() });
-        Self { source: Source::Manual(Arc::new(ManualTime { now_ns: AtomicU64::new(0), sleepers })) }
+        Self { source: Source::Test(TestTime::Manual(Arc::new(ManualTime { now_ns: AtomicU64::new(0), sleepers }))) }
     }
 
     /// The time since the clock was made; of a manual clock, the sum of its advances.
@@ -118,8 +133,8 @@ impl Clock {
     /// If the clock is not a manual one: the other clocks go by themselves.
     pub fn advance(&self, step: Duration) {
         match &self.source {
-            Source::Manual(manual) => manual.advance(nanos(step)),
-            Source::System { .. } | Source::Tokio { .. } => panic!("only a manual clock can be advanced"),
+            Source::Test(TestTime::Manual(manual)) => manual.advance(nanos(step)),
+            _ => panic!("only a manual clock can be advanced"),
         }
     }
 
@@ -128,8 +143,7 @@ impl Clock {
     pub(crate) fn now_ns(&self) -> u64 {
         match &self.source {
             Source::System { quanta, origin } => quanta.delta_as_nanos(*origin, quanta.raw()),
-            Source::Tokio { origin } => nanos_since(*origin),
-            Source::Manual(manual) => manual.now_ns(),
+            Source::Test(test) => test.now_ns(),
         }
     }
 
@@ -142,7 +156,7 @@ impl Clock {
         if deadline == u64::MAX {
             return pending().await;
         }
-        if let Source::Manual(manual) = &self.source {
+        if let Source::Test(TestTime::Manual(manual)) = &self.source {
             return ManualSleep { manual, deadline, id: None }.await;
         }
         // The timer's ticks and the reading may disagree by a little: what counts is the reading. Each round
@@ -187,8 +201,8 @@ impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = match &self.source {
             Source::System { .. } => "system",
-            Source::Tokio { .. } => "tokio",
-            Source::Manual(_) => "manual",
+            Source::Test(TestTime::Tokio { .. }) => "tokio",
+            Source::Test(TestTime::Manual(_)) => "manual",
         };
         f.debug_struct("Clock").field("source", &source).field("now", &self.now()).finish()
     }

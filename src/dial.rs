@@ -179,7 +179,7 @@ impl<C: Connector> Ring<C> {
         let now_ns = self.clock.now_ns();
         let list = self.list.load();
         let mut second_best = None;
-        let best = self.dial_cursors.pass(0, &list.up, |turn| {
+        let best = self.dial_cursor.pass(0, &list.up, |turn| {
             let server = &turn.server;
             if !server.health.snapshot().is_up() || !server.may_dial(now_ns) {
                 return None;
@@ -306,7 +306,7 @@ impl<C: Connector> Dial<C> {
         let ring = &self.slot.server.ring;
         let now_ns = ring.clock.now_ns();
         let expires_at = ring.settings.max_lifetime.map_or(u64::MAX, |lifetime| {
-            let jitter = 1.0 - ring.settings.max_lifetime_jitter_ratio * ring.draw();
+            let jitter = 1.0 - ring.settings.max_lifetime_jitter_ratio * ring.random.draw();
             now_ns.saturating_add((nanos(lifetime) as f64 * jitter) as u64)
         });
         let (generation, runtime) = (self.generation, self.runtime.unwrap_or_default());

@@ -8,9 +8,8 @@ impl<C: Connector> Ring<C> {
     /// Takes a connection back for reuse.
     #[inline]
     pub(crate) fn release(mut entry: Box<Entry<C>>) {
-        let near = near();
         // The entry owns the reference to its server; from the push on it is another's.
-        let hold = entry.server().hold(near);
+        let hold = entry.server().hold(near());
         let Hold { words, ring, .. } = &*hold;
         if !words.health.snapshot().is_unblemished() {
             entry.server().released(entry.generation);
@@ -19,31 +18,18 @@ impl<C: Connector> Ring<C> {
             return close(entry);
         }
         entry.idle_since = ring.tick().unwrap_or_else(|| ring.read_clock());
-        ring.put_back(&hold, entry, near);
-    }
-
-    /// Puts a connection into its server's idle queue, near a stripe, then serves those who wait from there.
-    #[inline(always)]
-    pub(crate) fn put_back(&self, hold: &Hold<C>, entry: Box<Entry<C>>, near: usize) {
-        // What does not fit, or may not stay, is closed.
-        hold.words.keep(entry, near, close);
-        // Behind the fence of `keep`: a probe may have missed this connection, which would have made room.
-        self.retry_if_down(&hold.words);
-        // Behind the same, which pairs with that of `Line::join`.
-        if self.line.waiting() > 0 {
-            self.serve_from(hold);
-        }
+        hold.put_back(entry);
     }
 
     /// A new connection: straight to the caller in front, if there is a token, else to the pool.
     pub(crate) fn offer(&self, entry: Box<Entry<C>>) {
-        let server = Arc::clone(entry.server());
+        let may_serve = self.may_serve(entry.server());
         let mut entry = Some(entry);
-        if self.may_serve(&server) {
+        if may_serve {
             self.line.serve(|| self.grant_once(&mut entry));
         }
         if let Some(entry) = entry {
-            self.put_back(&server.hold(near()), entry, near());
+            put_back(entry);
         }
     }
 
@@ -62,23 +48,7 @@ impl<C: Connector> Ring<C> {
         if let Some(token) = grant.token {
             token.undo();
         }
-        let server = Arc::clone(grant.entry.server());
-        self.put_back(&server.hold(near()), grant.entry, near());
-    }
-
-    /// Serves those who wait from one server.
-    #[cold]
-    fn serve_from(&self, hold: &Hold<C>) {
-        let Some(server) = hold.server.upgrade().filter(|server| self.may_serve(server)) else { return };
-        let now_ns = self.clock.now_ns();
-        let mut rejected = Vec::new();
-        self.line.serve(|| self.take_for_line(&server, now_ns, &mut rejected));
-        drop(rejected);
-        if self.line.waiting() > 0 {
-            if let Some(bucket) = server.bucket() {
-                self.ring_before(bucket.available_at());
-            }
-        }
+        put_back(grant.entry);
     }
 
     /// Serves those who wait from all servers, then dials for those who still do.
@@ -95,11 +65,11 @@ impl<C: Connector> Ring<C> {
                 if list.up.is_empty() {
                     return self
                         .cursors
-                        .pass(near, &list.servers, |server| self.take_for_line(server, now_ns, &mut rejected));
+                        .pass(near, &list.servers, |server| self.take_for_line(server, near, now_ns, &mut rejected));
                 }
                 self.cursors.pass(near, &list.up, |turn| {
                     let is_up = turn.server.health.snapshot().is_up();
-                    if is_up { self.take_for_line(&turn.server, now_ns, &mut rejected) } else { None }
+                    if is_up { self.take_for_line(&turn.server, near, now_ns, &mut rejected) } else { None }
                 })
             });
         }
@@ -113,6 +83,7 @@ impl<C: Connector> Ring<C> {
     fn take_for_line(
         &self,
         server: &LiveServer<C>,
+        near: usize,
         now_ns: u64,
         rejected: &mut Vec<Box<Entry<C>>>,
     ) -> Option<Grant<C>> {
@@ -120,11 +91,11 @@ impl<C: Connector> Ring<C> {
         if bucket.as_ref().is_some_and(|bucket| !bucket.has_token(now_ns)) {
             return None;
         }
-        let entry = server.idle.pop(near())?;
+        let entry = server.idle.pop(near)?;
         match Token::take(bucket.as_ref(), now_ns) {
             Some(token) => Some(Grant { entry, token, fresh: false }),
             None => {
-                server.keep(entry, near(), |refused| rejected.push(refused));
+                server.keep(entry, near, |refused| rejected.push(refused));
                 // Only entered: the bell wakes a task, which is not for under the lock.
                 if let Some(at_ns) = server.down_until() {
                     self.enter_retry(at_ns);
@@ -137,5 +108,42 @@ impl<C: Connector> Ring<C> {
     /// Whether a server may serve: it is up, or none is.
     fn may_serve(&self, server: &LiveServer<C>) -> bool {
         server.health.snapshot().is_up() || self.list.load().up.is_empty()
+    }
+}
+
+/// Puts a connection back that was not handed out after all.
+#[cold]
+pub(crate) fn put_back<C: Connector>(entry: Box<Entry<C>>) {
+    entry.server().hold(near()).put_back(entry);
+}
+
+impl<C: Connector> Hold<C> {
+    /// Puts a connection into its server's idle queue, near this hold's stripe, then serves those who wait from there.
+    #[inline(always)]
+    pub(crate) fn put_back(&self, entry: Box<Entry<C>>) {
+        // What does not fit, or may not stay, is closed.
+        self.words.keep(entry, self.near, close);
+        // Behind the fence of `keep`: a probe may have missed this connection, which would have made room.
+        self.ring.retry_if_down(&self.words);
+        // Behind the same, which pairs with that of `Line::join`.
+        if self.ring.line.waiting() > 0 {
+            self.serve();
+        }
+    }
+
+    /// Serves those who wait from this server.
+    #[cold]
+    fn serve(&self) {
+        let ring = &self.ring;
+        let Some(server) = self.server.upgrade().filter(|server| ring.may_serve(server)) else { return };
+        let now_ns = ring.clock.now_ns();
+        let mut rejected = Vec::new();
+        ring.line.serve(|| ring.take_for_line(&server, self.near, now_ns, &mut rejected));
+        drop(rejected);
+        if ring.line.waiting() > 0 {
+            if let Some(bucket) = server.bucket() {
+                ring.ring_before(bucket.available_at());
+            }
+        }
     }
 }

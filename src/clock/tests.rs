@@ -21,7 +21,7 @@ impl Wake for Wakes {
 
 fn registered(clock: &Clock) -> usize {
     match &clock.source {
-        Source::Manual(manual) => lock(&manual.sleepers).by_deadline.len(),
+        Source::Test(TestTime::Manual(manual)) => lock(&manual.sleepers).by_deadline.len(),
         _ => unreachable!("only a manual clock has sleepers"),
     }
 }

@@ -2,12 +2,15 @@
 //! And what of a server no caller sees.
 
 use std::hint::black_box;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::Pool;
 use crate::clock::Clock;
 use crate::conn::PooledConn;
 use crate::connect::scripted::ScriptedConnector;
-use crate::server::{List, Seats, near};
+use crate::server::{List, Seats, Turn, near};
 use crate::sync::{Arc, LOCKS_TAKEN};
 
 const SERVERS: usize = 1_000;
@@ -42,8 +45,9 @@ async fn a_pass_goes_over_no_other_servers_than_that_list_has() {
     held.into_iter().for_each(PooledConn::release);
     // All have an idle connection and would serve if they were touched, but one alone is said to be up.
     let list = pool.ring.list.load_full();
-    let up = vec![Arc::clone(&list.servers[500])];
-    pool.ring.publish(Arc::new(List::with_up(Arc::clone(&list.servers), up, Vec::new(), false)));
+    let up: Box<[_]> = Box::new([Turn { server: Arc::clone(&list.servers[500]), bucket: None }]);
+    let list = List::new(Arc::clone(&list.servers), Vec::new(), false);
+    pool.ring.publish(Arc::new(List { seats: Seats::of(&up), up, ..list }));
     for _ in 0..2 * SERVERS {
         let conn = pool.try_acquire().expect("one is up");
         assert_eq!(conn.server(), "500");
@@ -69,7 +73,7 @@ async fn hot_cycles_take_no_lock() {
         // What takes locks is seen to: the line, and the dial just now.
         let before = LOCKS_TAKEN.get();
         assert!(before > 0);
-        assert!(pool.acquire_timeout(std::time::Duration::from_millis(1)).await.is_err());
+        assert!(pool.acquire_timeout(Duration::from_millis(1)).await.is_err());
         let waited = LOCKS_TAKEN.get();
         assert!(waited > before);
         held.release();
@@ -89,7 +93,7 @@ async fn a_thread_remembers_the_list_that_counts() {
         let clock = Clock::manual();
         let builder = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock);
         let pool = builder.server("a").build().expect("in range");
-        let remembered = || pool.ring.with_seats(|Seats(seats), near| (seats.len(), near));
+        let remembered = || pool.ring.with_seats(|Seats { seats, .. }, near| (seats.len(), near));
         assert_eq!(remembered(), None);
         pool.acquire().await.expect("it accepts").release();
         assert_eq!(remembered(), Some((1, near())));
@@ -141,4 +145,32 @@ async fn a_servers_words_follow_its_dials_its_health_and_its_rate() {
     let at_ns = 1_000_000_000;
     server.health.dial_failed(server.health.snapshot().generation(), |_| at_ns).expect("it was up");
     assert_eq!(server.down_until(), Some(at_ns));
+}
+
+#[tokio::test]
+async fn the_ring_knows_whether_upkeep_runs_and_its_time() {
+    for (upkeep, tick) in [(true, Some(7)), (false, None)] {
+        let clock = Clock::manual();
+        let builder = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock).upkeep(upkeep);
+        let ring = builder.server("a").build().expect("in range").ring;
+        ring.leave_unattended();
+        assert_eq!((ring.is_attended(), ring.tick()), (false, None));
+        assert!(!ring.attend(7) && ring.is_attended() && ring.attend(7));
+        assert_eq!(ring.tick(), tick);
+    }
+}
+
+#[tokio::test]
+async fn a_change_rings_only_for_those_who_wait() {
+    let clock = Clock::manual();
+    let builder = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock);
+    let pool = builder.server("a").build().expect("in range");
+    let rang = || timeout(Duration::ZERO, pool.ring.bell.notified());
+    // Whatever building it rang.
+    let _ = rang().await;
+    pool.ring.something_changed();
+    assert!(rang().await.is_err());
+    let _place = pool.ring.line.join(1).expect("there is room");
+    pool.ring.something_changed();
+    assert!(rang().await.is_ok());
 }

@@ -9,11 +9,9 @@
 
 use crate::sync::{AtomicUsize, Ordering};
 
-/// More threads than this share theirs.
-const STRIPES: usize = 64;
-
+/// If there are more threads than stripes, some share theirs.
 #[derive(Debug)]
-pub(crate) struct Cursors {
+pub(crate) struct Cursors<const STRIPES: usize> {
     stripes: Box<[Cursor; STRIPES]>,
 }
 
@@ -25,7 +23,7 @@ struct Cursor {
     miss: AtomicUsize,
 }
 
-impl Cursors {
+impl<const STRIPES: usize> Cursors<STRIPES> {
     pub(crate) fn new() -> Self {
         // Each starts at another server, so that threads that take few turns do not all take the first.
         let cursor = |at| Cursor { turn: AtomicUsize::new(at), miss: AtomicUsize::new(at) };
@@ -69,8 +67,7 @@ impl Cursors {
         if let Some(served) = serve(servers.get(first)?) {
             return Some(served);
         }
-        let start = miss.load(Ordering::Relaxed);
-        let start = if start < count { start } else { start % count };
+        let start = miss.load(Ordering::Relaxed) % count;
         miss.store(start + 1, Ordering::Relaxed);
         let others = (start..count).chain(0..start).filter(|&index| index != first);
         for index in others {
@@ -96,10 +93,10 @@ impl Cursors {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cursors, STRIPES};
+    use super::Cursors;
 
     fn shares(servers: &[bool], passes: usize) -> Vec<usize> {
-        let cursors = Cursors::new();
+        let cursors = Cursors::<1>::new();
         let indexed: Vec<_> = servers.iter().copied().enumerate().collect();
         let mut shares = vec![0; servers.len()];
         for _ in 0..passes {
@@ -112,21 +109,21 @@ mod tests {
 
     #[test]
     fn strict_rotation() {
-        let cursors = Cursors::new();
+        let cursors = Cursors::<1>::new();
         let order: Vec<_> = (0..8).filter_map(|_| cursors.pass(0, &[0, 1, 2, 3], |&server| Some(server))).collect();
         assert_eq!(order, [0, 1, 2, 3, 0, 1, 2, 3]);
     }
 
     #[test]
     fn each_stripe_has_a_turn_of_its_own() {
-        let cursors = Cursors::new();
+        let cursors = Cursors::<8>::new();
         let servers = [0, 1, 2];
-        for near in [0, 1, STRIPES - 1] {
+        for near in [0, 1, 7] {
             let order: Vec<_> = (0..4).filter_map(|_| cursors.turn(near, &servers)).collect();
             let expected: Vec<_> = (0..4).map(|turn| &servers[(near + turn) % 3]).collect();
             assert_eq!(order, expected, "near {near}");
         }
-        assert_eq!(cursors.turn(STRIPES, &servers), Some(&1), "more share the first");
+        assert_eq!(cursors.turn(8, &servers), Some(&1), "more share the first");
     }
 
     #[test]
@@ -137,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_pass_tries_each_server_once() {
-        let cursors = Cursors::new();
+        let cursors = Cursors::<1>::new();
         for _ in 0..10 {
             let mut tried = [0; 7];
             let indices: [usize; 7] = core::array::from_fn(|index| index);

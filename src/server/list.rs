@@ -1,5 +1,7 @@
 //! The servers of a pool at one moment: what an acquire loads.
 
+use std::any::Any;
+
 use crate::connect::Connector;
 use crate::raw::Bucket;
 use crate::server::remember::next_number;
@@ -14,8 +16,8 @@ pub(crate) struct List<C: Connector> {
     pub(crate) servers: Arc<[Arc<LiveServer<C>>]>,
     /// Those of them that were up when the list was made: the only ones that a pass touches.
     pub(crate) up: Box<[Turn<C>]>,
-    /// The same ones, as an acquire needs them.
-    pub(crate) seats: Arc<Seats<C>>,
+    /// The same ones, as threads remember them.
+    pub(crate) seats: AnySeats,
     /// Those deregistered while connections were out.
     pub(crate) draining: Vec<Weak<LiveServer<C>>>,
     /// The pool was closed. No server is registered any more.
@@ -24,15 +26,19 @@ pub(crate) struct List<C: Connector> {
 
 /// A server's turn in the rotation, with its bucket at hand.
 ///
-/// The bucket is the server's own, or, for a moment after the rate was changed, the one before, which is retired and
-/// gives nothing.
+/// For a moment after the rate was changed, the bucket is the one before. That gives nothing any more, unless the limit
+/// was lifted; and where there was none, nothing is limited for that moment.
 pub(crate) struct Turn<C: Connector> {
     pub(crate) server: Arc<LiveServer<C>>,
     pub(crate) bucket: Option<Arc<Bucket>>,
 }
 
-/// What an acquire touches of each server that is up.
-pub(crate) struct Seats<C: Connector>(pub(crate) Box<[Seat<C>]>);
+/// What an acquire touches of the servers that are up.
+pub(crate) struct Seats<C: Connector> {
+    pub(crate) seats: Box<[Seat<C>]>,
+    /// Whether any has a bucket.
+    pub(crate) limited: bool,
+}
 
 /// A server's words, and its bucket as in its [`Turn`].
 pub(crate) struct Seat<C: Connector> {
@@ -40,22 +46,23 @@ pub(crate) struct Seat<C: Connector> {
     pub(crate) bucket: Option<Arc<Bucket>>,
 }
 
+/// [`Seats`] of a pool whose type is not told. Boxed, since the data of an `Arc<dyn Any>` must be found anew each time
+/// by their alignment.
+pub(crate) type AnySeats = Arc<Box<dyn Any + Send + Sync>>;
+
+impl<C: Connector> Seats<C> {
+    pub(crate) fn of(up: &[Turn<C>]) -> AnySeats {
+        let seat = |turn: &Turn<C>| Seat { words: Arc::clone(&turn.server.words), bucket: turn.bucket.clone() };
+        let limited = up.iter().any(|turn| turn.bucket.is_some());
+        Arc::new(Box::new(Self { seats: up.iter().map(seat).collect(), limited }))
+    }
+}
+
 impl<C: Connector> List<C> {
     pub(crate) fn new(servers: Arc<[Arc<LiveServer<C>>]>, draining: Vec<Weak<LiveServer<C>>>, closed: bool) -> Self {
-        let up = servers.iter().filter(|server| server.health.snapshot().is_up()).cloned().collect();
-        Self::with_up(servers, up, draining, closed)
-    }
-
-    pub(crate) fn with_up(
-        servers: Arc<[Arc<LiveServer<C>>]>,
-        up: Vec<Arc<LiveServer<C>>>,
-        draining: Vec<Weak<LiveServer<C>>>,
-        closed: bool,
-    ) -> Self {
-        let up: Box<[_]> = up.into_iter().map(|server| Turn { bucket: server.bucket(), server }).collect();
-        let seat = |turn: &Turn<C>| Seat { words: Arc::clone(&turn.server.words), bucket: turn.bucket.clone() };
-        let seats = Arc::new(Seats(up.iter().map(seat).collect()));
-        Self { number: next_number(), servers, up, seats, draining, closed }
+        let up = servers.iter().filter(|server| server.health.snapshot().is_up());
+        let up: Box<[_]> = up.map(|server| Turn { server: Arc::clone(server), bucket: server.bucket() }).collect();
+        Self { number: next_number(), seats: Seats::of(&up), servers, up, draining, closed }
     }
 
     /// Those that drain still.

@@ -4,6 +4,7 @@ mod cursors;
 mod entry;
 mod limits;
 mod list;
+mod random;
 mod registry;
 mod remember;
 mod report;
@@ -72,8 +73,10 @@ pub(crate) struct Hold<C: Connector> {
     pub(crate) words: Arc<Words<C>>,
     pub(crate) ring: Arc<Ring<C>>,
     pub(crate) server: Weak<LiveServer<C>>,
+    /// The stripe.
+    pub(crate) near: usize,
     /// With the two counts, it makes 128 bytes: no two counts that are used share cache lines.
-    _apart: [u64; 11],
+    _apart: [u64; 10],
 }
 
 impl<C: Connector> Words<C> {
@@ -101,14 +104,15 @@ impl<C: Connector> LiveServer<C> {
             permits: Permits::new(limits.max_conns),
             health: Health::new(),
         });
-        let hold = |server: &Weak<Self>| Hold {
+        let hold = |server: &Weak<Self>, near| Hold {
             words: Arc::clone(&words),
             ring: Arc::clone(ring),
             server: Weak::clone(server),
-            _apart: [0; 11],
+            near,
+            _apart: [0; 10],
         };
         Arc::new_cyclic(|server| Self {
-            holds: (0..words.idle.stripes()).map(|_| Arc::new(hold(server))).collect(),
+            holds: (0..words.idle.stripes()).map(|near| Arc::new(hold(server, near))).collect(),
             address: Arc::clone(address),
             ring: Arc::clone(ring),
             words: Arc::clone(&words),
@@ -172,7 +176,7 @@ impl<C: Connector> LiveServer<C> {
 
     /// When to retry after that many failures in a row.
     fn retry_at(&self, now_ns: u64) -> impl Fn(u32) -> u64 + '_ {
-        move |failures| now_ns.saturating_add(self.ring.settings.backoff.interval_ns(failures, self.ring.draw()))
+        move |failures| now_ns.saturating_add(self.ring.settings.backoff.interval_ns(failures, self.ring.random.draw()))
     }
 
     /// A dial of `generation` failed and the server is to blame.

@@ -7,11 +7,10 @@
 //! them after a server was removed or its pool closed, and they refer to nothing of the user's. What stays, until the
 //! thread ends or remembers another, are the empty idle queues: 16 bytes for each slot and 400 for each stripe.
 
-use std::any::Any;
 use std::cell::RefCell;
 
 use crate::connect::Connector;
-use crate::server::list::{List, Seats};
+use crate::server::list::{AnySeats, List, Seats};
 use crate::server::ring::Ring;
 use crate::server::stripe::near;
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Ordering};
@@ -24,8 +23,7 @@ struct Remembered {
     number: u64,
     /// The thread's own [`near`].
     near: usize,
-    /// `Seats<C>`.
-    seats: Arc<dyn Any + Send + Sync>,
+    seats: AnySeats,
 }
 
 thread_local! {
@@ -63,7 +61,7 @@ impl<C: Connector> Ring<C> {
             // Relaxed: seats that are remembered by their number are whole; other ones are looked for in the list.
             let number = self.number.load(Ordering::Relaxed);
             let remembered = slot.as_ref().filter(|remembered| remembered.number == number)?;
-            Some(use_seats(remembered.seats.downcast_ref()?, remembered.near))
+            Some(use_seats((**remembered.seats).downcast_ref()?, remembered.near))
         });
         // A thread that ends remembers nothing any more.
         used.ok().flatten()
@@ -71,7 +69,7 @@ impl<C: Connector> Ring<C> {
 
     /// Remembers a list for the next time.
     pub(crate) fn remember(&self, list: &List<C>) {
-        let remembered = Remembered { number: list.number, near: near(), seats: Arc::clone(&list.seats) as _ };
+        let remembered = Remembered { number: list.number, near: near(), seats: Arc::clone(&list.seats) };
         // In use? Then a check, a drop or a waker acquires in the midst of an acquire. What was there is dropped after
         // the slot is free again.
         let _before = REMEMBERED.try_with(|slots| {

@@ -6,6 +6,7 @@ use crate::clock::{Clock, nanos};
 use crate::connect::Connector;
 use crate::raw::{Alarm, Bucket, HealthState, Line, Receipt};
 use crate::server::cursors::Cursors;
+use crate::server::random::Random;
 use crate::server::remember::next_slot;
 use crate::server::runtime::Runtime;
 use crate::server::stripe::stripes;
@@ -34,9 +35,9 @@ pub(crate) struct Ring<C: Connector> {
     pub(crate) stripes: usize,
     /// Held by whoever replaces the list.
     pub(super) registry: Mutex<()>,
-    pub(crate) cursors: Cursors,
+    pub(crate) cursors: Cursors<64>,
     /// Whose turn it is to be dialled.
-    pub(crate) dial_cursors: Cursors,
+    pub(crate) dial_cursor: Cursors<1>,
     pub(crate) line: Line<Grant<C>>,
     /// Dials for the line that are younger than the hedge delay.
     pub(crate) young_dials: AtomicUsize,
@@ -53,7 +54,7 @@ pub(crate) struct Ring<C: Connector> {
     pub(crate) returned: Notify,
     /// The pool is closed. Tasks that hold the ring weakly listen.
     pub(crate) ended: Arc<Notify>,
-    random: AtomicU64,
+    pub(crate) random: Random,
 }
 
 /// What a caller in the line is served with.
@@ -96,7 +97,6 @@ impl<C: Connector> Ring<C> {
         clock: Clock,
         runtime: Option<tokio::runtime::Handle>,
     ) -> Arc<Self> {
-        use std::hash::{BuildHasher, RandomState};
         let list = List::new(Arc::default(), Vec::new(), false);
         let stripes = stripes();
         Arc::new(Self {
@@ -111,7 +111,7 @@ impl<C: Connector> Ring<C> {
             stripes,
             registry: Mutex::new(()),
             cursors: Cursors::new(),
-            dial_cursors: Cursors::new(),
+            dial_cursor: Cursors::new(),
             line: Line::new(),
             young_dials: AtomicUsize::new(0),
             late_dials: AtomicUsize::new(0),
@@ -121,19 +121,8 @@ impl<C: Connector> Ring<C> {
             tick: AtomicU64::new(UNATTENDED),
             returned: Notify::new(),
             ended: Arc::new(Notify::new()),
-            random: AtomicU64::new(RandomState::new().hash_one("connring")),
+            random: Random::new(),
         })
-    }
-
-    /// A number drawn uniformly from `0.0..1.0`, by SplitMix64 (Steele, Lea, Flood).
-    pub(crate) fn draw(&self) -> f64 {
-        const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-        // Relaxed: each caller gets a number of its own; nothing is published.
-        let mut z = self.random.fetch_add(GAMMA, Ordering::Relaxed).wrapping_add(GAMMA);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        (z >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// The time as of the last tick, if somebody advances it.

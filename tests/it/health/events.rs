@@ -94,6 +94,20 @@ async fn each_change_of_a_servers_state_is_one_event() {
 }
 
 #[tokio::test]
+async fn a_removed_server_is_gone_when_its_last_connection_has_come_back() {
+    let (recorder, _guard) = record();
+    let rig = Rig::manual(|b| b.server("a").max_conns_per_server(2));
+    let [first, last] = [acquired(&rig).await, acquired(&rig).await];
+    rig.pool.deregister("a").expect("it is there");
+    let states = || recorder.take().iter().map(|event| event.field("state").to_owned()).collect::<Vec<_>>();
+    assert_eq!(states(), ["registered", "draining"]);
+    first.release();
+    assert_eq!(states(), [""; 0]);
+    last.close();
+    assert_eq!(states(), ["gone"]);
+}
+
+#[tokio::test]
 async fn nothing_is_logged_where_no_state_changes() {
     let (recorder, _guard) = record();
     let rig = Rig::manual(|b| b.server(Server::new("a").max_rps(1_000.0)).server("b").max_conns_per_server(2));
