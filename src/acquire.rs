@@ -16,9 +16,9 @@ use crate::server::{Entry, LiveServer, Ring, Seat, Seats, Turn, close, near};
 use crate::sync::Arc;
 
 /// The time of one acquire in nanoseconds, read at most once, when somebody asks for it. `UNREAD` before.
-type Now = u64;
+pub(crate) type Now = u64;
 
-const UNREAD: Now = u64::MAX;
+pub(crate) const UNREAD: Now = u64::MAX;
 
 /// A connection, or why there is none.
 pub(crate) type Acquired<C> = Result<Box<Entry<C>>, AcquireError<<C as Connector>::Error>>;
@@ -222,7 +222,7 @@ impl<C: Connector> Ring<C> {
     }
 
     #[inline(always)]
-    fn now(&self, now: &mut Now) -> u64 {
+    pub(crate) fn now(&self, now: &mut Now) -> u64 {
         if *now == UNREAD {
             *now = self.clock.now_ns();
         }

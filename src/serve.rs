@@ -1,7 +1,9 @@
 //! What comes back, or comes from a dial, goes to the caller in front of the line, else to its server's idle queue.
 
+use crate::acquire::{Now, UNREAD};
 use crate::connect::Connector;
-use crate::server::{Entry, Grant, Hold, LiveServer, Ring, Token, close, near};
+use crate::raw::Bucket;
+use crate::server::{Entry, Grant, Hold, LiveServer, Ring, Token, Turn, close, near};
 use crate::sync::Arc;
 
 impl<C: Connector> Ring<C> {
@@ -39,7 +41,7 @@ impl<C: Connector> Ring<C> {
         if server.idle.is_closed() {
             return None;
         }
-        let token = Token::take(server.bucket().as_ref(), self.clock.now_ns())?;
+        let token = Token::take(server.bucket().as_ref(), || self.clock.now_ns())?;
         entry.take().map(|entry| Grant { entry, token, fresh: true })
     }
 
@@ -56,20 +58,19 @@ impl<C: Connector> Ring<C> {
         if self.line.waiting() == 0 {
             return;
         }
-        let now_ns = self.clock.now_ns();
+        let near = near();
+        let mut now = UNREAD;
         let mut rejected = Vec::new();
         {
             let list = self.list.load();
-            let near = near();
+            let mut take =
+                |server: &_, bucket: Option<&_>| self.take_for_line(server, bucket, near, &mut now, &mut rejected);
             self.line.serve(|| {
                 if list.up.is_empty() {
-                    return self
-                        .cursors
-                        .pass(near, &list.servers, |server| self.take_for_line(server, near, now_ns, &mut rejected));
+                    return self.cursors.pass(near, &list.servers, |server| take(server, server.bucket().as_ref()));
                 }
-                self.cursors.pass(near, &list.up, |turn| {
-                    let is_up = turn.server.health.snapshot().is_up();
-                    if is_up { self.take_for_line(&turn.server, near, now_ns, &mut rejected) } else { None }
+                self.cursors.pass(near, &list.up, |Turn { server, bucket }| {
+                    if server.health.snapshot().is_up() { take(server, bucket.as_ref()) } else { None }
                 })
             });
         }
@@ -83,16 +84,16 @@ impl<C: Connector> Ring<C> {
     fn take_for_line(
         &self,
         server: &LiveServer<C>,
+        bucket: Option<&Arc<Bucket>>,
         near: usize,
-        now_ns: u64,
+        now: &mut Now,
         rejected: &mut Vec<Box<Entry<C>>>,
     ) -> Option<Grant<C>> {
-        let bucket = server.bucket();
-        if bucket.as_ref().is_some_and(|bucket| !bucket.has_token(now_ns)) {
+        if bucket.is_some_and(|bucket| !bucket.has_token(self.now(now))) {
             return None;
         }
         let entry = server.idle.pop(near)?;
-        match Token::take(bucket.as_ref(), now_ns) {
+        match Token::take(bucket, || self.now(now)) {
             Some(token) => Some(Grant { entry, token, fresh: false }),
             None => {
                 server.keep(entry, near, |refused| rejected.push(refused));
@@ -136,14 +137,13 @@ impl<C: Connector> Hold<C> {
     fn serve(&self) {
         let ring = &self.ring;
         let Some(server) = self.server.upgrade().filter(|server| ring.may_serve(server)) else { return };
-        let now_ns = ring.clock.now_ns();
+        let bucket = server.bucket();
+        let mut now = UNREAD;
         let mut rejected = Vec::new();
-        ring.line.serve(|| ring.take_for_line(&server, self.near, now_ns, &mut rejected));
+        ring.line.serve(|| ring.take_for_line(&server, bucket.as_ref(), self.near, &mut now, &mut rejected));
         drop(rejected);
-        if ring.line.waiting() > 0 {
-            if let Some(bucket) = server.bucket() {
-                ring.ring_before(bucket.available_at());
-            }
+        if let Some(bucket) = bucket.filter(|_| ring.line.waiting() > 0) {
+            ring.ring_before(bucket.available_at());
         }
     }
 }

@@ -35,7 +35,7 @@ use core::task::Waker;
 use crate::sync::{AtomicUsize, Mutex, Ordering, fence, lock};
 
 /// How many callers are served before the lock is let go to wake them.
-const BATCH: usize = 32;
+const BATCH: usize = 4;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -144,17 +144,26 @@ impl<T> Line<T> {
     /// Takes out what the caller was served with, or leaves its waker. With `Some` the caller is out of the line.
     pub(crate) fn poll(&self, place: &mut Place, waker: &Waker) -> Option<T> {
         let slot = place.slot?;
-        let mut new_waker = Some(waker.clone());
-        let mut queue = lock(&self.queue);
-        if let Slot::Joined { waker, .. } = &mut queue.slots[slot] {
-            core::mem::swap(waker, &mut new_waker);
-            // The lock goes before the old waker does (I5).
+        let mut new_waker = None;
+        loop {
+            let mut queue = lock(&self.queue);
+            let Slot::Joined { waker: left, .. } = &mut queue.slots[slot] else {
+                place.slot = None;
+                return queue.vacate(slot);
+            };
+            if left.as_ref().is_some_and(|left| left.will_wake(waker)) {
+                return None;
+            }
+            if new_waker.is_some() {
+                core::mem::swap(left, &mut new_waker);
+                // The lock goes before the old waker does (I5).
+                drop(queue);
+                return None;
+            }
+            // Nor is the new one cloned under the lock. Whoever is served meanwhile needs none.
             drop(queue);
-            drop(new_waker);
-            return None;
+            new_waker = Some(waker.clone());
         }
-        place.slot = None;
-        queue.vacate(slot)
     }
 
     /// Leaves the line. Returns what the caller was served with and must be passed on.

@@ -74,11 +74,11 @@ pub(crate) struct Token {
 
 impl Token {
     /// Takes a token of a server, if there is one. `Some(None)`: none is needed.
-    pub(crate) fn take(bucket: Option<&Arc<Bucket>>, now_ns: u64) -> Option<Option<Self>> {
+    pub(crate) fn take(bucket: Option<&Arc<Bucket>>, now_ns: impl FnOnce() -> u64) -> Option<Option<Self>> {
         match bucket {
             None => Some(None),
             Some(bucket) => {
-                let receipt = bucket.take(now_ns)?;
+                let receipt = bucket.take(now_ns())?;
                 Some(Some(Self { bucket: Arc::clone(bucket), receipt }))
             }
         }
