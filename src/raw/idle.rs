@@ -197,7 +197,7 @@ mod tests {
     fn the_slots_are_shared_out_and_there_are_no_more() {
         for (capacity, stripes, count) in [(1, 8, 1), (3, 8, 1), (4, 8, 2), (10, 8, 4), (10, 2, 2), (33, 16, 16)] {
             let idle = Idle::<u32>::new(capacity, stripes);
-            assert_eq!((idle.stripes.len(), idle.capacity()), (count, capacity), "{capacity} over {stripes}");
+            assert_eq!((idle.stripes(), idle.capacity()), (count, capacity), "{capacity} over {stripes}");
         }
     }
 

@@ -323,6 +323,24 @@ mod tests {
     }
 
     #[test]
+    fn a_waker_is_kept_until_another_comes_and_none_for_who_is_served() {
+        let line = Line::new();
+        let [first, second] = [(); 2].map(|()| Arc::new(Wakes::default()));
+        let [first_waker, second_waker] = [&first, &second].map(|wakes| Waker::from(Arc::clone(wakes)));
+        // Ours and the waker here are two.
+        let kept = || [&first, &second].map(|wakes| Arc::strong_count(wakes) - 2);
+        let mut place = line.join(1).expect("there is room");
+        for (waker, expected) in [(&first_waker, [1, 0]), (&first_waker, [1, 0]), (&second_waker, [0, 1])] {
+            assert_eq!(line.poll(&mut place, waker), None);
+            assert_eq!(kept(), expected);
+        }
+        assert_eq!(line.serve(numbers()), 1);
+        assert_eq!([&first, &second].map(|wakes| wakes.0.load(Ordering::Relaxed)), [0, 1]);
+        assert_eq!(kept(), [0, 0]);
+        assert_eq!(line.poll(&mut place, &first_waker), Some(0));
+    }
+
+    #[test]
     fn first_come_first_served_each_woken_once() {
         let line = Line::new();
         let wakes = Arc::new(Wakes::default());

@@ -68,7 +68,6 @@ impl<const STRIPES: usize> Cursors<STRIPES> {
             return Some(served);
         }
         let start = miss.load(Ordering::Relaxed) % count;
-        miss.store(start + 1, Ordering::Relaxed);
         let others = (start..count).chain(0..start).filter(|&index| index != first);
         for index in others {
             if let Some(served) = serve(&servers[index]) {
