@@ -11,14 +11,9 @@ use crate::connect::Connector;
 use crate::dial::Reason;
 use crate::error::{AcquireError, TryAcquireError};
 use crate::raw::{Bucket, Place};
-use crate::serve::put_back;
-use crate::server::{Entry, LiveServer, Ring, Seat, Seats, Turn, close, near};
+use crate::serve::keep_for_later;
+use crate::server::{Entry, LiveServer, Now, Ring, Seat, Seats, Turn, UNREAD, close, near};
 use crate::sync::Arc;
-
-/// The time of one acquire in nanoseconds, read at most once, when somebody asks for it. `UNREAD` before.
-pub(crate) type Now = u64;
-
-pub(crate) const UNREAD: Now = u64::MAX;
 
 /// A connection, or why there is none.
 pub(crate) type Acquired<C> = Result<Box<Entry<C>>, AcquireError<<C as Connector>::Error>>;
@@ -196,37 +191,26 @@ impl<C: Connector> Ring<C> {
         now: &mut Now,
         pop: impl Fn() -> Option<Box<Entry<C>>>,
     ) -> Result<Box<Entry<C>>, Miss> {
-        let Some(bucket) = bucket else { return self.take_without_token(now, pop) };
+        let Some(bucket) = bucket else { return self.pop_good(now, pop) };
         let seen = bucket.look(self.now(now)).ok_or(Miss::Limited)?;
-        let entry = self.take_without_token(now, pop)?;
+        let entry = self.pop_good(now, pop)?;
         if bucket.take_seen(seen).is_none() {
             // Another took the last token.
-            put_back(entry);
+            keep_for_later(entry);
             return Err(Miss::Limited);
         }
         Ok(entry)
     }
 
+    /// Pops one and checks it. One that is no good is closed.
     #[inline(always)]
-    fn take_without_token(
-        &self,
-        now: &mut Now,
-        pop: impl Fn() -> Option<Box<Entry<C>>>,
-    ) -> Result<Box<Entry<C>>, Miss> {
+    fn pop_good(&self, now: &mut Now, pop: impl Fn() -> Option<Box<Entry<C>>>) -> Result<Box<Entry<C>>, Miss> {
         let mut entry = pop().ok_or(Miss::Empty)?;
         if self.is_good(&mut entry, now) {
             return Ok(entry);
         }
         close(entry);
         Err(Miss::Dead)
-    }
-
-    #[inline(always)]
-    pub(crate) fn now(&self, now: &mut Now) -> u64 {
-        if *now == UNREAD {
-            *now = self.clock.now_ns();
-        }
-        *now
     }
 
     /// Whether a connection that was idle may be handed out.

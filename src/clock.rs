@@ -58,6 +58,7 @@ enum TestTime {
 }
 
 impl TestTime {
+    /// Out of line of the hot path.
     #[cold]
     fn now_ns(&self) -> u64 {
         match self {

@@ -100,7 +100,8 @@ impl<C: Connector> Pool<C> {
     ///
     /// # Panics
     ///
-    /// If the connector's `is_reusable` panics.
+    /// If the connector's `is_reusable` panics, or the drop of an idle connection that is closed because it is no
+    /// longer good.
     ///
     /// # Examples
     ///
@@ -125,7 +126,8 @@ impl<C: Connector> Pool<C> {
     ///
     /// # Cancel safety
     ///
-    /// Safe to drop at any await point. Its dials go on, for the pool.
+    /// Safe to drop at any time. Its dials go on, for the pool, and so does what they brought. Nothing happens before
+    /// the first poll.
     ///
     /// # Errors
     ///
@@ -135,7 +137,7 @@ impl<C: Connector> Pool<C> {
     ///
     /// # Panics
     ///
-    /// If the connector's `is_reusable` panics. Outside a tokio runtime with the time driver, if it has to dial.
+    /// As [`try_acquire`](Pool::try_acquire). Outside a tokio runtime with the time driver, if it has to dial.
     pub fn acquire_now(&self) -> impl Future<Output = Result<PooledConn<C>, AcquireError<C::Error>>> + Send {
         IdleFirst::new(&self.ring, |ring| ring.acquire_now())
     }
@@ -146,7 +148,8 @@ impl<C: Connector> Pool<C> {
     ///
     /// # Cancel safety
     ///
-    /// Safe to drop at any await point: a connection that was granted already goes to the next in the line.
+    /// Safe to drop at any time: a connection that was granted already goes to the next in the line, and dials that
+    /// were started go on, for the pool. Nothing happens before the first poll.
     ///
     /// # Errors
     ///
@@ -157,7 +160,7 @@ impl<C: Connector> Pool<C> {
     ///
     /// # Panics
     ///
-    /// If the connector's `is_reusable` panics. Outside a tokio runtime with the time driver, if it has to wait.
+    /// As [`try_acquire`](Pool::try_acquire). Outside a tokio runtime with the time driver, if it has to wait.
     ///
     /// # Examples
     ///
@@ -196,8 +199,8 @@ impl<C: Connector> Pool<C> {
 
     /// The same as [`acquire`](Pool::acquire), but waits at most `timeout`.
     ///
-    /// Any value: with zero it looks once, and what it found missing is dialled all the same; [`Duration::MAX`] is for
-    /// ever.
+    /// The time runs from when it joins the line. Any value: with zero it looks once, and what it found missing is
+    /// dialled all the same; [`Duration::MAX`] is for ever.
     ///
     /// # Cancel safety
     ///

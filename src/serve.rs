@@ -1,9 +1,8 @@
 //! What comes back, or comes from a dial, goes to the caller in front of the line, else to its server's idle queue.
 
-use crate::acquire::{Now, UNREAD};
 use crate::connect::Connector;
 use crate::raw::Bucket;
-use crate::server::{Entry, Grant, Hold, LiveServer, Ring, Token, Turn, close, near};
+use crate::server::{Entry, Grant, Hold, LiveServer, Now, Ring, Token, Turn, UNREAD, close, near};
 use crate::sync::Arc;
 
 impl<C: Connector> Ring<C> {
@@ -31,7 +30,7 @@ impl<C: Connector> Ring<C> {
             self.line.serve(|| self.grant_once(&mut entry));
         }
         if let Some(entry) = entry {
-            put_back(entry);
+            keep_for_later(entry);
         }
     }
 
@@ -50,7 +49,7 @@ impl<C: Connector> Ring<C> {
         if let Some(token) = grant.token {
             token.undo();
         }
-        put_back(grant.entry);
+        keep_for_later(grant.entry);
     }
 
     /// Serves those who wait from all servers, then dials for those who still do.
@@ -112,9 +111,9 @@ impl<C: Connector> Ring<C> {
     }
 }
 
-/// Puts a connection back that was not handed out after all.
+/// Puts a connection that no caller has into the pool, near this thread.
 #[cold]
-pub(crate) fn put_back<C: Connector>(entry: Box<Entry<C>>) {
+pub(crate) fn keep_for_later<C: Connector>(entry: Box<Entry<C>>) {
     entry.server().hold(near()).put_back(entry);
 }
 

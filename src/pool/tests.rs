@@ -1,5 +1,5 @@
 //! What a pass costs, counted rather than timed: servers looked at when most are dead, locks taken when all goes well.
-//! And what of a server no caller sees.
+//! And what of a server and of the ring no caller sees.
 
 use std::hint::black_box;
 use std::time::Duration;

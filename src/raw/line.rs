@@ -34,7 +34,8 @@ use core::task::Waker;
 
 use crate::sync::{AtomicUsize, Mutex, Ordering, fence, lock};
 
-/// How many callers are served before the lock is let go to wake them.
+/// How many callers are served before the lock is let go to wake them. Few: most of the time one is, and room for the
+/// wakers of all is made ready.
 const BATCH: usize = 4;
 
 /// See the module's page.

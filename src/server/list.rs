@@ -1,4 +1,4 @@
-//! The servers of a pool at one moment: what an acquire loads.
+//! The servers of a pool at one moment.
 
 use std::any::Any;
 
@@ -46,11 +46,14 @@ pub(crate) struct Seat<C: Connector> {
     pub(crate) bucket: Option<Arc<Bucket>>,
 }
 
-/// [`Seats`] of a pool whose type is not told. Boxed, since the data of an `Arc<dyn Any>` must be found anew each time
-/// by their alignment.
+/// [`Seats`] with their type erased, since a thread local cannot be generic over the connector.
+///
+/// Boxed, since a box points at its data; an `Arc<dyn Any>` points at its counts, and finds the data behind them by the
+/// alignment, each time.
 pub(crate) type AnySeats = Arc<Box<dyn Any + Send + Sync>>;
 
 impl<C: Connector> Seats<C> {
+    /// Those of these turns, as threads remember them.
     pub(crate) fn of(up: &[Turn<C>]) -> AnySeats {
         let seat = |turn: &Turn<C>| Seat { words: Arc::clone(&turn.server.words), bucket: turn.bucket.clone() };
         let limited = up.iter().any(|turn| turn.bucket.is_some());

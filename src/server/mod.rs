@@ -28,7 +28,7 @@ use crate::sync::{Arc, ArcSwapOption, AtomicU64, Ordering, Weak};
 pub(crate) use self::entry::{Entry, Permit, close};
 pub use self::limits::Server;
 pub(crate) use self::list::{List, Seat, Seats, Turn};
-pub(crate) use self::ring::{Grant, Ring, Token};
+pub(crate) use self::ring::{Grant, Now, Ring, Token, UNREAD};
 pub(crate) use self::stripe::near;
 #[cfg(feature = "test-util")]
 pub use self::stripe::stand_near;
@@ -73,7 +73,7 @@ pub(crate) struct Hold<C: Connector> {
     pub(crate) words: Arc<Words<C>>,
     pub(crate) ring: Arc<Ring<C>>,
     pub(crate) server: Weak<LiveServer<C>>,
-    /// The stripe.
+    /// The stripe of the idle queue that it is for.
     pub(crate) near: usize,
     /// With the two counts, it makes 128 bytes: no two counts that are used share cache lines.
     _apart: [u64; 10],

@@ -10,6 +10,7 @@ pub(crate) struct Random {
 }
 
 impl Random {
+    /// Seeded anew for each pool.
     pub(crate) fn new() -> Self {
         Self { state: AtomicU64::new(RandomState::new().hash_one("connring")) }
     }
@@ -35,7 +36,7 @@ mod tests {
 
     #[test]
     fn the_numbers_are_those_of_splitmix64() {
-        // The reference values that are commonly published for this seed.
+        // Rosetta Code, Pseudo-random numbers/Splitmix64.
         let random = Random { state: AtomicU64::new(1_234_567) };
         let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
         assert_eq!([(); 3].map(|()| random.next()), expected);

@@ -1,6 +1,6 @@
 //! What each thread remembers of the lists that it used last, so that its next acquire loads none.
 //!
-//! To load an `ArcSwap` takes two read-modify-writes, which is a quarter of what an acquire from the idle queue takes.
+//! To load an `ArcSwap` takes two read-modify-writes, a good part of what an acquire from the idle queue takes.
 //! A number tells whether a list is still the one that counts: each that is published has one that no other has.
 //!
 //! A thread may remember a list long after its pool has gone. So it remembers the seats only: no connection stays in
@@ -15,14 +15,15 @@ use crate::server::ring::Ring;
 use crate::server::stripe::near;
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Ordering};
 
-/// The lists of so many pools are remembered by a thread. If it uses more in turn, they replace each other, and an
-/// acquire takes three times as long.
+/// The lists of so many pools are remembered by a thread. If it uses more in turn, they replace each other, and
+/// each acquire loads its list.
 const SLOTS: usize = 8;
 
 struct Remembered {
     number: u64,
     /// The thread's own [`near`].
     near: usize,
+    /// The [`Seats`] of the pool's own type.
     seats: AnySeats,
 }
 
@@ -61,7 +62,7 @@ impl<C: Connector> Ring<C> {
             // Relaxed: seats that are remembered by their number are whole; other ones are looked for in the list.
             let number = self.number.load(Ordering::Relaxed);
             let remembered = slot.as_ref().filter(|remembered| remembered.number == number)?;
-            Some(use_seats((**remembered.seats).downcast_ref()?, remembered.near))
+            Some(use_seats(remembered.seats.downcast_ref()?, remembered.near))
         });
         // A thread that ends remembers nothing any more.
         used.ok().flatten()

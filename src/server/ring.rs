@@ -9,7 +9,7 @@ use crate::server::cursors::Cursors;
 use crate::server::random::Random;
 use crate::server::remember::next_slot;
 use crate::server::runtime::Runtime;
-use crate::server::stripe::stripes;
+use crate::server::stripe::{MAX_STRIPES, stripes};
 use crate::server::{Entry, List, LiveServer, Words};
 use crate::settings::Settings;
 use crate::sync::{Arc, ArcSwap, AtomicU64, AtomicUsize, Mutex, Ordering, fence};
@@ -18,6 +18,12 @@ use crate::sync::{Arc, ArcSwap, AtomicU64, AtomicUsize, Mutex, Ordering, fence};
 const UNATTENDED: u64 = u64::MAX;
 /// The value of `tick` while the task runs and does not advance it, because upkeep is off.
 const NO_TICK: u64 = u64::MAX - 1;
+
+/// The time in nanoseconds of one acquire, or of one serving of the line: read at most once, when it is asked for.
+/// `UNREAD` before.
+pub(crate) type Now = u64;
+
+pub(crate) const UNREAD: Now = u64::MAX;
 
 /// See the module's page.
 pub(crate) struct Ring<C: Connector> {
@@ -35,7 +41,7 @@ pub(crate) struct Ring<C: Connector> {
     pub(crate) stripes: usize,
     /// Held by whoever replaces the list.
     pub(super) registry: Mutex<()>,
-    pub(crate) cursors: Cursors<64>,
+    pub(crate) cursors: Cursors<MAX_STRIPES>,
     /// Whose turn it is to be dialled.
     pub(crate) dial_cursor: Cursors<1>,
     pub(crate) line: Line<Grant<C>>,
@@ -73,12 +79,12 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// Takes a token of a server, if there is one. `Some(None)`: none is needed.
-    pub(crate) fn take(bucket: Option<&Arc<Bucket>>, now_ns: impl FnOnce() -> u64) -> Option<Option<Self>> {
+    /// Takes a token of a server, if there is one. `Some(None)`: none is needed, nor the time.
+    pub(crate) fn take(bucket: Option<&Arc<Bucket>>, read_clock: impl FnOnce() -> u64) -> Option<Option<Self>> {
         match bucket {
             None => Some(None),
             Some(bucket) => {
-                let receipt = bucket.take(now_ns())?;
+                let receipt = bucket.take(read_clock())?;
                 Some(Some(Self { bucket: Arc::clone(bucket), receipt }))
             }
         }
@@ -132,7 +138,16 @@ impl<C: Connector> Ring<C> {
         (tick < NO_TICK).then_some(tick)
     }
 
-    /// The time for when nobody advances the tick.
+    /// The time; reads the clock if it was not read yet.
+    #[inline(always)]
+    pub(crate) fn now(&self, now: &mut Now) -> u64 {
+        if *now == UNREAD {
+            *now = self.clock.now_ns();
+        }
+        *now
+    }
+
+    /// The time for when nobody advances the tick. Out of line of the hot path.
     #[cold]
     pub(crate) fn read_clock(&self) -> u64 {
         self.clock.now_ns()

@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 use crate::sync::{AtomicUsize, Ordering};
 
 /// More do not pay: each takes memory and a look from whoever finds nothing.
-const MAX_STRIPES: usize = 64;
+pub(super) const MAX_STRIPES: usize = 64;
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 

@@ -40,6 +40,7 @@ fn a_kernel_that_does_not_stand_alone_is_found() {
     ] {
         assert!(!fires(rule, "src/raw/line.rs", bad).is_empty(), "{bad}");
         assert_eq!(fires(rule, "src/pool.rs", bad), []);
+        assert_eq!(fires(rule, "src/raw/line/tests.rs", bad), [], "unit tests");
     }
 }
 
@@ -56,6 +57,7 @@ fn a_primitive_that_is_named_elsewhere_is_found() {
     ] {
         assert_eq!(fires(rule, "src/pool.rs", bad), [1], "{bad}");
         assert_eq!(fires(rule, "src/sync.rs", bad), []);
+        assert_eq!(fires(rule, "src/pool/tests.rs", bad), [], "unit tests");
     }
     assert_eq!(fires(rule, "src/pool.rs", "use crate::sync::Arc;\nuse tokio::sync::Notify; // not std::sync"), []);
 }
@@ -70,6 +72,7 @@ fn an_ordering_without_a_reason_is_found() {
     assert_eq!(fires(rule, "src/raw/idle.rs", &file("// Acquire.")), [3], "no reason");
     assert_eq!(fires(rule, "src/raw/idle.rs", &file("/// Acquire: pairs with the store of `close`.")), [3]);
     assert_eq!(fires(rule, "src/pool.rs", &file("")), []);
+    assert_eq!(fires(rule, "src/raw/line/tests.rs", &file("")), [], "unit tests");
     let far = "// Acquire: pairs with the store.\n\n\n\n\na.load(Ordering::Acquire);\n";
     assert_eq!(fires(rule, "src/raw/idle.rs", far), [6]);
     assert_eq!(fires(rule, "src/raw/idle.rs", &far[..far.len()].replacen("\n\n", "\n", 1)), []);
