@@ -172,13 +172,13 @@ impl<C: Connector> Ring<C> {
         }
     }
 
-    /// The next server that may be dialled, one without dials in flight before all others. A server without a token is
+    /// The next server that may be dialled, of those with the fewest dials in flight. A server without a token is
     /// dialled, if that is wanted, so that a connection is there when the token comes; but no more than one. A hedge,
     /// for those whose dial is late, goes to a server without dials in flight only.
     pub(crate) fn server_to_dial(&self, without_token: bool, is_hedge: bool) -> Option<Arc<LiveServer<C>>> {
         let now_ns = self.clock.now_ns();
         let list = self.list.load();
-        let mut second_best = None;
+        let mut second_best: Option<&Arc<LiveServer<C>>> = None;
         let best = self.dial_cursor.pass(0, &list.up, |turn| {
             let server = &turn.server;
             if !server.health.snapshot().is_up() || !server.may_dial(now_ns) {
@@ -190,14 +190,14 @@ impl<C: Connector> Ring<C> {
                 return None;
             }
             if !is_unattended {
-                if !is_hedge {
-                    second_best.get_or_insert_with(|| Arc::clone(server));
+                if !is_hedge && second_best.is_none_or(|best| server.dialing() < best.dialing()) {
+                    second_best = Some(server);
                 }
                 return None;
             }
-            Some(Arc::clone(server))
+            Some(server)
         });
-        best.or(second_best)
+        best.or(second_best).cloned()
     }
 
     /// Starts the probes that are due.

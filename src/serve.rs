@@ -1,7 +1,6 @@
 //! What comes back, or comes from a dial, goes to the caller in front of the line, else to its server's idle queue.
 
 use crate::connect::Connector;
-use crate::raw::Bucket;
 use crate::server::{Entry, Grant, Hold, LiveServer, Now, Ring, Token, Turn, UNREAD, close, near};
 use crate::sync::Arc;
 
@@ -62,15 +61,18 @@ impl<C: Connector> Ring<C> {
         let mut rejected = Vec::new();
         {
             let list = self.list.load();
-            let mut take =
-                |server: &_, bucket: Option<&_>| self.take_for_line(server, bucket, near, &mut now, &mut rejected);
+            let mut take = |server: &_| self.take_for_line(server, near, &mut now, &mut rejected);
             self.line.serve(|| {
                 if list.up.is_empty() {
-                    return self.cursors.pass(near, &list.servers, |server| take(server, server.bucket().as_ref()));
+                    return self.cursors.pass(near, &list.servers, |server| take(server));
                 }
-                self.cursors.pass(near, &list.up, |Turn { server, bucket }| {
-                    if server.health.snapshot().is_up() { take(server, bucket.as_ref()) } else { None }
-                })
+                self.cursors.pass(
+                    near,
+                    &list.up,
+                    |Turn { server, .. }| {
+                        if server.health.snapshot().is_up() { take(server) } else { None }
+                    },
+                )
             });
         }
         drop(rejected);
@@ -83,16 +85,17 @@ impl<C: Connector> Ring<C> {
     fn take_for_line(
         &self,
         server: &LiveServer<C>,
-        bucket: Option<&Arc<Bucket>>,
         near: usize,
         now: &mut Now,
         rejected: &mut Vec<Box<Entry<C>>>,
     ) -> Option<Grant<C>> {
-        if bucket.is_some_and(|bucket| !bucket.has_token(self.now(now))) {
+        // Its own, and not that of the list: wakers run while the line is served, and may change the limit.
+        let bucket = server.bucket();
+        if bucket.as_ref().is_some_and(|bucket| !bucket.has_token(self.now(now))) {
             return None;
         }
         let entry = server.idle.pop(near)?;
-        match Token::take(bucket, || self.now(now)) {
+        match Token::take(bucket.as_ref(), || self.now(now)) {
             Some(token) => Some(Grant { entry, token, fresh: false }),
             None => {
                 server.keep(entry, near, |refused| rejected.push(refused));
@@ -136,13 +139,14 @@ impl<C: Connector> Hold<C> {
     fn serve(&self) {
         let ring = &self.ring;
         let Some(server) = self.server.upgrade().filter(|server| ring.may_serve(server)) else { return };
-        let bucket = server.bucket();
         let mut now = UNREAD;
         let mut rejected = Vec::new();
-        ring.line.serve(|| ring.take_for_line(&server, bucket.as_ref(), self.near, &mut now, &mut rejected));
+        ring.line.serve(|| ring.take_for_line(&server, self.near, &mut now, &mut rejected));
         drop(rejected);
-        if let Some(bucket) = bucket.filter(|_| ring.line.waiting() > 0) {
-            ring.ring_before(bucket.available_at());
+        if ring.line.waiting() > 0 {
+            if let Some(bucket) = server.bucket() {
+                ring.ring_before(bucket.available_at());
+            }
         }
     }
 }

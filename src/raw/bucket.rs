@@ -280,6 +280,16 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_was_seen_may_be_gone() {
+        for (burst, is_there) in [(1, false), (2, true)] {
+            let bucket = bucket(1.0, burst);
+            let seen = bucket.look(0).expect("a token");
+            assert!(bucket.take(0).is_some());
+            assert_eq!(bucket.take_seen(seen).is_some(), is_there, "burst {burst}");
+        }
+    }
+
+    #[test]
     fn time_that_goes_backwards_grants_nothing() {
         let bucket = bucket(1.0, 1);
         assert!(bucket.take(5_000_000_000).is_some());

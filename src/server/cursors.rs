@@ -75,6 +75,7 @@ impl<const STRIPES: usize> Cursors<STRIPES> {
                 return Some(served);
             }
         }
+        miss.store(start + 1, Ordering::Relaxed);
         None
     }
 
@@ -129,6 +130,21 @@ mod tests {
     fn the_share_of_one_that_cannot_serve_is_spread_evenly() {
         assert_eq!(shares(&[true, false, true, true], 12_000), [4_000, 0, 4_000, 4_000]);
         assert_eq!(shares(&[false, false, true, true, true], 15_000), [0, 0, 5_000, 5_000, 5_000]);
+    }
+
+    #[test]
+    fn passes_that_nobody_serves_rotate() {
+        let cursors = Cursors::<1>::new();
+        let orders = [(); 3].map(|()| {
+            let mut tried = Vec::new();
+            let served: Option<()> = cursors.pass(0, &[0, 1, 2], |&server| {
+                tried.push(server);
+                None
+            });
+            assert_eq!(served, None);
+            tried
+        });
+        assert_eq!(orders, [[0, 1, 2], [1, 2, 0], [2, 0, 1]]);
     }
 
     #[test]

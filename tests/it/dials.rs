@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use connring::test_util::{Dial, ScriptedConnector, ScriptedError};
-use connring::{AcquireError, Failure, PooledConn, ServerState};
+use connring::{AcquireError, Failure, PooledConn, Server, ServerState};
 use tokio::task::JoinSet;
 
 use crate::support::{Rig, settle};
@@ -376,4 +376,24 @@ async fn a_server_that_dials_slowly_is_not_dialled_the_more_for_it() {
         call.call(&rig).await.expect("it accepts in the end").release();
         assert_eq!(rig.connector.counts("a").dials, 1, "{call:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dials_spread_evenly_over_those_that_may_be_dialled() {
+    let rig = Rig::paused(|builder| {
+        let full = ["full-1", "full-2"].map(|address| Server::new(address).max_conns(1));
+        builder.servers(full).servers(["a", "b", "c"])
+    });
+    for free in ["a", "b", "c"] {
+        rig.connector.on_dial(free, Dial::Never);
+    }
+    let callers: Vec<_> = (0..14)
+        .map(|_| {
+            let pool = rig.pool.clone();
+            tokio::spawn(async move { pool.acquire().await })
+        })
+        .collect();
+    settle().await;
+    assert_eq!(["full-1", "full-2", "a", "b", "c"].map(|address| rig.connector.counts(address).dials), [1, 1, 4, 4, 4]);
+    drop(callers);
 }

@@ -137,3 +137,52 @@ async fn threads_that_race_get_each_token_once() {
         assert_eq!(granted, tokens);
     }
 }
+
+fn limited() -> Server {
+    Server::new("a").max_rps(NO_RATE).burst(1)
+}
+
+/// Sets a limit when it is woken first.
+struct Limiter {
+    pool: Pool<ScriptedConnector>,
+    wakes: AtomicU32,
+}
+
+impl Wake for Limiter {
+    fn wake(self: Arc<Self>) {
+        if self.wakes.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.pool.set_servers([limited()]).expect("in range");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_is_set_while_the_line_is_served_holds_from_then_on() {
+    let rig = Rig::manual(|b| b.server("a").max_conns_per_server(20).wait_timeout(None));
+    let held = acquired(&rig.pool, 20).await;
+    rig.pool.set_servers([limited()]).expect("in range");
+    held.into_iter().for_each(PooledConn::release);
+    let _the_token = rig.pool.try_acquire().expect("there is a token");
+    let limiter = Arc::new(Limiter { pool: rig.pool.clone(), wakes: AtomicU32::new(0) });
+    let waker = Waker::from(Arc::clone(&limiter));
+    let mut callers: Vec<_> = (0..19).map(|_| Box::pin(rig.pool.acquire())).collect();
+    for caller in &mut callers {
+        assert!(
+            caller.as_mut().poll(&mut Context::from_waker(&waker)).is_pending(),
+            "19 are idle, but no token is there"
+        );
+    }
+    rig.pool.set_servers(["a"]).expect("in range");
+    settle().await;
+    // Those that were served before the first was woken, and one for the new limit's burst.
+    let wakes = limiter.wakes.load(Ordering::Relaxed);
+    assert!((1..=5).contains(&wakes), "{wakes} were served");
+}
+
+async fn acquired(pool: &Pool<ScriptedConnector>, count: usize) -> Vec<PooledConn<ScriptedConnector>> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        held.push(pool.acquire().await.expect("it accepts"));
+    }
+    held
+}
