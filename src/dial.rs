@@ -185,7 +185,7 @@ impl<C: Connector> Ring<C> {
                 return None;
             }
             let is_unattended = server.dialing() == 0;
-            let is_ahead_of_token = without_token && is_unattended && server.idle.len() == 0;
+            let is_ahead_of_token = without_token && is_unattended && server.idle.is_empty();
             if !is_ahead_of_token && !server.has_token(now_ns) {
                 return None;
             }

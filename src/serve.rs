@@ -89,6 +89,9 @@ impl<C: Connector> Ring<C> {
         now: &mut Now,
         rejected: &mut Vec<Box<Entry<C>>>,
     ) -> Option<Grant<C>> {
+        if server.idle.is_empty() {
+            return None;
+        }
         // Its own, and not that of the list: wakers run while the line is served, and may change the limit.
         let bucket = server.bucket();
         if bucket.as_ref().is_some_and(|bucket| !bucket.has_token(self.now(now))) {

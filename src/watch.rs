@@ -64,7 +64,7 @@ impl<C: Connector> Ring<C> {
         }
         if list.up.is_empty() {
             // The last resort, idle connections of servers that are down, waits for tokens too.
-            for server in list.servers.iter().filter(|server| server.idle.len() > 0) {
+            for server in list.servers.iter().filter(|server| !server.idle.is_empty()) {
                 look_at(server.bucket().map_or(0, |bucket| bucket.available_at()));
             }
         }

@@ -168,6 +168,11 @@ impl<T> Idle<T> {
         self.stripes.iter().map(ArrayQueue::capacity).sum()
     }
 
+    /// Whether no item is there. Off under load.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.stripes.iter().all(ArrayQueue::is_empty)
+    }
+
     /// How many items are there. Off under load.
     pub(crate) fn len(&self) -> usize {
         self.stripes.iter().map(ArrayQueue::len).sum()
@@ -212,7 +217,7 @@ mod tests {
             assert_eq!([idle.pop(near), idle.pop(near)], [Some(0), Some(1)], "its own first");
             let mut rest: Vec<_> = std::iter::from_fn(|| idle.pop(near + 1)).collect();
             rest.sort_unstable();
-            assert_eq!(rest, [2, 3, 4, 5, 6, 7]);
+            assert_eq!((rest, idle.is_empty()), (vec![2, 3, 4, 5, 6, 7], true));
         }
     }
 
@@ -256,6 +261,6 @@ mod tests {
         assert_eq!(push(&idle, 3, 0), [1, 3, 2]);
         idle.reopen();
         assert_eq!(push(&idle, 4, 0), []);
-        assert_eq!(idle.len(), 1);
+        assert_eq!((idle.len(), idle.is_empty()), (1, false));
     }
 }
