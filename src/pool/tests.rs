@@ -131,10 +131,11 @@ async fn hot_cycles_load_no_list_but_look_at_the_health() {
 async fn a_servers_words_follow_its_dials_its_health_and_its_rate() {
     let clock = Clock::manual();
     let builder = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock).max_rps(10.0);
-    let pool = builder.server("a").build().expect("in range");
+    let pool = builder.server("a").max_concurrent_dials_per_server(2).build().expect("in range");
     let server = Arc::clone(&pool.ring.list.load().servers[0]);
+    assert!(server.may_dial(0));
     assert_eq!([server.begin_dial(2), server.begin_dial(2), server.begin_dial(2)], [true, true, false]);
-    assert_eq!(server.dialing(), 2);
+    assert_eq!((server.dialing(), server.may_dial(0)), (2, false));
     server.end_dial();
     assert_eq!((server.dialing(), server.begin_dial(2)), (1, true));
     // The same rate again is the same bucket, which takes tokens back.
