@@ -59,7 +59,7 @@ pub fn run(options: &Options) {
 
 fn entrant(name: &str, per_second: u64) -> Entrant<'static> {
     let span = SPAN.max(Duration::from_secs_f64(3.5 / per_second as f64));
-    let rate = Rate { per_second, burst: 1 + per_second / 100, span: span.as_nanos() as u64 };
+    let rate = Rate { per_second, burst: 1 + per_second.div_ceil(100), span: span.as_nanos() as u64 };
     let hand_outs = if name == SPIN { spin } else { line };
     let measure = move || {
         let clock = Clock::system();
