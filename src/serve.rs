@@ -9,7 +9,7 @@ impl<C: Connector> Ring<C> {
     #[inline]
     pub(crate) fn release(mut entry: Box<Entry<C>>) {
         // The entry owns the reference to its server; from the push on it is another's.
-        let hold = entry.server().hold(near());
+        let hold = entry.hold(near());
         let Hold { words, ring, .. } = &*hold;
         if !words.health.snapshot().is_unblemished() {
             entry.server().released(entry.generation);
@@ -120,7 +120,7 @@ impl<C: Connector> Ring<C> {
 /// Puts a connection that no caller has into the pool, near this thread.
 #[cold]
 pub(crate) fn keep_for_later<C: Connector>(entry: Box<Entry<C>>) {
-    entry.server().hold(near()).put_back(entry);
+    entry.hold(near()).put_back(entry);
 }
 
 impl<C: Connector> Hold<C> {

@@ -52,7 +52,7 @@ impl<C: Connector> Ring<C> {
     fn sweep_server(&self, server: &Arc<LiveServer<C>>, now_ns: u64) {
         server.idle.visit(|entry, near| {
             if !self.is_over_age(&entry, now_ns) {
-                server.hold(near).put_back(entry);
+                entry.hold(near).put_back(entry);
             }
         });
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock::between;
 use crate::connect::Connector;
 use crate::raw::Generation;
-use crate::server::LiveServer;
+use crate::server::{Hold, LiveServer};
 use crate::sync::Arc;
 
 /// One connection, in a box that goes from the idle queue to the caller and back.
@@ -31,6 +31,13 @@ impl<C: Connector> Entry<C> {
         &self.permit.server
     }
 
+    /// A hold on what a release needs, by the count of the stripe that is near.
+    #[inline]
+    pub(crate) fn hold(&self, near: usize) -> Arc<Hold<C>> {
+        let holds = &self.permit.holds;
+        Arc::clone(&holds[near & (holds.len() - 1)])
+    }
+
     pub(crate) fn idle(&self, now_ns: u64) -> Duration {
         between(self.idle_since, now_ns)
     }
@@ -39,12 +46,14 @@ impl<C: Connector> Entry<C> {
 /// The right to hold one connection to a server open, and the reference to it. Given back when dropped.
 pub(crate) struct Permit<C: Connector> {
     server: Arc<LiveServer<C>>,
+    /// The server's: at hand here, a release touches nothing else of it.
+    holds: Arc<[Arc<Hold<C>>]>,
 }
 
 impl<C: Connector> Permit<C> {
     /// Takes a permit, if one is free.
     pub(crate) fn take(server: &Arc<LiveServer<C>>) -> Option<Self> {
-        server.permits.take().then(|| Self { server: Arc::clone(server) })
+        server.permits.take().then(|| Self { server: Arc::clone(server), holds: Arc::clone(&server.holds) })
     }
 }
 

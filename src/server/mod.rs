@@ -48,7 +48,7 @@ pub(crate) struct LiveServer<C: Connector> {
     pub(crate) ring: Arc<Ring<C>>,
     pub(crate) words: Arc<Words<C>>,
     /// One for each stripe of the idle queue.
-    holds: Box<[Arc<Hold<C>>]>,
+    holds: Arc<[Arc<Hold<C>>]>,
     pub(crate) pause: Pause,
     /// Dials under way: a plain counter, raised before a dial starts and lowered when it has ended.
     dialing: AtomicU64,
@@ -137,12 +137,6 @@ impl<C: Connector> LiveServer<C> {
 
     pub(crate) fn bucket(&self) -> Option<Arc<Bucket>> {
         self.bucket.load_full()
-    }
-
-    /// A hold on what a release needs, by the count of the stripe that is near.
-    #[inline]
-    pub(crate) fn hold(&self, near: usize) -> Arc<Hold<C>> {
-        Arc::clone(&self.holds[near & (self.holds.len() - 1)])
     }
 
     pub(crate) fn dialing(&self) -> u32 {
