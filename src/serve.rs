@@ -1,7 +1,7 @@
 //! What comes back, or comes from a dial, goes to the caller in front of the line, else to its server's idle queue.
 
 use crate::connect::Connector;
-use crate::server::{Entry, Grant, Hold, LiveServer, Now, Ring, Token, Turn, UNREAD, close, near};
+use crate::server::{Entry, Grant, Hold, LiveServer, Now, Ring, Token, UNREAD, close, near};
 use crate::sync::Arc;
 
 impl<C: Connector> Ring<C> {
@@ -66,13 +66,10 @@ impl<C: Connector> Ring<C> {
                 if list.up.is_empty() {
                     return self.cursors.pass(near, &list.servers, |server| take(server));
                 }
-                self.cursors.pass(
-                    near,
-                    &list.up,
-                    |Turn { server, .. }| {
-                        if server.health.snapshot().is_up() { take(server) } else { None }
-                    },
-                )
+                self.cursors.pass(near, &list.up, |turn| {
+                    let is_up = turn.server.health.snapshot().is_up();
+                    if is_up { take(&turn.server) } else { None }
+                })
             });
         }
         drop(rejected);

@@ -167,10 +167,8 @@ async fn a_limit_that_is_set_while_the_line_is_served_holds_from_then_on() {
     let waker = Waker::from(Arc::clone(&limiter));
     let mut callers: Vec<_> = (0..19).map(|_| Box::pin(rig.pool.acquire())).collect();
     for caller in &mut callers {
-        assert!(
-            caller.as_mut().poll(&mut Context::from_waker(&waker)).is_pending(),
-            "19 are idle, but no token is there"
-        );
+        let polled = caller.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending(), "19 are idle, but no token is there");
     }
     rig.pool.set_servers(["a"]).expect("in range");
     settle().await;
