@@ -15,7 +15,7 @@ use connring::{AcquireError, Pool, PooledConn, Reason, Server, TryAcquireError};
 use tokio::task::JoinSet;
 use tokio::task::coop::unconstrained;
 
-use crate::support::{Rig, settle};
+use crate::support::{Rig, open, settle};
 
 /// tokio's timers tick in milliseconds.
 const TICK: Duration = Duration::from_millis(2);
@@ -85,15 +85,6 @@ fn joined(rig: &Rig, count: usize) -> Vec<Caller> {
 
 fn wakes(callers: &[Caller]) -> usize {
     callers.iter().map(Caller::wakes).sum()
-}
-
-/// Opens that many connections and holds them.
-async fn open(rig: &Rig, count: usize) -> Vec<Conn> {
-    let mut held = Vec::new();
-    for _ in 0..count {
-        held.push(rig.pool.acquire().await.expect("the server accepts"));
-    }
-    held
 }
 
 /// One server with so many connections at most.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use connring::test_util::{Dial, ScriptedConnector};
 use connring::{AcquireError, Builder, PooledConn, Server, ServerState, TryAcquireError};
 
-use crate::support::{Rig, settle};
+use crate::support::{Rig, open, settle};
 
 /// A backoff that does not end within a test.
 const LONG: Duration = Duration::from_secs(3_600);
@@ -16,15 +16,6 @@ type Conn = PooledConn<ScriptedConnector>;
 /// A pool whose servers stay down once they are.
 fn rig(build: impl FnOnce(Builder<ScriptedConnector>) -> Builder<ScriptedConnector>) -> Rig {
     Rig::paused(|builder| build(builder.backoff(LONG, LONG)))
-}
-
-/// Opens that many connections and holds them.
-async fn open(rig: &Rig, count: usize) -> Vec<Conn> {
-    let mut held = Vec::new();
-    for _ in 0..count {
-        held.push(rig.pool.acquire().await.expect("all servers accept"));
-    }
-    held
 }
 
 fn release(held: Vec<Conn>) {

@@ -1,7 +1,7 @@
 //! What the modules share.
 
 use connring::test_util::ScriptedConnector;
-use connring::{Builder, Clock, Pool};
+use connring::{Builder, Clock, Pool, PooledConn};
 
 /// A pool under test with its connector.
 pub(crate) struct Rig {
@@ -27,6 +27,15 @@ impl Rig {
         let pool = build(builder).build().expect("the settings are in range");
         Self { pool, connector, clock }
     }
+}
+
+/// Opens that many connections and holds them.
+pub(crate) async fn open(rig: &Rig, count: usize) -> Vec<PooledConn<ScriptedConnector>> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        held.push(rig.pool.acquire().await.expect("the servers accept"));
+    }
+    held
 }
 
 /// Lets all tasks run until they wait for something.

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use connring::test_util::{Dial, ScriptedConnector, ScriptedError};
+use connring::test_util::{Dial, ScriptedError};
 use connring::{AcquireError, PooledConn};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::support::{Rig, settle};
+use crate::support::{Rig, open, settle};
 
 /// The steps of the coarse time.
 const TICK: Duration = Duration::from_millis(100);
@@ -18,15 +18,6 @@ const LATE: Duration = Duration::from_millis(1_100);
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
-}
-
-/// Opens connections, all at the same moment.
-async fn open(rig: &Rig, count: usize) -> Vec<PooledConn<ScriptedConnector>> {
-    let mut conns = Vec::new();
-    for _ in 0..count {
-        conns.push(rig.pool.acquire().await.expect("dials succeed"));
-    }
-    conns
 }
 
 fn open_now(rig: &Rig) -> u32 {

@@ -159,7 +159,7 @@ impl Wake for Limiter {
 #[tokio::test]
 async fn a_limit_that_is_set_while_the_line_is_served_holds_from_then_on() {
     let rig = Rig::manual(|b| b.server("a").max_conns_per_server(20).wait_timeout(None));
-    let held = acquired(&rig.pool, 20).await;
+    let held = open(&rig, 20).await;
     rig.pool.set_servers([limited()]).expect("in range");
     held.into_iter().for_each(PooledConn::release);
     let _the_token = rig.pool.try_acquire().expect("there is a token");
@@ -175,12 +175,4 @@ async fn a_limit_that_is_set_while_the_line_is_served_holds_from_then_on() {
     // Those that were served before the first was woken, and one for the new limit's burst.
     let wakes = limiter.wakes.load(Ordering::Relaxed);
     assert!((1..=5).contains(&wakes), "{wakes} were served");
-}
-
-async fn acquired(pool: &Pool<ScriptedConnector>, count: usize) -> Vec<PooledConn<ScriptedConnector>> {
-    let mut held = Vec::new();
-    for _ in 0..count {
-        held.push(pool.acquire().await.expect("it accepts"));
-    }
-    held
 }
