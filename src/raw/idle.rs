@@ -1,113 +1,168 @@
-//! The idle connections of a server, and the bit that says that nothing may stay there.
+//! The idle connections of one generation of a server, and the bit that closes it.
 //!
-//! They stand in a few queues, the stripes: one queue is a pair of cache lines that all cores would fight for. Whoever
-//! pushes or pops says near which stripe it is; threads that are near different ones do not meet. First in, first out
-//! holds within a stripe.
+//! A few shards hold the items, so that threads do not contend for one queue. A caller names the shard it is near;
+//! callers near different shards share no cache line. FIFO holds within a shard, up to pushes that overlap.
 //!
 //! # Protocol
 //!
-//! [`Idle::push`] puts an item into the stripe that is near, or into any other that has room, fences, then looks at the
-//! closed bit; if that is set it pops until nothing is left. [`Idle::close`] sets the bit, fences, and the closer then
-//! pops until nothing is left. [`Idle::pop`] looks into the stripe that is near, then into all others.
+//! A shard is a [`Slot`] before a queue. An item goes into the slot if the queue is empty and the slot is, otherwise
+//! into the queue; it comes out of the slot first. [`Idle::push`] puts an item into the near shard, or into another one
+//! with room, then loads the closed bit; if the bit is set it pops until nothing is left. [`Idle::close`] sets the bit,
+//! fences, and the caller pops until nothing is left. [`Idle::pop`] looks into the near shard, then into all others.
 //!
 //! # Invariants
 //!
-//! - I1: once the bit is set, and the closer and all pushers are through, nothing is left in any stripe. Either the
-//!   pusher sees the bit, and its own item is popped by itself, if not by another; or its push came before the closer's
-//!   fence, and the closer pops it, if not another. (To pop one item for one pushed is not enough: it may be another's,
-//!   which the closer would have popped, while one's own comes too late for the closer.)
-//! - I2: an item comes out once: each is owned by a stripe or by who popped it.
-//! - I3: no item is dropped in here: what may not stay is handed out, to be dropped where user code may run.
-//! - I4: an item is refused for want of room only if the caller says that there may be none, and then only if every
-//!   stripe was found full twice. While there are no more items than slots, the pusher's own included, one has room
-//!   at each moment, so that a pusher that found them all full lost races, each of which was won by another.
-//! - I5: `pop` finds an item that was there before it began and is not popped by another: items do not move.
+//! - I1: once the bit is set, and the closer and all pushers are through, no item is left in any shard. Either the
+//!   pusher sees the bit and pops until nothing is left, or its push came before the closer's fence and the closer pops
+//!   the item. (To pop one item for one pushed is not enough: it may be another pusher's, which the closer would have
+//!   popped, while one's own comes too late for the closer.)
+//! - I2: an item comes out once: it is owned by a shard or by the caller that popped it.
+//! - I3: no item is dropped in here: an item that may not stay is passed to `refuse`, where user code may run.
+//! - I4: `push` refuses an item only if the generation is bounded and as many items are idle as it has capacity for.
+//!   Without a bound there are never more items than capacity, the pushed one included; each shard has room for its
+//!   part, so some shard has room at each moment, and a pusher that found all full lost races to other pushers.
+//! - I5: `pop` finds an item that was there before it began and that no other pop takes: items do not move.
 //!
 //! # Orderings
 //!
-//! Push then look, and close then pop, are a store followed by a load of another place on both sides: Acquire and
-//! Release let both loads miss both stores. The SeqCst fences in `push` and `close` forbid it. The fence of `push`
-//! serves whoever looks, after a push, for callers in the line, too.
+//! Push then load, and close then pop, are a store followed by a load of another word on both sides, which Acquire and
+//! Release allow to miss both stores. So both sides are ordered by SeqCst: `close` by its fence; `push` by the SeqCst
+//! CAS of the slot (see its page), or by a fence where the queue takes the item, and a SeqCst load. A caller may load
+//! other words after `push` (the number of waiters), by SeqCst loads too, with the same guarantee.
 
+use super::slot::Slot;
 use crate::sync::{ArrayQueue, AtomicBool, Ordering, fence};
 
-/// A stripe has this many slots at least. A server that may have few idle connections has few stripes.
-const MIN_SLOTS: usize = 2;
+/// A shard has room for this many items at least. A server with few connections has few shards.
+const MIN_ROOM: usize = 2;
 
 /// See the module's page.
 #[derive(Debug)]
 pub(crate) struct Idle<T> {
     /// A power of two of them.
-    stripes: Box<[ArrayQueue<T>]>,
+    shards: Box<[Shard<T>]>,
     closed: AtomicBool,
+    /// No more items than this may stay.
+    capacity: usize,
+    /// Whether more items than that may come (I4).
+    bounded: bool,
+}
+
+/// Alone on its cache lines, of which processors fetch two at a time.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shard<T> {
+    slot: Slot<T>,
+    queue: ArrayQueue<Box<T>>,
+}
+
+impl<T> Shard<T> {
+    /// Puts an item in. `Ok(true)` if the slot took it, which needs no fence.
+    #[inline(always)]
+    fn push(&self, item: Box<T>) -> Result<bool, Box<T>> {
+        if !self.queue.is_empty() {
+            return self.queue.push(item).map(|()| false);
+        }
+        match self.slot.put(item) {
+            Ok(()) => Ok(true),
+            Err(item) => self.queue.push(item).map(|()| false),
+        }
+    }
+
+    #[inline(always)]
+    fn pop(&self) -> Option<Box<T>> {
+        self.slot.take().or_else(|| self.queue.pop())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.slot.is_empty() && self.queue.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        usize::from(!self.slot.is_empty()) + self.queue.len()
+    }
 }
 
 impl<T> Idle<T> {
-    /// Room for `capacity` items, at least one, in at most `stripes` stripes.
-    pub(crate) fn new(capacity: usize, stripes: usize) -> Self {
-        let most = stripes.min(capacity / MIN_SLOTS).max(1);
+    /// Room for `capacity` items, at least one, in at most `shards` shards. `bounded`: more items than that may come,
+    /// and are refused.
+    pub(crate) fn new(capacity: usize, shards: usize, bounded: bool) -> Self {
+        let most = shards.min(capacity / MIN_ROOM).max(1);
         let count = 1 << most.ilog2();
-        let slots = |stripe| capacity / count + usize::from(stripe < capacity % count);
-        // The slots of a queue are an allocation of their own, often smaller than a cache line. Something between any
-        // two keeps them, as allocators go, from sharing one.
+        let room = |shard| (capacity / count + usize::from(shard < capacity % count)).max(1);
+        // The cells of a queue are an allocation of their own, often smaller than a cache line. An allocation between
+        // any two keeps them, as allocators go, from sharing one.
         let mut apart = Vec::new();
-        let stripe = |stripe| {
+        let shard = |shard| {
             apart.push([0_u8; 192].to_vec());
-            ArrayQueue::new(slots(stripe))
+            Shard { slot: Slot::new(), queue: ArrayQueue::new(room(shard)) }
         };
-        let stripes = (0..count).map(stripe).collect();
-        Self { stripes, closed: AtomicBool::new(false) }
+        Self { shards: (0..count).map(shard).collect(), closed: AtomicBool::new(false), capacity, bounded }
     }
 
-    /// The stripe near `near`, then all the others.
-    fn from(&self, near: usize) -> impl Iterator<Item = &ArrayQueue<T>> {
-        (0..self.stripes.len()).map(move |step| self.nearest(near + step))
+    /// The shard near `near`, then all the others.
+    fn from(&self, near: usize) -> impl Iterator<Item = &Shard<T>> {
+        (0..self.shards.len()).map(move |step| self.nearest(near + step))
     }
 
-    #[inline]
-    fn nearest(&self, near: usize) -> &ArrayQueue<T> {
-        &self.stripes[near & (self.stripes.len() - 1)]
-    }
-
-    /// Puts an item in. What may not stay goes to `refuse`: all that is there, if it is closed (I1); the item, if there
-    /// is no room, which is believed only if `may_be_full` says so (I4). Fences after the item is in.
     #[inline(always)]
-    pub(crate) fn push(&self, item: T, near: usize, may_be_full: impl Fn() -> bool, refuse: impl FnMut(T)) {
+    fn nearest(&self, near: usize) -> &Shard<T> {
+        &self.shards[near & (self.shards.len() - 1)]
+    }
+
+    /// Puts an item in. Passes to `refuse` the items that may not stay: all, if the generation is closed (I1); this
+    /// one, if it is bounded and full (I4). SeqCst loads that follow are ordered after the push.
+    #[inline(always)]
+    pub(crate) fn push(&self, item: Box<T>, near: usize, mut refuse: impl FnMut(Box<T>)) {
+        if self.bounded && self.is_full() {
+            return refuse(item);
+        }
         match self.nearest(near).push(item) {
-            Ok(()) => self.heed_the_bit(refuse),
-            Err(item) => self.push_elsewhere(item, near, may_be_full, refuse),
+            Ok(true) => self.drain_if_closed(refuse),
+            Ok(false) => self.fence_and_drain_if_closed(refuse),
+            Err(item) => self.push_elsewhere(item, near, refuse),
         }
     }
 
     #[cold]
-    fn push_elsewhere(&self, mut item: T, near: usize, may_be_full: impl Fn() -> bool, mut refuse: impl FnMut(T)) {
+    fn is_full(&self) -> bool {
+        self.len() >= self.capacity
+    }
+
+    #[cold]
+    fn push_elsewhere(&self, mut item: Box<T>, near: usize, mut refuse: impl FnMut(Box<T>)) {
         loop {
-            for stripe in self.from(near) {
-                match stripe.push(item) {
-                    Ok(()) => return self.heed_the_bit(refuse),
+            for shard in self.from(near) {
+                match shard.push(item) {
+                    Ok(_) => return self.fence_and_drain_if_closed(refuse),
                     Err(back) => item = back,
                 }
             }
-            if may_be_full() && self.stripes.iter().all(ArrayQueue::is_full) {
-                refuse(item);
-                return self.heed_the_bit(refuse);
+            if self.bounded && self.is_full() {
+                return refuse(item);
             }
+            crate::sync::spin_loop();
         }
     }
 
-    /// After a push.
-    #[inline(always)]
-    fn heed_the_bit(&self, refuse: impl FnMut(T)) {
-        // SeqCst: pairs with the fence of `close`, and with that of `Line::join`.
+    fn fence_and_drain_if_closed(&self, refuse: impl FnMut(Box<T>)) {
+        // SeqCst: the push, then the loads that follow; pairs with the fence of `close`, and with that of
+        // `WaitQueue::join`.
         fence(Ordering::SeqCst);
-        // Relaxed: the fence above orders it after the push.
-        if self.closed.load(Ordering::Relaxed) {
+        self.drain_if_closed(refuse);
+    }
+
+    #[inline(always)]
+    fn drain_if_closed(&self, refuse: impl FnMut(Box<T>)) {
+        // SeqCst: ordered after the push by the single order (see Orderings); pairs with the fence of `close`.
+        if self.closed.load(Ordering::SeqCst) {
             self.drain(refuse);
         }
     }
 
+    /// Pops until nothing is left.
     #[cold]
-    fn drain(&self, refuse: impl FnMut(T)) {
+    pub(crate) fn drain(&self, refuse: impl FnMut(Box<T>)) {
         // All are out before the first is refused: if its drop panics, the others are dropped all the same.
         let mut items = Vec::new();
         while let Some(item) = self.pop(0) {
@@ -116,151 +171,143 @@ impl<T> Idle<T> {
         items.into_iter().for_each(refuse);
     }
 
-    /// Takes an item out of the stripe that is near only.
-    #[inline]
-    pub(crate) fn pop_near(&self, near: usize) -> Option<T> {
+    /// Takes an item out of the near shard only.
+    #[inline(always)]
+    pub(crate) fn pop_near(&self, near: usize) -> Option<Box<T>> {
         self.nearest(near).pop()
     }
 
-    /// Takes an item out, of the stripe that is near before all others.
-    pub(crate) fn pop(&self, near: usize) -> Option<T> {
-        // To look costs less than to try, most of all where nothing is.
-        self.from(near).find_map(|stripe| if stripe.is_empty() { None } else { stripe.pop() })
+    /// Takes an item out, of the near shard before all others.
+    pub(crate) fn pop(&self, near: usize) -> Option<Box<T>> {
+        // A look costs less than a try, most of all where nothing is.
+        self.from(near).find_map(|shard| if shard.is_empty() { None } else { shard.pop() })
     }
 
-    /// Takes out what is there now, one after the other, and tells `visit` from which stripe each comes. To put them
-    /// back there keeps their order.
-    pub(crate) fn visit(&self, mut visit: impl FnMut(T, usize)) {
-        for (near, stripe) in self.stripes.iter().enumerate() {
-            for _ in 0..stripe.len() {
-                let Some(item) = stripe.pop() else { break };
+    /// Takes out what is there now, one item after the other, and passes each to `visit` with its shard. Pushing it
+    /// back to that shard keeps the order.
+    pub(crate) fn visit(&self, mut visit: impl FnMut(Box<T>, usize)) {
+        for (near, shard) in self.shards.iter().enumerate() {
+            for _ in 0..shard.len() {
+                let Some(item) = shard.pop() else { break };
                 visit(item, near);
             }
         }
     }
 
-    /// Lets nothing stay from now on. The caller then pops until nothing is left.
+    /// Lets nothing stay from now on. The caller then drains.
     pub(crate) fn close(&self) {
         // Relaxed: the fence below orders it before the pops.
         self.closed.store(true, Ordering::Relaxed);
-        // SeqCst: pairs with the fence of `push`.
+        // SeqCst: pairs with the SeqCst operations of `push`.
         fence(Ordering::SeqCst);
     }
 
-    /// Lets items stay again.
-    pub(crate) fn reopen(&self) {
-        // Relaxed: a pusher that still sees the bit closes more connections than it need.
-        self.closed.store(false, Ordering::Relaxed);
-    }
-
     pub(crate) fn is_closed(&self) -> bool {
-        // Relaxed: a hint; what decides is the look behind the fence in `push`.
+        // Relaxed: a hint; the load after a push decides.
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// How many stripes there are, a power of two.
-    pub(crate) fn stripes(&self) -> usize {
-        self.stripes.len()
-    }
-
-    /// How many items there is room for.
+    /// How many items may stay.
     pub(crate) fn capacity(&self) -> usize {
-        self.stripes.iter().map(ArrayQueue::capacity).sum()
+        self.capacity
     }
 
-    /// Whether no item is there. Off under load.
+    /// Whether nothing is there. May be momentarily off under load.
     pub(crate) fn is_empty(&self) -> bool {
-        self.stripes.iter().all(ArrayQueue::is_empty)
+        self.shards.iter().all(Shard::is_empty)
     }
 
-    /// How many items are there. Off under load.
+    /// How many items are there. May be momentarily off under load.
     pub(crate) fn len(&self) -> usize {
-        self.stripes.iter().map(ArrayQueue::len).sum()
+        self.shards.iter().map(Shard::len).sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::Idle;
+
+    fn pop(idle: &Idle<u32>, near: usize) -> Option<u32> {
+        idle.pop(near).map(|item| *item)
+    }
 
     fn push(idle: &Idle<u32>, item: u32, near: usize) -> Vec<u32> {
         let mut refused = Vec::new();
-        idle.push(item, near, || true, |item| refused.push(item));
+        idle.push(Box::new(item), near, |item| refused.push(*item));
         refused
     }
 
     #[test]
-    fn first_in_first_out_and_what_does_not_fit_comes_back() {
-        let idle = Idle::new(2, 1);
+    fn is_fifo_and_refuses_what_exceeds_its_bound() {
+        let idle = Idle::new(2, 1, true);
         assert_eq!([push(&idle, 1, 0), push(&idle, 2, 7), push(&idle, 3, 0)], [vec![], vec![], vec![3]]);
-        assert_eq!([idle.pop(3), idle.pop(0), idle.pop(0)], [Some(1), Some(2), None]);
+        assert_eq!([pop(&idle, 3), pop(&idle, 0), pop(&idle, 0)], [Some(1), Some(2), None]);
     }
 
     #[test]
-    fn the_slots_are_shared_out_and_there_are_no_more() {
-        for (capacity, stripes, count) in [(1, 8, 1), (3, 8, 1), (4, 8, 2), (10, 8, 4), (10, 2, 2), (33, 16, 16)] {
-            let idle = Idle::<u32>::new(capacity, stripes);
-            assert_eq!((idle.stripes(), idle.capacity()), (count, capacity), "{capacity} over {stripes}");
+    fn stays_fifo_when_items_pass_from_the_queue_to_the_slot() {
+        let idle = Idle::new(4, 1, false);
+        for item in 0..3 {
+            push(&idle, item, 0);
+        }
+        let mut popped = Vec::new();
+        for item in 3..12 {
+            popped.extend(pop(&idle, 0));
+            push(&idle, item, 0);
+            if item % 4 == 0 {
+                popped.extend([pop(&idle, 0), pop(&idle, 0)].into_iter().flatten());
+            }
+        }
+        popped.extend(std::iter::from_fn(|| pop(&idle, 0)));
+        assert_eq!(popped, (0..12).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn shards_share_the_capacity() {
+        for (capacity, shards, count) in [(1, 8, 1), (3, 8, 1), (4, 8, 2), (10, 8, 4), (10, 2, 2), (33, 16, 16)] {
+            let idle = Idle::<u32>::new(capacity, shards, false);
+            assert_eq!((idle.shards.len(), idle.capacity()), (count, capacity), "{capacity} over {shards}");
         }
     }
 
     #[test]
-    fn what_finds_no_room_near_goes_elsewhere_and_is_found_from_everywhere() {
+    fn an_item_without_room_near_goes_elsewhere_and_is_found_from_everywhere() {
         for near in 0..5 {
-            let idle = Idle::new(8, 4);
+            let idle = Idle::new(8, 4, true);
             for item in 0..8 {
                 assert_eq!(push(&idle, item, near), []);
             }
             assert_eq!((push(&idle, 8, near), idle.len()), (vec![8], 8));
-            assert_eq!([idle.pop(near), idle.pop(near)], [Some(0), Some(1)], "its own first");
-            let mut rest: Vec<_> = std::iter::from_fn(|| idle.pop(near + 1)).collect();
+            assert_eq!([pop(&idle, near), pop(&idle, near)], [Some(0), Some(1)], "its own first");
+            let mut rest: Vec<_> = std::iter::from_fn(|| pop(&idle, near + 1)).collect();
             rest.sort_unstable();
             assert_eq!((rest, idle.is_empty()), (vec![2, 3, 4, 5, 6, 7], true));
         }
     }
 
     #[test]
-    fn an_item_is_refused_only_if_all_is_full_and_may_be() {
-        let idle = Idle::new(4, 2);
-        (0..4).for_each(|item| assert_eq!(push(&idle, item, 0), []));
-        let asked = Cell::new(0);
-        let cannot_be = || {
-            asked.set(asked.get() + 1);
-            assert!(asked.get() == 1 || idle.pop(1).is_some());
-            false
-        };
-        idle.push(4, 0, cannot_be, |_| panic!("there is room in a moment"));
-        idle.push(5, 0, || idle.pop(0).is_some(), |_| panic!("there is room by now"));
-        assert_eq!((asked.get(), idle.len(), push(&idle, 6, 0)), (2, 4, vec![6]));
-    }
-
-    #[test]
-    fn a_visit_sees_each_once_and_keeps_the_order() {
-        let idle = Idle::new(8, 4);
+    fn a_visit_sees_each_item_once_and_keeps_the_order() {
+        let idle = Idle::new(8, 4, false);
         for item in 0..5 {
             push(&idle, item, item as usize % 2);
         }
         let mut seen = Vec::new();
         idle.visit(|item, near| {
-            seen.push(item);
-            assert_eq!(push(&idle, item, near), []);
+            seen.push(*item);
+            assert_eq!(push(&idle, *item, near), []);
         });
         seen.sort_unstable();
         assert_eq!(seen, [0, 1, 2, 3, 4]);
-        assert_eq!([idle.pop(1), idle.pop(1), idle.pop(0), idle.pop(0)], [Some(1), Some(3), Some(0), Some(2)]);
+        assert_eq!([pop(&idle, 1), pop(&idle, 1), pop(&idle, 0), pop(&idle, 0)], [Some(1), Some(3), Some(0), Some(2)]);
     }
 
     #[test]
-    fn nothing_stays_in_a_closed_queue() {
-        let idle = Idle::new(4, 2);
+    fn nothing_stays_once_it_is_closed() {
+        let idle = Idle::new(4, 2, false);
         assert_eq!(push(&idle, 1, 0), []);
         assert_eq!(push(&idle, 2, 1), []);
         idle.close();
         assert_eq!(push(&idle, 3, 0), [1, 3, 2]);
-        idle.reopen();
-        assert_eq!(push(&idle, 4, 0), []);
-        assert_eq!((idle.len(), idle.is_empty()), (1, false));
+        assert!(idle.is_closed() && idle.is_empty());
     }
 }

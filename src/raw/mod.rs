@@ -1,22 +1,27 @@
-//! The lock-free kernel: one small protocol a file.
+//! The lock-free words of a pool: one small protocol a file.
 //!
-//! Each file opens with its protocol, its invariants and what its orderings pair with. They import
-//! `crate::sync` and, apart from `core`, nothing else, so that the model checks compile these very files against loom.
-//! Time comes in as nanoseconds since the pool's origin.
+//! Each file opens with its protocol, its invariants and what its orderings pair with. They import `crate::sync` and,
+//! apart from `core`, nothing else, so that the model checks compile these very files against loom. Times are
+//! nanoseconds since the pool's clock was made.
 
-mod alarm;
 mod bucket;
 mod health;
 mod idle;
-mod line;
 mod pause;
 mod permits;
-mod tick;
+mod signals;
+mod slot;
+mod time;
+mod up_set;
+mod wait_queue;
+mod wake_at;
 
-pub(crate) use self::alarm::Alarm;
 pub(crate) use self::bucket::{Bucket, MAX_RPS, MIN_RPS, Rate, Receipt};
-pub(crate) use self::health::{Generation, Health, HealthState, Probe, ProbeOwner, Reported, Snapshot};
+pub(crate) use self::health::{Health, HealthState, Outage, Probe, ProbeOwner, Reported, Snapshot};
 pub(crate) use self::idle::Idle;
-pub(crate) use self::line::{Line, Place};
 pub(crate) use self::pause::Pause;
-pub(crate) use self::permits::Permits;
+pub(crate) use self::permits::{PermitCounts, Permits};
+pub(crate) use self::signals::Signals;
+pub(crate) use self::up_set::UpSet;
+pub(crate) use self::wait_queue::{Ticket, WaitQueue};
+pub(crate) use self::wake_at::WakeAt;

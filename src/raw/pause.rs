@@ -1,20 +1,20 @@
-//! When dials to a server rest because they failed by the client's own fault (out of descriptors, ports, buffers).
+//! The time until which connecting to a server pauses after a fault of the client (out of descriptors, ports, buffers).
 //!
 //! # Protocol
 //!
-//! One word, `{ until: 48, failures: 16 }`, with `until` in ticks. A failure outside a pause sets the next pause and
-//! counts one; a failure within one counts nothing; a dial that succeeds clears the word.
+//! One word, `{ until: 48, failures: 16 }`, with `until` in steps of 10 µs. A failure outside a pause sets the next pause and
+//! counts one; a failure within one counts nothing; an attempt that connects clears the word.
 //!
 //! # Invariants
 //!
-//! - I1: failures that come together lengthen the pause once: only the first finds `until` passed.
-//! - I2: nothing wraps: ticks stop at 2⁴⁵, which is 11.1 years; `failures` saturates.
+//! - I1: failures that come together lengthen the pause once: only the first one finds `until` passed.
+//! - I2: nothing wraps: steps stop at 2⁴⁵, which is 11.1 years; `failures` saturates.
 //!
 //! # Orderings
 //!
-//! Relaxed: the word publishes nothing, and a dial that starts a moment too early or too late does no harm.
+//! Relaxed: the word publishes nothing, and an attempt that starts a moment too early or too late does no harm.
 
-use super::tick::{TICK_NS, ticks};
+use super::time::{STEP_NS, steps};
 use crate::sync::{AtomicU64, Ordering};
 
 /// See the module's page.
@@ -32,11 +32,11 @@ impl Word {
     const FAILURES_MAX: u32 = (1 << Self::FAILURES_BITS) - 1;
 
     fn new(until_ns: u64, failures: u32) -> Self {
-        Self(ticks(until_ns) << Self::FAILURES_BITS | u64::from(failures))
+        Self(steps(until_ns) << Self::FAILURES_BITS | u64::from(failures))
     }
 
     fn until_ns(self) -> u64 {
-        (self.0 >> Self::FAILURES_BITS) * TICK_NS
+        (self.0 >> Self::FAILURES_BITS) * STEP_NS
     }
 
     fn one_failure_more(self) -> u32 {
@@ -60,7 +60,7 @@ impl Pause {
         self.load().until_ns()
     }
 
-    /// Counts a failure (I1). `until` tells the end of the pause after that many failures in a row. True if it set one.
+    /// Counts a failure (I1). `until` gives the end of the pause after that many failures in a row. True if it set one.
     pub(crate) fn failed(&self, now_ns: u64, until: impl FnOnce(u32) -> u64) -> bool {
         let found = self.load();
         if found.until_ns() > now_ns {
@@ -72,9 +72,9 @@ impl Pause {
         self.word.compare_exchange(found.0, left.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// A dial succeeded.
+    /// An attempt connected.
     pub(crate) fn clear(&self) {
-        // Relaxed: see the module's page. The look first spares the cache line a write at every dial.
+        // Relaxed: see the module's page. The look first spares the cache line a write at every connect.
         if self.word.load(Ordering::Relaxed) != 0 {
             self.word.store(0, Ordering::Relaxed);
         }

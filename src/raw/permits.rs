@@ -1,21 +1,33 @@
-//! How many connections a server has, and how many it may have.
+//! How many connections a server has open, how many of them are being opened, and how many it may have.
 //!
 //! # Protocol
 //!
-//! One word, `{ max: 32, open: 32 }`. [`Permits::take`] raises `open` if it is below `max`, [`Permits::give_back`]
-//! lowers it, [`Permits::set_max`] changes `max` alone. A maximum lowered below `open` takes nothing away: no permit is
-//! given until enough came back.
+//! One word, `{ max: 24, open: 24, connecting: 16 }`. `open` counts permits: one from before a connect attempt starts
+//! until its connection is gone. `connecting` counts those permits whose attempt still runs.
+//!
+//! ```text
+//! begin: open + 1, connecting + 1, if open < max and connecting < most
+//! connected: connecting - 1
+//! failed: open - 1, connecting - 1
+//! release: open - 1
+//! ```
+//!
+//! [`Permits::set_max`] changes `max` alone. A maximum lowered below `open` takes nothing away: no permit is given until
+//! enough were released.
 //!
 //! # Invariants
 //!
-//! - I1: a take that succeeds leaves `open <= max`, for the `max` of that very moment: both stand in one word.
-//! - I2: `open` is the number of permits taken and not given back. It cannot go below zero (checked) nor pass `max`,
-//!   so that neither half runs into the other.
+//! - I1: a `begin` that succeeds leaves `open <= max` and `connecting <= most`, for the `max` of that very moment: all
+//!   stand in one word.
+//! - I2: `connecting <= open <=` the largest `max` so far, so that no field runs into its neighbour. Each permit is
+//!   released once; a release without a permit is a bug, caught by a debug assertion.
+//!
+//! Arithmetic: a server has at most 2²⁴ - 1 connections and 2¹⁶ - 1 attempts; the builder checks both.
 //!
 //! # Orderings
 //!
-//! `give_back` releases, `take` acquires: what the last holder did, dropping its connection included, happens before
-//! what the next holder does. That somebody waits for a permit is learnt by the caller, behind a fence of its own.
+//! A release (of a failed attempt too) is a Release, `begin` an Acquire: what the last holder did, dropping its
+//! connection included, happens before what the next holder does. A caller that tells waiters of a free permit fences.
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -25,118 +37,175 @@ pub(crate) struct Permits {
     word: AtomicU64,
 }
 
-/// The packed word, `{ max: 32, open: 32 }`.
-#[derive(Debug, Clone, Copy)]
-struct Word(u64);
+/// The packed word, `{ max: 24, open: 24, connecting: 16 }`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PermitCounts(u64);
 
-impl Word {
-    const MAX_SHIFT: u32 = 32;
+impl PermitCounts {
+    const CONNECTING: u64 = 1;
+    const OPEN: u64 = 1 << 16;
+    const MAX_SHIFT: u32 = 40;
+    /// The largest `max`.
+    pub(crate) const MOST_OPEN: u32 = (1 << 24) - 1;
+    /// The largest number of attempts at once.
+    pub(crate) const MOST_CONNECTING: u32 = (1 << 16) - 1;
 
-    fn new(max: u32, open: u32) -> Self {
-        Self(u64::from(max) << Self::MAX_SHIFT | u64::from(open))
-    }
-
-    fn max(self) -> u32 {
+    pub(crate) fn max(self) -> u32 {
         (self.0 >> Self::MAX_SHIFT) as u32
     }
 
-    fn open(self) -> u32 {
-        self.0 as u32
+    /// Permits that are taken: connections that are open or being opened.
+    pub(crate) fn open(self) -> u32 {
+        (self.0 / Self::OPEN) as u32 & Self::MOST_OPEN
+    }
+
+    /// Attempts that run.
+    pub(crate) fn connecting(self) -> u32 {
+        self.0 as u32 & Self::MOST_CONNECTING
+    }
+
+    pub(crate) fn is_free(self) -> bool {
+        self.open() < self.max()
+    }
+
+    /// Whether the maximum was lowered below what is open: a connection that comes back must close.
+    #[inline(always)]
+    pub(crate) fn is_over(self) -> bool {
+        self.open() > self.max()
+    }
+
+    fn with_max(self, max: u32) -> Self {
+        let rest = self.0 & ((1 << Self::MAX_SHIFT) - 1);
+        Self(u64::from(max.min(Self::MOST_OPEN)) << Self::MAX_SHIFT | rest)
+    }
+}
+
+impl core::fmt::Debug for PermitCounts {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} open of {}, {} connecting", self.open(), self.max(), self.connecting())
     }
 }
 
 impl Permits {
     pub(crate) fn new(max: u32) -> Self {
-        Self { word: AtomicU64::new(Word::new(max, 0).0) }
+        Self { word: AtomicU64::new(PermitCounts(0).with_max(max).0) }
     }
 
-    fn load(&self) -> Word {
-        // Relaxed: a hint or a snapshot; every change goes through a read-modify-write.
-        Word(self.word.load(Ordering::Relaxed))
+    /// The counts at one moment. A hint: each change goes through a read-modify-write.
+    #[inline(always)]
+    pub(crate) fn counts(&self) -> PermitCounts {
+        // Relaxed: a hint or a snapshot.
+        PermitCounts(self.word.load(Ordering::Relaxed))
     }
 
-    /// Takes one permit, if there is one (I1).
+    /// Takes a permit for an attempt, if one is free and fewer than `most` attempts run (I1).
     #[must_use]
-    pub(crate) fn take(&self) -> bool {
-        let mut found = self.load();
-        while found.open() < found.max() {
-            let left = Word::new(found.max(), found.open() + 1);
-            // Acquire on success: pairs with the Release of `give_back`. Failure only reads the word anew: Relaxed.
-            match self.word.compare_exchange_weak(found.0, left.0, Ordering::Acquire, Ordering::Relaxed) {
+    pub(crate) fn begin(&self, most: u32) -> bool {
+        let mut found = self.counts();
+        while found.is_free() && found.connecting() < most.min(PermitCounts::MOST_CONNECTING) {
+            let next = found.0 + PermitCounts::OPEN + PermitCounts::CONNECTING;
+            // Acquire on success: pairs with the Release of `give_back`. Relaxed on failure: only reads the word anew.
+            match self.word.compare_exchange_weak(found.0, next, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return true,
-                Err(word) => found = Word(word),
+                Err(word) => found = PermitCounts(word),
             }
         }
         false
     }
 
-    /// Gives one permit back.
-    pub(crate) fn give_back(&self) {
-        // Release: pairs with the Acquire of the next `take`. The lower half alone changes (I2).
-        let found = Word(self.word.fetch_sub(1, Ordering::Release));
-        debug_assert!(found.open() > 0, "a permit was given back that nobody held");
+    /// The attempt brought a connection, which keeps the permit.
+    pub(crate) fn connected(&self) {
+        // Relaxed: the permit stays with the same holder; nothing is handed to another.
+        let found = PermitCounts(self.word.fetch_sub(PermitCounts::CONNECTING, Ordering::Relaxed));
+        debug_assert!(found.connecting() > 0, "an attempt ended that never began");
     }
 
-    /// Changes the maximum. What is above it stays open until it comes back.
+    /// The attempt brought nothing: releases its permit.
+    pub(crate) fn failed(&self) {
+        let found = self.give_back(PermitCounts::OPEN + PermitCounts::CONNECTING);
+        debug_assert!(found.connecting() > 0, "an attempt ended that never began");
+    }
+
+    /// The connection is gone: releases its permit. Returns whether none is left.
+    pub(crate) fn release(&self) {
+        self.give_back(PermitCounts::OPEN);
+    }
+
+    fn give_back(&self, change: u64) -> PermitCounts {
+        // Release: pairs with the Acquire of the next `begin`.
+        let found = PermitCounts(self.word.fetch_sub(change, Ordering::Release));
+        debug_assert!(found.open() > 0, "a permit was released that nothing held");
+        found
+    }
+
+    /// Changes the maximum. Connections above it stay open until they come back.
     pub(crate) fn set_max(&self, max: u32) {
-        let mut found = self.load();
+        let mut found = self.counts();
         loop {
-            let left = Word::new(max, found.open());
-            // Relaxed: it publishes nothing but the word itself.
-            match self.word.compare_exchange_weak(found.0, left.0, Ordering::Relaxed, Ordering::Relaxed) {
+            // Relaxed: nothing is published; connections come and go at the same time.
+            let set = found.with_max(max).0;
+            match self.word.compare_exchange_weak(found.0, set, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return,
-                Err(word) => found = Word(word),
+                Err(word) => found = PermitCounts(word),
             }
         }
-    }
-
-    pub(crate) fn open(&self) -> u32 {
-        self.load().open()
-    }
-
-    pub(crate) fn max(&self) -> u32 {
-        self.load().max()
-    }
-
-    /// Whether a permit is free. A hint.
-    pub(crate) fn is_free(&self) -> bool {
-        let word = self.load();
-        word.open() < word.max()
-    }
-
-    /// Whether the maximum was lowered below what is open: a connection that comes back must close.
-    pub(crate) fn is_over(&self) -> bool {
-        let word = self.load();
-        word.open() > word.max()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Permits;
+    use super::{PermitCounts, Permits};
 
     #[test]
-    fn no_more_than_the_maximum() {
+    fn gives_no_more_than_the_maximum() {
         let permits = Permits::new(2);
-        assert!(permits.is_free() && permits.take());
-        assert!(permits.is_free() && permits.take());
-        assert!(!permits.is_free() && !permits.take());
-        permits.give_back();
-        assert!(permits.is_free() && permits.take());
+        assert!(permits.begin(8) && permits.begin(8));
+        assert!(!permits.counts().is_free() && !permits.begin(8));
+        permits.connected();
+        permits.failed();
+        assert_eq!(format!("{:?}", permits.counts()), "1 open of 2, 0 connecting");
+        assert!(permits.counts().is_free() && permits.begin(8));
+        permits.connected();
+        permits.release();
+        permits.release();
+        assert_eq!((permits.counts().open(), permits.counts().connecting()), (0, 0));
     }
 
     #[test]
-    fn a_lowered_maximum_waits_for_what_is_open() {
+    fn runs_no_more_attempts_than_allowed() {
+        let permits = Permits::new(10);
+        assert!(permits.begin(2) && permits.begin(2) && !permits.begin(2));
+        permits.connected();
+        assert!(permits.begin(2) && !permits.begin(2));
+        assert_eq!((permits.counts().open(), permits.counts().connecting()), (3, 2));
+    }
+
+    #[test]
+    fn a_lowered_maximum_waits_for_open_connections() {
         let permits = Permits::new(3);
-        assert!(permits.take() && permits.take() && permits.take());
+        for _ in 0..3 {
+            assert!(permits.begin(1));
+            permits.connected();
+        }
         permits.set_max(1);
-        assert!(permits.is_over() && !permits.is_free());
-        permits.give_back();
-        permits.give_back();
-        assert!(!permits.is_over() && !permits.is_free());
-        assert!(!permits.take());
-        permits.give_back();
-        assert!(permits.take());
-        assert_eq!((permits.open(), permits.max()), (1, 1));
+        assert!(permits.counts().is_over() && !permits.begin(1));
+        permits.release();
+        permits.release();
+        assert!(!permits.counts().is_over() && !permits.begin(1));
+        permits.release();
+        assert!(permits.begin(1));
+        assert_eq!((permits.counts().open(), permits.counts().max()), (1, 1));
+    }
+
+    #[test]
+    fn the_fields_do_not_touch_at_their_limits() {
+        let permits = Permits::new(u32::MAX);
+        assert_eq!(permits.counts().max(), PermitCounts::MOST_OPEN);
+        for _ in 0..PermitCounts::MOST_CONNECTING {
+            assert!(permits.begin(u32::MAX));
+        }
+        assert!(!permits.begin(u32::MAX));
+        let counts = permits.counts();
+        assert_eq!((counts.open(), counts.connecting(), counts.max()), (65_535, 65_535, 16_777_215));
     }
 }

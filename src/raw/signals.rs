@@ -1,0 +1,151 @@
+//! The one cache line of a pool that every acquire and release reads and that is seldom written.
+//!
+//! # Protocol
+//!
+//! | word | written by | read by |
+//! |---|---|---|
+//! | `waiters` | the wait queue, under its lock | acquire: do not overtake; release: hand over |
+//! | `tick` | the background task | acquire, release: the coarse time |
+//! | `list` | a change of the server list | acquire: is the list that this thread keeps the current one? |
+//! | `retry_due` | the background task sets it, the next caller clears it | acquire: start the attempts that are due |
+//! | `running` | the start and the end of the background task | async acquire: start the task |
+//! | `closed` | the close of the pool | threads that keep a list: let go of it |
+//!
+//! # Invariants
+//!
+//! - I1: `waiters` is the number of callers in the wait queue.
+//! - I2: `running` is set by one caller for each run of the task: at most one task runs.
+//!
+//! # Orderings
+//!
+//! `waiters` takes part in a handshake that [`WaitQueue::join`](super::WaitQueue::join) explains. `running` acquires
+//! what the last task released. All other words are hints or coarse values, and Relaxed.
+
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// The value of `tick` while no task stores the coarse time.
+const NO_TICK: u64 = u64::MAX;
+
+/// See the module's page.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Signals {
+    waiters: AtomicUsize,
+    tick: AtomicU64,
+    list: AtomicU64,
+    retry_due: AtomicBool,
+    running: AtomicBool,
+    closed: AtomicBool,
+}
+
+impl Signals {
+    pub(crate) fn new() -> Self {
+        Self {
+            waiters: AtomicUsize::new(0),
+            tick: AtomicU64::new(NO_TICK),
+            list: AtomicU64::new(0),
+            retry_due: AtomicBool::new(false),
+            running: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// How many callers wait. After a push into an idle queue it is ordered behind the push (see `Idle::push`); after
+    /// any other change the caller fences first.
+    #[inline(always)]
+    pub(crate) fn waiters(&self) -> usize {
+        // SeqCst: ordered after a SeqCst push by the single order; pairs with the fence of `WaitQueue::join`.
+        self.waiters.load(Ordering::SeqCst)
+    }
+
+    /// Counts waiters (I1). Only under the lock of the wait queue.
+    pub(super) fn count_waiters(&self, change: isize) {
+        // Relaxed: the lock orders the writers; `WaitQueue::join` fences for the readers.
+        let waiters = self.waiters.load(Ordering::Relaxed).checked_add_signed(change);
+        self.waiters.store(waiters.expect("more waiters left the queue than joined it"), Ordering::Relaxed);
+    }
+
+    /// The coarse time in nanoseconds, if the background task keeps one.
+    #[inline(always)]
+    pub(crate) fn tick(&self) -> Option<u64> {
+        // Relaxed: a coarse time.
+        let tick = self.tick.load(Ordering::Relaxed);
+        (tick != NO_TICK).then_some(tick)
+    }
+
+    /// Stores the coarse time; `None` if nothing keeps one from now on.
+    pub(crate) fn set_tick(&self, now_ns: Option<u64>) {
+        // Relaxed: a coarse time.
+        self.tick.store(now_ns.unwrap_or(NO_TICK), Ordering::Relaxed);
+    }
+
+    /// The version of the server list that is current.
+    #[inline(always)]
+    pub(crate) fn list(&self) -> u64 {
+        // Relaxed: a thread that reads an older version uses the list of before for this one call.
+        self.list.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_list(&self, version: u64) {
+        // Relaxed: see `list`.
+        self.list.store(version, Ordering::Relaxed);
+    }
+
+    /// Whether a retry is due and waits for a caller.
+    #[inline(always)]
+    pub(crate) fn is_retry_due(&self) -> bool {
+        // Relaxed: a hint; a caller that misses it leaves it to the next.
+        self.retry_due.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_retry_due(&self, due: bool) {
+        // Relaxed: a hint; the list of due servers is behind a lock.
+        self.retry_due.store(due, Ordering::Relaxed);
+    }
+
+    /// Whether the background task runs.
+    #[inline(always)]
+    pub(crate) fn is_running(&self) -> bool {
+        // Relaxed: a hint; `begin_run` decides.
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// True for the one caller that must start the background task (I2).
+    pub(crate) fn begin_run(&self) -> bool {
+        // Acquire: pairs with the Release of `end_run`.
+        !self.running.swap(true, Ordering::Acquire)
+    }
+
+    /// The background task has ended, or could not be started.
+    pub(crate) fn end_run(&self) {
+        self.set_tick(None);
+        // Release: pairs with the Acquire of `begin_run`.
+        self.running.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        // Relaxed: a hint; the server list decides.
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_closed(&self) {
+        // Relaxed: see `is_closed`.
+        self.closed.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Signals;
+
+    #[test]
+    fn one_caller_starts_the_task() {
+        let signals = Signals::new();
+        assert!(!signals.is_running() && signals.begin_run());
+        assert!(signals.is_running() && !signals.begin_run());
+        signals.set_tick(Some(7));
+        signals.end_run();
+        assert_eq!((signals.is_running(), signals.tick()), (false, None));
+        assert!(signals.begin_run());
+    }
+}

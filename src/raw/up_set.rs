@@ -1,0 +1,176 @@
+//! A set of server numbers: an atomic bitmap. The pool keeps the servers that callers may use in one (the up set), and
+//! those that are a last resort in another.
+//!
+//! # Protocol
+//!
+//! A bit follows a fact that lives in another word (whether a server is up, whether its idle queue holds anything). Each
+//! change of that fact is followed by [`UpSet::follow`]: look at the fact, set the bit, fence, look again, and repeat if
+//! the fact differs by now.
+//!
+//! # Invariants
+//!
+//! - I1: when the last `follow` of a server has returned, its bit is the fact: a `follow` that wrote an outdated bit sees
+//!   the newer fact at its second look, or the `follow` of that newer change writes after it.
+//! - I2: bits beyond the capacity are never set; [`UpSet::next_from`] returns each set bit of a quiet set in turn.
+//!
+//! # Orderings
+//!
+//! Two threads each change the fact, then write the bit, then look at the fact. Without the SeqCst fence both may write
+//! in one order and look in the other. The bits publish nothing else: all loads and read-modify-writes are Relaxed.
+
+use crate::sync::{AtomicU64, Ordering, fence};
+
+const BITS: usize = u64::BITS as usize;
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct UpSet {
+    words: Box<[AtomicU64]>,
+}
+
+impl UpSet {
+    /// An empty set with room for the numbers below `capacity`, rounded up to 64.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { words: (0..capacity.div_ceil(BITS).max(1)).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// All numbers in the set are below this.
+    pub(crate) fn capacity(&self) -> usize {
+        self.words.len() * BITS
+    }
+
+    fn word(&self, index: usize) -> u64 {
+        // Relaxed: see the module's page.
+        self.words[index].load(Ordering::Relaxed)
+    }
+
+    /// Makes the bit of `number` the value of `fact` (I1).
+    pub(crate) fn follow(&self, number: usize, fact: impl Fn() -> bool) {
+        let mut is_in = fact();
+        loop {
+            self.set(number, is_in);
+            // SeqCst: the bit, then the second look; pairs with the same fence of the other `follow`.
+            fence(Ordering::SeqCst);
+            let now = fact();
+            if now == is_in {
+                return;
+            }
+            is_in = now;
+        }
+    }
+
+    fn set(&self, number: usize, is_in: bool) {
+        let (word, bit) = (&self.words[number / BITS], 1 << (number % BITS));
+        // Relaxed: see the module's page; the fence of `follow` orders them.
+        if is_in {
+            word.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            word.fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn contains(&self, number: usize) -> bool {
+        number < self.capacity() && self.word(number / BITS) & 1 << (number % BITS) != 0
+    }
+
+    /// The first number in the set at or after `at`, or, if there is none, the first of all.
+    #[inline(always)]
+    pub(crate) fn next_from(&self, at: usize) -> Option<usize> {
+        // Relaxed: see the module's page.
+        if let Some(word) = self.words.get(at / BITS) {
+            let rest = word.load(Ordering::Relaxed) >> (at % BITS);
+            if rest != 0 {
+                return Some(at + rest.trailing_zeros() as usize);
+            }
+        }
+        self.next_beyond(at / BITS)
+    }
+
+    /// The first number in the words after `index`, else in those up to it.
+    #[cold]
+    fn next_beyond(&self, index: usize) -> Option<usize> {
+        let start = (index + 1).min(self.words.len());
+        (start..self.words.len()).chain(0..start).find_map(|index| {
+            let word = self.word(index);
+            (word != 0).then(|| index * BITS + word.trailing_zeros() as usize)
+        })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        (0..self.words.len()).all(|index| self.word(index) == 0)
+    }
+
+    /// How many numbers are in the set.
+    pub(crate) fn len(&self) -> usize {
+        (0..self.words.len()).map(|index| self.word(index).count_ones() as usize).sum()
+    }
+
+    /// The numbers in the set from `at` on, then those before it: each once, if it stays in the set.
+    pub(crate) fn iter_from(&self, at: usize) -> impl Iterator<Item = usize> + '_ {
+        let words = self.words.len();
+        let (first, shift) = if at < self.capacity() { (at / BITS, at % BITS) } else { (0, 0) };
+        // The word of `at` comes twice: its upper part first, its lower part last.
+        (0..=words).flat_map(move |step| {
+            let index = (first + step) % words;
+            let mask = match step {
+                0 => u64::MAX << shift,
+                step if step == words => !(u64::MAX << shift),
+                _ => u64::MAX,
+            };
+            let mut rest = self.word(index) & mask;
+            core::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+                rest &= rest - 1;
+                Some(index * BITS + bit)
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::UpSet;
+
+    fn set(capacity: usize, numbers: &[usize]) -> UpSet {
+        let set = UpSet::new(capacity);
+        numbers.iter().for_each(|&number| set.follow(number, || true));
+        set
+    }
+
+    #[test]
+    fn next_wraps_around_and_skips_what_is_not_in() {
+        let set = set(200, &[3, 64, 130, 191]);
+        for (at, next) in [(0, 3), (3, 3), (4, 64), (64, 64), (65, 130), (131, 191), (192, 3), (1_000, 3)] {
+            assert_eq!(set.next_from(at), Some(next), "from {at}");
+        }
+        set.follow(3, || false);
+        assert_eq!((set.next_from(0), set.len(), set.contains(3)), (Some(64), 3, false));
+        assert_eq!(UpSet::new(0).next_from(7), None);
+    }
+
+    #[test]
+    fn iterates_over_each_number_once_from_any_start() {
+        let numbers = [0, 3, 63, 64, 100, 127, 128, 191];
+        let set = set(192, &numbers);
+        for at in 0..200 {
+            let mut expected = numbers.to_vec();
+            let cut = if at < 192 { numbers.iter().filter(|&&number| number < at).count() } else { 0 };
+            expected.rotate_left(cut);
+            assert_eq!(set.iter_from(at).collect::<Vec<_>>(), expected, "from {at}");
+        }
+    }
+
+    #[test]
+    fn follow_looks_again_until_the_bit_is_the_fact() {
+        let set = UpSet::new(64);
+        let looks = Cell::new(0);
+        let fact = || {
+            looks.set(looks.get() + 1);
+            looks.get() < 4 && looks.get() != 2
+        };
+        set.follow(5, fact);
+        assert_eq!((looks.get(), set.contains(5), set.is_empty()), (5, false, true));
+    }
+}

@@ -1,0 +1,72 @@
+//! The time until which the background task sleeps, and whether a change must wake it.
+//!
+//! # Protocol
+//!
+//! One word. The task stores `AWAKE` and looks at everything; then it stores the time of its next work and sleeps.
+//! [`WakeAt::must_wake`] tells a caller that has changed something whether the task may have missed it: it is awake, or
+//! sleeps beyond the time at which the change takes effect.
+//!
+//! # Invariants
+//!
+//! - I1: the task's next look sees a change, or `must_wake` was true for it. The task stores the word, fences, looks;
+//!   the caller makes its change, fences, loads the word.
+//!
+//! # Orderings
+//!
+//! SeqCst fences: each side stores one word and loads the other.
+
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// The value of the word while the task looks at everything, or does not run.
+const AWAKE: u64 = u64::MAX;
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct WakeAt {
+    until: AtomicU64,
+}
+
+impl WakeAt {
+    pub(crate) fn new() -> Self {
+        Self { until: AtomicU64::new(AWAKE) }
+    }
+
+    /// Whether a change that takes effect at `at_ns` must wake the task (I1). Fences first.
+    #[must_use]
+    pub(crate) fn must_wake(&self, at_ns: u64) -> bool {
+        // SeqCst: the change, then the word; pairs with the fence of `look`.
+        fence(Ordering::SeqCst);
+        // Relaxed: ordered by the fence.
+        at_ns < self.until.load(Ordering::Relaxed)
+    }
+
+    /// The task is about to look at everything.
+    pub(crate) fn look(&self) {
+        // Relaxed: ordered by the fence.
+        self.until.store(AWAKE, Ordering::Relaxed);
+        // SeqCst: the word, then the look; pairs with the fence of `must_wake`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// The task sleeps until `at_ns`.
+    pub(crate) fn sleep(&self, at_ns: u64) {
+        // Relaxed: a caller that reads an older value wakes the task in vain.
+        self.until.store(at_ns, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::WakeAt;
+
+    #[test]
+    fn wakes_for_a_change_before_the_end_of_the_sleep() {
+        let wake_at = WakeAt::new();
+        assert!(wake_at.must_wake(1_000), "the task has not looked yet");
+        wake_at.sleep(1_000);
+        assert!(wake_at.must_wake(999));
+        assert!(!wake_at.must_wake(1_000) && !wake_at.must_wake(1_001), "it wakes by itself");
+        wake_at.look();
+        assert!(wake_at.must_wake(1_001), "it may have looked there already");
+    }
+}
