@@ -1,41 +1,45 @@
-//! A connection in the hands of a caller.
+//! A connection that a caller has checked out, and the future of an acquire.
 
-use std::error::Error;
 use std::fmt;
+use std::future::Future;
 use std::io::{IoSlice, Result};
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::connect::Connector;
-use crate::server::{Entry, Ring};
+use crate::conn_info::ConnInfo;
+use crate::connector::Connector;
+use crate::core::{self, Acquire, Acquired, Shared};
+use crate::error::AcquireError;
+use crate::server::Connection;
+use crate::sync::Arc;
 
-/// A connection that was acquired from a [`Pool`](crate::Pool). It dereferences to the connector's connection.
+/// A connection that was checked out of a [`Pool`](crate::Pool). It dereferences to the connector's connection.
 ///
 /// Only [`release`](PooledConn::release) makes the connection reusable. **Dropping it closes it**: a request cut short
 /// by `?`, by a timeout or by a dropped future leaves a connection with half an answer in it, which its next user would
 /// read as its own.
 ///
-/// It needs neither the pool nor a runtime: a pool may be closed and dropped while connections are out.
+/// It needs neither the pool nor a runtime: the pool may be closed and dropped while connections are in use.
 ///
 /// `AsyncRead` and `AsyncWrite` pass through where the connection has them.
 ///
 /// # Panics
 ///
-/// A panic of the connection's own drop goes on to whoever closes it; the pool counts it as closed all the same.
+/// A panic of the connection's own drop goes on to the caller that closes it. The pool counts it as closed all the same.
 ///
 /// # Examples
 ///
 /// ```
 /// # use std::io;
-/// # use std::sync::Arc;
-/// # use connring::{Pool, connect_fn};
+/// # use connring::{Pool, Server, connect_fn};
 /// # use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 /// type Conn = connring::PooledConn<connring::BoxConnector<DuplexStream>>;
 ///
-/// /// Asks for one line. Whenever it ends early, the connection is closed.
+/// /// Asks for one line. If it ends early, the connection is closed.
 /// async fn ask(mut conn: Conn, request: &[u8]) -> io::Result<Vec<u8>> {
 ///     conn.write_all(request).await?;
 ///     let mut answer = Vec::new();
@@ -43,7 +47,7 @@ use crate::server::{Entry, Ring};
 ///         answer.push(conn.read_u8().await?);
 ///     }
 ///     if answer == b"-LOADING\n" {
-///         // It answers, but cannot serve: let the others do so for a while.
+///         // It answers, but cannot serve: use other servers for a while.
 ///         conn.fail("the server is loading");
 ///     } else {
 ///         conn.release();
@@ -53,7 +57,7 @@ use crate::server::{Entry, Ring};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # use connring::{Connector, ServerState};
-/// # let connector = connect_fn(|_: Arc<str>| async {
+/// # let connector = connect_fn(|_: Server| async {
 /// #     let (near, mut far) = tokio::io::duplex(64);
 /// #     far.write_all(b"+PONG\n-LOADING\n").await?;
 /// #     tokio::spawn(async move { far.read_to_end(&mut Vec::new()).await });
@@ -69,51 +73,84 @@ use crate::server::{Entry, Ring};
 /// ```
 #[must_use = "dropping a connection closes it"]
 pub struct PooledConn<C: Connector> {
-    entry: Box<Entry<C>>,
+    conn: Box<Connection<C>>,
 }
 
 impl<C: Connector> PooledConn<C> {
-    pub(crate) fn new(entry: Box<Entry<C>>) -> Self {
-        Self { entry }
-    }
-
-    /// The address of the server that it goes to, as it was registered.
-    pub fn server(&self) -> &str {
-        &self.entry.server().address
-    }
-
-    /// Gives the connection back for reuse.
+    /// Returns what the pool knows of the connection: its server, age, idle time and use count.
     ///
-    /// Call it only when the last answer was read to its end. The connection goes to the caller in front of the line,
-    /// else to the end of its server's idle queue. It is closed instead if that is full, if the server was removed, or
-    /// if its `max_conns` was lowered below what is open.
-    pub fn release(self) {
-        Ring::release(self.entry);
+    /// An associated function, so that it hides no method of the connection: `PooledConn::info(&conn)`.
+    pub fn info(this: &Self) -> ConnInfo {
+        this.conn.info.clone()
     }
 
-    /// Closes the connection. The same as dropping it.
-    pub fn close(self) {
+    /// Returns the connection to the pool for reuse.
+    ///
+    /// Call it only when the last answer was read to its end. The connection goes to the front waiter, otherwise to its
+    /// server's idle queue. It is closed instead if that is full, if its lifetime is over, if the server was removed, or
+    /// if the server's `max_conns` was lowered below what is open.
+    pub fn release(self) {
+        core::release(self.conn);
+    }
+
+    /// Closes the connection. Says nothing about the server. The same as dropping it.
+    pub fn discard(self) {
         drop(self);
     }
 
     /// Closes the connection and counts one failure against its server, which goes down when the builder's
     /// `fail_threshold` is reached.
     ///
-    /// For what speaks against the server: it does not answer in time, or says that it cannot serve. That a connection
-    /// broke need not be one: the server may have closed it while it was idle. Then [`close`](PooledConn::close) it.
+    /// For a failure of the server: it does not answer in time, or says that it cannot serve. A broken connection is not
+    /// always one: the server may have closed it while it was idle. [`discard`](PooledConn::discard) it then.
     ///
-    /// Nothing is counted if the server went down since the connection was dialled: what broke then says nothing
-    /// of the server as it is now. `reason` becomes the cause in errors and events.
-    pub fn fail(self, reason: impl Into<Box<dyn Error + Send + Sync>>) {
-        self.entry.server().reported(self.entry.generation, reason.into());
+    /// Nothing is counted if the server went down since the connection was opened: such a failure says nothing about the
+    /// server as it is now. The text of `reason` becomes the cause in errors and events.
+    pub fn fail(self, reason: impl fmt::Display) {
+        core::fail(self.conn, reason.to_string());
     }
 
-    /// Takes the connection out of the pool and of its counts: another may be dialled in its place, and closing the
-    /// pool does not wait for it.
+    /// Takes the connection out of the pool and its counts: another may be opened in its place, and closing the pool does
+    /// not wait for it.
     pub fn detach(self) -> C::Conn {
-        let Entry { conn, permit, .. } = *self.entry;
+        let Connection { conn, permit, .. } = *self.conn;
         drop(permit);
         conn
+    }
+}
+
+impl<C: Connector> From<Box<Connection<C>>> for PooledConn<C> {
+    #[inline(always)]
+    fn from(conn: Box<Connection<C>>) -> Self {
+        Self { conn }
+    }
+}
+
+pin_project! {
+    /// The future of an acquire.
+    pub(crate) struct AcquireFuture<'a, C: Connector, F, W> {
+        #[pin]
+        acquire: Acquire<'a, C, F, W>,
+    }
+}
+
+impl<'a, C: Connector, F, W> AcquireFuture<'a, C, F, W> {
+    pub(crate) fn new(acquire: Acquire<'a, C, F, W>) -> Self {
+        Self { acquire }
+    }
+}
+
+impl<'a, C, F, W> Future for AcquireFuture<'a, C, F, W>
+where
+    C: Connector,
+    F: Fn(&'a Arc<Shared<C>>) -> W,
+    W: Future<Output = Acquired<C>>,
+{
+    type Output = std::result::Result<PooledConn<C>, AcquireError<C::Error>>;
+
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().acquire.poll_conn(cx).map_ok(PooledConn::from)
     }
 }
 
@@ -121,19 +158,19 @@ impl<C: Connector> Deref for PooledConn<C> {
     type Target = C::Conn;
 
     fn deref(&self) -> &C::Conn {
-        &self.entry.conn
+        &self.conn.conn
     }
 }
 
 impl<C: Connector> DerefMut for PooledConn<C> {
     fn deref_mut(&mut self) -> &mut C::Conn {
-        &mut self.entry.conn
+        &mut self.conn.conn
     }
 }
 
 impl<C: Connector> fmt::Debug for PooledConn<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PooledConn").field("server", &self.server()).finish_non_exhaustive()
+        f.debug_struct("PooledConn").field("info", &self.conn.info).finish_non_exhaustive()
     }
 }
 

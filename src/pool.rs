@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use crate::builder::Builder;
 use crate::clock::{between, nanos};
-use crate::conn::PooledConn;
-use crate::connect::Connector;
+use crate::conn::{AcquireFuture, PooledConn};
+use crate::connector::Connector;
+use crate::core::{self, Shared};
 use crate::error::{AcquireError, CloseTimeout, ServerError, TryAcquireError};
-use crate::idle_first::IdleFirst;
-use crate::server::{Ring, Server};
+use crate::server::Server;
 use crate::status::PoolStatus;
 use crate::sync::Arc;
 
-/// A pool of connections to many servers. Clones are the same pool; the last one that is dropped closes it.
+/// A pool of connections to many servers. Clones are the same pool; dropping the last one closes it.
 ///
-/// Made by [`Pool::builder`]. None of its methods waits for another caller's dial, and none runs the connector's code
-/// under a lock.
+/// Made by [`Pool::builder`]. No method waits behind another caller's connect attempt, and none runs the connector's
+/// code under a lock.
 ///
 /// # Examples
 ///
@@ -40,7 +40,7 @@ use crate::sync::Arc;
 /// #         stream.write_all(b"+PONG\r\n").await.unwrap();
 /// #     }
 /// # });
-/// // `address` is a server's.
+/// // `address` is that of a server.
 /// let builder = Pool::builder(TcpConnector::new()).max_conns_per_server(1);
 /// let pool = builder.server(address).build()?;
 ///
@@ -60,55 +60,58 @@ use crate::sync::Arc;
 /// # }
 /// ```
 pub struct Pool<C: Connector> {
-    ring: Arc<Ring<C>>,
+    shared: Arc<Shared<C>>,
     /// Dropped with the last clone.
     last: Arc<Last<C>>,
 }
 
 /// Closes the pool when it is dropped.
 struct Last<C: Connector> {
-    ring: Arc<Ring<C>>,
+    shared: Arc<Shared<C>>,
 }
 
 impl<C: Connector> Drop for Last<C> {
     fn drop(&mut self) {
-        self.ring.shut();
+        core::close(&self.shared);
     }
 }
 
 impl<C: Connector> Pool<C> {
-    /// Starts to build a pool that dials with `connector`.
+    /// Returns a builder of a pool that connects by `connector`.
     pub fn builder(connector: C) -> Builder<C> {
         Builder::new(connector)
     }
 
-    pub(crate) fn new(ring: Arc<Ring<C>>) -> Self {
-        let last = Arc::new(Last { ring: Arc::clone(&ring) });
-        Self { ring, last }
+    pub(crate) fn new(shared: Arc<Shared<C>>) -> Self {
+        let last = Arc::new(Last { shared: Arc::clone(&shared) });
+        Self { shared, last }
     }
 
-    /// Takes an idle connection, or none. Never waits; needs no runtime.
+    pub(crate) fn start_background(&self) {
+        core::ensure_background(&self.shared);
+    }
+
+    /// Returns an idle connection, or an error at once. Needs no runtime.
     ///
-    /// Inside a tokio runtime, a server that was found empty is dialled in the background, so that a later call finds a
-    /// connection; outside one it is not.
+    /// Inside a tokio runtime, a server that was found empty is connected to in the background, so that a later call
+    /// finds a connection; outside a runtime it is not.
     ///
     /// # Errors
     ///
     /// - [`TryAcquireError::NoServers`], [`TryAcquireError::Closed`].
-    /// - [`TryAcquireError::Unavailable`]: no connection is idle at a server that may serve, or callers wait in
-    ///   the line and come first. It says how many, and when a server may serve again.
+    /// - [`TryAcquireError::Unavailable`]: no server that may serve has an idle connection, or waiters come first. It says
+    ///   how many, and when a server may serve again.
     ///
     /// # Panics
     ///
-    /// If the connector's `is_reusable` panics, or the drop of an idle connection that is closed because it is no
-    /// longer good.
+    /// If the connector's `is_reusable` panics, or the drop of an idle connection that is closed because it may not be
+    /// reused.
     ///
     /// # Examples
     ///
     /// ```
-    /// # use std::sync::Arc;
-    /// # use connring::{Pool, TryAcquireError, connect_fn};
-    /// # let connector = connect_fn(|address: Arc<str>| async move { std::io::Result::Ok(address) });
+    /// # use connring::{Pool, Server, TryAcquireError, connect_fn};
+    /// # let connector = connect_fn(|server: Server| async move { std::io::Result::Ok(server) });
     /// let pool = Pool::builder(connector).server("10.0.0.1:6379").build()?;
     ///
     /// let error = pool.try_acquire().unwrap_err();
@@ -116,46 +119,45 @@ impl<C: Connector> Pool<C> {
     /// # Ok::<_, connring::BuildError>(())
     /// ```
     pub fn try_acquire(&self) -> Result<PooledConn<C>, TryAcquireError> {
-        self.ring.try_acquire().map(PooledConn::new)
+        core::try_acquire(&self.shared).map(PooledConn::from)
     }
 
-    /// Takes an idle connection, else dials for one, but waits for no limit, no backoff and no full server.
+    /// Returns an idle connection, or waits for a connect attempt, but never for a rate limit, a backoff or a full server.
     ///
-    /// The dials are reserved for this caller. A further server is dialled when the one before failed, or took longer
-    /// than the builder's `hedge_delay`. `wait_timeout` does not bound this; `connect_timeout` bounds each dial.
+    /// It waits in the wait queue for as long as an attempt runs, or can start, that may serve it. `wait_timeout` does
+    /// not bound this; `connect_timeout` bounds each attempt.
     ///
     /// # Cancel safety
     ///
-    /// Safe to drop at any time. Its dials go on, for the pool, and so does what they brought. Nothing happens before
-    /// the first poll.
+    /// Safe to drop at any time: attempts go on for the pool. Nothing happens before the first poll.
     ///
     /// # Errors
     ///
     /// - [`AcquireError::NoServers`], [`AcquireError::Closed`].
-    /// - [`AcquireError::Unavailable`]: no server may be dialled, or all that were dialled failed, or callers wait in
-    ///   the line and come first.
+    /// - [`AcquireError::Unavailable`]: no server may be connected to, or all attempts failed or served earlier waiters.
+    /// - [`AcquireError::QueueFull`]: at once, if the builder's `max_waiters` callers wait.
     ///
     /// # Panics
     ///
-    /// As [`try_acquire`](Pool::try_acquire). Outside a tokio runtime with the time driver, if it has to dial.
+    /// As [`try_acquire`](Pool::try_acquire). Outside a tokio runtime with the time driver, if it has to connect.
     pub fn acquire_now(&self) -> impl Future<Output = Result<PooledConn<C>, AcquireError<C::Error>>> + Send {
-        IdleFirst::new(&self.ring, |ring| ring.acquire_now())
+        AcquireFuture::new(core::Acquire::new(&self.shared, core::wait_for_attempt))
     }
 
-    /// Takes an idle connection, else waits in the line for one, at most the builder's `wait_timeout`.
+    /// Returns an idle connection, or waits for one, at most the builder's `wait_timeout`.
     ///
-    /// Callers are served in the order in which they came. While they wait, servers are dialled for them.
+    /// Waiters are served in order. While callers wait, the pool connects to servers for them.
     ///
     /// # Cancel safety
     ///
-    /// Safe to drop at any time: a connection that was granted already goes to the next in the line, and dials that
-    /// were started go on, for the pool. Nothing happens before the first poll.
+    /// Safe to drop at any time: a connection that it was served with goes to the next waiter, and attempts go on for the
+    /// pool. Nothing happens before the first poll.
     ///
     /// # Errors
     ///
     /// - [`AcquireError::NoServers`]: at once, or when the last server is removed.
-    /// - [`AcquireError::Timeout`]: it says how long the caller waited, for what, and what went wrong last.
-    /// - [`AcquireError::Overloaded`]: at once, if the builder's `max_waiting` callers wait.
+    /// - [`AcquireError::Timeout`]: it says how long the caller waited, for what, and the last failure.
+    /// - [`AcquireError::QueueFull`]: at once, if the builder's `max_waiters` callers wait.
     /// - [`AcquireError::Closed`]: at once, or when the pool is closed.
     ///
     /// # Panics
@@ -166,16 +168,15 @@ impl<C: Connector> Pool<C> {
     ///
     /// ```
     /// # use std::io;
-    /// # use std::sync::Arc;
     /// use std::time::Duration;
     ///
     /// use connring::{AcquireError, Clock, Pool};
-    /// # use connring::connect_fn;
+    /// # use connring::{Server, connect_fn};
     ///
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), connring::BuildError> {
-    /// # let refuses = connect_fn(|_: Arc<str>| async { Err::<(), _>(io::Error::other("refused")) });
-    /// // `refuses` is a connector whose every dial fails.
+    /// # let refuses = connect_fn(|_: Server| async { Err::<(), _>(io::Error::other("refused")) });
+    /// // `refuses` is a connector whose attempts all fail.
     /// let pool = Pool::builder(refuses)
     ///     .clock(Clock::tokio())
     ///     .wait_timeout(Duration::from_secs(2))
@@ -194,13 +195,13 @@ impl<C: Connector> Pool<C> {
     /// # }
     /// ```
     pub fn acquire(&self) -> impl Future<Output = Result<PooledConn<C>, AcquireError<C::Error>>> + Send {
-        IdleFirst::new(&self.ring, |ring| ring.wait(ring.settings.wait_timeout))
+        AcquireFuture::new(core::Acquire::new(&self.shared, |shared| core::wait(shared, shared.settings.wait_timeout)))
     }
 
     /// The same as [`acquire`](Pool::acquire), but waits at most `timeout`.
     ///
-    /// The time runs from when it joins the line. Any value: with zero it looks once, and what it found missing is
-    /// dialled all the same; [`Duration::MAX`] is for ever.
+    /// The time runs from when the caller joins the wait queue. Any value: with zero it looks once, and attempts start all
+    /// the same; [`Duration::MAX`] is no bound.
     ///
     /// # Cancel safety
     ///
@@ -217,62 +218,62 @@ impl<C: Connector> Pool<C> {
         &self,
         timeout: Duration,
     ) -> impl Future<Output = Result<PooledConn<C>, AcquireError<C::Error>>> + Send {
-        IdleFirst::new(&self.ring, move |ring| ring.wait(Some(timeout)))
+        AcquireFuture::new(core::Acquire::new(&self.shared, move |shared| core::wait(shared, Some(timeout))))
     }
 
-    /// Adds a server. If connections of an earlier registration of the same address are still out, it is the same
-    /// server: its permits, tokens and health go on.
+    /// Adds a server. If connections of an earlier registration of the same address are still in use, its permits, tokens
+    /// and health go on. Those connections close when they are released.
     ///
     /// # Errors
     ///
     /// A [`ServerError`] that names the value: an empty or duplicate address, a limit out of its range, or a closed
     /// pool.
     pub fn register(&self, server: impl Into<Server>) -> Result<(), ServerError> {
-        self.ring.register(&server.into())
+        core::register(&self.shared, &server.into())
     }
 
-    /// Removes a server. Its idle connections are closed at once and its dials ended; those that are out close when
-    /// they come back. Removing the last server ends the wait of all callers with `NoServers`.
+    /// Removes a server. Its idle connections are closed and its attempts ended at once; connections in use close when they
+    /// are released. Removing the last server ends the wait of all callers with `NoServers`.
     ///
     /// # Errors
     ///
     /// [`ServerError::Unknown`], [`ServerError::Closed`].
     pub fn deregister(&self, address: &str) -> Result<(), ServerError> {
-        self.ring.deregister(address)
+        core::deregister(&self.shared, address)
     }
 
-    /// Makes these the servers of the pool. Those that stay, by address, keep their connections and their state, and
-    /// get the limits given here; the others are registered or deregistered.
+    /// Replaces the servers of the pool. Servers that stay, by address, keep their connections and their state, and get
+    /// the limits given here; the others are registered or deregistered. The order of the list does not matter.
     ///
     /// # Errors
     ///
-    /// As [`register`](Pool::register). Then nothing was changed.
+    /// As [`register`](Pool::register). Nothing is changed then.
     pub fn set_servers<S: Into<Server>>(&self, servers: impl IntoIterator<Item = S>) -> Result<(), ServerError> {
         let servers: Vec<_> = servers.into_iter().map(Into::into).collect();
-        self.ring.set_servers(&servers)
+        core::set_servers(&self.shared, &servers)
     }
 
-    /// What the pool is doing, without a lock.
+    /// Returns a snapshot of the pool. Takes no lock.
     pub fn status(&self) -> PoolStatus {
-        self.ring.status()
+        core::status(&self.shared)
     }
 
-    /// Closes the pool and waits until every connection that is out came back.
+    /// Closes the pool and waits until every connection in use was returned.
     ///
-    /// Idle connections are closed at once, dials are ended, and callers that wait get [`AcquireError::Closed`], as
-    /// do all that come later: to let them be served, take no more requests, and close when the last one has ended.
-    /// Closing again only waits.
+    /// Idle connections are closed and attempts ended at once. Waiters get [`AcquireError::Closed`], and so do later
+    /// callers: to serve the requests at hand, take no more of them, and close after the last one. Closing again only
+    /// waits.
     ///
     /// # Cancel safety
     ///
     /// Safe to drop. Once polled, the pool is closed.
     pub async fn close(&self) {
-        self.ring.shut();
+        core::close(&self.shared);
         loop {
-            let mut returned = pin!(self.ring.returned.notified());
-            // Before the look: what comes back after it is heard.
+            let mut returned = pin!(self.shared.notifier.returned.notified());
+            // Before the look: a return after it is heard.
             returned.as_mut().enable();
-            if self.ring.still_out() == 0 {
+            if self.in_use() == 0 {
                 return;
             }
             returned.await;
@@ -287,25 +288,30 @@ impl<C: Connector> Pool<C> {
     ///
     /// # Errors
     ///
-    /// [`CloseTimeout`], which says how many connections are still out. They close when they come back.
+    /// [`CloseTimeout`], which says how many connections are still in use. They close when they are released.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime with the time driver, if it has to wait.
     pub async fn close_timeout(&self, timeout: Duration) -> Result<(), CloseTimeout> {
-        let clock = &self.ring.clock;
+        let clock = &self.shared.clock;
         let started_ns = clock.now_ns();
         let deadline_ns = started_ns.saturating_add(nanos(timeout));
         clock.until_ns(deadline_ns, self.close()).await.ok_or_else(|| {
             let waited = between(started_ns, clock.now_ns());
-            CloseTimeout { waited, open: self.ring.still_out() }
+            CloseTimeout { waited, open: self.in_use() }
         })
+    }
+
+    /// How many connections of removed servers were not returned yet.
+    fn in_use(&self) -> usize {
+        self.shared.servers.draining().iter().map(|server| server.permits.counts().open() as usize).sum()
     }
 }
 
 impl<C: Connector> Clone for Pool<C> {
     fn clone(&self) -> Self {
-        Self { ring: Arc::clone(&self.ring), last: Arc::clone(&self.last) }
+        Self { shared: Arc::clone(&self.shared), last: Arc::clone(&self.last) }
     }
 }
 
@@ -314,6 +320,3 @@ impl<C: Connector> fmt::Debug for Pool<C> {
         f.debug_struct("Pool").field("status", &self.status()).finish_non_exhaustive()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -3,11 +3,11 @@
 //! No other file names them. So the files of `raw`, which import this module alone, compile unchanged against
 //! loom's versions of the same names.
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use std::hint::spin_loop;
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-pub(crate) use arc_swap::{ArcSwap, ArcSwapOption};
+pub(crate) use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 pub(crate) use crossbeam_queue::ArrayQueue;
 
 /// Stands between a SeqCst read-modify-write and a SeqCst load. The single order of SeqCst operations suffices, so this is

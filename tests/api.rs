@@ -8,7 +8,7 @@ use std::marker::PhantomPinned;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use connring::test_util::{Dial, DialCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
+use connring::test_util::{Connect, ConnectCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
 use connring::{
     AcquireError, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, Connector, Counts, Failure,
     FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport, ServerState, ServerStatus,
@@ -57,8 +57,8 @@ fn every_public_type_is_send_sync_and_unpin() {
         Clock,
         CloseTimeout,
         Counts,
-        Dial,
-        DialCounts,
+        Connect,
+        ConnectCounts,
         Failure<io::Error>,
         FnConnector<fn()>,
         Pool<Tcp>,
@@ -128,7 +128,7 @@ fn every_public_future_is_send() {
     is_send(TcpConnector::new().connect("a"));
     #[cfg(unix)]
     is_send(connring::UnixConnector::new().connect("a"));
-    is_send(connect_fn(|_: Arc<str>| async { io::Result::Ok(()) }).connect("a"));
+    is_send(connect_fn(|_: Server| async { io::Result::Ok(()) }).connect("a"));
     is_send(ScriptedConnector::new(Clock::manual()).connect("a"));
 }
 
@@ -157,7 +157,7 @@ fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
 async fn a_chain_of_errors_leads_to_the_cause_and_says_nothing_twice() {
     let clock = Clock::tokio();
     let connector = ScriptedConnector::new(clock.clone());
-    connector.set_default(Dial::Refuse);
+    connector.set_default(Connect::Refuse);
     let pool = Pool::builder(connector).clock(clock).server("a").build().expect("the settings are in range");
 
     let unavailable = pool.acquire_now().await.expect_err("it refuses");

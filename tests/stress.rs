@@ -174,7 +174,7 @@ fn no_wake_up_is_lost() {
         let release = |(idle, line): &Post| {
             let near = stripes - 1;
             assert_eq!(push(idle, 7, near, false), []);
-            if line.waiting() > 0 {
+            if line.waiters() > 0 {
                 line.serve(|| idle.pop(near));
             }
             (None, None)
@@ -185,7 +185,7 @@ fn no_wake_up_is_lost() {
                 let place = &mut place?;
                 item.or_else(|| line.leave(place))
             });
-            assert_eq!((served.collect::<Vec<_>>(), idle.len(), line.waiting()), (vec![7], 0, 0));
+            assert_eq!((served.collect::<Vec<_>>(), idle.len(), line.waiters()), (vec![7], 0, 0));
         }
     }
 }

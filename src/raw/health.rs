@@ -287,7 +287,7 @@ impl<O: ProbeOwner> Drop for Probe<O> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Health, HealthState, Probe, ProbeOwner, Reported, Snapshot, STEP_NS};
+    use super::{Health, HealthState, Probe, ProbeOwner, Reported, STEP_NS, Snapshot};
 
     impl ProbeOwner for &Health {
         fn health(&self) -> &Health {

@@ -183,15 +183,27 @@ impl<T> Idle<T> {
         self.from(near).find_map(|shard| if shard.is_empty() { None } else { shard.pop() })
     }
 
-    /// Takes out what is there now, one item after the other, and passes each to `visit` with its shard. Pushing it
-    /// back to that shard keeps the order.
-    pub(crate) fn visit(&self, mut visit: impl FnMut(Box<T>, usize)) {
+    /// Takes out each item that is there now, and puts it back where it was if `keep` says so. Their order stays. Passes
+    /// the others to `refuse`, and items that may not stay, as `push` does.
+    pub(crate) fn retain(&self, mut keep: impl FnMut(&T) -> bool, mut refuse: impl FnMut(Box<T>)) {
         for (near, shard) in self.shards.iter().enumerate() {
-            for _ in 0..shard.len() {
-                let Some(item) = shard.pop() else { break };
-                visit(item, near);
+            if let Some(item) = shard.slot.take() {
+                if !keep(&item) {
+                    refuse(item);
+                } else if let Err(item) = shard.slot.put(item) {
+                    self.push_elsewhere(item, near, &mut refuse);
+                }
+            }
+            for _ in 0..shard.queue.len() {
+                let Some(item) = shard.queue.pop() else { break };
+                if !keep(&item) {
+                    refuse(item);
+                } else if let Err(item) = shard.queue.push(item) {
+                    self.push_elsewhere(item, near, &mut refuse);
+                }
             }
         }
+        self.fence_and_drain_if_closed(refuse);
     }
 
     /// Lets nothing stay from now on. The caller then drains.
@@ -207,9 +219,9 @@ impl<T> Idle<T> {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// How many items may stay.
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity
+    /// Whether it has room for `capacity` items, and refuses more if they may come.
+    pub(crate) fn fits(&self, capacity: usize, bounded: bool) -> bool {
+        self.capacity >= capacity && (self.bounded || !bounded)
     }
 
     /// Whether nothing is there. May be momentarily off under load.
@@ -266,7 +278,7 @@ mod tests {
     fn shards_share_the_capacity() {
         for (capacity, shards, count) in [(1, 8, 1), (3, 8, 1), (4, 8, 2), (10, 8, 4), (10, 2, 2), (33, 16, 16)] {
             let idle = Idle::<u32>::new(capacity, shards, false);
-            assert_eq!((idle.shards.len(), idle.capacity()), (count, capacity), "{capacity} over {shards}");
+            assert_eq!((idle.shards.len(), idle.capacity), (count, capacity), "{capacity} over {shards}");
         }
     }
 
@@ -286,19 +298,20 @@ mod tests {
     }
 
     #[test]
-    fn a_visit_sees_each_item_once_and_keeps_the_order() {
+    fn retain_sees_each_item_once_and_keeps_the_order() {
         let idle = Idle::new(8, 4, false);
-        for item in 0..5 {
+        for item in 0..8 {
             push(&idle, item, item as usize % 2);
         }
-        let mut seen = Vec::new();
-        idle.visit(|item, near| {
-            seen.push(*item);
-            assert_eq!(push(&idle, *item, near), []);
-        });
+        let (mut seen, mut refused) = (Vec::new(), Vec::new());
+        let keep = |&item: &u32| {
+            seen.push(item);
+            item != 2
+        };
+        idle.retain(keep, |item| refused.push(*item));
         seen.sort_unstable();
-        assert_eq!(seen, [0, 1, 2, 3, 4]);
-        assert_eq!([pop(&idle, 1), pop(&idle, 1), pop(&idle, 0), pop(&idle, 0)], [Some(1), Some(3), Some(0), Some(2)]);
+        assert_eq!((seen, refused), ((0..8).collect(), vec![2]));
+        assert_eq!([pop(&idle, 1), pop(&idle, 1), pop(&idle, 0), pop(&idle, 0)], [Some(1), Some(3), Some(0), Some(4)]);
     }
 
     #[test]

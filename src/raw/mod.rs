@@ -22,6 +22,6 @@ pub(crate) use self::idle::Idle;
 pub(crate) use self::pause::Pause;
 pub(crate) use self::permits::{PermitCounts, Permits};
 pub(crate) use self::signals::Signals;
-pub(crate) use self::up_set::UpSet;
+pub(crate) use self::up_set::{ANYWHERE, UpSet};
 pub(crate) use self::wait_queue::{Ticket, WaitQueue};
 pub(crate) use self::wake_at::WakeAt;

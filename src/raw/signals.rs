@@ -21,7 +21,7 @@
 //! `waiters` takes part in a handshake that [`WaitQueue::join`](super::WaitQueue::join) explains. `running` acquires
 //! what the last task released. All other words are hints or coarse values, and Relaxed.
 
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// The value of `tick` while no task stores the coarse time.
 const NO_TICK: u64 = u64::MAX;
@@ -51,11 +51,18 @@ impl Signals {
     }
 
     /// How many callers wait. After a push into an idle queue it is ordered behind the push (see `Idle::push`); after
-    /// any other change the caller fences first.
+    /// any other change use `waiters_after_change`.
     #[inline(always)]
     pub(crate) fn waiters(&self) -> usize {
         // SeqCst: ordered after a SeqCst push by the single order; pairs with the fence of `WaitQueue::join`.
         self.waiters.load(Ordering::SeqCst)
+    }
+
+    /// How many callers wait, after a change that may help them. Fences first.
+    pub(crate) fn waiters_after_change(&self) -> usize {
+        // SeqCst: the change, then the load; pairs with the fence of `WaitQueue::join`.
+        fence(Ordering::SeqCst);
+        self.waiters()
     }
 
     /// Counts waiters (I1). Only under the lock of the wait queue.

@@ -22,6 +22,10 @@ use crate::sync::{AtomicU64, Ordering, fence};
 
 const BITS: usize = u64::BITS as usize;
 
+/// From here on a position names no number: [`UpSet::next_from`] takes the rest modulo the size of the set. So a random
+/// start is uniform over a set of any size.
+pub(crate) const ANYWHERE: usize = 1 << 31;
+
 /// See the module's page.
 #[derive(Debug)]
 pub(crate) struct UpSet {
@@ -69,6 +73,7 @@ impl UpSet {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn contains(&self, number: usize) -> bool {
         number < self.capacity() && self.word(number / BITS) & 1 << (number % BITS) != 0
     }
@@ -83,13 +88,16 @@ impl UpSet {
                 return Some(at + rest.trailing_zeros() as usize);
             }
         }
-        self.next_beyond(at / BITS)
+        self.next_beyond(at)
     }
 
-    /// The first number in the words after `index`, else in those up to it.
+    /// The first number in the words after that of `at`, else in those up to it.
     #[cold]
-    fn next_beyond(&self, index: usize) -> Option<usize> {
-        let start = (index + 1).min(self.words.len());
+    fn next_beyond(&self, at: usize) -> Option<usize> {
+        if at >= ANYWHERE {
+            return self.iter_from(0).nth((at - ANYWHERE) % self.len().max(1));
+        }
+        let start = (at / BITS + 1).min(self.words.len());
         (start..self.words.len()).chain(0..start).find_map(|index| {
             let word = self.word(index);
             (word != 0).then(|| index * BITS + word.trailing_zeros() as usize)
@@ -145,9 +153,12 @@ mod tests {
         for (at, next) in [(0, 3), (3, 3), (4, 64), (64, 64), (65, 130), (131, 191), (192, 3), (1_000, 3)] {
             assert_eq!(set.next_from(at), Some(next), "from {at}");
         }
+        for (at, next) in [(0, 3), (1, 64), (3, 191), (4, 3), (11, 191)] {
+            assert_eq!(set.next_from(super::ANYWHERE + at), Some(next), "anywhere {at}");
+        }
         set.follow(3, || false);
         assert_eq!((set.next_from(0), set.len(), set.contains(3)), (Some(64), 3, false));
-        assert_eq!(UpSet::new(0).next_from(7), None);
+        assert_eq!([7, super::ANYWHERE].map(|at| UpSet::new(0).next_from(at)), [None, None]);
     }
 
     #[test]

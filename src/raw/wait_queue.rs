@@ -277,7 +277,7 @@ impl<T> Queue<T> {
 
     /// Puts an item into the slot of the front waiter and takes that out of the queue. Returns its waker.
     fn put(&mut self, front: usize, item: T) -> Option<Waker> {
-        match core::mem::reticket(&mut self.slots[front], Slot::Served(item)) {
+        match core::mem::replace(&mut self.slots[front], Slot::Served(item)) {
             Slot::Joined { ahead, behind, waker, .. } => {
                 self.unlink(ahead, behind);
                 waker
@@ -288,7 +288,7 @@ impl<T> Queue<T> {
 
     /// Empties a slot that is out of the queue. Returns the item that it held.
     fn vacate(&mut self, slot: usize) -> Option<T> {
-        match core::mem::reticket(&mut self.slots[slot], Slot::Vacant { next: self.vacant.reticket(slot) }) {
+        match core::mem::replace(&mut self.slots[slot], Slot::Vacant { next: self.vacant.replace(slot) }) {
             Slot::Served(item) => Some(item),
             Slot::Joined { .. } | Slot::Vacant { .. } => None,
         }

@@ -2,9 +2,9 @@
 //!
 //! # Protocol
 //!
-//! One word. The task stores `AWAKE` and looks at everything; then it stores the time of its next work and sleeps.
-//! [`WakeAt::must_wake`] tells a caller that has changed something whether the task may have missed it: it is awake, or
-//! sleeps beyond the time at which the change takes effect.
+//! One word. The task stores `AWAKE` and looks at everything. If there are waiters, it then stores the time of its next
+//! work for them and sleeps until then. Without waiters it leaves `AWAKE`: it sleeps as long as it likes, and every change
+//! wakes it. [`WakeAt::must_wake`] tells a caller that has changed something whether the task may miss it.
 //!
 //! # Invariants
 //!
@@ -17,7 +17,7 @@
 
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// The value of the word while the task looks at everything, or does not run.
+/// The value of the word while every change must wake the task.
 const AWAKE: u64 = u64::MAX;
 
 /// See the module's page.
@@ -48,10 +48,17 @@ impl WakeAt {
         fence(Ordering::SeqCst);
     }
 
-    /// The task sleeps until `at_ns`.
+    /// Whether a caller that joins the wait queue must wake the task (I1): it sleeps without regard to waiters. Fences
+    /// first.
+    #[must_use]
+    pub(crate) fn must_wake_for_waiter(&self) -> bool {
+        self.must_wake(AWAKE - 1)
+    }
+
+    /// The task sleeps until `at_ns`, with regard to waiters.
     pub(crate) fn sleep(&self, at_ns: u64) {
         // Relaxed: a caller that reads an older value wakes the task in vain.
-        self.until.store(at_ns, Ordering::Relaxed);
+        self.until.store(at_ns.min(AWAKE - 1), Ordering::Relaxed);
     }
 }
 
@@ -68,5 +75,9 @@ mod tests {
         assert!(!wake_at.must_wake(1_000) && !wake_at.must_wake(1_001), "it wakes by itself");
         wake_at.look();
         assert!(wake_at.must_wake(1_001), "it may have looked there already");
+        assert!(wake_at.must_wake_for_waiter());
+        wake_at.sleep(u64::MAX);
+        assert!(!wake_at.must_wake_for_waiter(), "it sleeps with regard to waiters");
+        assert!(wake_at.must_wake(5_000));
     }
 }

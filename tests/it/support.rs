@@ -1,7 +1,7 @@
 //! What the modules share.
 
 use connring::test_util::ScriptedConnector;
-use connring::{Builder, Clock, Pool, PooledConn};
+use connring::{Builder, Clock, Connector, Pool, PooledConn};
 
 /// A pool under test with its connector.
 pub(crate) struct Rig {
@@ -23,7 +23,8 @@ impl Rig {
 
     fn on(clock: Clock, build: impl FnOnce(Builder<ScriptedConnector>) -> Builder<ScriptedConnector>) -> Self {
         let connector = ScriptedConnector::new(clock.clone());
-        let builder = Pool::builder(connector.clone()).clock(clock.clone());
+        // The first server comes first.
+        let builder = Pool::builder(connector.clone()).clock(clock.clone()).seed(0);
         let pool = build(builder).build().expect("the settings are in range");
         Self { pool, connector, clock }
     }
@@ -43,4 +44,14 @@ pub(crate) async fn settle() {
     for _ in 0..64 {
         tokio::task::yield_now().await;
     }
+}
+
+/// The address of the server that a connection goes to.
+pub(crate) fn server_of<C: Connector>(conn: &PooledConn<C>) -> String {
+    PooledConn::info(conn).server().address().to_owned()
+}
+
+/// Polls once, and returns whether the future is pending.
+pub(crate) async fn poll_once(mut future: std::pin::Pin<&mut impl Future>) -> bool {
+    std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await
 }

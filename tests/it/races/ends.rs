@@ -25,7 +25,7 @@ fn ends(call: impl FnOnce() + Send + 'static) -> bool {
 
 fn pool_of(addresses: &[&'static str]) -> (Pool<ScriptedConnector>, ScriptedConnector) {
     let connector = ScriptedConnector::new(Clock::manual());
-    let builder = Pool::builder(connector.clone()).servers(addresses.iter().copied()).upkeep(false);
+    let builder = Pool::builder(connector.clone()).servers(addresses.iter().copied()).maintenance(false);
     (builder.build().expect("the settings are in range"), connector)
 }
 
@@ -94,29 +94,30 @@ async fn a_drop_that_panics_strands_no_other_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drop_that_panics_keeps_no_caller_of_acquire_now() {
-    let rig = Rig::paused(|builder| {
-        let server = Server::new("a").max_rps(0.001).burst(2);
-        builder.server(server).max_conns_per_server(2).max_idle_per_server(1)
-    });
+async fn an_attempt_whose_connection_does_not_fit_and_panics_leaves_the_counts_right() {
+    let rig = Rig::paused(|builder| builder.server("a").max_conns_per_server(2).max_idle_per_server(1));
     let held = rig.pool.acquire().await.expect("it accepts");
-    rig.connector.on_dial("a", Dial::Slow(ms(50)));
+    rig.connector.on_connect("a", Connect::Slow(ms(50)));
     let mut caller = Box::pin(rig.pool.acquire_now());
     assert!(poll_once(caller.as_mut()).await);
-    // Another takes the token; the idle queue is full; so the dial's connection is closed.
+    // The caller leaves and the idle queue is full, so the connection of the attempt is closed.
+    drop(caller);
     held.release();
-    rig.pool.try_acquire().expect("one is idle").release();
     rig.connector.set_drop_panics("a", true);
-    let answer = tokio::time::timeout(60 * SECOND, caller).await.expect("it has an end");
-    assert!(matches!(answer, Err(AcquireError::Unavailable(_))), "{answer:?}");
+    tokio::time::sleep(ms(60)).await;
+    let status = rig.pool.status();
+    assert_eq!((status.servers[0].open, status.servers[0].idle, status.servers[0].connecting), (1, 1, 0));
     rig.connector.set_drop_panics("a", false);
+    let _held = rig.pool.acquire().await.expect("one is idle");
+    let answer = tokio::time::timeout(60 * SECOND, rig.pool.acquire_now()).await.expect("it has an end");
+    assert!(answer.is_ok(), "{answer:?}");
 }
 
 /// The runtime goes because its thread panics: no connector did.
 #[test]
 fn a_thread_that_unwinds_blames_no_server() {
     let (pool, connector) = pool_of(&["a"]);
-    connector.on_dial("a", Dial::Never);
+    connector.on_connect("a", Connect::Never);
     let unwound = catch_unwind(AssertUnwindSafe(|| {
         let runtime = RuntimeBuilder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
@@ -127,7 +128,7 @@ fn a_thread_that_unwinds_blames_no_server() {
         })
     }));
     assert!(unwound.is_err());
-    assert_eq!(connector.counts("a").dials, 1);
+    assert_eq!(connector.counts("a").attempts, 1);
     assert_eq!(pool.status().servers[0].state, ServerState::Up);
 }
 
@@ -146,8 +147,8 @@ fn acquire_now_goes_on_after_a_dial_that_failed_at_once() {
     let handle = runtime.handle().clone();
     for round in 0..3_000 {
         let connector = ScriptedConnector::new(Clock::manual());
-        connector.on_dial("a", Dial::Refuse);
-        let builder = Pool::builder(connector.clone()).servers(["a", "b"]).upkeep(false);
+        connector.on_connect("a", Connect::Refuse);
+        let builder = Pool::builder(connector.clone()).servers(["a", "b"]).maintenance(false);
         let pool = builder.runtime(handle.clone()).build().expect("the settings are in range");
         let _entered = handle.enter();
         let answer = handle.block_on(pool.acquire_now());
@@ -162,17 +163,17 @@ fn a_retry_survives_a_pass_beside_the_registration() {
     let _entered = runtime.enter();
     let clock = Clock::manual();
     let connector = ScriptedConnector::new(clock.clone());
-    let builder = Pool::builder(connector.clone()).server("b").upkeep(false).clock(clock.clone());
+    let builder = Pool::builder(connector.clone()).server("b").maintenance(false).clock(clock.clone());
     let builder = builder.max_conns_per_server(2).idle_timeout(None).max_lifetime(None);
     let pool = builder.build().expect("the settings are in range");
     runtime.block_on(pool.acquire()).expect("it accepts").release();
-    connector.on_dial("a", Dial::Ok);
+    connector.on_connect("a", Connect::Ok);
     let lost = (0..3_000).filter(|_| {
         pool.register("a").expect("it is new");
         let mut held = Vec::new();
         while held.len() < 2 {
             let conn = runtime.block_on(pool.acquire()).expect("both accept");
-            match conn.server() {
+            match &*server_of(&conn) {
                 "a" => held.push(conn),
                 _ => conn.release(),
             }
@@ -194,7 +195,7 @@ fn a_retry_survives_a_pass_beside_the_registration() {
         });
         pool.try_acquire().expect("b has one").release();
         let is_lost = pool.status().servers.iter().any(|server| matches!(server.state, ServerState::Down { .. }));
-        while pool.status().servers.iter().any(|server| server.dialing > 0) {
+        while pool.status().servers.iter().any(|server| server.connecting > 0) {
             std::thread::yield_now();
         }
         pool.deregister("a").expect("it is registered");
@@ -220,7 +221,7 @@ fn the_next_callers_runtime_takes_over() {
         let answer = if now { second.block_on(pool.acquire_now()) } else { second.block_on(pool.acquire()) };
         answer.expect("the second runtime dials").release();
         assert!(clock.now() - started < Duration::from_millis(500));
-        assert_eq!(connector.counts("a").dials, 2);
+        assert_eq!(connector.counts("a").attempts, 2);
     }
 }
 
@@ -253,7 +254,7 @@ fn no_error_is_dropped_under_the_lock_of_the_registry() {
     assert!(ends(|| {
         let runtime = RuntimeBuilder::new_current_thread().enable_all().build().expect("a runtime");
         let _entered = runtime.enter();
-        let builder = Pool::builder(ScriptedConnector::new(Clock::manual())).upkeep(false).max_conns_per_server(2);
+        let builder = Pool::builder(ScriptedConnector::new(Clock::manual())).maintenance(false).max_conns_per_server(2);
         let pool = builder.clock(Clock::manual()).build().expect("the settings are in range");
         let others: Vec<_> = (0..50).map(|number| number.to_string()).collect();
         for _ in 0..500 {

@@ -1,0 +1,148 @@
+//! The [`Connector`] trait, and the connectors that come with the crate.
+
+mod boxed;
+mod function;
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) mod scripted;
+mod socket;
+mod tcp;
+#[cfg(unix)]
+mod unix;
+
+use std::error::Error;
+use std::future::Future;
+
+use crate::conn_info::ConnInfo;
+use crate::server::Server;
+
+pub use self::boxed::{BoxConnector, BoxError};
+pub use self::function::{FnConnector, connect_fn};
+pub use self::tcp::TcpConnector;
+#[cfg(unix)]
+pub use self::unix::UnixConnector;
+
+/// The way to connect to one server.
+///
+/// The pool knows nothing of the protocol: a connection is whatever [`connect`](Connector::connect) returns.
+/// What belongs to opening a connection (a TLS handshake, a login, reading a greeting) belongs in `connect`,
+/// so that its failure counts against the server, and its time against the connect timeout.
+///
+/// # Examples
+///
+/// ```
+/// use std::io;
+///
+/// use connring::{ConnInfo, Connector, Server, TcpConnector};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// use tokio::net::TcpStream;
+///
+/// /// TCP, and a password before anything else.
+/// struct Login {
+///     tcp: TcpConnector,
+///     password: String,
+/// }
+///
+/// impl Connector for Login {
+///     type Conn = TcpStream;
+///     type Error = io::Error;
+///
+///     async fn connect(&self, server: &Server) -> io::Result<TcpStream> {
+///         let mut conn = self.tcp.connect(server).await?;
+///         conn.write_all(format!("AUTH {}\r\n", self.password).as_bytes()).await?;
+///         let mut answer = [0; 5];
+///         conn.read_exact(&mut answer).await?;
+///         if &answer != b"+OK\r\n" {
+///             return Err(io::ErrorKind::PermissionDenied.into());
+///         }
+///         Ok(conn)
+///     }
+///
+///     // Without it, callers would get connections that the server has closed.
+///     fn is_reusable(&self, conn: &mut TcpStream, info: &ConnInfo) -> bool {
+///         self.tcp.is_reusable(conn, info)
+///     }
+///
+///     // Without it, a client out of descriptors would take its servers down.
+///     fn blames_server(&self, error: &io::Error) -> bool {
+///         self.tcp.blames_server(error)
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> io::Result<()> {
+/// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let address = listener.local_addr()?.to_string();
+/// # tokio::spawn(async move {
+/// #     for answer in [b"+OK\r\n", b"-ERR\n"] {
+/// #         let mut conn = listener.accept().await.unwrap().0;
+/// #         conn.read_exact(&mut [0; 9]).await.unwrap();
+/// #         conn.write_all(answer).await.unwrap();
+/// #     }
+/// # });
+/// # let login = Login { tcp: TcpConnector::new(), password: "pw".to_owned() };
+/// # let server = Server::new(address);
+/// # login.connect(&server).await?;
+/// # assert_eq!(login.connect(&server).await.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+/// # Ok(())
+/// # }
+/// ```
+pub trait Connector: Send + Sync + 'static {
+    /// An open connection.
+    type Conn: Send + 'static;
+    /// Why an attempt failed.
+    ///
+    /// A `Box<dyn Error + Send + Sync>` and an `anyhow::Error` do not implement [`Error`]: wrap them by
+    /// [`io::Error::other`](std::io::Error::other).
+    type Error: Error + Send + Sync + 'static;
+
+    /// Opens one connection to `server`.
+    ///
+    /// Runs in a task of its own. The pool bounds it by the builder's `connect_timeout`.
+    ///
+    /// # Cancel safety
+    ///
+    /// The pool drops the future when the connect timeout is over, when the server is removed, when the pool
+    /// closes and when the runtime goes. Whatever it opened by then must close in its drop.
+    ///
+    /// # Errors
+    ///
+    /// A failure takes the server down for its backoff, if [`blames_server`](Connector::blames_server) says so.
+    ///
+    /// # Panics
+    ///
+    /// A panic counts as a failure of the server. It ends the attempt and nothing else.
+    fn connect(&self, server: &Server) -> impl Future<Output = Result<Self::Conn, Self::Error>> + Send;
+
+    /// Whether an idle connection may be checked out again. If not, it is closed. Default: always.
+    ///
+    /// A connector around another one passes this on to it.
+    ///
+    /// Called at each checkout of an idle connection, on the thread of the caller that acquires: it must be cheap and
+    /// must not block. A new connection that goes straight to a waiter is not asked about. The times in `info` are
+    /// coarse: in steps of up to 100 ms while maintenance is on.
+    ///
+    /// # Panics
+    ///
+    /// A panic closes the connection and goes on to the caller of `acquire`.
+    fn is_reusable(&self, conn: &mut Self::Conn, info: &ConnInfo) -> bool {
+        let _ = (conn, info);
+        true
+    }
+
+    /// Whether a failed attempt is the server's fault. Default: always. A connector around another one passes this on
+    /// to it.
+    ///
+    /// If it is the client's own (out of descriptors, ports or buffers), connecting to the server pauses for the backoff
+    /// and the server stays up.
+    fn blames_server(&self, error: &Self::Error) -> bool {
+        let _ = error;
+        true
+    }
+
+    /// The same connector as a type that can be named in a struct, at the price of one box for each attempt.
+    fn boxed(self) -> BoxConnector<Self::Conn>
+    where
+        Self: Sized,
+    {
+        BoxConnector::new(self)
+    }
+}

@@ -1,0 +1,88 @@
+//! The script: what each address was told to do.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use super::tally::Tally;
+use crate::sync::{Arc, AtomicBool, AtomicU64};
+
+/// How one attempt ends. It is chosen when the future of the attempt is first polled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Connect {
+    /// It succeeds at once.
+    Ok,
+    /// It fails at once, with an error that blames the server.
+    Refuse,
+    /// It fails at once, with an error that does not blame the server.
+    LocalFault,
+    /// It succeeds after this time.
+    Slow(Duration),
+    /// It fails after this time, with an error that blames the server.
+    SlowRefuse(Duration),
+    /// It never ends.
+    Never,
+    /// It panics at once.
+    Panic,
+}
+
+/// What the check before a connection is handed out again says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reuse {
+    /// It is reusable, if it was not killed.
+    Yes,
+    /// It is not.
+    No,
+    /// The check panics.
+    Panic,
+}
+
+pub(super) struct Script {
+    pub(super) default: Connect,
+    pub(super) addresses: HashMap<Arc<str>, Lines>,
+    pub(super) log: Vec<(Arc<str>, Duration)>,
+}
+
+/// The lines of the script for one address.
+pub(super) struct Lines {
+    pub(super) target: Arc<Target>,
+    /// One attempt each.
+    pub(super) next: VecDeque<Connect>,
+    /// Each attempt after those.
+    pub(super) from_then_on: Option<Connect>,
+}
+
+/// What the connections of one address read and count, without a lock.
+pub(super) struct Target {
+    pub(super) address: Arc<str>,
+    pub(super) tally: Tally,
+    /// A [`Reuse`].
+    pub(super) reuse: AtomicU64,
+    /// How often its connections were killed.
+    pub(super) kills: AtomicU64,
+    pub(super) drop_panics: AtomicBool,
+}
+
+impl Script {
+    pub(super) fn lines(&mut self, address: &str) -> &mut Lines {
+        if !self.addresses.contains_key(address) {
+            let address: Arc<str> = Arc::from(address);
+            self.addresses.insert(address.clone(), Lines::new(address));
+        }
+        self.addresses.get_mut(address).expect("it is there, or was put there above")
+    }
+}
+
+impl Lines {
+    fn new(address: Arc<str>) -> Self {
+        let target = Target {
+            address,
+            tally: Tally::default(),
+            reuse: AtomicU64::new(Reuse::Yes as u64),
+            kills: AtomicU64::new(0),
+            drop_panics: AtomicBool::new(false),
+        };
+        Self { target: Arc::new(target), next: VecDeque::new(), from_then_on: None }
+    }
+}

@@ -1,0 +1,252 @@
+//! The fast path to a connection, and the future of an acquire.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
+use tokio::task::coop::poll_proceed;
+
+use crate::connector::Connector;
+use crate::core::attempt::{self, Purpose};
+use crate::core::background;
+use crate::core::hand_over::keep;
+use crate::core::report;
+use crate::core::settle::start_due;
+use crate::core::shared::Shared;
+use crate::error::{AcquireError, TryAcquireError};
+use crate::server::Connection;
+use crate::servers::{Seat, near};
+use crate::sync::Arc;
+
+/// A connection, or why there is none.
+pub(crate) type Acquired<C> = Result<Box<Connection<C>>, AcquireError<<C as Connector>::Error>>;
+
+/// Why a server gave no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Miss {
+    /// No token.
+    Limited,
+    /// Nothing idle.
+    Empty,
+    /// A connection was popped and closed.
+    Dead,
+}
+
+/// When a pass connects to the first server that it found empty, so that load does not stick to the servers that were
+/// connected to first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Balance {
+    /// If another server served.
+    IfServed,
+    /// If there is a runtime.
+    InRuntime,
+}
+
+/// See [`Pool::try_acquire`](crate::Pool::try_acquire).
+#[inline]
+pub(crate) fn try_acquire<C: Connector>(shared: &Arc<Shared<C>>) -> Result<Box<Connection<C>>, TryAcquireError> {
+    match take_next(shared) {
+        Some(conn) => Ok(conn),
+        None => take_any(shared, Balance::InRuntime).ok_or_else(|| report::refusal(shared)),
+    }
+}
+
+/// An idle connection, for an async caller.
+#[inline]
+fn take_idle<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>> {
+    if !shared.notifier.signals.is_running() {
+        background::ensure(shared);
+    }
+    match take_next(shared) {
+        Some(conn) => Some(conn),
+        None => take_any(shared, Balance::IfServed),
+    }
+}
+
+/// The hot path: a connection in this thread's shard, of the next server in turn. A miss is left to `take_any`, which
+/// looks everywhere.
+#[inline(always)]
+fn take_next<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>> {
+    let signals = &shared.notifier.signals;
+    if signals.waiters() > 0 || signals.is_retry_due() {
+        return None;
+    }
+    let now_ns = signals.tick().unwrap_or_else(|| read_clock(shared));
+    let taken = shared.servers.with_kept_list(|list, near| {
+        let number = shared.rotation.next(near, &list.up)?;
+        let seat = list.seat(number)?;
+        if !seat.server().health.snapshot().is_up() {
+            return None;
+        }
+        take(shared, seat, now_ns, || seat.generation.idle.pop_near(near)).ok()
+    });
+    taken.unwrap_or_else(|| keep_list(shared))
+}
+
+/// The time for when no tick is kept. Out of line of the hot path.
+#[cold]
+fn read_clock<C: Connector>(shared: &Shared<C>) -> u64 {
+    shared.clock.now_ns()
+}
+
+/// This thread does not keep the current list. It will the next time.
+#[cold]
+fn keep_list<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>> {
+    shared.servers.keep_list();
+    shared.rotation.next(near(), &shared.servers.list().up);
+    None
+}
+
+/// Tries each server that is up once, from the one whose turn it was; if none is up, the idle connections of servers
+/// that are down. Waiters come first.
+#[cold]
+fn take_any<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<Box<Connection<C>>> {
+    let list = shared.servers.list();
+    // With servers up the background task says when a retry is due; without, the caller looks for itself.
+    if shared.notifier.signals.is_retry_due() || list.up.is_empty() {
+        start_due(shared);
+    }
+    if shared.notifier.signals.waiters() > 0 {
+        return None;
+    }
+    let (near, now_ns) = (near(), shared.clock.now_ns());
+    let take_good = |seat: &Seat<C>| loop {
+        match take(shared, seat, now_ns, || seat.generation.idle.pop(near)) {
+            Err(Miss::Dead) => {}
+            taken => return taken,
+        }
+    };
+    if list.up.is_empty() {
+        return shared.rotation.pass(near, &list.last_resort, |number| {
+            let seat = list.seat(number)?;
+            let taken = take_good(seat).ok();
+            if taken.is_none() {
+                shared.servers.follow(number);
+            }
+            taken
+        });
+    }
+    let mut empty = None;
+    let served = shared.rotation.go_on(near, &list.up, |number| {
+        let seat = list.seat(number).filter(|seat| seat.server().is_up())?;
+        let taken = take_good(seat);
+        if matches!(taken, Err(Miss::Empty)) && seat.server().permits.counts().is_free() {
+            empty.get_or_insert(&seat.generation);
+        }
+        taken.ok()
+    });
+    if let Some(generation) = empty.filter(|generation| generation.server.permits.counts().connecting() == 0) {
+        let is_wanted = match balance {
+            Balance::IfServed => served.is_some(),
+            Balance::InRuntime => Handle::try_current().is_ok(),
+        };
+        if is_wanted {
+            background::ensure(shared);
+            attempt::start(shared, generation, Purpose::Balance);
+        }
+    }
+    served
+}
+
+/// Takes a connection of one server: look for a token, pop, check, take the token last.
+#[inline(always)]
+fn take<C: Connector>(
+    shared: &Shared<C>,
+    seat: &Seat<C>,
+    now_ns: u64,
+    pop: impl Fn() -> Option<Box<Connection<C>>>,
+) -> Result<Box<Connection<C>>, Miss> {
+    let Some(bucket) = &seat.bucket else { return pop_reusable(shared, now_ns, pop) };
+    // The clock, and not the tick: a take by an earlier time leaves more for the next window than was promised.
+    let now_ns = shared.clock.now_ns();
+    let seen = bucket.look(now_ns).ok_or(Miss::Limited)?;
+    let conn = pop_reusable(shared, now_ns, pop)?;
+    if bucket.take_seen(seen).is_none() {
+        // Another caller took the last token.
+        keep(conn);
+        return Err(Miss::Limited);
+    }
+    Ok(conn)
+}
+
+/// Pops a connection and checks it. One that may not be reused is closed.
+#[inline(always)]
+fn pop_reusable<C: Connector>(
+    shared: &Shared<C>,
+    now_ns: u64,
+    pop: impl Fn() -> Option<Box<Connection<C>>>,
+) -> Result<Box<Connection<C>>, Miss> {
+    let mut conn = pop().ok_or(Miss::Empty)?;
+    if is_reusable(shared, &mut conn, now_ns) {
+        return Ok(conn);
+    }
+    close(conn);
+    Err(Miss::Dead)
+}
+
+/// Whether a connection that was idle may be checked out, which it is then.
+#[inline(always)]
+pub(crate) fn is_reusable<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>, now_ns: u64) -> bool {
+    if conn.is_over_age(now_ns, shared.idle_timeout_ns) {
+        return false;
+    }
+    conn.info.check_out(now_ns);
+    shared.connector.is_reusable(&mut conn.conn, &conn.info)
+}
+
+/// Closes a connection, out of line of the hot path.
+#[cold]
+fn close<C: Connector>(conn: Box<Connection<C>>) {
+    drop(conn);
+}
+
+pin_project! {
+    /// Looks for an idle connection at its first poll, or the next if the task's cooperative budget is spent; from then
+    /// on it is the wait. Does nothing before it is polled.
+    ///
+    /// Written by hand: compilers leave the `poll` of an `async fn` out of line, a tenth of the instructions of a cycle.
+    #[project = State]
+    pub(crate) enum Acquire<'a, C: Connector, F, W> {
+        Look { shared: &'a Arc<Shared<C>>, wait: F },
+        Wait { #[pin] waiting: W },
+    }
+}
+
+impl<'a, C, F, W> Acquire<'a, C, F, W>
+where
+    C: Connector,
+    F: Fn(&'a Arc<Shared<C>>) -> W,
+    W: Future<Output = Acquired<C>>,
+{
+    /// Looks for an idle connection; if there is none, does what `wait` says.
+    pub(crate) fn new(shared: &'a Arc<Shared<C>>, wait: F) -> Self {
+        Self::Look { shared, wait }
+    }
+
+    #[inline(always)]
+    pub(crate) fn poll_conn(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Acquired<C>> {
+        loop {
+            match self.as_mut().project() {
+                State::Look { shared, wait } => {
+                    // A task that always finds a connection lets others run now and then.
+                    ready!(poll_proceed(cx)).made_progress();
+                    if let Some(conn) = take_idle(shared) {
+                        return Poll::Ready(Ok(conn));
+                    }
+                    let waiting = wait(shared);
+                    self.set(Self::Wait { waiting });
+                }
+                State::Wait { waiting } => return poll_out_of_line(waiting, cx),
+            }
+        }
+    }
+}
+
+/// Out of line, so that callers inline the look alone.
+#[cold]
+#[inline(never)]
+fn poll_out_of_line<W: Future>(waiting: Pin<&mut W>, cx: &mut Context<'_>) -> Poll<W::Output> {
+    waiting.poll(cx)
+}

@@ -1,0 +1,109 @@
+//! The background task of a pool: the coarse time, due servers, expiry, waiters.
+//!
+//! One per pool. It holds the pool weakly while it sleeps. It starts with the pool, or with the first async caller if
+//! the pool was built outside a runtime, and again after a panic or the end of its runtime.
+
+use std::thread::panicking;
+use std::time::Duration;
+
+use crate::clock::nanos;
+use crate::connector::Connector;
+use crate::core::shared::Shared;
+use crate::core::{runtime, settle, sweep};
+use crate::server::Notifier;
+use crate::sync::{Arc, Ordering, Weak};
+
+/// The step of the coarse time.
+const TICK: Duration = Duration::from_millis(100);
+
+struct Background<C: Connector> {
+    shared: Weak<Shared<C>>,
+    notifier: Arc<Notifier>,
+    runtime: u64,
+    is_finished: bool,
+}
+
+/// Starts the task, if it does not run.
+#[cold]
+pub(crate) fn ensure<C: Connector>(shared: &Arc<Shared<C>>) {
+    let signals = &shared.notifier.signals;
+    // The second try is for the caller's runtime, if the first found the pool's gone.
+    for _ in 0..2 {
+        if signals.is_closed() || signals.is_running() || !signals.begin_run() {
+            return;
+        }
+        store_tick(shared, shared.clock.now_ns());
+        let (weak, notifier) = (Arc::downgrade(shared), Arc::clone(&shared.notifier));
+        // Made before it runs: a runtime that has gone drops it unpolled.
+        let task = |runtime| Background { shared: weak, notifier, runtime, is_finished: false }.run();
+        if !shared.runtime.spawn(task) {
+            signals.end_run();
+        }
+    }
+}
+
+fn store_tick<C: Connector>(shared: &Shared<C>, now_ns: u64) {
+    if shared.settings.maintenance {
+        shared.notifier.signals.set_tick(Some(now_ns));
+    }
+}
+
+impl<C: Connector> Background<C> {
+    async fn run(mut self) {
+        let mut swept_ns = 0;
+        loop {
+            let Some(shared) = self.shared.upgrade() else { break };
+            if shared.notifier.signals.is_closed() {
+                break;
+            }
+            let wake_at = work(&shared, &mut swept_ns);
+            let clock = shared.clock.clone();
+            drop(shared);
+            clock.until_ns(wake_at, self.notifier.woken()).await;
+        }
+        self.is_finished = true;
+    }
+}
+
+/// Does the work that is due, in order. Returns the time of the next.
+fn work<C: Connector>(shared: &Arc<Shared<C>>, swept_ns: &mut u64) -> u64 {
+    // Changes from here on wake the task again.
+    shared.notifier.wake_at.look();
+    let now_ns = shared.clock.now_ns();
+    store_tick(shared, now_ns);
+    sweep::sweep_if_due(shared, now_ns, swept_ns);
+    let has_waiters = shared.notifier.signals.waiters() > 0;
+    let mut wake_at = if shared.settings.maintenance { now_ns.saturating_add(nanos(TICK)) } else { u64::MAX };
+    if has_waiters {
+        settle::settle(shared);
+        if !settle::has_attempt(shared) && shared.impatient.load(Ordering::Relaxed) > 0 {
+            shared.queue.wake_impatient();
+        }
+        wake_at = wake_at.min(settle::next_time(shared));
+    }
+    let (is_ready, next_due) = shared.due.collect(now_ns);
+    if is_ready {
+        // The next caller tries the servers that are due: without callers nothing is connected to.
+        shared.notifier.signals.set_retry_due(true);
+    }
+    wake_at = wake_at.min(next_due);
+    if has_waiters {
+        shared.notifier.wake_at.sleep(wake_at);
+    }
+    wake_at
+}
+
+impl<C: Connector> Drop for Background<C> {
+    fn drop(&mut self) {
+        self.notifier.signals.end_run();
+        if self.is_finished {
+            return;
+        }
+        let Some(shared) = self.shared.upgrade() else { return };
+        if !panicking() {
+            runtime::lost(&shared, self.runtime);
+        }
+        // Waiters find that the task does not run, and start it on their own runtime.
+        shared.queue.wake_all();
+    }
+}

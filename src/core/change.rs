@@ -1,0 +1,75 @@
+//! What follows from a change of the set of servers: events, closed connections, wake-ups.
+
+use crate::connector::Connector;
+use crate::core::hand_over::refused;
+use crate::core::shared::{Shared, opaque};
+use crate::error::ServerError;
+use crate::server::Server;
+use crate::servers::Change;
+use crate::sync::Arc;
+
+/// See [`Pool::register`](crate::Pool::register).
+pub(crate) fn register<C: Connector>(shared: &Arc<Shared<C>>, server: &Server) -> Result<(), ServerError> {
+    let change = shared.servers.register(&opaque(shared), server, shared.clock.now_ns())?;
+    act(shared, change);
+    Ok(())
+}
+
+/// See [`Pool::deregister`](crate::Pool::deregister).
+pub(crate) fn deregister<C: Connector>(shared: &Arc<Shared<C>>, name: &str) -> Result<(), ServerError> {
+    let change = shared.servers.deregister(name)?;
+    act(shared, change);
+    Ok(())
+}
+
+/// See [`Pool::set_servers`](crate::Pool::set_servers).
+pub(crate) fn set_servers<C: Connector>(shared: &Arc<Shared<C>>, servers: &[Server]) -> Result<(), ServerError> {
+    let change = shared.servers.set(&opaque(shared), servers, shared.clock.now_ns())?;
+    act(shared, change);
+    Ok(())
+}
+
+/// Closes the pool: no server is left, and waiters get an error. Connections that are out go on until they come back.
+pub(crate) fn close<C: Connector>(shared: &Arc<Shared<C>>) {
+    let Ok(change) = shared.servers.close() else { return };
+    act(shared, change);
+    // The background task ends.
+    shared.notifier.wake();
+    crate::servers::let_go_of_closed();
+}
+
+/// Acts on a change. No lock is held: events, drops and wakers run user code. A drop that panics comes last and keeps
+/// nothing else from being done.
+pub(crate) fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
+    let pool = &shared.notifier.pool;
+    for generation in &change.registered {
+        tracing::info!(
+            %pool, server = %generation.server.config().name(), state = "registered", "server is registered"
+        );
+        // A server that was down when it was removed is down still.
+        if let Some(until) = generation.server.down_until() {
+            shared.due.push(until, generation.number);
+            shared.notifier.signals.set_retry_due(until <= shared.clock.now_ns());
+            shared.notifier.wake_before(until);
+        }
+    }
+    let mut idle = Vec::new();
+    for generation in change.closed() {
+        generation.idle.drain(|conn| idle.push(conn));
+    }
+    for generation in &change.removed {
+        tracing::info!(%pool, server = %generation.server.config().name(), state = "draining", "server is removed");
+        generation.server.record_if_gone();
+        if shared.servers.list().closed {
+            // The pool's last failure of a server is the user's and does not outlive the pool.
+            generation.server.set_last_failure(None);
+        }
+    }
+    if shared.servers.list().len == 0 {
+        shared.queue.wake_all();
+    }
+    shared.notifier.changed();
+    for conn in idle {
+        refused(conn);
+    }
+}

@@ -1,0 +1,108 @@
+//! When servers that are down may be tried again.
+//!
+//! Each server that goes down is pushed with its time. The heap is not told when that time becomes meaningless: each
+//! entry is checked against the server's own word when it is looked at.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::sync::{Mutex, lock};
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub(crate) struct Due {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Times in nanoseconds, and server numbers.
+    heap: BinaryHeap<Reverse<(u64, usize)>>,
+    /// The servers whose time has come, and that wait for a caller or for a permit.
+    ready: Vec<usize>,
+}
+
+impl Due {
+    /// A server is down until `at_ns`.
+    pub(crate) fn push(&self, at_ns: u64, number: usize) {
+        lock(&self.state).heap.push(Reverse((at_ns, number)));
+    }
+
+    /// Makes the servers whose time has come ready. Returns whether any is, and the next time.
+    pub(crate) fn collect(&self, now_ns: u64) -> (bool, u64) {
+        let State { heap, ready } = &mut *lock(&self.state);
+        while let Some(&Reverse((at_ns, number))) = heap.peek() {
+            if at_ns > now_ns {
+                return (!ready.is_empty(), at_ns);
+            }
+            heap.pop();
+            ready.push(number);
+        }
+        (!ready.is_empty(), u64::MAX)
+    }
+
+    /// Takes the servers that are ready.
+    pub(crate) fn take_ready(&self) -> Vec<usize> {
+        std::mem::take(&mut lock(&self.state).ready)
+    }
+
+    /// Makes servers ready again that could not be tried yet.
+    pub(crate) fn put_back(&self, numbers: Vec<usize>) {
+        if !numbers.is_empty() {
+            lock(&self.state).ready.extend(numbers);
+        }
+    }
+
+    /// The earliest time at which a server may be tried, where `down_until` tells a server's own. Zero if one is ready.
+    pub(crate) fn earliest(&self, down_until: impl Fn(usize) -> Option<u64>) -> Option<u64> {
+        let State { heap, ready } = &mut *lock(&self.state);
+        if ready.iter().any(|&number| down_until(number).is_some()) {
+            return Some(0);
+        }
+        while let Some(&Reverse((at_ns, number))) = heap.peek() {
+            match down_until(number) {
+                Some(until) if until <= at_ns => return Some(until),
+                Some(until) => {
+                    heap.pop();
+                    heap.push(Reverse((until, number)));
+                }
+                None => {
+                    heap.pop();
+                }
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Due;
+
+    #[test]
+    fn collects_the_servers_whose_time_has_come() {
+        let due = Due::default();
+        for (at, number) in [(30, 3), (10, 1), (20, 2)] {
+            due.push(at, number);
+        }
+        assert_eq!(due.collect(9), (false, 10));
+        assert_eq!(due.collect(20), (true, 30));
+        assert_eq!(due.take_ready(), [1, 2]);
+        due.put_back(vec![2]);
+        assert_eq!(due.collect(40), (true, u64::MAX));
+        assert_eq!(due.take_ready(), [2, 3]);
+    }
+
+    #[test]
+    fn the_earliest_time_is_that_of_a_server_that_is_still_down() {
+        let due = Due::default();
+        for (at, number) in [(10, 1), (20, 2), (30, 3)] {
+            due.push(at, number);
+        }
+        let down_until = |number| [None, None, Some(25), Some(30)][number];
+        assert_eq!(due.earliest(down_until), Some(25));
+        assert_eq!(due.earliest(|_| None), None);
+        due.put_back(vec![2]);
+        assert_eq!(due.earliest(down_until), Some(0));
+    }
+}

@@ -1,0 +1,136 @@
+//! Delivers returned and new connections: to the front waiter, otherwise to the server's idle queue.
+
+use crate::connector::Connector;
+use crate::core::grant::{Grant, Token};
+use crate::core::shared::{Shared, pool_of};
+use crate::server::{Connection, Generation};
+use crate::servers::near;
+use crate::sync::Arc;
+
+/// A new connection: to the front waiter, if there is a token, otherwise to the idle queue.
+pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) {
+    let mut conn = Some(conn);
+    if shared.notifier.signals.waiters_after_change() > 0 && conn.as_ref().is_some_and(|conn| may_serve(shared, conn)) {
+        let now_ns = shared.clock.now_ns();
+        shared.queue.serve(|| {
+            let server = &conn.as_ref()?.generation().server;
+            let token = Token::take(server.bucket().as_ref(), now_ns)?;
+            conn.take().map(|conn| Grant { conn, token, fresh: true })
+        });
+    }
+    if let Some(conn) = conn {
+        keep(conn);
+    }
+}
+
+/// A waiter left with the connection that it was served with: the next one gets it.
+pub(crate) fn pass_on<C: Connector>(grant: Grant<C>) {
+    if let Some(token) = grant.token {
+        token.undo();
+    }
+    keep(grant.conn);
+}
+
+/// Puts a connection that no caller has into the idle queue of its server, and serves waiters from there.
+#[cold]
+pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
+    let near = near();
+    let generation = Arc::clone(conn.generation());
+    generation.idle.push(conn, near, refused);
+    pushed(&generation, near);
+}
+
+/// A connection that may not stay in its idle queue: it moves to the generation that took over, or closes.
+#[cold]
+pub(crate) fn refused<C: Connector>(mut conn: Box<Connection<C>>) {
+    let generation = conn.generation();
+    let next = if generation.has_grown() {
+        pool_of::<C>(&generation.pool).and_then(|shared| shared.servers.current(generation))
+    } else {
+        None
+    };
+    if let Some(next) = next {
+        conn.move_to(next);
+        keep(conn);
+    }
+}
+
+/// A connection was pushed into the idle queue of a generation, and waiters or the state of the server want attention.
+#[cold]
+pub(crate) fn pushed<C: Connector>(generation: &Arc<Generation<C>>, near: usize) {
+    let Some(shared) = pool_of::<C>(&generation.pool) else { return };
+    if !generation.server.is_up() {
+        // It is a last resort now, and makes room for a due attempt.
+        shared.servers.follow(generation.number);
+        shared.notifier.wake();
+    }
+    if shared.notifier.signals.waiters() > 0 {
+        serve_from(&shared, generation, near);
+    }
+}
+
+/// Serves waiters from one server.
+fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, near: usize) {
+    if !generation.server.is_up() && !shared.servers.list().up.is_empty() {
+        return;
+    }
+    let now_ns = shared.clock.now_ns();
+    let mut rejected = Vec::new();
+    shared.queue.serve(|| take(generation, near, now_ns, &mut rejected));
+    rejected.into_iter().for_each(refused);
+    if shared.notifier.signals.waiters() > 0 {
+        if let Some(bucket) = generation.server.bucket() {
+            shared.notifier.wake_before(bucket.available_at());
+        }
+    }
+}
+
+/// Serves waiters from all servers.
+pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
+    if shared.notifier.signals.waiters() == 0 {
+        return;
+    }
+    let (near, now_ns) = (near(), shared.clock.now_ns());
+    let mut rejected = Vec::new();
+    {
+        let list = shared.servers.list();
+        let set = if list.up.is_empty() { &list.last_resort } else { &list.up };
+        shared.queue.serve(|| {
+            shared.rotation.pass(near, set, |number| take(&list.seat(number)?.generation, near, now_ns, &mut rejected))
+        });
+    }
+    rejected.into_iter().for_each(refused);
+}
+
+/// Takes a connection and a token of one server. The receiver checks the connection.
+///
+/// Runs under the lock of the wait queue: a connection that may not stay is pushed to `rejected`.
+fn take<C: Connector>(
+    generation: &Generation<C>,
+    near: usize,
+    now_ns: u64,
+    rejected: &mut Vec<Box<Connection<C>>>,
+) -> Option<Grant<C>> {
+    if generation.idle.is_empty() {
+        return None;
+    }
+    // The server's own bucket, and not that of the list: wakers run while waiters are served, and may change the limit.
+    let bucket = generation.server.bucket();
+    if bucket.as_ref().is_some_and(|bucket| !bucket.has_token(now_ns)) {
+        return None;
+    }
+    let conn = generation.idle.pop(near)?;
+    match Token::take(bucket.as_ref(), now_ns) {
+        Some(token) => Some(Grant { conn, token, fresh: false }),
+        None => {
+            generation.idle.push(conn, near, |refused| rejected.push(refused));
+            None
+        }
+    }
+}
+
+/// Whether a connection may serve a waiter: its server is up, or none is, and it was not removed.
+fn may_serve<C: Connector>(shared: &Shared<C>, conn: &Connection<C>) -> bool {
+    let generation = conn.generation();
+    !generation.is_ended() && (generation.server.is_up() || shared.servers.list().up.is_empty())
+}

@@ -1,0 +1,142 @@
+//! What a pool tells of itself: its status, and why no server can serve.
+
+use std::time::Duration;
+
+use crate::clock::between;
+use crate::connector::Connector;
+use crate::core::shared::Shared;
+use crate::error::{AcquireError, Counts, Reason, Report, ServerReport, TryAcquireError, Unavailable};
+use crate::raw::HealthState;
+use crate::server::ServerState as Server;
+use crate::servers::List;
+use crate::status::{PoolStatus, ServerState, ServerStatus};
+use crate::sync::Arc;
+
+/// How many servers an error names.
+const NAMED_SERVERS: usize = 8;
+
+/// Why no caller can be served any more.
+pub(crate) fn ended<C: Connector>(shared: &Shared<C>) -> Option<AcquireError<C::Error>> {
+    let list = shared.servers.list();
+    let ended = || if list.closed { AcquireError::Closed } else { AcquireError::NoServers };
+    (list.len == 0).then(ended)
+}
+
+/// Why `try_acquire` got nothing. It costs the same whatever the number of servers that are down.
+#[cold]
+pub(crate) fn refusal<C: Connector>(shared: &Shared<C>) -> TryAcquireError {
+    let list = shared.servers.list();
+    match (list.closed, list.len) {
+        (true, _) => TryAcquireError::Closed,
+        (false, 0) => TryAcquireError::NoServers,
+        (false, _) => TryAcquireError::Unavailable(counts(shared, &list)),
+    }
+}
+
+/// Why no server can serve now.
+pub(crate) fn unavailable<C: Connector>(shared: &Shared<C>) -> Unavailable<C::Error> {
+    let (list, now_ns) = (shared.servers.list(), shared.clock.now_ns());
+    let named = list.iter().take(NAMED_SERVERS).map(|(_, seat)| ServerReport {
+        address: Arc::clone(seat.server().config().shared_name()),
+        reason: reason(seat.server(), now_ns),
+    });
+    Unavailable { report: Box::new(Report { servers: named.collect(), counts: counts(shared, &list) }) }
+}
+
+/// Counts the servers by the reason why they cannot serve.
+fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Counts {
+    let now_ns = shared.clock.now_ns();
+    let mut counts = Counts { waiters: shared.notifier.signals.waiters(), ..Counts::default() };
+    let mut retry = |at_ns| {
+        let after = between(now_ns, at_ns);
+        counts.retry_after = Some(counts.retry_after.map_or(after, |least| least.min(after)));
+    };
+    let up = list.up.len();
+    let down_until = |number| list.seat(number)?.server().down_until();
+    if shared.attempts.probes() > 0 {
+        retry(now_ns);
+    } else if up < list.len {
+        shared.due.earliest(down_until).into_iter().for_each(&mut retry);
+    }
+    for seat in list.up.iter_from(0).filter_map(|number| list.seat(number)) {
+        match limit(seat.server(), now_ns) {
+            Limit::Token { available_at } => {
+                counts.limited += 1;
+                let after = between(now_ns, available_at);
+                counts.retry_after = Some(counts.retry_after.map_or(after, |least| least.min(after)));
+            }
+            Limit::Full => counts.full += 1,
+            Limit::Empty => counts.empty += 1,
+        }
+    }
+    counts.down = list.len.saturating_sub(up);
+    counts
+}
+
+/// What keeps a server that is up from serving.
+enum Limit {
+    Token { available_at: u64 },
+    Full,
+    Empty,
+}
+
+fn limit<C: Connector>(server: &Server<C>, now_ns: u64) -> Limit {
+    match server.bucket() {
+        Some(bucket) if !bucket.has_token(now_ns) => Limit::Token { available_at: bucket.available_at() },
+        _ if !server.permits.counts().is_free() => Limit::Full,
+        _ => Limit::Empty,
+    }
+}
+
+/// Why a server cannot serve now.
+fn reason<C: Connector>(server: &Server<C>, now_ns: u64) -> Reason<C::Error> {
+    let health = server.health.snapshot();
+    if !health.is_up() {
+        let is_down = health.state() == HealthState::Down;
+        let retry_after = if is_down { between(now_ns, health.retry_at()) } else { Duration::ZERO };
+        return Reason::Down { cause: server.last_failure(), failures: health.failures(), retry_after };
+    }
+    match limit(server, now_ns) {
+        Limit::Token { available_at } => Reason::Limited { retry_after: between(now_ns, available_at) },
+        Limit::Full => Reason::Full { max_conns: server.permits.counts().max() },
+        Limit::Empty => Reason::Empty { connecting: server.permits.counts().connecting() },
+    }
+}
+
+/// See [`Pool::status`](crate::Pool::status).
+pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
+    let (list, now_ns) = (shared.servers.list(), shared.clock.now_ns());
+    let listed = list.iter().map(|(_, seat)| {
+        let health = seat.server().health.snapshot();
+        let failures = health.failures();
+        let state = match health.state() {
+            HealthState::Up => ServerState::Up,
+            HealthState::Recovering => ServerState::Recovering { failures },
+            HealthState::Down => ServerState::Down { failures, retry_after: between(now_ns, health.retry_at()) },
+            HealthState::Probing => ServerState::Probing { failures },
+        };
+        server_status(seat.server(), state, seat.generation.idle.len())
+    });
+    let draining = shared.servers.draining();
+    let draining = draining.iter().map(|server| server_status(server, ServerState::Draining, 0));
+    PoolStatus {
+        name: Arc::clone(&shared.notifier.pool),
+        servers: listed.chain(draining).collect(),
+        waiters: shared.notifier.signals.waiters(),
+        closed: list.closed,
+    }
+}
+
+fn server_status<C: Connector>(server: &Server<C>, state: ServerState, idle: usize) -> ServerStatus {
+    let counts = server.permits.counts();
+    ServerStatus {
+        address: Arc::clone(server.config().shared_name()),
+        state,
+        open: counts.open(),
+        max_conns: counts.max(),
+        idle,
+        connecting: counts.connecting(),
+        in_use: counts.open().saturating_sub(idle as u32).saturating_sub(counts.connecting()),
+        max_rps: server.bucket().map(|bucket| bucket.rate().rps()),
+    }
+}

@@ -1,0 +1,106 @@
+//! The tokio runtime that the pool's tasks run on.
+
+use tokio::runtime::Handle;
+
+use crate::connector::Connector;
+use crate::core::change;
+use crate::core::shared::{Shared, opaque};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
+
+/// A task of the pool was dropped unfinished: its runtime has gone, and with it the connections that were opened there.
+/// The runtime of the next async caller takes over.
+pub(crate) fn lost<C: Connector>(shared: &Arc<Shared<C>>, number: u64) {
+    if shared.runtime.lost(number) {
+        if let Ok(reset) = shared.servers.reset(&opaque(shared)) {
+            change::act(shared, reset);
+        }
+    }
+}
+
+/// The current runtime, and its number.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    handle: Mutex<Option<Handle>>,
+    /// Counts the runtimes that have gone. One a second would wrap after 5 × 10¹¹ years.
+    number: AtomicU64,
+}
+
+impl Runtime {
+    pub(crate) fn new(handle: Option<Handle>) -> Self {
+        Self { handle: Mutex::new(handle), number: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        // Relaxed: a hint; `lost` decides under the lock.
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// Spawns the task that `task` makes, told the runtime's number. Without a runtime, the current one becomes the
+    /// pool's. False if there is none either.
+    ///
+    /// A runtime that has shut down drops the task before this returns: no lock may be held.
+    pub(crate) fn spawn<F>(&self, task: impl FnOnce(u64) -> F) -> bool
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (handle, number) = {
+            let mut handle = lock(&self.handle);
+            if handle.is_none() {
+                *handle = Handle::try_current().ok();
+            }
+            (handle.clone(), self.number())
+        };
+        handle.map(|handle| handle.spawn(task(number))).is_some()
+    }
+
+    /// The runtime of that number has gone. True for the first caller that says so.
+    fn lost(&self, number: u64) -> bool {
+        let mut handle = lock(&self.handle);
+        if number != self.number() {
+            return false;
+        }
+        *handle = None;
+        // Relaxed: see `number`; the lock orders the writers.
+        self.number.store(number + 1, Ordering::Relaxed);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Builder;
+    use tokio::sync::oneshot;
+
+    use super::Runtime;
+
+    #[test]
+    fn tasks_run_on_the_runtime_that_is_there() {
+        let runtime = Runtime::new(None);
+        assert!(!runtime.spawn(|_| async {}), "there is none");
+        let here = Builder::new_current_thread().build().expect("it needs no driver");
+        here.block_on(async {
+            let (tell, told) = oneshot::channel();
+            assert!(runtime.spawn(|number| async move { tell.send(number).expect("it is awaited") }));
+            assert_eq!(told.await, Ok(0));
+        });
+        assert!(runtime.spawn(|_| async {}), "it stays the pool's");
+    }
+
+    #[test]
+    fn a_runtime_is_lost_once() {
+        let [gone, next] = [(); 2].map(|()| Builder::new_current_thread().build().expect("it needs no driver"));
+        let runtime = Runtime::new(Some(gone.handle().clone()));
+        assert!(runtime.lost(0));
+        assert_eq!(runtime.number(), 1);
+        assert!(!runtime.spawn(|_| async {}), "it is forgotten");
+        let entered = next.enter();
+        assert!(runtime.spawn(|_| async {}));
+        // Another of its tasks tells the same.
+        assert!(!runtime.lost(0));
+        assert_eq!(runtime.number(), 1);
+        drop(entered);
+        assert!(runtime.spawn(|_| async {}), "the next one is not forgotten for it");
+        assert!(runtime.lost(1));
+        assert_eq!(runtime.number(), 2);
+    }
+}

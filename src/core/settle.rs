@@ -1,0 +1,120 @@
+//! Brings the pool to where it should be: due servers are tried, waiters are served, attempts run for the others.
+//!
+//! It looks at the words, not at what happened: a caller that joins the wait queue runs it once, and the background task
+//! runs it each time that it is woken.
+
+use crate::connector::Connector;
+use crate::core::attempt::{self, Purpose};
+use crate::core::hand_over::serve_waiters;
+use crate::core::plan::{Candidate, plan};
+use crate::core::shared::Shared;
+use crate::servers::{List, near};
+use crate::sync::{Arc, Ordering};
+
+/// See the module's page.
+pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) {
+    start_due(shared);
+    serve_waiters(shared);
+    connect_for_waiters(shared);
+}
+
+/// Starts an attempt at each server that is down and whose retry is due.
+#[cold]
+pub(crate) fn start_due<C: Connector>(shared: &Arc<Shared<C>>) {
+    let now_ns = shared.clock.now_ns();
+    shared.notifier.signals.set_retry_due(false);
+    if !shared.due.collect(now_ns).0 {
+        return;
+    }
+    // Counts as an attempt: a caller that finds the servers taken from the list must not think that none will run.
+    let starting = shared.attempts.begin_for_balance();
+    let mut waiting = Vec::new();
+    for number in shared.due.take_ready() {
+        let Some(generation) = shared.servers.list().seat(number).map(|seat| Arc::clone(&seat.generation)) else {
+            continue;
+        };
+        let server = &generation.server;
+        // Without a time the server is up, or its attempt runs.
+        let Some(until) = server.down_until() else { continue };
+        if until > now_ns {
+            shared.due.push(until, number);
+            continue;
+        }
+        if !server.permits.counts().is_free() {
+            // An idle connection makes room.
+            drop(generation.idle.pop(near()));
+        }
+        if !attempt::start(shared, &generation, Purpose::Probe) && server.down_until().is_some() {
+            // No permit, or too many attempts from before it went down: a release of one wakes the background task.
+            waiting.push(number);
+        }
+    }
+    shared.due.put_back(waiting);
+    drop(starting);
+    if !has_attempt(shared) {
+        shared.notifier.changed();
+    }
+}
+
+/// Whether an attempt runs. Without one, impatient waiters have nothing to wait for.
+pub(crate) fn has_attempt<C: Connector>(shared: &Shared<C>) -> bool {
+    shared.attempts.running() > 0
+}
+
+/// Starts attempts for waiters: those younger than the hedge delay never exceed the waiters.
+fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
+    let (young, late) = (shared.attempts.young(), shared.attempts.late());
+    let waiters = shared.notifier.signals.waiters();
+    if young >= waiters {
+        return;
+    }
+    let now_ns = shared.clock.now_ns();
+    let list = shared.servers.list();
+    let Some(first) = shared.connect_rotation.next(0, &list.up) else { return };
+    let may_wait = waiters > shared.impatient.load(Ordering::Relaxed);
+    let candidates = list.up.iter_from(first).filter_map(|number| candidate(shared, &list, number, now_ns, may_wait));
+    for number in plan(candidates, waiters - young, young + late >= waiters) {
+        let Some(generation) = list.seat(number).map(|seat| Arc::clone(&seat.generation)) else { continue };
+        // Lost a race for the permit, or the runtime is gone? Then what was lost wakes the background task again.
+        if !attempt::start(shared, &generation, Purpose::Waiters) {
+            return;
+        }
+    }
+}
+
+/// A server that is up, if it may be connected to now. One without a token gets one attempt at most, if a waiter waits
+/// for tokens, so that a connection is there when the token comes.
+fn candidate<C: Connector>(
+    shared: &Shared<C>,
+    list: &List<C>,
+    number: usize,
+    now_ns: u64,
+    may_wait: bool,
+) -> Option<Candidate> {
+    let generation = &list.seat(number)?.generation;
+    let server = &generation.server;
+    if !server.is_up() || server.pause.until() > now_ns {
+        return None;
+    }
+    let counts = server.permits.counts();
+    let free = counts.max().saturating_sub(counts.open());
+    let most = shared.settings.max_concurrent_connects_per_server.saturating_sub(counts.connecting());
+    let most = match server.has_token(now_ns) {
+        true => most,
+        false if may_wait && counts.connecting() == 0 && generation.idle.is_empty() => 1,
+        false => 0,
+    };
+    Some(Candidate { number, connecting: counts.connecting(), room: free.min(most) })
+}
+
+/// When settling next brings something by time alone: a token, or the end of a pause of a server that is up.
+pub(crate) fn next_time<C: Connector>(shared: &Shared<C>) -> u64 {
+    let now_ns = shared.clock.now_ns();
+    let list = shared.servers.list();
+    let set = if list.up.is_empty() { &list.last_resort } else { &list.up };
+    let times = set.iter_from(0).filter_map(|number| list.seat(number)).flat_map(|seat| {
+        let token = seat.server().bucket().map_or(0, |bucket| bucket.available_at());
+        [token, seat.server().pause.until()]
+    });
+    times.filter(|&at_ns| at_ns > now_ns).min().unwrap_or(u64::MAX)
+}

@@ -1,0 +1,76 @@
+//! What all parts of a pool share. It holds the parts and has no methods but its constructor.
+
+use std::any::Any;
+
+use tokio::runtime::Handle;
+
+use crate::clock::{Clock, nanos};
+use crate::connector::Connector;
+use crate::core::attempts::Attempts;
+use crate::core::due::Due;
+use crate::core::grant::Grant;
+use crate::core::random::Random;
+use crate::core::runtime::Runtime;
+use crate::raw::WaitQueue;
+use crate::server::Notifier;
+use crate::servers::{MAX_SHARDS, Rotation, Servers};
+use crate::settings::Settings;
+use crate::sync::{Arc, AtomicUsize, Weak};
+
+/// See the module's page.
+pub(crate) struct Shared<C: Connector> {
+    pub(crate) connector: C,
+    pub(crate) settings: Settings,
+    /// The idle timeout of the settings; `u64::MAX` if there is none.
+    pub(crate) idle_timeout_ns: u64,
+    pub(crate) clock: Clock,
+    pub(crate) servers: Servers<C>,
+    /// The order in which callers try the servers.
+    pub(crate) rotation: Rotation,
+    /// The order in which servers are connected to.
+    pub(crate) connect_rotation: Rotation,
+    pub(crate) queue: WaitQueue<Grant<C>>,
+    pub(crate) notifier: Arc<Notifier>,
+    /// How many waiters do not wait for a token. A plain counter.
+    pub(crate) impatient: AtomicUsize,
+    pub(crate) attempts: Arc<Attempts>,
+    pub(crate) due: Due,
+    pub(crate) runtime: Runtime,
+    pub(crate) random: Random,
+}
+
+impl<C: Connector> Shared<C> {
+    pub(crate) fn new(connector: C, settings: Settings, clock: Clock, runtime: Option<Handle>) -> Arc<Self> {
+        let notifier = Arc::new(Notifier::new(Arc::clone(&settings.name)));
+        let seed = settings.seed.unwrap_or_else(Random::any_seed);
+        // The first server of a fresh pool is a random one.
+        let start = (seed % 1_048_576) as usize;
+        Arc::new(Self {
+            idle_timeout_ns: settings.idle_timeout.map_or(u64::MAX, nanos),
+            servers: Servers::new(Arc::clone(&notifier), settings.limits, settings.max_idle_per_server),
+            rotation: Rotation::new(MAX_SHARDS, start),
+            connect_rotation: Rotation::new(1, start),
+            queue: WaitQueue::new(Arc::clone(&notifier.signals)),
+            impatient: AtomicUsize::new(0),
+            attempts: Arc::default(),
+            due: Due::default(),
+            runtime: Runtime::new(runtime),
+            connector,
+            settings,
+            clock,
+            notifier,
+            random: Random::new(seed),
+        })
+    }
+}
+
+/// The pool as its servers hold it.
+pub(crate) fn opaque<C: Connector>(shared: &Arc<Shared<C>>) -> Weak<dyn Any + Send + Sync> {
+    let weak: Weak<Shared<C>> = Arc::downgrade(shared);
+    weak
+}
+
+/// The pool of a server, if it has not been dropped.
+pub(crate) fn pool_of<C: Connector>(pool: &Weak<dyn Any + Send + Sync>) -> Option<Arc<Shared<C>>> {
+    pool.upgrade()?.downcast().ok()
+}

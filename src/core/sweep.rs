@@ -1,0 +1,41 @@
+//! Closes idle connections whose time is over.
+
+use std::time::Duration;
+
+use crate::clock::nanos;
+use crate::connector::Connector;
+use crate::core::hand_over::{pushed, refused};
+use crate::core::shared::Shared;
+use crate::server::Generation;
+use crate::servers::near;
+use crate::sync::Arc;
+
+/// The shortest and the longest time between two sweeps.
+const SWEEP_MIN: Duration = Duration::from_millis(100);
+const SWEEP_MAX: Duration = Duration::from_secs(1);
+
+/// Sweeps all servers if the last sweep was a quarter of the shortest lifetime ago.
+pub(crate) fn sweep_if_due<C: Connector>(shared: &Shared<C>, now_ns: u64, swept_ns: &mut u64) {
+    let settings = &shared.settings;
+    let shortest = settings.idle_timeout.into_iter().chain(settings.max_lifetime).min();
+    let Some(shortest) = shortest.filter(|_| settings.maintenance) else { return };
+    if now_ns.saturating_sub(*swept_ns) < nanos((shortest / 4).clamp(SWEEP_MIN, SWEEP_MAX)) {
+        return;
+    }
+    *swept_ns = now_ns;
+    let generations: Vec<_> = shared.servers.list().iter().map(|(_, seat)| Arc::clone(&seat.generation)).collect();
+    for generation in generations {
+        sweep(&generation, now_ns, shared.idle_timeout_ns);
+    }
+}
+
+/// Closes the connections that are too old. The others are out of the queue for a moment each, so waiters are served
+/// after it.
+fn sweep<C: Connector>(generation: &Arc<Generation<C>>, now_ns: u64, idle_timeout_ns: u64) {
+    let mut rejected = Vec::new();
+    generation.idle.retain(|conn| !conn.is_over_age(now_ns, idle_timeout_ns), |conn| rejected.push(conn));
+    // A closed generation refuses all; too old ones are dropped where they may move to the next.
+    rejected.retain(|conn| !conn.is_over_age(now_ns, idle_timeout_ns));
+    rejected.into_iter().for_each(refused);
+    pushed(generation, near());
+}

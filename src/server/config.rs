@@ -1,0 +1,156 @@
+//! The settings of a server, and the limits that follow from them.
+
+use std::net::SocketAddr;
+
+use crate::error::ServerError;
+use crate::raw::{MAX_RPS, MIN_RPS, PermitCounts, Rate};
+use crate::sync::Arc;
+
+/// A server: its address, and the settings in which it differs from the pool's defaults.
+///
+/// The address is any text that the connector understands. The pool does not resolve it.
+///
+/// # Examples
+///
+/// ```
+/// use connring::Server;
+///
+/// let server = Server::new("10.0.0.2:6379").max_conns(4).max_rps(500.0).burst(10);
+/// assert_eq!(server.address(), "10.0.0.2:6379");
+/// ```
+#[must_use = "a server has no effect until it is registered"]
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    address: Arc<str>,
+    max_conns: Option<u32>,
+    max_rps: Option<f64>,
+    burst: Option<u32>,
+}
+
+impl Server {
+    /// A server with the pool's defaults. The address must not be empty: it is checked when the server is registered.
+    pub fn new(address: impl Into<Arc<str>>) -> Self {
+        Self { address: address.into(), max_conns: None, max_rps: None, burst: None }
+    }
+
+    /// The address that the connector connects to.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The name that identifies the server in the pool: its address.
+    pub fn name(&self) -> &str {
+        &self.address
+    }
+
+    /// The most connections open to it at once. Default: the builder's `max_conns_per_server`. Range: 1 to 16 777 215.
+    pub fn max_conns(mut self, connections: u32) -> Self {
+        self.max_conns = Some(connections);
+        self
+    }
+
+    /// The most checkouts of its connections a second. Default: the builder's `max_rps`. Range: 10⁻⁶ to 10⁹.
+    pub fn max_rps(mut self, per_second: f64) -> Self {
+        self.max_rps = Some(per_second);
+        self
+    }
+
+    /// The most checkouts at once after a rest. Default: the builder's `burst`, else 1 + 10 ms of the rate, rounded up.
+    /// Without a rate it has no effect. Range: 1 to what the rate gives in 18 years.
+    ///
+    /// A burst below 1 + 10 ms of the rate keeps the bound but not the rate: timers tick in milliseconds, so that
+    /// waiters get at most `burst` tokens in about 2 ms.
+    pub fn burst(mut self, tokens: u32) -> Self {
+        self.burst = Some(tokens);
+        self
+    }
+
+    pub(crate) fn shared_name(&self) -> &Arc<str> {
+        &self.address
+    }
+
+    /// The limits, with the pool's where the server has none of its own.
+    pub(crate) fn limits(&self, pool: &PoolLimits) -> Result<Limits, ServerError> {
+        if self.address.is_empty() {
+            return Err(ServerError::EmptyAddress);
+        }
+        let out_of_range = |setting, value, range| ServerError::OutOfRange {
+            address: Arc::clone(&self.address),
+            setting,
+            value,
+            range,
+        };
+        let max_conns = self.max_conns.unwrap_or(pool.max_conns);
+        if max_conns == 0 || max_conns > PermitCounts::MOST_OPEN {
+            return Err(out_of_range("max_conns", max_conns.to_string(), format!("1..={}", PermitCounts::MOST_OPEN)));
+        }
+        let Some(rps) = self.max_rps.or(pool.max_rps) else {
+            return match self.burst.or(pool.burst) {
+                Some(0) => Err(out_of_range("burst", "0".to_owned(), "1..".to_owned())),
+                _ => Ok(Limits { max_conns, rate: None }),
+            };
+        };
+        if !(MIN_RPS..=MAX_RPS).contains(&rps) {
+            return Err(out_of_range("max_rps", rps.to_string(), RPS_RANGE.to_owned()));
+        }
+        let max_burst = Rate::max_burst(rps);
+        let burst = self.burst.or(pool.burst).unwrap_or_else(|| default_burst(rps).min(max_burst));
+        let rate = Rate::new(rps, burst)
+            .ok_or_else(|| out_of_range("burst", burst.to_string(), format!("1..={max_burst} at {rps} a second")))?;
+        Ok(Limits { max_conns, rate: Some(rate) })
+    }
+}
+
+impl From<&str> for Server {
+    fn from(address: &str) -> Self {
+        Self::new(address)
+    }
+}
+
+impl From<String> for Server {
+    fn from(address: String) -> Self {
+        Self::new(address)
+    }
+}
+
+/// For a borrowed list of addresses: `servers(&addresses)`.
+impl From<&String> for Server {
+    fn from(address: &String) -> Self {
+        Self::new(address.as_str())
+    }
+}
+
+impl From<Arc<str>> for Server {
+    fn from(address: Arc<str>) -> Self {
+        Self::new(address)
+    }
+}
+
+impl From<SocketAddr> for Server {
+    fn from(address: SocketAddr) -> Self {
+        Self::new(address.to_string())
+    }
+}
+
+/// The range of rates, for error messages.
+const RPS_RANGE: &str = "0.000001..=1000000000";
+
+/// 1 + 10 ms of the rate, rounded up, because timers tick in milliseconds.
+fn default_burst(rps: f64) -> u32 {
+    1 + (rps / 100.0).ceil() as u32
+}
+
+/// The limits of one server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) max_conns: u32,
+    pub(crate) rate: Option<Rate>,
+}
+
+/// The limits of servers that set none of their own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoolLimits {
+    pub(crate) max_conns: u32,
+    pub(crate) max_rps: Option<f64>,
+    pub(crate) burst: Option<u32>,
+}

@@ -1,0 +1,78 @@
+//! An open connection with what the pool keeps beside it, and the permit that it holds.
+
+use crate::conn_info::ConnInfo;
+use crate::connector::Connector;
+use crate::raw::Outage;
+use crate::server::Generation;
+use crate::sync::Arc;
+
+/// One connection, in a box that goes from the idle queue to the caller and back.
+///
+/// The fields are dropped in their order: the connection first, then its permit, also if the connection's drop panics.
+pub(crate) struct Connection<C: Connector> {
+    pub(crate) conn: C::Conn,
+    pub(crate) permit: Permit<C>,
+    pub(crate) info: ConnInfo,
+    /// The outage number of the server at the time when the connection was opened.
+    pub(crate) outage: Outage,
+    /// When its lifetime ends, in nanoseconds.
+    pub(crate) expires_at: u64,
+}
+
+impl<C: Connector> Connection<C> {
+    pub(crate) fn generation(&self) -> &Arc<Generation<C>> {
+        &self.permit.generation
+    }
+
+    /// Whether its time is over: its lifetime, or its time idle.
+    #[inline(always)]
+    pub(crate) fn is_over_age(&self, now_ns: u64, idle_timeout_ns: u64) -> bool {
+        now_ns >= self.expires_at || now_ns.saturating_sub(self.info.idle_since) >= idle_timeout_ns
+    }
+
+    /// Goes on in the generation that took over from a grown one.
+    pub(crate) fn move_to(&mut self, generation: Arc<Generation<C>>) {
+        self.permit.generation = generation;
+    }
+}
+
+/// The right to have one connection to a server open. Released when dropped.
+pub(crate) struct Permit<C: Connector> {
+    generation: Arc<Generation<C>>,
+}
+
+impl<C: Connector> Drop for Permit<C> {
+    fn drop(&mut self) {
+        self.generation.server.permits.release();
+        self.generation.server.permit_freed();
+    }
+}
+
+/// The right to open one connection to a server: a permit that counts as connecting. Released when dropped.
+pub(crate) struct ConnectPermit<C: Connector> {
+    /// Empty once it became a [`Permit`].
+    generation: Option<Arc<Generation<C>>>,
+}
+
+impl<C: Connector> ConnectPermit<C> {
+    /// Takes a permit, if one is free and fewer than `most` attempts run at the server.
+    pub(crate) fn take(generation: &Arc<Generation<C>>, most: u32) -> Option<Self> {
+        generation.server.permits.begin(most).then(|| Self { generation: Some(Arc::clone(generation)) })
+    }
+
+    /// The attempt succeeded: the connection keeps the permit.
+    pub(crate) fn connected(mut self) -> Option<Permit<C>> {
+        let generation = self.generation.take()?;
+        generation.server.permits.connected();
+        Some(Permit { generation })
+    }
+}
+
+impl<C: Connector> Drop for ConnectPermit<C> {
+    fn drop(&mut self) {
+        if let Some(generation) = self.generation.take() {
+            generation.server.permits.failed();
+            generation.server.permit_freed();
+        }
+    }
+}

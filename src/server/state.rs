@@ -1,0 +1,138 @@
+//! The state of one server: permits, health, pause, rate bucket and the last failure.
+//!
+//! A server knows nothing of its pool but a name and whom to notify. Its transitions return what changed; the caller
+//! acts on it.
+
+use std::error::Error;
+
+use crate::connector::Connector;
+use crate::error::Failure;
+use crate::raw::{Bucket, Health, HealthState, Pause, Permits, Rate};
+use crate::server::Notifier;
+use crate::server::config::{Limits, Server};
+use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicBool, Ordering};
+
+/// See the module's page. It goes on after the server was removed, for as long as connections are out.
+///
+/// The words come first and are read by each acquire and release; they share no cache line with what is written more
+/// often.
+#[repr(C, align(64))]
+pub(crate) struct ServerState<C: Connector> {
+    pub(crate) health: Health,
+    pub(crate) permits: Permits,
+    pub(crate) pause: Pause,
+    bucket: ArcSwapOption<Bucket>,
+    config: ArcSwap<Server>,
+    last_failure: ArcSwapOption<Failure<C::Error>>,
+    notifier: Arc<Notifier>,
+    removed: AtomicBool,
+    /// The event of its end was recorded.
+    gone: AtomicBool,
+}
+
+impl<C: Connector> ServerState<C> {
+    pub(crate) fn new(config: Server, limits: Limits, notifier: Arc<Notifier>) -> Self {
+        Self {
+            health: Health::new(),
+            permits: Permits::new(limits.max_conns),
+            pause: Pause::new(),
+            bucket: ArcSwapOption::new(limits.rate.map(|rate| Arc::new(Bucket::new(rate)))),
+            config: ArcSwap::from_pointee(config),
+            last_failure: ArcSwapOption::empty(),
+            notifier,
+            removed: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+        }
+    }
+
+    /// The server as it was registered last.
+    pub(crate) fn config(&self) -> Arc<Server> {
+        self.config.load_full()
+    }
+
+    pub(crate) fn bucket(&self) -> Option<Arc<Bucket>> {
+        self.bucket.load_full()
+    }
+
+    pub(crate) fn last_failure(&self) -> Option<Arc<Failure<C::Error>>> {
+        self.last_failure.load_full()
+    }
+
+    pub(crate) fn set_last_failure(&self, failure: Option<Failure<C::Error>>) {
+        self.last_failure.store(failure.map(Arc::new));
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.health.snapshot().is_up()
+    }
+
+    /// When it is retried, in nanoseconds, if it is down and no probe runs.
+    pub(crate) fn down_until(&self) -> Option<u64> {
+        let health = self.health.snapshot();
+        (health.state() == HealthState::Down).then(|| health.retry_at().max(self.pause.until()))
+    }
+
+    /// Whether a token is there, or none is needed.
+    pub(crate) fn has_token(&self, now_ns: u64) -> bool {
+        self.bucket().is_none_or(|bucket| bucket.has_token(now_ns))
+    }
+
+    /// Changes the settings. Only under the lock of the server list.
+    pub(crate) fn apply(&self, config: Server, limits: Limits, now_ns: u64) {
+        self.config.store(Arc::new(config));
+        self.permits.set_max(limits.max_conns);
+        self.set_rate(limits.rate, now_ns);
+    }
+
+    fn set_rate(&self, rate: Option<Rate>, now_ns: u64) {
+        match (self.bucket(), rate) {
+            (Some(bucket), Some(rate)) if bucket.rate() == rate => {}
+            (Some(bucket), Some(rate)) => self.bucket.store(Some(Arc::new(bucket.successor(rate, now_ns)))),
+            (None, Some(rate)) => self.bucket.store(Some(Arc::new(Bucket::new(rate)))),
+            (_, None) => self.bucket.store(None),
+        }
+    }
+
+    /// It is in the list, or no longer. Only under the lock of the server list.
+    pub(crate) fn set_listed(&self, listed: bool) {
+        // Relaxed: what comes back reads it after a SeqCst fence.
+        self.gone.store(false, Ordering::Relaxed);
+        self.removed.store(!listed, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        // Relaxed: a hint; events of a server that is being removed may come in either order.
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// A permit was released: waiters, a due attempt without room, or the close of the pool may be waiting for it.
+    pub(crate) fn permit_freed(&self) {
+        if self.notifier.signals.waiters_after_change() > 0 || self.down_until().is_some() {
+            self.notifier.wake();
+        }
+        if self.is_removed() {
+            self.record_if_gone();
+            self.notifier.returned.notify_waiters();
+        }
+    }
+
+    /// Records the last event of a removed server, once its last connection is gone.
+    pub(crate) fn record_if_gone(&self) {
+        // Relaxed: a flag that one caller wins; it publishes nothing.
+        if self.permits.counts().open() == 0 && !self.gone.swap(true, Ordering::Relaxed) {
+            tracing::info!(pool = %self.notifier.pool, server = %self.config().name(), state = "gone", "server is gone");
+        }
+    }
+}
+
+/// An error and its sources in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
