@@ -126,10 +126,10 @@ impl<C: Connector> Attempt<C> {
         let shared = Arc::clone(&self.shared);
         let generation = Arc::clone(&self.generation);
         let started_ns = shared.clock.now_ns();
-        let mut ended = pin!(generation.ended());
+        let mut ended = pin!(generation.epoch.over());
         ended.as_mut().enable();
         // After `enable`: a removal from here on is heard.
-        if generation.is_ended() {
+        if generation.epoch.is_over() {
             return Outcome::Ended;
         }
         self.is_polled = true;

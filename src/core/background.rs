@@ -11,7 +11,7 @@ use crate::connector::Connector;
 use crate::core::shared::Shared;
 use crate::core::{runtime, settle, sweep};
 use crate::server::Notifier;
-use crate::sync::{Arc, Ordering, Weak};
+use crate::sync::{Arc, Weak};
 
 /// The step of the coarse time.
 const TICK: Duration = Duration::from_millis(100);
@@ -76,9 +76,7 @@ fn work<C: Connector>(shared: &Arc<Shared<C>>, swept_ns: &mut u64) -> u64 {
     let mut wake_at = if shared.settings.maintenance { now_ns.saturating_add(nanos(TICK)) } else { u64::MAX };
     if has_waiters {
         settle::settle(shared);
-        if !settle::has_attempt(shared) && shared.impatient.load(Ordering::Relaxed) > 0 {
-            shared.queue.wake_impatient();
-        }
+        settle::wake_impatient(shared);
         wake_at = wake_at.min(settle::next_time(shared));
     }
     let (is_ready, next_due) = shared.due.collect(now_ns);

@@ -44,11 +44,11 @@ pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
 #[cold]
 pub(crate) fn refused<C: Connector>(mut conn: Box<Connection<C>>) {
     let generation = conn.generation();
-    let next = if generation.has_grown() {
-        pool_of::<C>(&generation.pool).and_then(|shared| shared.servers.current(generation))
-    } else {
-        None
-    };
+    // Not closed: it is bounded, and full.
+    if !generation.idle.is_closed() || generation.epoch.is_over() {
+        return drop(conn);
+    }
+    let next = pool_of::<C>(&generation.pool).and_then(|shared| shared.servers.current(generation));
     if let Some(next) = next {
         conn.move_to(next);
         keep(conn);
@@ -132,5 +132,5 @@ fn take<C: Connector>(
 /// Whether a connection may serve a waiter: its server is up, or none is, and it was not removed.
 fn may_serve<C: Connector>(shared: &Shared<C>, conn: &Connection<C>) -> bool {
     let generation = conn.generation();
-    !generation.is_ended() && (generation.server.is_up() || shared.servers.list().up.is_empty())
+    !generation.epoch.is_over() && (generation.server.is_up() || shared.servers.list().up.is_empty())
 }

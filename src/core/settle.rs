@@ -51,12 +51,18 @@ pub(crate) fn start_due<C: Connector>(shared: &Arc<Shared<C>>) {
     }
     shared.due.put_back(waiting);
     drop(starting);
-    if !has_attempt(shared) {
-        shared.notifier.changed();
+    // An impatient waiter may have taken this for an attempt.
+    wake_impatient(shared);
+}
+
+/// Without an attempt that runs, impatient waiters have nothing to wait for.
+pub(crate) fn wake_impatient<C: Connector>(shared: &Shared<C>) {
+    if shared.impatient.load(Ordering::Relaxed) > 0 && !has_attempt(shared) {
+        shared.queue.wake_impatient();
     }
 }
 
-/// Whether an attempt runs. Without one, impatient waiters have nothing to wait for.
+/// Whether an attempt runs.
 pub(crate) fn has_attempt<C: Connector>(shared: &Shared<C>) -> bool {
     shared.attempts.running() > 0
 }

@@ -89,7 +89,7 @@ pub(crate) fn probe_succeeded<C: Connector>(shared: &Shared<C>, generation: &Gen
     probe.succeeded();
     let (pool, server) = names(shared, generation);
     tracing::info!(%pool, %server, state = "recovering", "server serves again");
-    shared.servers.follow(generation.number);
+    shared.servers.follow(generation.server.number());
     shared.notifier.changed();
 }
 
@@ -144,8 +144,8 @@ fn went_down<C: Connector>(
         "server is down"
     );
     generation.server.set_last_failure(Some(failure));
-    shared.servers.follow(generation.number);
-    shared.due.push(down.retry_at(), generation.number);
+    shared.servers.follow(generation.server.number());
+    shared.due.push(down.retry_at(), generation.server.number());
     shared.notifier.wake_before(down.retry_at());
     // The last resort serves from now on, if no server is up.
     shared.notifier.changed();

@@ -9,6 +9,6 @@ mod state;
 pub use self::config::Server;
 pub(crate) use self::config::{Limits, PoolLimits};
 pub(crate) use self::connection::{ConnectPermit, Connection};
-pub(crate) use self::generation::Generation;
+pub(crate) use self::generation::{Epoch, Generation};
 pub(crate) use self::notifier::Notifier;
 pub(crate) use self::state::{ServerState, chain};

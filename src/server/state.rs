@@ -10,7 +10,7 @@ use crate::error::Failure;
 use crate::raw::{Bucket, Health, HealthState, Pause, Permits, Rate};
 use crate::server::Notifier;
 use crate::server::config::{Limits, Server};
-use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicBool, Ordering};
+use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicUsize, Ordering};
 
 /// See the module's page. It goes on after the server was removed, for as long as connections are out.
 ///
@@ -25,6 +25,8 @@ pub(crate) struct ServerState<C: Connector> {
     config: ArcSwap<Server>,
     last_failure: ArcSwapOption<Failure<C::Error>>,
     notifier: Arc<Notifier>,
+    /// Its number in the list, if it is registered.
+    number: AtomicUsize,
     removed: AtomicBool,
     /// The event of its end was recorded.
     gone: AtomicBool,
@@ -40,6 +42,7 @@ impl<C: Connector> ServerState<C> {
             config: ArcSwap::from_pointee(config),
             last_failure: ArcSwapOption::empty(),
             notifier,
+            number: AtomicUsize::new(0),
             removed: AtomicBool::new(false),
             gone: AtomicBool::new(false),
         }
@@ -93,11 +96,20 @@ impl<C: Connector> ServerState<C> {
         }
     }
 
-    /// It is in the list, or no longer. Only under the lock of the server list.
-    pub(crate) fn set_listed(&self, listed: bool) {
-        // Relaxed: what comes back reads it after a SeqCst fence.
+    /// Its number in the list, `None` if it was removed. Only under the lock of the server list.
+    pub(crate) fn set_number(&self, number: Option<usize>) {
+        // Relaxed: a returned connection reads `removed` after a SeqCst fence; the number is a hint of where to look.
+        if let Some(number) = number {
+            self.number.store(number, Ordering::Relaxed);
+        }
         self.gone.store(false, Ordering::Relaxed);
-        self.removed.store(!listed, Ordering::Relaxed);
+        self.removed.store(number.is_none(), Ordering::Relaxed);
+    }
+
+    /// Its number in the list, or its last one. An attempt may end after its server got another.
+    pub(crate) fn number(&self) -> usize {
+        // Relaxed: see `set_number`.
+        self.number.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_removed(&self) -> bool {

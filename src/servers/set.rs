@@ -10,7 +10,7 @@ use std::collections::{BinaryHeap, HashMap};
 use crate::connector::Connector;
 use crate::error::ServerError;
 use crate::raw::Idle;
-use crate::server::{Connection, Generation, Limits, Notifier, PoolLimits, Server, ServerState};
+use crate::server::{Connection, Epoch, Generation, Limits, Notifier, PoolLimits, Server, ServerState};
 use crate::servers::cache;
 use crate::servers::list::{List, Seat};
 use crate::servers::shard::shards;
@@ -231,8 +231,8 @@ impl<C: Connector> Edit<'_, C> {
             }
             None => Arc::new(ServerState::new(server.clone(), limits, Arc::clone(&self.servers.notifier))),
         };
-        state.set_listed(true);
-        let generation = self.seat(pool, number, state);
+        state.set_number(Some(number));
+        let generation = self.seat(pool, number, state, Arc::default());
         self.registry.numbers.insert(name, number);
         self.change.registered.push(generation);
     }
@@ -275,14 +275,14 @@ impl<C: Connector> Edit<'_, C> {
             self.list.set(number, Some(Seat { bucket, ..seat }));
             self.touched.push(number);
         } else {
-            self.seat(pool, number, Arc::clone(seat.server()));
+            self.seat(pool, number, Arc::clone(seat.server()), Arc::clone(&seat.generation.epoch));
             self.change.grown.push(seat.generation);
         }
     }
 
     fn reset(&mut self, pool: &Weak<dyn Any + Send + Sync>, number: usize) {
         let Some(seat) = self.list.seat(number).cloned() else { return };
-        self.seat(pool, number, Arc::clone(seat.server()));
+        self.seat(pool, number, Arc::clone(seat.server()), Arc::default());
         self.change.reset.push(seat.generation);
     }
 
@@ -292,12 +292,13 @@ impl<C: Connector> Edit<'_, C> {
         pool: &Weak<dyn Any + Send + Sync>,
         number: usize,
         server: Arc<ServerState<C>>,
+        epoch: Arc<Epoch>,
     ) -> Arc<Generation<C>> {
         let (capacity, bounded) = self.room(server.permits.counts().max());
         let idle: Idle<Connection<C>> = Idle::new(capacity, shards(), bounded);
         let bucket = server.bucket();
-        let generation = Generation::new(server, number, idle, self.servers.cache_slot, Weak::clone(pool));
-        let generation = Arc::new(generation);
+        let (cache_slot, pool) = (self.servers.cache_slot, Weak::clone(pool));
+        let generation = Arc::new(Generation { idle, server, number, cache_slot, pool, epoch });
         self.list.set(number, Some(Seat { generation: Arc::clone(&generation), bucket }));
         self.touched.push(number);
         generation
@@ -316,10 +317,10 @@ impl<C: Connector> Edit<'_, C> {
         let before = servers.list.swap(Arc::clone(&list));
         servers.notifier.signals.set_list(list.version);
         // Behind the publication: a connection of a grown generation looks for the next one in the list.
-        change.grown.iter().for_each(|generation| generation.grow());
-        change.removed.iter().chain(&change.reset).for_each(|generation| generation.close());
+        change.grown.iter().for_each(|generation| generation.idle.close());
+        change.removed.iter().chain(&change.reset).for_each(|generation| generation.end());
         let gone = change.removed.iter().map(|generation| {
-            generation.server.set_listed(false);
+            generation.server.set_number(None);
             Arc::clone(&generation.server)
         });
         let listed = |server: &ServerState<C>| registry.numbers.contains_key(server.config().name());

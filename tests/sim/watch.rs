@@ -49,6 +49,7 @@ fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
     for (index, since) in since.iter_mut().enumerate() {
         let listed = status_of(&state.servers[index], status);
         let Some(listed) = listed.filter(|_| state.servers[index].is_listed) else { continue };
+        state.servers[index].learn_of_dropped_probe(status, now);
         let mut problem = state.servers[index].disagrees(status, now);
         let vain = waits_in_vain(world.plan.hedge_delay, state, index, status, listed, now);
         let vain = vain.filter(|_| unserved > 0);
@@ -137,15 +138,29 @@ impl Server {
         is_new
     }
 
+    /// A probe that was decided on before a removal, and whose attempt never began, is dropped after it, unseen by the
+    /// network: the retry is later then.
+    fn learn_of_dropped_probe(&mut self, status: &PoolStatus, now: u64) {
+        let listed = status_of(self, status).map(|listed| listed.state);
+        let Some(ServerState::Down { failures, retry_after }) = listed else { return };
+        if let Model::Down { retry_at, .. } = &mut self.health.state {
+            if failures == self.health.failures
+                && *retry_at <= self.listing_changed
+                && now < self.listing_changed + WAIT
+            {
+                *retry_at = (*retry_at).max(now + retry_after.as_nanos() as u64);
+            }
+        }
+    }
+
     /// What the pool says of its health that the model does not.
     pub(crate) fn disagrees(&self, status: &PoolStatus, now: u64) -> Option<String> {
         let listed = status_of(self, status)?;
         let health = &self.health;
         let agrees = match (listed.state, health.state) {
             (ServerState::Up, Model::Up { .. }) => true,
-            (ServerState::Recovering { failures }, Model::Trial) | (ServerState::Probing { failures }, Model::Probing) => {
-                failures == health.failures
-            }
+            (ServerState::Recovering { failures }, Model::Trial)
+            | (ServerState::Probing { failures }, Model::Probing) => failures == health.failures,
             // Decided on, and not yet begun.
             (ServerState::Probing { failures }, Model::Down { retry_at, .. }) => {
                 failures == health.failures && retry_at <= now
