@@ -12,22 +12,21 @@
 //! ```
 //! use std::collections::BTreeMap;
 //! use std::io;
-//! use std::sync::Arc;
 //!
-//! use connring::{Pool, ServerState, connect_fn};
+//! use connring::{Pool, PooledConn, Server, ServerState, connect_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let connector = connect_fn(|address: Arc<str>| async move {
-//!     if &*address == "b" { return Err(io::Error::from(io::ErrorKind::ConnectionRefused)) }
-//!     Ok(address)
+//! let connector = connect_fn(|server: Server| async move {
+//!     if server.address() == "b" { return Err(io::Error::from(io::ErrorKind::ConnectionRefused)) }
+//!     Ok(server)
 //! });
 //! let pool = Pool::builder(connector).servers(["a", "b", "c"]).build()?;
 //!
 //! let mut served = BTreeMap::new();
 //! for _ in 0..100 {
 //!     let conn = pool.acquire().await?;
-//!     *served.entry(conn.server().to_owned()).or_insert(0) += 1;
+//!     *served.entry(PooledConn::info(&conn).server().address().to_owned()).or_insert(0) += 1;
 //!     tokio::task::yield_now().await; // here a request would be sent and its answer read
 //!     conn.release(); // only this makes it reusable: a drop closes it
 //! }
@@ -98,7 +97,7 @@
 //!                 return Ok(answer);
 //!             }
 //!             Ok(Err(broken)) => {
-//!                 conn.close();
+//!                 conn.discard();
 //!                 broken
 //!             }
 //!             Err(silent) => {
@@ -160,7 +159,8 @@ mod acquire;
 mod builder;
 mod clock;
 mod conn;
-mod connect;
+mod conn_info;
+mod connector;
 mod dial;
 mod error;
 mod idle_first;
@@ -178,9 +178,10 @@ mod watch;
 pub use crate::builder::Builder;
 pub use crate::clock::Clock;
 pub use crate::conn::PooledConn;
+pub use crate::conn_info::ConnInfo;
 #[cfg(unix)]
-pub use crate::connect::UnixConnector;
-pub use crate::connect::{BoxConnector, BoxError, Connector, FnConnector, TcpConnector, connect_fn};
+pub use crate::connector::UnixConnector;
+pub use crate::connector::{BoxConnector, BoxError, Connector, FnConnector, TcpConnector, connect_fn};
 pub use crate::error::{
     AcquireError, BuildError, CloseTimeout, Counts, Failure, Reason, ServerError, ServerReport, TryAcquireError,
     Unavailable,
@@ -205,20 +206,20 @@ pub mod test_util {
     //! ```
     //! use std::time::Duration;
     //!
-    //! use connring::test_util::{Dial, ScriptedConnector};
-    //! use connring::{AcquireError, Clock, Pool};
+    //! use connring::test_util::{Connect, ScriptedConnector};
+    //! use connring::{AcquireError, Clock, Pool, PooledConn};
     //!
     //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
     //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     //! let clock = Clock::tokio();
     //! let connector = ScriptedConnector::new(clock.clone());
-    //! connector.on_dial("a:1", Dial::Refuse);
+    //! connector.on_connect("a:1", Connect::Refuse);
     //! let pool = Pool::builder(connector.clone()).clock(clock).servers(["a:1", "b:1"]).build()?;
     //!
     //! let conn = pool.acquire().await?;
-    //! assert_eq!(conn.server(), "b:1");
+    //! assert_eq!(PooledConn::info(&conn).server().address(), "b:1");
     //!
-    //! connector.on_dial("b:1", Dial::Never);
+    //! connector.on_connect("b:1", Connect::Never);
     //! conn.fail("it does not answer");
     //! let error = pool.acquire_timeout(Duration::from_secs(3)).await.unwrap_err();
     //! let AcquireError::Timeout { waited, .. } = error else { panic!("it waited") };
@@ -227,8 +228,9 @@ pub mod test_util {
     //! # }
     //! ```
 
-    pub use crate::connect::scripted::*;
-    pub use crate::server::stand_near;
+    pub use crate::conn_info::conn_info;
+    pub use crate::connector::scripted::*;
+    pub use crate::server::set_shard;
 }
 
 /// The examples of the README compile.

@@ -45,7 +45,7 @@ pub(crate) fn print(
         let (state, style) = state(server);
         let per_second = recent.answered[place] as f64 / span.as_secs_f64();
         let counts = server.map_or(["-"; 3].map(str::to_owned), |server| {
-            [server.idle.to_string(), server.in_use.to_string(), server.dialing.to_string()]
+            [server.idle.to_string(), server.in_use.to_string(), server.connecting.to_string()]
         });
         let _ = writeln!(
             text,
@@ -59,7 +59,7 @@ pub(crate) fn print(
         );
     }
 
-    let _ = write!(text, "         acquire  {}   {} waiting", spread(quantiles(&recent.acquire)), status.waiting);
+    let _ = write!(text, "         acquire  {}   {} waiting", spread(quantiles(&recent.acquire)), status.waiters);
     let Tally { failed, wrong, io_errors, timeouts, .. } = recent;
     for (count, what, style) in [
         (failed, "acquires failed", RED),
@@ -78,7 +78,7 @@ fn state(server: Option<&ServerStatus>) -> (String, u8) {
     match server.map(|server| server.state) {
         None => ("not in the pool".into(), 0),
         Some(ServerState::Up) => ("up".into(), GREEN),
-        Some(ServerState::Trial { .. }) => ("up, on trial".into(), YELLOW),
+        Some(ServerState::Recovering { .. }) => ("recovering".into(), YELLOW),
         Some(ServerState::Down { failures: 1, .. }) => ("down, 1 failure".into(), RED),
         Some(ServerState::Down { failures, .. }) => (format!("down, {failures} failures"), RED),
         Some(ServerState::Probing { .. }) => ("being probed".into(), YELLOW),

@@ -22,7 +22,7 @@ impl StateWatch {
         let mut events = Vec::new();
         for server in &status.servers {
             let place = self.roster.place(&server.address);
-            let up = matches!(server.state, ServerState::Up | ServerState::Trial { .. });
+            let up = matches!(server.state, ServerState::Up | ServerState::Recovering { .. });
             if self.up[place] != up {
                 self.up[place] = up;
                 let (label, line) = if up { ("up", "is up again") } else { ("down", "is down") };
