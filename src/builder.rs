@@ -125,8 +125,6 @@ impl<C: Connector> Builder<C> {
 
     /// The most idle connections of one server. One that does not fit is closed when it is released. The room takes 16
     /// bytes a connection. Default: the lower of the server's `max_conns` and 1 024. Range: 1 to 1 048 576.
-    ///
-    /// Releases that overlap may each find the last place free, and exceed this by one for each of them.
     pub fn max_idle_per_server(mut self, connections: u32) -> Self {
         self.settings.max_idle_per_server = Some(connections);
         self
@@ -339,7 +337,7 @@ fn check(settings: &Settings) -> Result<(), BuildError> {
     check_debug("backoff max", max, max >= initial && max <= YEAR, || format!("{initial:?}..={YEAR:?}"))
 }
 
-/// The pool's own rate and burst must be good for a server that says nothing of its own.
+/// The pool's rate and burst must be in range for a server that sets none of its own.
 fn check_limits(limits: &PoolLimits) -> Result<(), BuildError> {
     match Server::new("any").limits(limits) {
         Err(ServerError::OutOfRange { setting, value, range, .. }) => {

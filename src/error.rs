@@ -33,7 +33,7 @@ pub enum AcquireError<E: Error + 'static> {
     Closed,
 }
 
-// By hand: the reason is in the text, so the source is that of the reason, and no chain says anything twice.
+// Written by hand: the text contains the reason, so the source is that of the reason, and no chain prints a text twice.
 impl<E: Error + 'static> fmt::Display for AcquireError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -144,7 +144,7 @@ pub enum Failure<E> {
     #[error("connect failed")]
     Connect(#[source] E),
     /// The connector did not return in time.
-    #[error("connect took longer than {after:?}")]
+    #[error("connect timed out after {after:?}")]
     ConnectTimeout {
         /// The builder's `connect_timeout`.
         after: Duration,
@@ -155,7 +155,8 @@ pub enum Failure<E> {
     /// The probe ended undecided: its runtime was shut down, or the client was out of descriptors, ports or buffers.
     #[error("the probe was abandoned")]
     Abandoned,
-    /// A caller reported a failure by [`PooledConn::fail`](crate::PooledConn::fail).
+    /// A caller reported a failure by [`PooledConn::fail`](crate::PooledConn::fail). The source is the text of its
+    /// reason.
     #[error("a caller reported a failure")]
     Reported(#[source] Box<dyn Error + Send + Sync>),
 }

@@ -115,11 +115,12 @@ impl Client {
             let exchange = timeout(REQUEST_TIMEOUT, self.exchange(&mut conn, buffers)).await;
             let error = match exchange {
                 Ok(Ok(true)) => {
-                    self.recorder.answered(task, self.roster.place(conn.server()));
+                    self.recorder.answered(task, self.roster.place(PooledConn::info(&conn).server().address()));
                     return conn.release();
                 }
                 Ok(Ok(false)) => {
-                    self.recorder.answered_wrong(task, conn.server(), &buffers.expected, &buffers.answer);
+                    let info = PooledConn::info(&conn);
+                    self.recorder.answered_wrong(task, info.server().address(), &buffers.expected, &buffers.answer);
                     return conn.fail("a wrong answer");
                 }
                 Ok(Err(error)) => {
@@ -145,8 +146,9 @@ impl Client {
     async fn exchange(&self, conn: &mut PooledConn<TcpConnector>, buffers: &mut Buffers) -> io::Result<bool> {
         let Buffers { request, expected, answer } = buffers;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        self.protocol.send.fill(id, conn.server(), request);
-        self.protocol.expect.fill(id, conn.server(), expected);
+        let info = PooledConn::info(conn);
+        self.protocol.send.fill(id, info.server().address(), request);
+        self.protocol.expect.fill(id, info.server().address(), expected);
         answer.clear();
 
         conn.write_all(request).await?;

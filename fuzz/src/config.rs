@@ -246,7 +246,7 @@ impl Case {
             idle_timeout: self.idle_timeout.map(|wish| wish.map(Time::get)),
             max_lifetime: self.max_lifetime.map(|wish| wish.map(Time::get)),
             max_lifetime_jitter_ratio: self.jitter.map(Number::get),
-            upkeep: self.upkeep,
+            maintenance: self.upkeep,
         }
         if let Some((initial, max)) = self.backoff {
             builder = builder.backoff(initial.get(), max.get());
@@ -345,7 +345,7 @@ async fn check_works(case: &Case, clock: &Clock, pool: &Pool<ScriptedConnector>)
         return;
     }
     let conn = acquired(pool).await;
-    assert_eq!(conn.server(), conn.address());
+    assert_eq!(PooledConn::info(&conn).server().address(), conn.address());
     check_status(case, pool, 1);
     conn.release();
     check_status(case, pool, 0);

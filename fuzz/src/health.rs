@@ -27,7 +27,7 @@ struct Case {
 #[derive(Debug, Clone, Copy, Arbitrary)]
 enum Op {
     /// Something is dialled now, whatever the state, and keeps its generation.
-    Connect,
+    Dial,
     DialFails(u8),
     Fail(u8),
     Release(u8),
@@ -264,7 +264,7 @@ impl<'a> Run<'a> {
         let snapshot = self.owner.health.snapshot();
         let (state, failures) = match self.model {
             Model::Up { .. } => (HealthState::Up, 0),
-            Model::Trial { failures } => (HealthState::Recovering, failures),
+            Model::Trial { failures } => (HealthState::Trial, failures),
             Model::Down { failures } => (HealthState::Down, failures),
             Model::Probing { failures } => (HealthState::Probing, failures),
         };

@@ -23,9 +23,9 @@ pub use self::unix::UnixConnector;
 
 /// The way to connect to one server.
 ///
-/// The pool knows nothing of the protocol: a connection is whatever [`connect`](Connector::connect) returns.
-/// What belongs to opening a connection (a TLS handshake, a login, reading a greeting) belongs in `connect`,
-/// so that its failure counts against the server, and its time against the connect timeout.
+/// The pool knows nothing of the protocol: a connection is the value that [`connect`](Connector::connect) returns. The
+/// steps that open a connection (a TLS handshake, a login, reading a greeting) belong in `connect`, so that their
+/// failure counts against the server, and their time against the connect timeout.
 ///
 /// # Examples
 ///
@@ -100,8 +100,8 @@ pub trait Connector: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// The pool drops the future when the connect timeout is over, when the server is removed, when the pool
-    /// closes and when the runtime goes. Whatever it opened by then must close in its drop.
+    /// The pool drops the future when the connect timeout is over, when the server is removed, when the pool is closed
+    /// and when the runtime is shut down. Its drop must close the sockets that it opened.
     ///
     /// # Errors
     ///
@@ -114,7 +114,7 @@ pub trait Connector: Send + Sync + 'static {
 
     /// Whether an idle connection may be checked out again. If not, it is closed. Default: always.
     ///
-    /// A connector around another one passes this on to it.
+    /// A connector that wraps another one passes this on to it.
     ///
     /// Called at each checkout of an idle connection, on the thread of the caller that acquires: it must be cheap and
     /// must not block. A new connection that goes straight to a waiter is not asked about. The times in `info` are

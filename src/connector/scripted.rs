@@ -1,4 +1,4 @@
-//! A connector that does as it is told, for tests: no sockets, no real time.
+//! A connector that follows a script, for tests: no sockets, no real time.
 
 mod script;
 mod tally;
@@ -77,7 +77,7 @@ pub enum ScriptedError {
 /// A connection of a [`ScriptedConnector`]. It carries no bytes.
 pub struct ScriptedConn {
     id: u64,
-    /// How often the connections of its address had been killed when it was made.
+    /// How often the connections of its address had been killed when it was opened.
     kills_before: u64,
     last_idle: Option<Duration>,
     open: Open,
@@ -116,18 +116,19 @@ impl ScriptedConnector {
         lock(&self.shared.script).lines(address).next.extend(attempts);
     }
 
-    /// What the check says from now on of the connections to `address`, old and new. Default: [`Reuse::Yes`].
+    /// Sets the result of `is_reusable` from now on for the connections to `address`, old and new. Default:
+    /// [`Reuse::Yes`].
     pub fn set_reuse(&self, address: &str, reuse: Reuse) {
         self.target(address).reuse.store(reuse as u64, Ordering::Relaxed);
     }
 
-    /// Makes every connection that is open to `address` unfit for reuse for ever, as a restart of the server does.
+    /// Makes every open connection to `address` unfit for reuse for ever, as a restart of the server does.
     pub fn kill_connections(&self, address: &str) {
         self.target(address).kills.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the drop of a connection to `address` panics from now on. Default: `false`. One that is dropped while
-    /// its thread unwinds never does.
+    /// Sets whether the drop of a connection to `address` panics from now on. Default: `false`. A drop while the thread
+    /// unwinds never panics.
     pub fn set_drop_panics(&self, address: &str, panics: bool) {
         self.target(address).drop_panics.store(panics, Ordering::Relaxed);
     }
@@ -218,7 +219,7 @@ impl Connector for ScriptedConnector {
 }
 
 impl ScriptedConn {
-    /// Its number. No two connections of a connector have the same; they rise in the order of connecting.
+    /// Its number, unique in the connector. Numbers rise in the order of connecting.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -228,12 +229,12 @@ impl ScriptedConn {
         &self.open.target.address
     }
 
-    /// Whether it was not killed by [`kill_connections`](ScriptedConnector::kill_connections).
+    /// Whether it is alive: false after [`kill_connections`](ScriptedConnector::kill_connections).
     pub fn is_alive(&self) -> bool {
         self.open.target.kills.load(Ordering::Relaxed) == self.kills_before
     }
 
-    /// How long it was idle, as the last check for reuse was told. `None` before the first.
+    /// The idle time that the last call of `is_reusable` was given. `None` before the first.
     pub fn last_idle(&self) -> Option<Duration> {
         self.last_idle
     }

@@ -19,8 +19,8 @@ use crate::server::Server;
 ///
 /// # Race window
 ///
-/// As of [`TcpConnector`](crate::TcpConnector#race-window): a server may close between the check and the first
-/// write.
+/// As with [`TcpConnector`](crate::TcpConnector#race-window): a server may close the connection between the check and
+/// the first write.
 ///
 /// # Examples
 ///

@@ -172,7 +172,7 @@ impl<C: Connector> Attempt<C> {
                 }
                 if let Some(permit) = self.permit.take().and_then(ConnectPermit::connected) {
                     let info = ConnInfo::new(config, self.shared.clock.now_ns());
-                    let expires_at = expires_at(&self.shared, info.opened_at);
+                    let expires_at = expires_at(&self.shared, info.opened_at());
                     let conn = Connection { conn, permit, info, outage: self.outage, expires_at };
                     hand_over::offer(&self.shared, Box::new(conn));
                 }

@@ -27,7 +27,7 @@ pub(crate) fn release<C: Connector>(conn: Box<Connection<C>>) {
                 && !generation.server.permits.counts().is_over()
                 && tick < conn.expires_at
         })?;
-        conn.info.idle_since = tick;
+        conn.info.check_in(tick);
         generation.idle.push(conn, near, refused);
         // Behind the push, which pairs with `WaitQueue::join`; and a server may have gone down meanwhile.
         let wanted = list.signals.waiters() > 0 || !generation.server.is_up();
@@ -54,7 +54,7 @@ fn release_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     if generation.server.permits.counts().is_over() || now_ns >= conn.expires_at {
         return drop(conn);
     }
-    conn.info.idle_since = shared.notifier.signals.tick().unwrap_or(now_ns);
+    conn.info.check_in(shared.notifier.signals.tick().unwrap_or(now_ns));
     keep(conn);
     // This thread's next release need not come here.
     if shared.servers.with_kept_list(|_, _| ()).is_none() {

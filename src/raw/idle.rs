@@ -5,8 +5,9 @@
 //!
 //! # Protocol
 //!
-//! A shard is a [`Slot`] before a queue. An item goes into the slot if the queue is empty and the slot is, otherwise
-//! into the queue; it comes out of the slot first. [`Idle::push`] puts an item into the near shard, or into another one
+//! A shard is a [`Slot`] before a queue. An item goes into the slot if both are empty, otherwise into the queue; it comes
+//! out of the slot first. A bounded set, into which more items than its capacity may come, uses the queues alone, whose
+//! room is exactly its capacity. [`Idle::push`] puts an item into the near shard, or into another one
 //! with room, then loads the closed bit; if the bit is set it pops until nothing is left. [`Idle::close`] sets the bit,
 //! fences, and the caller pops until nothing is left. [`Idle::pop`] looks into the near shard, then into all others.
 //!
@@ -18,9 +19,9 @@
 //!   popped, while one's own comes too late for the closer.)
 //! - I2: an item comes out once: it is owned by a shard or by the caller that popped it.
 //! - I3: no item is dropped in here: an item that may not stay is passed to `refuse`, where user code may run.
-//! - I4: `push` refuses an item only if the generation is bounded and as many items are idle as it has capacity for.
-//!   Without a bound there are never more items than capacity, the pushed one included; each shard has room for its
-//!   part, so some shard has room at each moment, and a pusher that found all full lost races to other pushers.
+//! - I4: `push` refuses an item only if the set is bounded and the pusher found every shard full twice. Without a bound
+//!   there are never more items than capacity, the pushed one included, so some shard has room at each moment, and a
+//!   pusher that found all full lost races to other pushers.
 //! - I5: `pop` finds an item that was there before it began and that no other pop takes: items do not move.
 //!
 //! # Orderings
@@ -42,7 +43,7 @@ pub(crate) struct Idle<T> {
     /// A power of two of them.
     shards: Box<[Shard<T>]>,
     closed: AtomicBool,
-    /// No more items than this may stay.
+    /// The room of all queues.
     capacity: usize,
     /// Whether more items than that may come (I4).
     bounded: bool,
@@ -59,8 +60,8 @@ struct Shard<T> {
 impl<T> Shard<T> {
     /// Puts an item in. `Ok(true)` if the slot took it, which needs no fence.
     #[inline(always)]
-    fn push(&self, item: Box<T>) -> Result<bool, Box<T>> {
-        if !self.queue.is_empty() {
+    fn push(&self, item: Box<T>, bounded: bool) -> Result<bool, Box<T>> {
+        if bounded || !self.queue.is_empty() {
             return self.queue.push(item).map(|()| false);
         }
         match self.slot.put(item) {
@@ -113,11 +114,8 @@ impl<T> Idle<T> {
     /// Puts an item in. Passes to `refuse` the items that may not stay: all, if the generation is closed (I1); this
     /// one, if it is bounded and full (I4). SeqCst loads that follow are ordered after the push.
     #[inline(always)]
-    pub(crate) fn push(&self, item: Box<T>, near: usize, mut refuse: impl FnMut(Box<T>)) {
-        if self.bounded && self.is_full() {
-            return refuse(item);
-        }
-        match self.nearest(near).push(item) {
+    pub(crate) fn push(&self, item: Box<T>, near: usize, refuse: impl FnMut(Box<T>)) {
+        match self.nearest(near).push(item, self.bounded) {
             Ok(true) => self.drain_if_closed(refuse),
             Ok(false) => self.fence_and_drain_if_closed(refuse),
             Err(item) => self.push_elsewhere(item, near, refuse),
@@ -125,21 +123,17 @@ impl<T> Idle<T> {
     }
 
     #[cold]
-    fn is_full(&self) -> bool {
-        self.len() >= self.capacity
-    }
-
-    #[cold]
     fn push_elsewhere(&self, mut item: Box<T>, near: usize, mut refuse: impl FnMut(Box<T>)) {
         loop {
             for shard in self.from(near) {
-                match shard.push(item) {
+                match shard.push(item, self.bounded) {
                     Ok(_) => return self.fence_and_drain_if_closed(refuse),
                     Err(back) => item = back,
                 }
             }
-            if self.bounded && self.is_full() {
-                return refuse(item);
+            if self.bounded && self.shards.iter().all(|shard| shard.queue.is_full()) {
+                refuse(item);
+                return self.fence_and_drain_if_closed(refuse);
             }
             crate::sync::spin_loop();
         }
@@ -287,7 +281,7 @@ mod tests {
         for near in 0..5 {
             let idle = Idle::new(8, 4, true);
             for item in 0..8 {
-                assert_eq!(push(&idle, item, near), []);
+                assert!(push(&idle, item, near).is_empty());
             }
             assert_eq!((push(&idle, 8, near), idle.len()), (vec![8], 8));
             assert_eq!([pop(&idle, near), pop(&idle, near)], [Some(0), Some(1)], "its own first");
@@ -317,8 +311,8 @@ mod tests {
     #[test]
     fn nothing_stays_once_it_is_closed() {
         let idle = Idle::new(4, 2, false);
-        assert_eq!(push(&idle, 1, 0), []);
-        assert_eq!(push(&idle, 2, 1), []);
+        assert!(push(&idle, 1, 0).is_empty());
+        assert!(push(&idle, 2, 1).is_empty());
         idle.close();
         assert_eq!(push(&idle, 3, 0), [1, 3, 2]);
         assert!(idle.is_closed() && idle.is_empty());

@@ -27,7 +27,7 @@ impl<C: Connector> Connection<C> {
     /// Whether its time is over: its lifetime, or its time idle.
     #[inline(always)]
     pub(crate) fn is_over_age(&self, now_ns: u64, idle_timeout_ns: u64) -> bool {
-        now_ns >= self.expires_at || now_ns.saturating_sub(self.info.idle_since) >= idle_timeout_ns
+        now_ns >= self.expires_at || now_ns.saturating_sub(self.info.idle_since()) >= idle_timeout_ns
     }
 
     /// Goes on in the generation that took over from a grown one.

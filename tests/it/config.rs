@@ -129,6 +129,15 @@ async fn nonsense_of_a_server_is_refused_by_address_name_and_value() {
 }
 
 #[tokio::test]
+async fn an_empty_pool_name_is_refused() {
+    let error = builder().name("").build().expect_err("it is empty");
+    assert_eq!(error, BuildError::EmptyName);
+    assert_line(&error, &["pool name", "empty"]);
+    let pool = builder().name("sessions".to_owned()).build().expect("any other text will do");
+    assert_eq!(&*pool.status().name, "sessions");
+}
+
+#[tokio::test]
 async fn addresses_are_there_once_and_not_empty() {
     let error = builder().servers(["a:1", "b:1", "a:1"]).build().expect_err("one is there twice");
     assert_eq!(error, BuildError::Server(ServerError::Duplicate { address: "a:1".into() }));

@@ -72,7 +72,7 @@ impl Floor {
     pub fn acquire(&self) -> Option<Box<Conn>> {
         let shared = &*self.shared;
         let list = shared.list.load();
-        if shared.waiters.load(Ordering::Relaxed) > 0 {
+        if shared.waiting.load(Ordering::Relaxed) > 0 {
             return None;
         }
         let server = &list[shared.cursor.fetch_add(1, Ordering::Relaxed) % list.len()];
@@ -107,7 +107,7 @@ impl Conn {
         let server = Arc::clone(&self.server);
         assert!(server.idle.push(self).is_ok(), "the queue has room for all");
         fence(Ordering::SeqCst);
-        assert_eq!(server.shared.waiters.load(Ordering::Relaxed), 0, "nobody waits at the floor");
+        assert_eq!(server.shared.waiting.load(Ordering::Relaxed), 0, "nobody waits at the floor");
     }
 }
 

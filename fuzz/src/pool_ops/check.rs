@@ -133,7 +133,7 @@ impl Rig {
             }
             let has_room = server.open < server.max_conns && server.connecting == 0;
             if is_up(server) && has_room && server.idle == 0 {
-                assert!(status.waiters <= dialing as usize, "nobody dials it: {status:?}");
+                assert!(status.waiters <= connecting as usize, "nobody dials it: {status:?}");
             }
             if let ServerState::Down { retry_after: Duration::ZERO, .. } = server.state {
                 let has_room =

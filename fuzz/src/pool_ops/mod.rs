@@ -143,7 +143,7 @@ impl Limits {
 }
 
 impl End {
-    fn dial(self) -> Dial {
+    fn dial(self) -> Connect {
         let time = |tenths: u8| Duration::from_millis(50 + 100 * u64::from(tenths % 20));
         match self {
             Self::Ok => Connect::Ok,
@@ -221,7 +221,7 @@ impl Rig {
                 }
             }
             Op::Release(which) => self.held(which).into_iter().for_each(|conn| conn.release()),
-            Op::Close(which) => self.held(which).into_iter().for_each(|conn| conn.close()),
+            Op::Close(which) => self.held(which).into_iter().for_each(|conn| conn.discard()),
             Op::Fail(which) => self.held(which).into_iter().for_each(|conn| conn.fail("it is broken")),
             Op::Detach(which) => {
                 let conn = self.held(which).map(|conn| conn.detach());

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use connring::test_util::{ScriptedConn, ScriptedConnector, ScriptedError};
-use connring::{AcquireError, Clock, Connector, Pool, PooledConn, Server, ServerState, TryAcquireError};
+use connring::{AcquireError, Clock, ConnInfo, Connector, Pool, PooledConn, Server, ServerState, TryAcquireError};
 
 use super::caller::{Acquired, Bell, Caller, Kind, Moment};
 use super::{ADDRESSES, Knobs, Limits, MAX_CALLERS, Rate, addresses};
@@ -27,12 +27,12 @@ impl Connector for Watched {
     type Conn = ScriptedConn;
     type Error = ScriptedError;
 
-    async fn connect(&self, address: &str) -> Result<ScriptedConn, ScriptedError> {
-        self.scripted.connect(address).await
+    async fn connect(&self, server: &Server) -> Result<ScriptedConn, ScriptedError> {
+        self.scripted.connect(server).await
     }
 
-    fn is_reusable(&self, conn: &mut ScriptedConn, idle: Duration) -> bool {
-        self.scripted.is_reusable(conn, idle)
+    fn is_reusable(&self, conn: &mut ScriptedConn, info: &ConnInfo) -> bool {
+        self.scripted.is_reusable(conn, info)
     }
 
     fn blames_server(&self, error: &ScriptedError) -> bool {
@@ -298,7 +298,7 @@ impl Rig {
     fn handed_out(&mut self, conn: Conn, since: Moment) {
         assert!(self.held.iter().all(|held| held.id() != conn.id()), "it was handed out twice");
         assert!(conn.last_idle().is_none() || conn.is_alive(), "one that was known to be dead");
-        assert_eq!(conn.server(), conn.address());
+        assert_eq!(PooledConn::info(&conn).server().address(), conn.address());
         let now = self.clock.now();
         let model = self.model(conn.address());
         if since.0 >= model.rate_since && model.handouts.len() < MAX_HANDOUTS {

@@ -1,4 +1,4 @@
-//! The script: what each address was told to do.
+//! The script: how attempts at each address end.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -26,15 +26,15 @@ pub enum Connect {
     Panic,
 }
 
-/// What the check before a connection is handed out again says.
+/// The result of `is_reusable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reuse {
-    /// It is reusable, if it was not killed.
+    /// The connection is reusable, unless it was killed.
     Yes,
-    /// It is not.
+    /// The connection is not reusable.
     No,
-    /// The check panics.
+    /// `is_reusable` panics.
     Panic,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Script {
     pub(super) log: Vec<(Arc<str>, Duration)>,
 }
 
-/// The lines of the script for one address.
+/// The script of one address.
 pub(super) struct Lines {
     pub(super) target: Arc<Target>,
     /// One attempt each.
@@ -53,7 +53,7 @@ pub(super) struct Lines {
     pub(super) from_then_on: Option<Connect>,
 }
 
-/// What the connections of one address read and count, without a lock.
+/// The state that the connections of one address share, without a lock.
 pub(super) struct Target {
     pub(super) address: Arc<str>,
     pub(super) tally: Tally,

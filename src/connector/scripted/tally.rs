@@ -16,13 +16,13 @@ pub struct ConnectCounts {
     pub attempts: u64,
     /// Dials that succeeded.
     pub connected: u64,
-    /// Dials under way.
+    /// Attempts that run.
     pub in_flight: u32,
-    /// Dials under way and connections not yet dropped: what the server would call attempts and connections.
+    /// Attempts that run, and connections that were not dropped yet.
     pub open: u32,
     /// The most that `open` ever was.
     pub max_open: u32,
-    /// How often it was asked whether a connection is reusable.
+    /// Calls of `is_reusable`.
     pub reuse_checks: u64,
 }
 

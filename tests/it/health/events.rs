@@ -91,6 +91,19 @@ async fn each_change_of_a_servers_state_is_one_event() {
     ];
     assert_eq!(told, expected);
     assert!(events.iter().all(|event| event.field("server") == "a"), "{events:?}");
+    assert!(events.iter().all(|event| event.field("pool") == "default"), "{events:?}");
+}
+
+#[tokio::test]
+async fn events_and_status_carry_the_pools_name() {
+    let (recorder, _guard) = record();
+    let rig = Rig::manual(|b| b.name("sessions").server("a"));
+    acquired(&rig).await.discard();
+    rig.pool.deregister("a").expect("it is there");
+    let events = recorder.take();
+    assert_eq!(events.len(), 3, "registered, draining, gone: {events:?}");
+    assert!(events.iter().all(|event| event.field("pool") == "sessions"), "{events:?}");
+    assert_eq!(&*rig.pool.status().name, "sessions");
 }
 
 #[tokio::test]
