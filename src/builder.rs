@@ -163,16 +163,16 @@ impl<C: Connector> Builder<C> {
     /// How long an attempt may take before another server is tried as well, for callers that still wait. Default: 100
     /// ms. Range: above 0, at most a year.
     ///
-    /// The other server is one without a running attempt: a server that is slow to connect gets no more attempts for it.
-    /// Set it above the time of a normal connect, handshakes and logins included.
+    /// The other server is one without a running attempt: a server that is slow to connect gets no more attempts for
+    /// it. Set it above the time of a normal connect, handshakes and logins included.
     pub fn hedge_delay(mut self, delay: Duration) -> Self {
         self.settings.hedge_delay = delay;
         self
     }
 
-    /// How long a failed server is avoided: `initial` at first, longer with each further failure, up to `max`, each plus
-    /// or minus the [spread](Self::backoff_spread_ratio). Default: 100 ms to 30 s. Range: 1 ms to a year, `max` not below
-    /// `initial`.
+    /// How long a failed server is avoided: `initial` at first, longer with each further failure, up to `max`, each
+    /// plus or minus the [spread](Self::backoff_spread_ratio). Default: 100 ms to 30 s. Range: 1 ms to a year, `max`
+    /// not below `initial`.
     ///
     /// After the n-th failure in a row it is min(initial × multiplierⁿ⁻¹, max), times a factor drawn uniformly from 1 ±
     /// spread, as in cenkalti's backoff.
@@ -181,8 +181,8 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// The factor by which the backoff grows with each failure. Default: 1.5. Range: 1.0 to 100.0. After 511 failures in a row
-    /// it grows no more.
+    /// The factor by which the backoff grows with each failure. Default: 1.5. Range: 1.0 to 100.0. After 511 failures
+    /// in a row it grows no more.
     pub fn backoff_multiplier(mut self, multiplier: f64) -> Self {
         self.settings.backoff.multiplier = multiplier;
         self
@@ -196,8 +196,8 @@ impl<C: Connector> Builder<C> {
     }
 
     /// How many calls of [`PooledConn::fail`](crate::PooledConn::fail) take a server down, if no connection that was
-    /// opened since it last went down is released in between. Default: 1. Range: 1 to 255. A failed attempt takes it down
-    /// at once, and so does the first call while the server is recovering.
+    /// opened since it last went down is released in between. Default: 1. Range: 1 to 255. A failed attempt takes it
+    /// down at once, and so does the first call while the server is recovering.
     pub fn fail_threshold(mut self, failures: u32) -> Self {
         self.settings.fail_threshold = failures;
         self
@@ -223,15 +223,15 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// How long a connection lives: past that it is closed when it is released or idle. Default: 30 min. Range: above 0, at most a
-    /// year; `None`: no end.
+    /// How long a connection lives: past that it is closed when it is released or idle. Default: 30 min. Range: above
+    /// 0, at most a year; `None`: no end.
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.settings.max_lifetime = lifetime.into();
         self
     }
 
-    /// The share of the lifetime that is taken off at random, drawn once for each connection, so that connections opened
-    /// together do not end together. Default: 0.2: between 80 % and 100 %. Range: 0.0 to 1.0.
+    /// The share of the lifetime that is taken off at random, drawn once for each connection, so that connections
+    /// opened together do not end together. Default: 0.2: between 80 % and 100 %. Range: 0.0 to 1.0.
     pub fn max_lifetime_jitter_ratio(mut self, ratio: f64) -> Self {
         self.settings.max_lifetime_jitter_ratio = ratio;
         self
@@ -247,9 +247,9 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// Makes all that is random in the pool follow from a seed, for tests that must do the same each time. The first turn
-    /// is that of the server at the position `seed` modulo the number of servers. Default: another seed for each pool.
-    /// Feature `test-util`.
+    /// Makes all that is random in the pool follow from a seed, for tests that must do the same each time. The first
+    /// turn is that of the server at the position `seed` modulo the number of servers. Default: another seed for each
+    /// pool. Feature `test-util`.
     #[cfg(feature = "test-util")]
     pub fn seed(mut self, seed: u64) -> Self {
         self.settings.seed = Some(seed);

@@ -29,7 +29,8 @@ use crate::sync::Arc;
 ///
 /// # Panics
 ///
-/// A panic of the connection's own drop goes on to the caller that closes it. The pool counts it as closed all the same.
+/// A panic of the connection's own drop goes on to the caller that closes it. The pool counts it as closed all the
+/// same.
 ///
 /// # Examples
 ///
@@ -87,8 +88,8 @@ impl<C: Connector> PooledConn<C> {
     /// Returns the connection to the pool for reuse.
     ///
     /// Call it only when the last answer was read to its end. The connection goes to the front waiter, otherwise to its
-    /// server's idle queue. It is closed instead if that is full, if its lifetime is over, if the server was removed, or
-    /// if the server's `max_conns` was lowered below what is open.
+    /// server's idle queue. It is closed instead if that is full, if its lifetime is over, if the server was removed,
+    /// or if the server's `max_conns` was lowered below what is open.
     pub fn release(self) {
         core::release(self.conn);
     }
@@ -101,17 +102,17 @@ impl<C: Connector> PooledConn<C> {
     /// Closes the connection and counts one failure against its server, which goes down when the builder's
     /// `fail_threshold` is reached.
     ///
-    /// For a failure of the server: it does not answer in time, or says that it cannot serve. A broken connection is not
-    /// always one: the server may have closed it while it was idle. [`discard`](PooledConn::discard) it then.
+    /// For a failure of the server: it does not answer in time, or says that it cannot serve. A broken connection is
+    /// not always one: the server may have closed it while it was idle. [`discard`](PooledConn::discard) it then.
     ///
-    /// Nothing is counted if the server went down since the connection was opened: such a failure says nothing about the
-    /// server as it is now. The text of `reason` becomes the cause in errors and events.
+    /// Nothing is counted if the server went down since the connection was opened: such a failure says nothing about
+    /// the server as it is now. The text of `reason` becomes the cause in errors and events.
     pub fn fail(self, reason: impl fmt::Display) {
         core::fail(self.conn, reason.to_string());
     }
 
-    /// Takes the connection out of the pool and its counts: another may be opened in its place, and closing the pool does
-    /// not wait for it.
+    /// Takes the connection out of the pool and its counts: another may be opened in its place, and closing the pool
+    /// does not wait for it.
     pub fn detach(self) -> C::Conn {
         let Connection { conn, permit, .. } = *self.conn;
         drop(permit);

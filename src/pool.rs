@@ -99,8 +99,8 @@ impl<C: Connector> Pool<C> {
     /// # Errors
     ///
     /// - [`TryAcquireError::NoServers`], [`TryAcquireError::Closed`].
-    /// - [`TryAcquireError::Unavailable`]: no server that may serve has an idle connection, or waiters come first. It says
-    ///   how many, and when a server may serve again.
+    /// - [`TryAcquireError::Unavailable`]: no server that may serve has an idle connection, or waiters come first. It
+    ///   says how many, and when a server may serve again.
     ///
     /// # Panics
     ///
@@ -122,7 +122,8 @@ impl<C: Connector> Pool<C> {
         core::try_acquire(&self.shared).map(PooledConn::from)
     }
 
-    /// Returns an idle connection, or waits for a connect attempt, but never for a rate limit, a backoff or a full server.
+    /// Returns an idle connection, or waits for a connect attempt, but never for a rate limit, a backoff or a full
+    /// server.
     ///
     /// It waits in the wait queue for as long as an attempt runs, or can start, that may serve it. `wait_timeout` does
     /// not bound this; `connect_timeout` bounds each attempt.
@@ -134,7 +135,8 @@ impl<C: Connector> Pool<C> {
     /// # Errors
     ///
     /// - [`AcquireError::NoServers`], [`AcquireError::Closed`].
-    /// - [`AcquireError::Unavailable`]: no server may be connected to, or all attempts failed or served earlier waiters.
+    /// - [`AcquireError::Unavailable`]: no server may be connected to, or all attempts failed or served earlier
+    ///   waiters.
     /// - [`AcquireError::QueueFull`]: at once, if the builder's `max_waiters` callers wait.
     ///
     /// # Panics
@@ -150,8 +152,8 @@ impl<C: Connector> Pool<C> {
     ///
     /// # Cancel safety
     ///
-    /// Safe to drop at any time: a connection that it was served with goes to the next waiter, and attempts go on for the
-    /// pool. Nothing happens before the first poll.
+    /// Safe to drop at any time: a connection that it was served with goes to the next waiter, and attempts go on for
+    /// the pool. Nothing happens before the first poll.
     ///
     /// # Errors
     ///
@@ -200,8 +202,8 @@ impl<C: Connector> Pool<C> {
 
     /// The same as [`acquire`](Pool::acquire), but waits at most `timeout`.
     ///
-    /// The time runs from when the caller joins the wait queue. Any value: with zero it looks once, and attempts start all
-    /// the same; [`Duration::MAX`] is no bound.
+    /// The time runs from when the caller joins the wait queue. Any value: with zero it looks once, and attempts start
+    /// all the same; [`Duration::MAX`] is no bound.
     ///
     /// # Cancel safety
     ///
@@ -221,8 +223,8 @@ impl<C: Connector> Pool<C> {
         AcquireFuture::new(core::Acquire::new(&self.shared, move |shared| core::wait(shared, Some(timeout))))
     }
 
-    /// Adds a server. If connections of an earlier registration of the same address are still in use, its permits, tokens
-    /// and health go on. Those connections close when they are released.
+    /// Adds a server. If connections of an earlier registration of the same address are still in use, its permits,
+    /// tokens and health go on. Those connections close when they are released.
     ///
     /// # Errors
     ///
@@ -232,8 +234,8 @@ impl<C: Connector> Pool<C> {
         core::register(&self.shared, &server.into())
     }
 
-    /// Removes a server. Its idle connections are closed and its attempts ended at once; connections in use close when they
-    /// are released. Removing the last server ends the wait of all callers with `NoServers`.
+    /// Removes a server. Its idle connections are closed and its attempts ended at once; connections in use close when
+    /// they are released. Removing the last server ends the wait of all callers with `NoServers`.
     ///
     /// # Errors
     ///

@@ -51,9 +51,6 @@ impl Backoff {
 mod tests {
     use std::time::Duration;
 
-    use crate::server::PoolLimits;
-    use crate::sync::Arc;
-
     use super::Backoff;
 
     #[test]

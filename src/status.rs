@@ -12,8 +12,8 @@ use crate::sync::Arc;
 pub struct PoolStatus {
     /// The pool's name.
     pub name: Arc<str>,
-    /// The registered servers, then the removed ones with open connections. A server keeps its place for as long as it is
-    /// registered; a new one takes the first place that is free.
+    /// The registered servers, then the removed ones with open connections. A server keeps its place for as long as it
+    /// is registered; a new one takes the first place that is free.
     pub servers: Vec<ServerStatus>,
     /// How many callers are in the wait queue.
     pub waiters: usize,

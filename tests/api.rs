@@ -62,8 +62,6 @@ fn every_public_type_is_send_sync_and_unpin() {
         Connect,
         ConnectCounts,
         Counts,
-        Connect,
-        ConnectCounts,
         Failure<io::Error>,
         FnConnector<fn()>,
         Pool<Tcp>,
@@ -133,9 +131,9 @@ fn every_public_future_is_send() {
     is_send(BareConnector.boxed().connect(&server));
     is_send(TcpConnector::new().connect(&server));
     #[cfg(unix)]
-    is_send(connring::UnixConnector::new().connect("a"));
-    is_send(connect_fn(|_: Server| async { io::Result::Ok(()) }).connect("a"));
-    is_send(ScriptedConnector::new(Clock::manual()).connect("a"));
+    is_send(connring::UnixConnector::new().connect(&server));
+    is_send(connect_fn(|_: Server| async { io::Result::Ok(()) }).connect(&server));
+    is_send(ScriptedConnector::new(Clock::manual()).connect(&server));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The handshakes of `src/raw` on the real types and real threads, which loom's stand-ins cannot show.
 //!
-//! Each round has an idle set, or one and a wait queue, of its own, on which all threads start at once. The tests find a
-//! pusher that does not look at the closed bit, a pusher that refuses though there is room, and a pop that does not look
-//! into all shards; rarer races only in some runs. On x86 they do not find a missing fence: the loom models do.
+//! Each round has an idle set, or one and a wait queue, of its own, on which all threads start at once. The tests find
+//! a pusher that does not look at the closed bit, a pusher that refuses though there is room, and a pop that does not
+//! look into all shards; rarer races only in some runs. On x86 they do not find a missing fence: the loom models do.
 
 #![allow(dead_code, unused_imports, reason = "the kernel's files are compiled as they are, and not all is used")]
 

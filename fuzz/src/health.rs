@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 use arbitrary::{Arbitrary, Unstructured};
 
-use crate::raw::{Generation, Health, HealthState, Probe, ProbeOwner, Reported, Snapshot};
+use crate::raw::{Health, HealthState, Outage, Probe, ProbeOwner, Reported, Snapshot};
 
 const TICK_NS: u64 = 10_000;
 const TEN_YEARS_NS: u64 = 10 * 365 * 24 * 3_600 * 1_000_000_000;
@@ -86,13 +86,13 @@ struct Run<'a> {
     retry_ns: u64,
     probe: Option<Probe<&'a Owner>>,
     /// What was dialled, in which generation: the kernel's name and ours.
-    dialled: Vec<(Generation, u64)>,
+    dialled: Vec<(Outage, u64)>,
 }
 
 pub fn run(data: &[u8]) {
     let Ok(case) = Case::arbitrary_take_rest(Unstructured::new(data)) else { return };
     let owner = Owner { health: Health::new(), retry_after_drop: Cell::new(0), drops: Cell::new(0) };
-    let first = owner.health.snapshot().generation();
+    let first = owner.health.snapshot().outage();
     let mut run = Run {
         owner: &owner,
         model: Model::Up { strikes: 0 },
@@ -121,7 +121,7 @@ impl<'a> Run<'a> {
                 if self.dialled.len() == MAX_DIALLED {
                     self.dialled.remove(1);
                 }
-                self.dialled.push((self.owner.health.snapshot().generation(), self.downs));
+                self.dialled.push((self.owner.health.snapshot().outage(), self.downs));
             }
             Op::DialFails(which) => self.dial_fails(which),
             Op::Fail(which) => self.fail(which),
@@ -178,14 +178,14 @@ impl<'a> Run<'a> {
         self.goes_down(failures, retry_ns);
     }
 
-    fn dialled(&self, which: u8) -> (Generation, bool) {
+    fn dialled(&self, which: u8) -> (Outage, bool) {
         let (generation, downs) = self.dialled[usize::from(which) % self.dialled.len()];
         (generation, downs == self.downs)
     }
 
     fn dial_fails(&mut self, which: u8) {
         let (generation, is_of_now) = self.dialled(which);
-        let down = self.owner.health.dial_failed(generation, self.retry());
+        let down = self.owner.health.connect_failed(generation, self.retry());
         let counts = is_of_now && matches!(self.model, Model::Up { .. } | Model::Trial { .. });
         assert_eq!(down.is_some(), counts, "it takes the server down");
         match self.model {
@@ -235,7 +235,7 @@ impl<'a> Run<'a> {
         let is_due = matches!(self.model, Model::Down { .. }) && self.now_ns >= self.retry_ns;
         assert_eq!(probe.is_some(), is_due, "one probe, when the retry is due");
         if let (Some(probe), Model::Down { failures }) = (probe, self.model) {
-            assert_eq!(probe.generation(), self.owner.health.snapshot().generation());
+            assert_eq!(probe.outage(), self.owner.health.snapshot().outage());
             self.model = Model::Probing { failures };
             self.probe = Some(probe);
         }
@@ -264,7 +264,7 @@ impl<'a> Run<'a> {
         let snapshot = self.owner.health.snapshot();
         let (state, failures) = match self.model {
             Model::Up { .. } => (HealthState::Up, 0),
-            Model::Trial { failures } => (HealthState::Trial, failures),
+            Model::Trial { failures } => (HealthState::Recovering, failures),
             Model::Down { failures } => (HealthState::Down, failures),
             Model::Probing { failures } => (HealthState::Probing, failures),
         };
@@ -275,7 +275,7 @@ impl<'a> Run<'a> {
         let blemished = matches!(self.model, Model::Trial { .. } | Model::Up { strikes: 1.. });
         for (generation, downs) in &self.dialled {
             let is_of_now = *downs == self.downs;
-            assert_eq!(snapshot.generation() == *generation, is_of_now, "each Down is a generation of its own");
+            assert_eq!(snapshot.outage() == *generation, is_of_now, "each Down is a generation of its own");
             assert_eq!(snapshot.is_changed_by_release(*generation), blemished && is_of_now, "{:?}", self.model);
         }
     }

@@ -131,8 +131,8 @@ pub trait Connector: Send + Sync + 'static {
     /// Whether a failed attempt is the server's fault. Default: always. A connector around another one passes this on
     /// to it.
     ///
-    /// If it is the client's own (out of descriptors, ports or buffers), connecting to the server pauses for the backoff
-    /// and the server stays up.
+    /// If it is the client's own (out of descriptors, ports or buffers), connecting to the server pauses for the
+    /// backoff and the server stays up.
     fn blames_server(&self, error: &Self::Error) -> bool {
         let _ = error;
         true

@@ -21,8 +21,8 @@ use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
 
 /// A [`Connector`] whose attempts end as a script says, on the time of a [`Clock`]. Clones share script and counts.
 ///
-/// Until it is told otherwise each attempt succeeds at once and each connection is reusable. It remembers each attempt for
-/// [`connect_log`](ScriptedConnector::connect_log), for as long as it lives.
+/// Until it is told otherwise each attempt succeeds at once and each connection is reusable. It remembers each attempt
+/// for [`connect_log`](ScriptedConnector::connect_log), for as long as it lives.
 ///
 /// # Examples
 ///
@@ -108,8 +108,8 @@ impl ScriptedConnector {
         lock(&self.shared.script).lines(address).from_then_on = Some(connect);
     }
 
-    /// How the next attempts of `address` end, one each, before [`on_connect`](Self::on_connect) holds again. Comes after what
-    /// earlier calls left.
+    /// How the next attempts of `address` end, one each, before [`on_connect`](Self::on_connect) holds again. Comes
+    /// after what earlier calls left.
     pub fn next_connects(&self, address: &str, attempts: impl IntoIterator<Item = Connect>) {
         // Collected first: the iterator is foreign code and must not run under the lock.
         let attempts: Vec<Connect> = attempts.into_iter().collect();

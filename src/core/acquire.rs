@@ -206,7 +206,8 @@ pin_project! {
     /// Looks for an idle connection at its first poll, or the next if the task's cooperative budget is spent; from then
     /// on it is the wait. Does nothing before it is polled.
     ///
-    /// Written by hand: compilers leave the `poll` of an `async fn` out of line, a tenth of the instructions of a cycle.
+    /// Written by hand: compilers leave the `poll` of an `async fn` out of line, a tenth of the instructions of a
+    /// cycle.
     #[project = State]
     pub(crate) enum Acquire<'a, C: Connector, F, W> {
         Look { shared: &'a Arc<Shared<C>>, wait: F },

@@ -12,8 +12,8 @@ use crate::clock::nanos;
 use crate::conn_info::ConnInfo;
 use crate::connector::Connector;
 use crate::core::attempts::Counted;
+use crate::core::change;
 use crate::core::hand_over;
-use crate::core::runtime;
 use crate::core::shared::Shared;
 use crate::core::transition::{self, ServerProbe};
 use crate::error::Failure;
@@ -209,7 +209,7 @@ impl<C: Connector> Drop for Attempt<C> {
             if self.is_polled {
                 self.fail(Failure::ConnectPanicked);
             } else if let Some(runtime) = self.runtime.filter(|_| !panicking()) {
-                runtime::lost(&self.shared, runtime);
+                change::runtime_lost(&self.shared, runtime);
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock::nanos;
 use crate::connector::Connector;
 use crate::core::shared::Shared;
-use crate::core::{runtime, settle, sweep};
+use crate::core::{change, settle, sweep};
 use crate::server::Notifier;
 use crate::sync::{Arc, Weak};
 
@@ -79,7 +79,7 @@ fn work<C: Connector>(shared: &Arc<Shared<C>>, swept_ns: &mut u64) -> u64 {
         settle::wake_impatient(shared);
         wake_at = wake_at.min(settle::next_time(shared));
     }
-    let (is_ready, next_due) = shared.due.collect(now_ns);
+    let (is_ready, next_due) = shared.due.make_ready(now_ns);
     if is_ready {
         // The next caller tries the servers that are due: without callers nothing is connected to.
         shared.notifier.signals.set_retry_due(true);
@@ -99,7 +99,7 @@ impl<C: Connector> Drop for Background<C> {
         }
         let Some(shared) = self.shared.upgrade() else { return };
         if !panicking() {
-            runtime::lost(&shared, self.runtime);
+            change::runtime_lost(&shared, self.runtime);
         }
         // Waiters find that the task does not run, and start it on their own runtime.
         shared.queue.wake_all();

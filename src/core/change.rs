@@ -5,7 +5,7 @@ use crate::core::hand_over::refused;
 use crate::core::shared::{Shared, opaque};
 use crate::error::ServerError;
 use crate::server::Server;
-use crate::servers::Change;
+use crate::servers::{Change, let_go_of_closed};
 use crate::sync::Arc;
 
 /// See [`Pool::register`](crate::Pool::register).
@@ -35,12 +35,22 @@ pub(crate) fn close<C: Connector>(shared: &Arc<Shared<C>>) {
     act(shared, change);
     // The background task ends.
     shared.notifier.wake();
-    crate::servers::let_go_of_closed();
+    let_go_of_closed();
+}
+
+/// A task of the pool was dropped unfinished: its runtime has gone, and with it the connections that were opened there.
+/// The runtime of the next async caller takes over.
+pub(crate) fn runtime_lost<C: Connector>(shared: &Arc<Shared<C>>, number: u64) {
+    if shared.runtime.lost(number) {
+        if let Ok(reset) = shared.servers.reset(&opaque(shared)) {
+            act(shared, reset);
+        }
+    }
 }
 
 /// Acts on a change. No lock is held: events, drops and wakers run user code. A drop that panics comes last and keeps
 /// nothing else from being done.
-pub(crate) fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
+fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
     let pool = &shared.notifier.pool;
     for generation in &change.registered {
         tracing::info!(

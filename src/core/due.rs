@@ -29,7 +29,7 @@ impl Due {
     }
 
     /// Makes the servers whose time has come ready. Returns whether any is, and the next time.
-    pub(crate) fn collect(&self, now_ns: u64) -> (bool, u64) {
+    pub(crate) fn make_ready(&self, now_ns: u64) -> (bool, u64) {
         let State { heap, ready } = &mut *lock(&self.state);
         while let Some(&Reverse((at_ns, number))) = heap.peek() {
             if at_ns > now_ns {
@@ -85,11 +85,11 @@ mod tests {
         for (at, number) in [(30, 3), (10, 1), (20, 2)] {
             due.push(at, number);
         }
-        assert_eq!(due.collect(9), (false, 10));
-        assert_eq!(due.collect(20), (true, 30));
+        assert_eq!(due.make_ready(9), (false, 10));
+        assert_eq!(due.make_ready(20), (true, 30));
         assert_eq!(due.take_ready(), [1, 2]);
         due.put_back(vec![2]);
-        assert_eq!(due.collect(40), (true, u64::MAX));
+        assert_eq!(due.make_ready(40), (true, u64::MAX));
         assert_eq!(due.take_ready(), [2, 3]);
     }
 

@@ -1,7 +1,18 @@
-//! How a pool works: acquire, wait, release, connect, and the background task.
+//! How a pool works: acquire, wait, connect, release, and the background task.
 //!
-//! Calls go one way: acquire → wait → settle → {plan, attempt} → {hand_over, transition}; background → settle; release →
-//! hand_over; change → hand_over.
+//! Calls go one way, down this table; `tests/tidy.rs` checks it.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `wait` | a caller that found nothing joins the wait queue |
+//! | `acquire` | the fast path, the pass over all servers, the future |
+//! | `background` | the one task of a pool |
+//! | `settle` | tries due servers, serves waiters, starts attempts |
+//! | `attempt` | one connect attempt |
+//! | `change`, `release`, `sweep` | servers come and go; a connection comes back; old connections close |
+//! | `hand_over`, `transition`, `report` | delivers a connection; follows a change of state; errors and status |
+//! | `shared` | holds the parts |
+//! | `attempts`, `due`, `grant`, `plan`, `random`, `runtime` | the parts |
 
 mod acquire;
 mod attempt;

@@ -12,7 +12,8 @@ use crate::sync::Arc;
 /// Takes a connection back for reuse.
 ///
 /// The hot path: the list that this thread keeps holds on to the generation while the connection goes into its idle
-/// queue, from where another thread may take it and drop it. Everything out of the ordinary is left to `release_slowly`.
+/// queue, from where another thread may take it and drop it. Everything out of the ordinary is left to
+/// `release_slowly`.
 #[inline]
 pub(crate) fn release<C: Connector>(conn: Box<Connection<C>>) {
     let generation = conn.generation();

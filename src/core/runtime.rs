@@ -2,20 +2,7 @@
 
 use tokio::runtime::Handle;
 
-use crate::connector::Connector;
-use crate::core::change;
-use crate::core::shared::{Shared, opaque};
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
-
-/// A task of the pool was dropped unfinished: its runtime has gone, and with it the connections that were opened there.
-/// The runtime of the next async caller takes over.
-pub(crate) fn lost<C: Connector>(shared: &Arc<Shared<C>>, number: u64) {
-    if shared.runtime.lost(number) {
-        if let Ok(reset) = shared.servers.reset(&opaque(shared)) {
-            change::act(shared, reset);
-        }
-    }
-}
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// The current runtime, and its number.
 #[derive(Debug)]
@@ -54,7 +41,7 @@ impl Runtime {
     }
 
     /// The runtime of that number has gone. True for the first caller that says so.
-    fn lost(&self, number: u64) -> bool {
+    pub(crate) fn lost(&self, number: u64) -> bool {
         let mut handle = lock(&self.handle);
         if number != self.number() {
             return false;

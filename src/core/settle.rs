@@ -1,7 +1,7 @@
 //! Brings the pool to where it should be: due servers are tried, waiters are served, attempts run for the others.
 //!
-//! It looks at the words, not at what happened: a caller that joins the wait queue runs it once, and the background task
-//! runs it each time that it is woken.
+//! It looks at the words, not at what happened: a caller that joins the wait queue runs it once, and the background
+//! task runs it each time that it is woken.
 
 use crate::connector::Connector;
 use crate::core::attempt::{self, Purpose};
@@ -23,7 +23,7 @@ pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) {
 pub(crate) fn start_due<C: Connector>(shared: &Arc<Shared<C>>) {
     let now_ns = shared.clock.now_ns();
     shared.notifier.signals.set_retry_due(false);
-    if !shared.due.collect(now_ns).0 {
+    if !shared.due.make_ready(now_ns).0 {
         return;
     }
     // Counts as an attempt: a caller that finds the servers taken from the list must not think that none will run.

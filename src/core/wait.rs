@@ -98,8 +98,8 @@ impl<C: Connector> Waiter<'_, C> {
         Poll::Pending
     }
 
-    /// Sees to it that the background task looks at what waiters wait for. Nothing is told to it while the queue is empty,
-    /// so its next look may be too late for the first waiter; and it may sleep without regard to waiters.
+    /// Sees to it that the background task looks at what waiters wait for. Nothing is told to it while the queue is
+    /// empty, so its next look may be too late for the first waiter; and it may sleep without regard to waiters.
     fn announce(&mut self) {
         if self.is_announced {
             return;

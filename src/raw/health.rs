@@ -26,8 +26,8 @@
 //! - I1: of all callers that find a retry due, exactly one begins the probe.
 //! - I2: while Probing only the owner of the probe changes the word.
 //! - I3: failures of one outage take the server down at most once.
-//! - I4: a server leaves Down by a probe alone, and its failures are cleared by nothing but a release while recovering or, for
-//!   strikes, when Up.
+//! - I4: a server leaves Down by a probe alone, and its failures are cleared by nothing but a release while recovering
+//!   or, for strikes, when Up.
 //!
 //! # Orderings
 //!

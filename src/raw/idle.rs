@@ -5,11 +5,11 @@
 //!
 //! # Protocol
 //!
-//! A shard is a [`Slot`] before a queue. An item goes into the slot if both are empty, otherwise into the queue; it comes
-//! out of the slot first. A bounded set, into which more items than its capacity may come, uses the queues alone, whose
-//! room is exactly its capacity. [`Idle::push`] puts an item into the near shard, or into another one
-//! with room, then loads the closed bit; if the bit is set it pops until nothing is left. [`Idle::close`] sets the bit,
-//! fences, and the caller pops until nothing is left. [`Idle::pop`] looks into the near shard, then into all others.
+//! A shard is a [`Slot`] before a queue. An item goes into the slot if both are empty, otherwise into the queue; it
+//! comes out of the slot first. A bounded set, into which more items than its capacity may come, uses the queues alone,
+//! whose room is exactly its capacity. [`Idle::push`] puts an item into the near shard, or into another one with room,
+//! then loads the closed bit; if the bit is set it pops until nothing is left. [`Idle::close`] sets the bit, fences,
+//! and the caller pops until nothing is left. [`Idle::pop`] looks into the near shard, then into all others.
 //!
 //! # Invariants
 //!
@@ -177,8 +177,8 @@ impl<T> Idle<T> {
         self.from(near).find_map(|shard| if shard.is_empty() { None } else { shard.pop() })
     }
 
-    /// Takes out each item that is there now, and puts it back where it was if `keep` says so. Their order stays. Passes
-    /// the others to `refuse`, and items that may not stay, as `push` does.
+    /// Takes out each item that is there now, and puts it back where it was if `keep` says so. Their order stays.
+    /// Passes the others to `refuse`, and items that may not stay, as `push` does.
     pub(crate) fn retain(&self, mut keep: impl FnMut(&T) -> bool, mut refuse: impl FnMut(Box<T>)) {
         for (near, shard) in self.shards.iter().enumerate() {
             if let Some(item) = shard.slot.take() {

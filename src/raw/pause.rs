@@ -2,8 +2,8 @@
 //!
 //! # Protocol
 //!
-//! One word, `{ until: 48, failures: 16 }`, with `until` in steps of 10 µs. A failure outside a pause sets the next pause and
-//! counts one; a failure within one counts nothing; an attempt that connects clears the word.
+//! One word, `{ until: 48, failures: 16 }`, with `until` in steps of 10 µs. A failure outside a pause sets the next
+//! pause and counts one; a failure within one counts nothing; an attempt that connects clears the word.
 //!
 //! # Invariants
 //!

@@ -12,8 +12,8 @@
 //! release: open - 1
 //! ```
 //!
-//! [`Permits::set_max`] changes `max` alone. A maximum lowered below `open` takes nothing away: no permit is given until
-//! enough were released.
+//! [`Permits::set_max`] changes `max` alone. A maximum lowered below `open` takes nothing away: no permit is given
+//! until enough were released.
 //!
 //! # Invariants
 //!

@@ -10,8 +10,8 @@
 //!
 //! # Invariants
 //!
-//! - I1: a non-null pointer in the slot came from `Box::into_raw` in [`Slot::put`] and owns its box. The CAS that writes
-//!   it moves the ownership into the slot; the CAS that replaces it by null moves the ownership out.
+//! - I1: a non-null pointer in the slot came from `Box::into_raw` in [`Slot::put`] and owns its box. The CAS that
+//!   writes it moves the ownership into the slot; the CAS that replaces it by null moves the ownership out.
 //! - I2: [`Slot::take`] turns the address that its CAS replaced into a box. Between its load and its CAS the box may
 //!   have left, been freed, and another box of the same type and layout been put at the same address. The CAS succeeds
 //!   only if a box at that address is in the slot at that moment, so the caller owns the box that is there now. `put`
@@ -78,7 +78,8 @@ impl<T> Slot<T> {
             if found.is_null() {
                 return None;
             }
-            // Acquire on success: pairs with the CAS of `put`, which wrote the pointer. Relaxed on failure: looks again.
+            // Acquire on success: pairs with the CAS of `put`, which wrote the pointer. Relaxed on failure: looks
+            // again.
             if self.item.compare_exchange(found, null_mut(), Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 let item = with_exposed_provenance_mut::<T>(found.addr());
                 // SAFETY: the CAS moved the ownership of the box at this address out of the slot (I1, I2).

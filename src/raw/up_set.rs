@@ -3,14 +3,14 @@
 //!
 //! # Protocol
 //!
-//! A bit follows a fact that lives in another word (whether a server is up, whether its idle queue holds anything). Each
-//! change of that fact is followed by [`UpSet::follow`]: look at the fact, set the bit, fence, look again, and repeat if
-//! the fact differs by now.
+//! A bit follows a fact that lives in another word (whether a server is up, whether its idle queue holds anything).
+//! Each change of that fact is followed by [`UpSet::follow`]: look at the fact, set the bit, fence, look again, and
+//! repeat if the fact differs by now.
 //!
 //! # Invariants
 //!
-//! - I1: when the last `follow` of a server has returned, its bit is the fact: a `follow` that wrote an outdated bit sees
-//!   the newer fact at its second look, or the `follow` of that newer change writes after it.
+//! - I1: when the last `follow` of a server has returned, its bit is the fact: a `follow` that wrote an outdated bit
+//!   sees the newer fact at its second look, or the `follow` of that newer change writes after it.
 //! - I2: bits beyond the capacity are never set; [`UpSet::next_from`] returns each set bit of a quiet set in turn.
 //!
 //! # Orderings

@@ -18,7 +18,8 @@
 //!
 //! - I1: items go to waiters in the order of their numbers.
 //! - I2: [`Signals::waiters`] is the number of joined waiters, changed under the lock together with the list.
-//! - I3: an item is owned by the supplier, by one slot, or by the waiter that took it: none is lost, none is there twice.
+//! - I3: an item is owned by the supplier, by one slot, or by the waiter that took it: none is lost, none is there
+//!   twice.
 //! - I4: a served waiter is woken once; no other is, except by [`WaitQueue::wake_all`] and
 //!   [`WaitQueue::wake_impatient`].
 //! - I5: no waker is cloned, called or dropped, and no item is dropped, under the lock.
@@ -26,8 +27,8 @@
 //! # Orderings
 //!
 //! All but the number of waiters is behind the lock. A caller joins, fences, then looks again for what it needs. A
-//! thread that has put something there then loads the number of waiters, ordered behind what it put by a SeqCst fence or
-//! a SeqCst read-modify-write (`Idle::push`). One of the two sees the other.
+//! thread that has put something there then loads the number of waiters, ordered behind what it put by a SeqCst fence
+//! or a SeqCst read-modify-write (`Idle::push`). One of the two sees the other.
 
 use core::task::Waker;
 
@@ -86,8 +87,8 @@ impl<T> WaitQueue<T> {
         Self { signals, queue: Mutex::new(queue) }
     }
 
-    /// Joins at the back, then fences: the caller sees what was put there before, or is seen by the thread that puts it.
-    /// An impatient waiter is woken by [`WaitQueue::wake_impatient`].
+    /// Joins at the back, then fences: the caller sees what was put there before, or is seen by the thread that puts
+    /// it. An impatient waiter is woken by [`WaitQueue::wake_impatient`].
     ///
     /// # Errors
     ///
@@ -111,7 +112,8 @@ impl<T> WaitQueue<T> {
         Ok(ticket)
     }
 
-    /// Joins again with the number of before, ahead of all that joined later (I1). Fences like [`join`](WaitQueue::join).
+    /// Joins again with the number of before, ahead of all that joined later (I1). Fences like
+    /// [`join`](WaitQueue::join).
     pub(crate) fn rejoin(&self, ticket: &mut Ticket) {
         debug_assert!(ticket.slot.is_none(), "a waiter joins once");
         {
@@ -175,7 +177,8 @@ impl<T> WaitQueue<T> {
 
     /// Serves waiters from the front, as long as there are any and `supply` has an item (I1). Returns how many.
     ///
-    /// `supply` is called under the lock, and only when a waiter is there for what it returns. It must not run user code.
+    /// `supply` is called under the lock, and only when a waiter is there for what it returns. It must not run user
+    /// code.
     pub(crate) fn serve(&self, mut supply: impl FnMut() -> Option<T>) -> usize {
         let mut served = 0;
         loop {

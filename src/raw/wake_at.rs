@@ -3,8 +3,8 @@
 //! # Protocol
 //!
 //! One word. The task stores `AWAKE` and looks at everything. If there are waiters, it then stores the time of its next
-//! work for them and sleeps until then. Without waiters it leaves `AWAKE`: it sleeps as long as it likes, and every change
-//! wakes it. [`WakeAt::must_wake`] tells a caller that has changed something whether the task may miss it.
+//! work for them and sleeps until then. Without waiters it leaves `AWAKE`: it sleeps as long as it likes, and every
+//! change wakes it. [`WakeAt::must_wake`] tells a caller that has changed something whether the task may miss it.
 //!
 //! # Invariants
 //!

@@ -5,7 +5,8 @@
 //! is closed and drained. A connection in use finds it closed when it comes back. It moves to the next generation if
 //! that is of the same epoch, which is so if the queues only grew, and closes otherwise.
 //!
-//! Idle connections refer to their generation, which holds them: a cycle, cut when the generation is closed and drained.
+//! Idle connections refer to their generation, which holds them: a cycle, cut when the generation is closed and
+//! drained.
 
 use std::any::Any;
 

@@ -132,7 +132,8 @@ impl<C: Connector> ServerState<C> {
     pub(crate) fn record_if_gone(&self) {
         // Relaxed: a flag that one caller wins; it publishes nothing.
         if self.permits.counts().open() == 0 && !self.gone.swap(true, Ordering::Relaxed) {
-            tracing::info!(pool = %self.notifier.pool, server = %self.config().name(), state = "gone", "server is gone");
+            let (pool, server) = (&self.notifier.pool, self.config());
+            tracing::info!(%pool, server = %server.name(), state = "gone", "server is gone");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The servers of a pool at one moment.
 //!
 //! A list changes only when the set of servers or their settings do: whether a server is up stands in a bitmap beside
-//! it. It is copied on write, in chunks of 64 servers, so that one change costs the same whatever the number of servers.
+//! it. It is copied on write, in chunks of 64 servers, so that one change costs the same whatever the number of
+//! servers.
 
 use crate::connector::Connector;
 use crate::raw::{Bucket, Signals, UpSet};

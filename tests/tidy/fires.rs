@@ -11,16 +11,33 @@ fn fires(rule: Rule, path: &str, text: &str) -> Vec<usize> {
 fn an_import_from_above_is_found() {
     let rule = imports_run_one_way;
     let upward = "use crate::sync::Arc;\nuse crate::pool::Pool;\n// use crate::builder::Builder;\n";
-    assert_eq!(fires(rule, "src/server/list.rs", upward), [2]);
-    assert_eq!(fires(rule, "src/pool.rs", upward), []);
+    assert_eq!(fires(rule, "src/server/state.rs", upward), [2]);
+    assert_eq!(fires(rule, "src/builder.rs", upward), []);
     assert_eq!(fires(rule, "src/clock.rs", "fn f(_: crate::connector::Connector) {}"), [1], "not only in `use`");
     assert_eq!(fires(rule, "src/connector/tcp/tests.rs", "use crate::Clock;"), [1], "from above through the root");
     assert_eq!(fires(rule, "src/clock.rs", "use super::pool::Pool;"), [1], "from above through its parent");
     assert_eq!(fires(rule, "src/raw/mod.rs", "use super::pool::Pool;"), [1]);
-    assert_eq!(fires(rule, "src/raw/idle.rs", "use super::line::Line;\nuse super::super::pool::Pool;"), [2]);
+    assert_eq!(fires(rule, "src/raw/idle.rs", "use super::slot::Slot;\nuse super::super::pool::Pool;"), [2]);
     assert_eq!(fires(rule, "src/clock.rs", "use crate::{pool::Pool};"), [1], "in a group");
     assert_eq!(fires(rule, "src/novelty.rs", ""), [1], "a module without a layer");
     assert_eq!(fires(rule, "tests/it/main.rs", "use crate::pool::Pool;"), []);
+    let wait = "use crate::core::wait;\nuse crate::core::{plan, wait};\nuse crate::core::plan;\n";
+    assert_eq!(fires(rule, "src/core/settle.rs", wait), [1, 2], "files of `core` are units");
+    assert_eq!(fires(rule, "src/core/release.rs", "use crate::core::sweep::sweep;"), [1], "one beside it");
+}
+
+#[test]
+fn a_call_of_a_method_from_above_is_found() {
+    let above = "impl Pool {\n    pub fn drain(&self) {}\n    fn len(&self) -> usize {}\n}\n";
+    let here = "fn f(pool: P) {\n    pool.drain();\n    pool.len();\n    // pool.drain()\n    pool.drain;\n}\n";
+    let files = [("src/core/wait.rs", above), ("src/core/settle.rs", here)];
+    let methods = methods_of_units(files.into_iter());
+    assert_eq!(methods.keys().collect::<Vec<_>>(), ["drain"], "the standard library has `len`, too");
+    let fires = |path| calls_run_one_way(&methods, path, here).into_iter().map(|(line, _)| line).collect::<Vec<_>>();
+    assert_eq!(fires("src/core/settle.rs"), [2]);
+    assert_eq!((fires("src/pool.rs"), fires("src/core/wait.rs"), fires("tests/it/x.rs")), (vec![], vec![], vec![]));
+    let twice = methods_of_units([("src/core/wait.rs", above), ("src/pool.rs", above)].into_iter());
+    assert!(twice.is_empty(), "two units define it");
 }
 
 #[test]
@@ -106,6 +123,7 @@ fn what_is_unsafe_or_left_to_do_is_found() {
         assert_eq!(fires(rule, "tests/it/x.rs", bad), [1], "{bad}");
     }
     assert_eq!(fires(rule, "src/lib.rs", "#![forbid(unsafe_code)]"), [], "a longer name");
+    assert_eq!(fires(rule, "src/raw/slot.rs", "unsafe { f() }"), [], "the one file");
 }
 
 #[test]

@@ -270,7 +270,7 @@ impl Rig {
                 let Some(deadline) = caller.deadline else { panic!("{error}") };
                 *waited <= now && now >= deadline
             }
-            AcquireError::QueueFull { .. } => caller.kind == Kind::Acquire,
+            AcquireError::QueueFull { .. } => true,
             AcquireError::Unavailable(_) => caller.kind == Kind::AcquireNow,
             _ => false,
         };
