@@ -73,14 +73,10 @@ fn take_next<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>
     if signals.waiters() > 0 || signals.is_retry_due() {
         return None;
     }
-    let now_ns = signals.tick().unwrap_or_else(|| read_clock(shared));
     let taken = shared.servers.with_kept_list(|list, near| {
-        let number = shared.rotation.next(near, &list.up)?;
-        let seat = list.seat(number)?;
-        if !seat.server().health.snapshot().is_up() {
-            return None;
-        }
-        take(shared, seat, now_ns, || seat.generation.idle.pop_near(near)).ok()
+        let seat = list.seat(shared.rotation.next(near, &list.up)?)?;
+        let now = || signals.tick().unwrap_or_else(|| read_clock(shared));
+        take(shared, seat, now, || seat.generation.idle.pop_near(near)).ok()
     });
     taken.unwrap_or_else(|| keep_list(shared))
 }
@@ -113,7 +109,7 @@ fn take_any<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<B
     }
     let (near, now_ns) = (near(), shared.clock.now_ns());
     let take_good = |seat: &Seat<C>| loop {
-        match take(shared, seat, now_ns, || seat.generation.idle.pop(near)) {
+        match take(shared, seat, || now_ns, || seat.generation.idle.pop(near)) {
             Err(Miss::Dead) => {}
             taken => return taken,
         }
@@ -150,15 +146,16 @@ fn take_any<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<B
     served
 }
 
-/// Takes a connection of one server: look for a token, pop, check, take the token last.
+/// Takes a connection of one server: look for a token, pop, check, take the token last. `now` is the time for the check
+/// of a connection without a token.
 #[inline(always)]
 fn take<C: Connector>(
     shared: &Shared<C>,
     seat: &Seat<C>,
-    now_ns: u64,
+    now: impl Fn() -> u64,
     pop: impl Fn() -> Option<Box<Connection<C>>>,
 ) -> Result<Box<Connection<C>>, Miss> {
-    let Some(bucket) = &seat.bucket else { return pop_reusable(shared, now_ns, pop) };
+    let Some(bucket) = &seat.bucket else { return pop_reusable(shared, now(), pop) };
     // The clock, and not the tick: a take by an earlier time leaves more for the next window than was promised.
     let now_ns = shared.clock.now_ns();
     let seen = bucket.look(now_ns).ok_or(Miss::Limited)?;

@@ -40,7 +40,8 @@ pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
     pushed(&generation, near);
 }
 
-/// A connection that may not stay in its idle queue: it moves to the generation that took over, or closes.
+/// A connection that may not stay in its idle queue: it moves to the generation that took over, or closes if there is
+/// none or the maximum was lowered.
 #[cold]
 pub(crate) fn refused<C: Connector>(mut conn: Box<Connection<C>>) {
     let generation = conn.generation();
@@ -49,7 +50,7 @@ pub(crate) fn refused<C: Connector>(mut conn: Box<Connection<C>>) {
         return drop(conn);
     }
     let next = pool_of::<C>(&generation.pool).and_then(|shared| shared.servers.current(generation));
-    if let Some(next) = next {
+    if let Some(next) = next.filter(|next| !next.server.permits.counts().is_over()) {
         conn.move_to(next);
         keep(conn);
     }

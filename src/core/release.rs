@@ -5,15 +5,16 @@ use crate::core::hand_over::{keep, pushed, refused};
 use crate::core::shared::pool_of;
 use crate::core::transition;
 use crate::error::Failure;
-use crate::server::Connection;
+use crate::raw::Outage;
+use crate::server::{Connection, Generation};
 use crate::servers::{List, with_any};
 use crate::sync::Arc;
 
 /// Takes a connection back for reuse.
 ///
 /// The hot path: the list that this thread keeps holds on to the generation while the connection goes into its idle
-/// queue, from where another thread may take it and drop it. Everything out of the ordinary is left to
-/// `release_slowly`.
+/// queue, from where another thread may take it and drop it. Everything out of the ordinary is left to `release_slowly`
+/// and `returned`.
 #[inline]
 pub(crate) fn release<C: Connector>(conn: Box<Connection<C>>) {
     let generation = conn.generation();
@@ -22,35 +23,42 @@ pub(crate) fn release<C: Connector>(conn: Box<Connection<C>>) {
     let attention = with_any(slot, |list: &List<C>, near| {
         let generation = &list.seat(number)?.generation;
         let tick = list.signals.tick()?;
-        let mut conn = conn.take_if(|conn| {
-            Arc::ptr_eq(generation, conn.generation())
-                && generation.server.health.snapshot().is_unblemished()
-                && !generation.server.permits.counts().is_over()
-                && tick < conn.expires_at
-        })?;
+        let is_ordinary =
+            |conn: &mut Box<Connection<C>>| Arc::ptr_eq(generation, conn.generation()) && tick < conn.expires_at;
+        let mut conn = conn.take_if(is_ordinary)?;
+        let outage = conn.outage;
         conn.info.check_in(tick);
         generation.idle.push(conn, near, refused);
-        // Behind the push, which pairs with `WaitQueue::join`; and a server may have gone down meanwhile.
-        let wanted = list.signals.waiters() > 0 || !generation.server.is_up();
-        wanted.then(|| (Arc::clone(generation), near))
+        // Behind the push: pairs with the fences of `WaitQueue::join` and of `UpSet::follow`.
+        let is_wanted = list.signals.waiters() > 0 || !generation.server.health.after_push().is_unblemished();
+        is_wanted.then(|| (Arc::clone(generation), near, outage))
     });
-    if let Some((generation, near)) = attention {
-        pushed(&generation, near);
+    if let Some((generation, near, outage)) = attention {
+        returned(&generation, near, outage);
     }
     if let Some(conn) = conn {
         release_slowly(conn);
     }
 }
 
-/// Takes a connection back whatever the state of its server, with references of its own.
+/// A connection is idle again, and waiters or the state of its server want attention.
+#[cold]
+fn returned<C: Connector>(generation: &Arc<Generation<C>>, near: usize, outage: Outage) {
+    if !generation.server.health.snapshot().is_unblemished() {
+        if let Some(shared) = pool_of::<C>(&generation.pool) {
+            transition::released(&shared, generation, outage);
+        }
+    }
+    pushed(generation, near);
+}
+
+/// Takes a connection back with references of its own.
 #[cold]
 fn release_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     let generation = Arc::clone(conn.generation());
     // A pool that is gone has closed all generations.
     let Some(shared) = pool_of::<C>(&generation.pool) else { return };
-    if !generation.server.health.snapshot().is_unblemished() {
-        transition::released(&shared, &generation, conn.outage);
-    }
+    transition::released(&shared, &generation, conn.outage);
     let now_ns = shared.clock.now_ns();
     if generation.server.permits.counts().is_over() || now_ns >= conn.expires_at {
         return drop(conn);

@@ -26,9 +26,9 @@ pub(crate) struct Shared<C: Connector> {
     pub(crate) clock: Clock,
     pub(crate) servers: Servers<C>,
     /// The order in which callers try the servers.
-    pub(crate) rotation: Rotation,
+    pub(crate) rotation: Rotation<MAX_SHARDS>,
     /// The order in which servers are connected to.
-    pub(crate) connect_rotation: Rotation,
+    pub(crate) connect_rotation: Rotation<1>,
     pub(crate) queue: WaitQueue<Grant<C>>,
     pub(crate) notifier: Arc<Notifier>,
     /// How many waiters do not wait for a token. A plain counter.
@@ -48,8 +48,8 @@ impl<C: Connector> Shared<C> {
         Arc::new(Self {
             idle_timeout_ns: settings.idle_timeout.map_or(u64::MAX, nanos),
             servers: Servers::new(Arc::clone(&notifier), settings.limits, settings.max_idle_per_server),
-            rotation: Rotation::new(MAX_SHARDS, start),
-            connect_rotation: Rotation::new(1, start),
+            rotation: Rotation::new(start),
+            connect_rotation: Rotation::new(start),
             queue: WaitQueue::new(Arc::clone(&notifier.signals)),
             impatient: AtomicUsize::new(0),
             attempts: Arc::default(),

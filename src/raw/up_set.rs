@@ -97,11 +97,15 @@ impl UpSet {
         if at >= ANYWHERE {
             return self.iter_from(0).nth((at - ANYWHERE) % self.len().max(1));
         }
-        let start = (at / BITS + 1).min(self.words.len());
-        (start..self.words.len()).chain(0..start).find_map(|index| {
+        let mut index = at / BITS;
+        for _ in 0..self.words.len() {
+            index = if index + 1 < self.words.len() { index + 1 } else { 0 };
             let word = self.word(index);
-            (word != 0).then(|| index * BITS + word.trailing_zeros() as usize)
-        })
+            if word != 0 {
+                return Some(index * BITS + word.trailing_zeros() as usize);
+            }
+        }
+        None
     }
 
     pub(crate) fn is_empty(&self) -> bool {

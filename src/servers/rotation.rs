@@ -8,13 +8,12 @@
 //! rotates strictly. Threads that share a shard may now and then take the same turn.
 
 use crate::raw::{ANYWHERE, UpSet};
-use crate::servers::shard::MAX_SHARDS;
 use crate::sync::{AtomicUsize, Ordering};
 
 /// See the module's page.
 #[derive(Debug)]
-pub(crate) struct Rotation {
-    shards: Box<[Cursors]>,
+pub(crate) struct Rotation<const SHARDS: usize> {
+    shards: Box<[Cursors; SHARDS]>,
 }
 
 /// Alone on its cache lines, of which processors fetch two at a time.
@@ -25,17 +24,17 @@ struct Cursors {
     miss: AtomicUsize,
 }
 
-impl Rotation {
-    /// Cursors for so many shards. Each starts at another server of the set, the first at the `start`-th.
-    pub(crate) fn new(shards: usize, start: usize) -> Self {
+impl<const SHARDS: usize> Rotation<SHARDS> {
+    /// Each shard starts at another server of the set, the first at the `start`-th.
+    pub(crate) fn new(start: usize) -> Self {
         let start = ANYWHERE + start;
         let cursors = |at| Cursors { next: AtomicUsize::new(start + at), miss: AtomicUsize::new(start + at) };
-        Self { shards: (0..shards.clamp(1, MAX_SHARDS)).map(cursors).collect() }
+        Self { shards: Box::new(core::array::from_fn(cursors)) }
     }
 
     #[inline(always)]
     fn near(&self, near: usize) -> &Cursors {
-        &self.shards[near % self.shards.len()]
+        &self.shards[near % SHARDS]
     }
 
     /// Takes a turn: the next server of the set.
@@ -90,7 +89,7 @@ mod tests {
     }
 
     fn shares(servers: &[bool], passes: usize) -> Vec<usize> {
-        let rotation = Rotation::new(1, 0);
+        let rotation = Rotation::<1>::new(0);
         let all = set(0..servers.len());
         let mut shares = vec![0; servers.len()];
         for _ in 0..passes {
@@ -103,7 +102,7 @@ mod tests {
 
     #[test]
     fn one_thread_rotates_strictly_over_the_set() {
-        let rotation = Rotation::new(1, 2);
+        let rotation = Rotation::<1>::new(2);
         let order = |set: &UpSet| (0..8).filter_map(|_| rotation.next(0, set)).collect::<Vec<_>>();
         assert_eq!(order(&set(0..4)), [2, 3, 0, 1, 2, 3, 0, 1]);
         assert_eq!(order(&set([0, 2, 3])), [2, 3, 0, 2, 3, 0, 2, 3]);
@@ -111,7 +110,7 @@ mod tests {
 
     #[test]
     fn each_shard_has_a_turn_of_its_own() {
-        let rotation = Rotation::new(8, 0);
+        let rotation = Rotation::<8>::new(0);
         let servers = set(0..3);
         for near in [0, 1, 7] {
             let order: Vec<_> = (0..4).filter_map(|_| rotation.next(near, &servers)).collect();
@@ -128,7 +127,7 @@ mod tests {
 
     #[test]
     fn passes_that_find_nothing_rotate() {
-        let rotation = Rotation::new(1, 0);
+        let rotation = Rotation::<1>::new(0);
         let servers = set(0..3);
         let orders = [(); 3].map(|()| {
             let mut tried = Vec::new();
@@ -144,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_pass_tries_each_server_once() {
-        let rotation = Rotation::new(1, 0);
+        let rotation = Rotation::<1>::new(0);
         let servers = set(0..7);
         for _ in 0..10 {
             let mut tried = [0; 7];

@@ -255,7 +255,8 @@ impl<C: Connector> Edit<'_, C> {
         self.touched.push(number);
     }
 
-    /// Changes the settings of a registered server. A larger maximum begins a new generation with more room.
+    /// Changes the settings of a registered server. A larger maximum begins a new generation with more room. So does a
+    /// smaller one: connections that come back to a generation that is over are asked whether they may stay.
     fn apply(
         &mut self,
         pool: &Weak<dyn Any + Send + Sync>,
@@ -268,9 +269,10 @@ impl<C: Connector> Edit<'_, C> {
         if *seat.server().config() == *server {
             return;
         }
+        let is_lower = limits.max_conns < seat.server().permits.counts().max();
         seat.server().apply(server.clone(), limits, now_ns);
         let (capacity, bounded) = self.room(limits.max_conns);
-        if seat.generation.idle.fits(capacity, bounded) {
+        if seat.generation.idle.fits(capacity, bounded) && !is_lower {
             let bucket = seat.server().bucket();
             self.list.set(number, Some(Seat { bucket, ..seat }));
             self.touched.push(number);
