@@ -1,4 +1,4 @@
-//! What a person, or a program, is told.
+//! The output on the screen, and the last line for programs.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -6,11 +6,17 @@ use std::time::Duration;
 
 use crate::args::Args;
 use crate::record::{Roster, Tally, name, quantiles};
+use crate::run::Run;
 use crate::trouble::Event;
 
-/// Where the lines for a person go.
+/// ANSI styles.
+pub(crate) const BOLD: u8 = 1;
+pub(crate) const RED: u8 = 31;
+pub(crate) const GREEN: u8 = 32;
+pub(crate) const YELLOW: u8 = 33;
+
+/// The output for people: stdout, or stderr when stdout is for a program.
 pub(crate) struct Screen {
-    /// Stdout is for a program then.
     to_stderr: bool,
     styled: bool,
 }
@@ -21,75 +27,70 @@ impl Screen {
         Self { to_stderr: json, styled }
     }
 
-    /// Prints one line, or a few. That nobody reads them is no reason to stop.
+    /// Prints one line or several. A closed output does not stop the program.
     pub(crate) fn line(&self, text: &str) {
         let _ = if self.to_stderr { writeln!(io::stderr(), "{text}") } else { writeln!(io::stdout(), "{text}") };
     }
 
-    /// `text` in an ANSI style (`31` red, `32` green, `33` yellow, `1` bold), if the screen is a terminal.
+    /// `text` in an ANSI style, if the screen is a terminal.
     pub(crate) fn styled(&self, style: u8, text: &str) -> String {
         if self.styled { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    pub(crate) fn opening(&self, args: &Args, roster: &Roster, registered: usize) {
+    pub(crate) fn opening(&self, args: &Args, roster: &Roster, at_first: usize) {
         let pace = match args.rps {
-            0 => "as fast as the answers come".to_owned(),
-            rps => format!("{rps} requests a second in all"),
+            0 => "each as fast as the answers come".to_owned(),
+            rps => format!("{} requests a second in all", grouped(rps.into())),
         };
-        self.line(&format!("{} tasks send requests through one pool for {} s, {pace}.", args.tasks, args.seconds));
+        self.line(&format!("{} tasks send requests for {} s, {pace}.", args.tasks, args.seconds));
         self.line("The servers:");
         for (place, address) in roster.addresses().iter().enumerate() {
-            let later = if place < registered { "" } else { "   (joins later)" };
+            let later = if place < at_first { "" } else { "   (added later)" };
             self.line(&format!("  {} {address}{later}", name(place)));
         }
     }
 
-    pub(crate) fn event(&self, at: Duration, event: &Event) {
-        let text = format!(">>> {:.1} s: server {} {}", at.as_secs_f64(), name(event.server), event.line);
-        self.line(&format!("\n{}", self.styled(1, &text)));
+    pub(crate) fn heading(&self, title: &str) {
+        self.line(&format!("\n{}", self.styled(BOLD, &format!("=== {title}"))));
     }
 
-    pub(crate) fn summary(
-        &self,
-        args: &Args,
-        lasted: Duration,
-        total: &Tally,
-        overdue: u64,
-        complaints: &[String],
-        picture: &str,
-    ) {
-        let Tally { acquire, call, answered, failed, wrong, io_errors, timeouts } = total;
-        let mut text = format!("\nIn {:.1} s:\n", lasted.as_secs_f64());
+    pub(crate) fn event(&self, at: Duration, event: &Event) {
+        let text = format!(">>> {:.1} s: server {} {}", at.as_secs_f64(), name(event.server), event.line);
+        self.line(&format!("\n{}", self.styled(BOLD, &text)));
+    }
+
+    pub(crate) fn summary(&self, args: &Args, run: &Run) {
+        let Tally { since_due, in_call, acquired, answered, failed, wrong, io_errors, timeouts } = run.timeline.total();
+        let mut text = format!("\n{}, in {:.1} s:\n", run.title, run.lasted.as_secs_f64());
         let mut row = |label: &str, value: String| {
             let _ = writeln!(text, "  {label:<10} {value}");
         };
-        row("acquires", format!("{} succeeded, {failed} failed", grouped(acquire.len())));
+        row("acquires", format!("{} succeeded, {} failed", grouped(*acquired), grouped(*failed)));
         row("answers", format!("{} right, {wrong} wrong", grouped(answered.iter().sum())));
         row(
             "sent again",
             format!("{}: {io_errors} after an I/O error, {timeouts} after a timeout", io_errors + timeouts),
         );
-        row("acquire", format!("{}   from when the request was due", spread(quantiles(acquire))));
-        row("", format!("{}   from the call", spread(quantiles(call))));
-        // A few fell due in the last moment.
-        if overdue > u64::from(args.rps) / 100 {
-            row("overdue", format!("{} requests were due that no task had come round to", grouped(overdue)));
+        row("acquire", format!("{}   from when the request was due", spread(quantiles(since_due))));
+        row("", format!("{}   the call alone", spread(quantiles(in_call))));
+        // A few requests fall due in the last moment.
+        if run.overdue > u64::from(args.rps) / 100 {
+            row("overdue", format!("{} requests were due and not begun", grouped(run.overdue)));
         }
-        for complaint in complaints {
+        for complaint in &run.complaints {
             row("!", complaint.clone());
         }
-        row("picture", picture.to_owned());
         self.line(text.trim_end_matches('\n'));
     }
 }
 
-/// The four numbers of an acquire in one line.
+/// The four quantiles in one line.
 pub(crate) fn spread(nanos: [u64; 4]) -> String {
     let [p50, p99, p999, max] = nanos.map(duration);
     format!("p50 {p50:>7}  p99 {p99:>7}  p99.9 {p999:>7}  max {max:>7}")
 }
 
-/// Nanoseconds in three digits or so, with their unit.
+/// Nanoseconds with two or three digits and a unit.
 pub(crate) fn duration(nanos: u64) -> String {
     let (value, unit) = match nanos {
         0..1_000 => return format!("{nanos} ns"),
@@ -114,12 +115,19 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// The result for a program.
-pub(crate) fn json(total: &Tally) -> serde_json::Value {
+/// The result of connring, with that of the baseline under `baseline`: null if the baseline did not run.
+pub(crate) fn json(ours: &Tally, baseline: Option<&Tally>) -> serde_json::Value {
+    let mut result = result(ours);
+    result["baseline"] = baseline.map_or(serde_json::Value::Null, self::result);
+    result
+}
+
+fn result(total: &Tally) -> serde_json::Value {
     let micros = |nanos: u64| nanos as f64 / 1e3;
-    let [p50, p99, p999, max] = quantiles(&total.acquire).map(micros);
+    let [p50, p99, p999, max] = quantiles(&total.since_due).map(micros);
+    let [call_p50, call_p99, call_p999, call_max] = quantiles(&total.in_call).map(micros);
     serde_json::json!({
-        "acquired": total.acquire.len(),
+        "acquired": total.acquired,
         "failed": total.failed,
         "answered": total.answered.iter().sum::<u64>(),
         "wrong_answers": total.wrong,
@@ -129,5 +137,9 @@ pub(crate) fn json(total: &Tally) -> serde_json::Value {
         "acquire_p99_us": p99,
         "acquire_p999_us": p999,
         "acquire_max_us": max,
+        "call_p50_us": call_p50,
+        "call_p99_us": call_p99,
+        "call_p999_us": call_p999,
+        "call_max_us": call_max,
     })
 }
