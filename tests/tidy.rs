@@ -55,7 +55,7 @@ const RULES: &[(&str, Rule)] = &[
 fn the_source_is_tidy() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    for folder in ["src", "tests", "examples", "benches", "demos", "fuzz", "loom-tests"] {
+    for folder in ["src", "tests", "examples", "benches", "demos", "fuzz", "loom-tests", "xtask"] {
         find_rust_files(&root.join(folder), &mut files);
     }
     let mut faults = Vec::new();
