@@ -40,6 +40,7 @@ pub(crate) fn redis_servers() -> Outcome {
     for server in &servers {
         wait_for_requests(server)?;
     }
+    pause(Duration::from_secs(1))?;
     let victim = servers.remove(1);
     let port = victim.port();
     victim.kill()?;

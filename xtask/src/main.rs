@@ -65,7 +65,7 @@ fn run_all(steps: &[&Step]) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let began = Instant::now();
-    let mut passed = Vec::new();
+    let mut report = Vec::new();
     for step in steps {
         println!("\n=== {}: {}", step.name, step.about);
         let step_began = Instant::now();
@@ -74,18 +74,18 @@ fn run_all(steps: &[&Step]) -> ExitCode {
         match outcome {
             Ok(()) => {
                 println!("=== {} passed in {time}", step.name);
-                passed.push(format!("passed  {:<20} {time:>8}", step.name));
+                report.push(format!("passed  {:<20} {time:>8}", step.name));
             }
             Err(error) => {
                 eprintln!("error: {error}");
-                println!("\n{}", passed.join("\n"));
-                println!("FAILED  {:<20} {time:>8}", step.name);
+                report.push(format!("FAILED  {:<20} {time:>8}", step.name));
+                println!("\n{}", report.join("\n"));
                 return if error.is::<Interrupted>() { ExitCode::from(130) } else { ExitCode::FAILURE };
             }
         }
     }
-    println!("\n{}", passed.join("\n"));
-    println!("All {} steps passed in {}.", passed.len(), seconds(began.elapsed()));
+    println!("\n{}", report.join("\n"));
+    println!("All {} steps passed in {}.", report.len(), seconds(began.elapsed()));
     ExitCode::SUCCESS
 }
 

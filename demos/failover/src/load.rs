@@ -38,7 +38,6 @@ struct Client<C> {
     protocol: Protocol,
     roster: Roster,
     recorder: Arc<Recorder>,
-    began: Instant,
     next_id: AtomicU64,
     stopped: AtomicBool,
 }
@@ -58,7 +57,6 @@ impl<C: Contestant> Load<C> {
             protocol: setup.protocol.clone(),
             roster: setup.roster.clone(),
             recorder,
-            began,
             next_id: AtomicU64::new(FIRST_ID),
             stopped: AtomicBool::new(false),
         });
@@ -105,7 +103,7 @@ impl<C: Contestant> Client<C> {
             let mut conn = match acquired {
                 Ok(conn) => conn,
                 Err(error) => {
-                    self.recorder.acquire_failed(task, times, ended - self.began, &error);
+                    self.recorder.acquire_failed(task, times, &error);
                     return false;
                 }
             };

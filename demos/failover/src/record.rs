@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 /// Tasks share this many tallies, so that they rarely contend.
 const SHARDS: usize = 16;
 
-/// How many failures are kept for the summary.
+/// How many different failures are kept for the summary.
 const COMPLAINTS: usize = 5;
 
 /// The servers, each with a letter as its name.
@@ -116,7 +116,8 @@ pub(crate) struct Times {
 pub(crate) struct Recorder {
     shards: Vec<Mutex<Tally>>,
     empty: Tally,
-    complaints: Mutex<Vec<String>>,
+    /// Different failures, and how often each happened.
+    complaints: Mutex<Vec<(String, u64)>>,
 }
 
 impl Recorder {
@@ -132,18 +133,22 @@ impl Recorder {
         tally.acquired += 1;
     }
 
-    pub(crate) fn acquire_failed(&self, task: usize, times: Times, at: Duration, error: &dyn Error) {
+    pub(crate) fn acquire_failed(&self, task: usize, times: Times, error: &dyn Error) {
         let mut tally = self.tally(task);
         tally.record(times);
         tally.failed += 1;
         drop(tally);
-        let mut text = format!("at {:.1} s an acquire failed: {error}", at.as_secs_f64());
+        let mut text = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
+            // Some errors print their source themselves.
+            let source = error.to_string();
+            if !text.ends_with(&source) {
+                text = format!("{text}: {source}");
+            }
             cause = error.source();
         }
-        self.complain(|| text);
+        self.complain(text);
     }
 
     pub(crate) fn answered(&self, task: usize, server: usize) {
@@ -152,7 +157,7 @@ impl Recorder {
 
     pub(crate) fn answered_wrong(&self, task: usize, server: &str, expected: &[u8], got: &[u8]) {
         self.tally(task).wrong += 1;
-        self.complain(|| format!("{server} answered {} for {}", got.escape_ascii(), expected.escape_ascii()));
+        self.complain(format!("{server} answered {} for {}", got.escape_ascii(), expected.escape_ascii()));
     }
 
     pub(crate) fn io_error(&self, task: usize) {
@@ -172,8 +177,8 @@ impl Recorder {
         sum
     }
 
-    /// The first few failures.
-    pub(crate) fn complaints(&self) -> Vec<String> {
+    /// The first few different failures, and how often each happened.
+    pub(crate) fn complaints(&self) -> Vec<(String, u64)> {
         lock(&self.complaints).clone()
     }
 
@@ -181,10 +186,12 @@ impl Recorder {
         lock(&self.shards[task % SHARDS])
     }
 
-    fn complain(&self, text: impl FnOnce() -> String) {
+    fn complain(&self, text: String) {
         let mut complaints = lock(&self.complaints);
-        if complaints.len() < COMPLAINTS {
-            complaints.push(text());
+        if let Some((_, count)) = complaints.iter_mut().find(|(known, _)| *known == text) {
+            *count += 1;
+        } else if complaints.len() < COMPLAINTS {
+            complaints.push((text, 1));
         }
     }
 }

@@ -77,8 +77,8 @@ impl Screen {
         if run.overdue > u64::from(args.rps) / 100 {
             row("overdue", format!("{} requests were due and not begun", grouped(run.overdue)));
         }
-        for complaint in &run.complaints {
-            row("!", complaint.clone());
+        for (complaint, count) in &run.complaints {
+            row("failure", format!("{} times: {complaint}", grouped(*count)));
         }
         self.line(text.trim_end_matches('\n'));
     }

@@ -33,8 +33,8 @@ pub(crate) struct Run {
     pub(crate) timeline: Timeline,
     /// Requests that were due and that no task had begun at the end.
     pub(crate) overdue: u64,
-    /// The first few failures.
-    pub(crate) complaints: Vec<String>,
+    /// The first few different failures, and how often each happened.
+    pub(crate) complaints: Vec<(String, u64)>,
 }
 
 impl Setup<'_> {
