@@ -28,7 +28,7 @@ fn upkeep(c: &mut Criterion) {
         let (runtime, clock) = (runtime(), Clock::manual());
         let pool = open(&runtime, lasting(conns.max(SERVERS as u32), &clock));
         if conns == 0 {
-            (0..SERVERS).for_each(|_| pool.try_acquire().expect("it is idle").close());
+            (0..SERVERS).for_each(|_| pool.try_acquire().expect("it is idle").discard());
         }
         group.bench_function(BenchmarkId::new("sweep", conns), |b| b.iter(|| sweep(&runtime, &clock)));
         // That no connection grew too old meanwhile.

@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use connring::{Pool, TcpConnector};
+use connring::{Pool, PooledConn, TcpConnector};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         conn.write_all(b"hello").await?;
         let mut answer = [0; 5];
         conn.read_exact(&mut answer).await?; // An early return closes the connection.
-        println!("{} answered {}", conn.server(), answer.escape_ascii());
+        println!("{} answered {}", PooledConn::info(&conn).server().address(), answer.escape_ascii());
         conn.release(); // Only this returns it for reuse.
     }
 

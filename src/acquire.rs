@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::clock::{between, nanos};
-use crate::connect::Connector;
+use crate::connector::Connector;
 use crate::dial::Reason;
 use crate::error::{AcquireError, TryAcquireError};
 use crate::raw::{Bucket, Place};
@@ -120,8 +120,8 @@ impl<C: Connector> Ring<C> {
             return Err(ended);
         }
         let started_ns = self.clock.now_ns();
-        let joined = self.line.join(self.settings.max_waiting);
-        let place = joined.map_err(|waiting| AcquireError::Overloaded { waiting })?;
+        let joined = self.line.join(self.settings.max_waiters);
+        let place = joined.map_err(|waiting| AcquireError::QueueFull { waiters: waiting })?;
         let mut waiter = Waiter { ring: self, place };
         if waiter.place.found_nobody() {
             // While nobody waits nobody rings: the task that watches may sleep beyond a token or a retry of since then.
@@ -217,15 +217,15 @@ impl<C: Connector> Ring<C> {
     #[inline(always)]
     fn is_good(&self, entry: &mut Entry<C>, now: &mut Now) -> bool {
         let now_ns = self.tick().unwrap_or_else(|| self.now(now));
-        let idle = entry.idle(now_ns);
-        !self.is_over_age(entry, now_ns) && self.connector.is_reusable(&mut entry.conn, idle)
+        entry.info.check_out(now_ns);
+        !self.is_over_age(entry, now_ns) && self.connector.is_reusable(&mut entry.conn, &entry.info)
     }
 
     /// Whether a connection's time is over: its lifetime, its time idle, its runtime.
     #[inline]
     pub(crate) fn is_over_age(&self, entry: &Entry<C>, now_ns: u64) -> bool {
         now_ns >= entry.expires_at
-            || now_ns.saturating_sub(entry.idle_since) >= self.idle_timeout_ns
+            || now_ns.saturating_sub(entry.info.idle_since()) >= self.idle_timeout_ns
             || entry.runtime != self.runtime.number()
     }
 

@@ -1,4 +1,4 @@
-//! Every knob of a pool, checked once.
+//! The settings of a pool, checked once.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,34 +6,36 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::clock::Clock;
-use crate::connect::Connector;
+use crate::connector::Connector;
 use crate::error::{BuildError, ServerError};
 use crate::pool::Pool;
 use crate::server::{Ring, Server};
 use crate::settings::{Backoff, PoolLimits, Settings};
+use crate::sync::Arc;
 
-/// Builds a [`Pool`]. Setters take any value; [`build`](Builder::build) checks them all.
+/// Builds a [`Pool`]. Setters accept any value; [`build`](Builder::build) checks them all.
 ///
 /// | knob | default | range |
 /// |---|---|---|
+/// | [`name`](Self::name) | `default` | not empty |
 /// | [`server`](Self::server), [`servers`](Self::servers) | none | addresses not empty, each once |
 /// | [`max_conns_per_server`](Self::max_conns_per_server) | 10 | at least 1 |
 /// | [`max_idle_per_server`](Self::max_idle_per_server) | the lower of `max_conns` and 1 024 | 1 to 1 048 576 |
 /// | [`max_rps`](Self::max_rps) | no limit | 10⁻⁶ to 10⁹ a second |
 /// | [`burst`](Self::burst) | 1 + 10 ms of the rate, rounded up | 1 to 18 years of the rate |
-/// | [`max_concurrent_dials_per_server`](Self::max_concurrent_dials_per_server) | 8 | at least 1 |
+/// | [`max_concurrent_connects_per_server`](Self::max_concurrent_connects_per_server) | 8 | at least 1 |
 /// | [`connect_timeout`](Self::connect_timeout) | 5 s | above 0, at most a year |
 /// | [`hedge_delay`](Self::hedge_delay) | 100 ms | above 0, at most a year |
 /// | [`backoff`](Self::backoff) | 100 ms to 30 s | 1 ms to a year, max not below initial |
 /// | [`backoff_multiplier`](Self::backoff_multiplier) | 1.5 | 1.0 to 100.0 |
 /// | [`backoff_spread_ratio`](Self::backoff_spread_ratio) | 0.5 | 0.0 to 1.0 |
 /// | [`fail_threshold`](Self::fail_threshold) | 1 | 1 to 255 |
-/// | [`wait_timeout`](Self::wait_timeout) | 30 s | above 0, at most a year; `None`: for ever |
-/// | [`max_waiting`](Self::max_waiting) | 10 000 | at least 1 |
-/// | [`idle_timeout`](Self::idle_timeout) | 5 min | above 0, at most a year; `None`: for ever |
-/// | [`max_lifetime`](Self::max_lifetime) | 30 min | above 0, at most a year; `None`: no end |
+/// | [`wait_timeout`](Self::wait_timeout) | 30 s | above 0, at most a year; `None`: no bound |
+/// | [`max_waiters`](Self::max_waiters) | 10 000 | at least 1 |
+/// | [`idle_timeout`](Self::idle_timeout) | 5 min | above 0, at most a year; `None`: no bound |
+/// | [`max_lifetime`](Self::max_lifetime) | 30 min | above 0, at most a year; `None`: no bound |
 /// | [`max_lifetime_jitter_ratio`](Self::max_lifetime_jitter_ratio) | 0.2 | 0.0 to 1.0 |
-/// | [`upkeep`](Self::upkeep) | on | |
+/// | [`maintenance`](Self::maintenance) | on | |
 /// | [`clock`](Self::clock) | [`Clock::system`] | |
 /// | [`runtime`](Self::runtime) | the current one at `build`, else the first async caller's | |
 ///
@@ -55,7 +57,7 @@ use crate::settings::{Backoff, PoolLimits, Settings};
 /// let error = Pool::builder(TcpConnector::new()).max_conns_per_server(0).build().unwrap_err();
 /// assert_eq!(error.to_string(), "max_conns_per_server is 0, outside 1..=4294967295");
 /// ```
-#[must_use = "a builder makes no pool until it is built"]
+#[must_use = "a builder does nothing until it is built"]
 pub struct Builder<C: Connector> {
     connector: C,
     settings: Settings,
@@ -71,9 +73,10 @@ const MAX_IDLE: u32 = 1 << 20;
 impl<C: Connector> Builder<C> {
     pub(crate) fn new(connector: C) -> Self {
         let settings = Settings {
+            name: Arc::from("default"),
             limits: PoolLimits { max_conns: 10, max_rps: None, burst: None },
             max_idle_per_server: None,
-            max_concurrent_dials_per_server: 8,
+            max_concurrent_connects_per_server: 8,
             connect_timeout: Duration::from_secs(5),
             backoff: Backoff {
                 initial: Duration::from_millis(100),
@@ -84,16 +87,22 @@ impl<C: Connector> Builder<C> {
             fail_threshold: 1,
             hedge_delay: Duration::from_millis(100),
             wait_timeout: Some(Duration::from_secs(30)),
-            max_waiting: 10_000,
+            max_waiters: 10_000,
             idle_timeout: Some(Duration::from_secs(5 * 60)),
             max_lifetime: Some(Duration::from_secs(30 * 60)),
             max_lifetime_jitter_ratio: 0.2,
-            upkeep: true,
+            maintenance: true,
         };
         Self { connector, settings, servers: Vec::new(), clock: None, runtime: None }
     }
 
-    /// Adds a server to start with. More can be registered at any time; a pool may start with none.
+    /// The name of the pool, in its events and its status. Default: `default`. Range: not empty.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.settings.name = name.into();
+        self
+    }
+
+    /// Adds a server. More can be registered at any time; a pool may start without any.
     pub fn server(mut self, server: impl Into<Server>) -> Self {
         self.servers.push(server.into());
         self
@@ -105,20 +114,21 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// The most connections open, or being dialled, to one server at once. Default: 10. Range: at least 1.
+    /// The most connections to one server that are open or being opened. Default: 10. Range: at least 1.
     pub fn max_conns_per_server(mut self, connections: u32) -> Self {
         self.settings.limits.max_conns = connections;
         self
     }
 
-    /// The most connections that wait idle at one server; what does not fit is closed. A server's room is fixed when it
-    /// is registered: 16 bytes a connection. Default: the lower of its `max_conns` and 1 024. Range: 1 to 1 048 576.
+    /// The most idle connections of one server. One that does not fit is closed when it is released. The room takes 16
+    /// bytes a connection and is fixed when the server is registered. Default: the lower of the server's `max_conns`
+    /// and 1 024. Range: 1 to 1 048 576.
     pub fn max_idle_per_server(mut self, connections: u32) -> Self {
         self.settings.max_idle_per_server = Some(connections);
         self
     }
 
-    /// The most hand-outs of connections a second, for each server. Default: no limit. Range: 10⁻⁶ to 10⁹.
+    /// The most checkouts a second, for each server. Default: no limit. Range: 10⁻⁶ to 10⁹.
     ///
     /// A token bucket, by the generic cell rate algorithm: in any window of length `T` no more than `burst + rate × T`.
     pub fn max_rps(mut self, per_second: f64) -> Self {
@@ -126,41 +136,41 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// The most hand-outs at once after a rest, for each server. Default: 1 + 10 ms of the rate, rounded up. Without a
+    /// The most checkouts at once after a rest, for each server. Default: 1 + 10 ms of the rate, rounded up. Without a
     /// rate it has no effect. Range: 1 to what the rate gives in 18 years.
     ///
-    /// A burst below the default keeps the bound but not the rate: timers tick in milliseconds, so that callers in the
-    /// line get at most `burst` tokens in about 2 ms.
+    /// A burst below the default keeps the bound but not the rate: timers tick in milliseconds, so that waiters get at
+    /// most `burst` tokens in about 2 ms.
     pub fn burst(mut self, tokens: u32) -> Self {
         self.settings.limits.burst = Some(tokens);
         self
     }
 
-    /// The most dials under way to one server at once. Default: 8. Range: at least 1.
-    pub fn max_concurrent_dials_per_server(mut self, dials: u32) -> Self {
-        self.settings.max_concurrent_dials_per_server = dials;
+    /// The most connect attempts at one server at once. Default: 8. Range: at least 1.
+    pub fn max_concurrent_connects_per_server(mut self, attempts: u32) -> Self {
+        self.settings.max_concurrent_connects_per_server = attempts;
         self
     }
 
-    /// How long a dial may take; then it has failed. Default: 5 s. Range: above 0, at most a year.
+    /// How long a connect attempt may take before it counts as failed. Default: 5 s. Range: above 0, at most a year.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.settings.connect_timeout = timeout;
         self
     }
 
-    /// How long a dial may take before the next server is dialled as well, for callers that still wait. Default: 100
+    /// How long an attempt may take before another server is tried as well, for callers that still wait. Default: 100
     /// ms. Range: above 0, at most a year.
     ///
-    /// The next is one to which no dial is under way: a server that dials slowly is not dialled the more for it. Set it
-    /// above what a good dial takes, handshakes and logins included.
+    /// The other server is one without a running attempt: a server that is slow to connect gets no more attempts for
+    /// it. Set it above the time of a normal connect, handshakes and logins included.
     pub fn hedge_delay(mut self, delay: Duration) -> Self {
         self.settings.hedge_delay = delay;
         self
     }
 
-    /// How long a server that failed is left alone: `initial` at first, longer with each further failure, up to
-    /// `max`, each give or take the [spread](Self::backoff_spread_ratio). Default: 100 ms to 30 s. Range: 1 ms to a
-    /// year, `max` not below `initial`.
+    /// How long a failed server is avoided: `initial` at first, longer with each further failure, up to `max`, each
+    /// plus or minus the [spread](Self::backoff_spread_ratio). Default: 100 ms to 30 s. Range: 1 ms to a year, `max`
+    /// not below `initial`.
     ///
     /// After the n-th failure in a row it is min(initial × multiplierⁿ⁻¹, max), times a factor drawn uniformly from 1 ±
     /// spread, as in cenkalti's backoff.
@@ -169,8 +179,8 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// By how much the backoff grows with each failure. Default: 1.5. Range: 1.0 to 100.0. After 511 failures in a row
-    /// it grows no more.
+    /// The factor by which the backoff grows with each failure. Default: 1.5. Range: 1.0 to 100.0. After 511 failures
+    /// in a row it grows no more.
     pub fn backoff_multiplier(mut self, multiplier: f64) -> Self {
         self.settings.backoff.multiplier = multiplier;
         self
@@ -183,54 +193,54 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// How many calls of [`PooledConn::fail`](crate::PooledConn::fail) take a server down, if no connection dialled
-    /// since its last Down is released in between. Default: 1. Range: 1 to 255. A dial that fails takes it down at
-    /// once, and of a server on trial the first call.
+    /// How many calls of [`PooledConn::fail`](crate::PooledConn::fail) take a server down, if no connection that was
+    /// opened since it last went down is released in between. Default: 1. Range: 1 to 255. A failed attempt takes it
+    /// down at once, and so does the first call while the server is recovering.
     pub fn fail_threshold(mut self, failures: u32) -> Self {
         self.settings.fail_threshold = failures;
         self
     }
 
-    /// How long [`Pool::acquire`] waits, dials included. Default: 30 s. Range: above 0, at most a year; `None`: for
-    /// ever.
+    /// How long [`Pool::acquire`] waits, connecting included. Default: 30 s. Range: above 0, at most a year; `None`: no
+    /// bound.
     pub fn wait_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.wait_timeout = timeout.into();
         self
     }
 
-    /// How many callers may wait in the line; further ones are turned away at once. Default: 10 000. Range: at least 1.
-    pub fn max_waiting(mut self, callers: usize) -> Self {
-        self.settings.max_waiting = callers;
+    /// The most callers in the wait queue; further ones get an error at once. Default: 10 000. Range: at least 1.
+    pub fn max_waiters(mut self, callers: usize) -> Self {
+        self.settings.max_waiters = callers;
         self
     }
 
     /// How long a connection may be idle before it is closed, to about a second. Default: 5 min. Range: above 0, at
-    /// most a year; `None`: for ever.
+    /// most a year; `None`: no bound.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.idle_timeout = timeout.into();
         self
     }
 
-    /// How long a connection lives: past that it is closed once it is idle. Default: 30 min. Range: above 0, at most a
-    /// year; `None`: no end.
+    /// How long a connection lives. Past that it is closed once it is idle. Default: 30 min. Range: above 0, at most a
+    /// year; `None`: no bound.
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.settings.max_lifetime = lifetime.into();
         self
     }
 
-    /// The share of the lifetime that is taken off by lot, once for each connection, so that those dialled together do
-    /// not end together. Default: 0.2: between 80 % and 100 %. Range: 0.0 to 1.0.
+    /// The share of the lifetime that is taken off at random, drawn once for each connection, so that connections
+    /// opened together do not end together. Default: 0.2: between 80 % and 100 %. Range: 0.0 to 1.0.
     pub fn max_lifetime_jitter_ratio(mut self, ratio: f64) -> Self {
         self.settings.max_lifetime_jitter_ratio = ratio;
         self
     }
 
-    /// Whether a task closes connections that are too old, and keeps the coarse time. Default: on.
+    /// Whether the background task closes connections that are too old, and keeps the coarse time. Default: on.
     ///
-    /// Without it the pool works: what is too old is found out when it is about to be handed out, and each acquire
-    /// and each release reads the clock. The task then only waits for the end of its runtime.
-    pub fn upkeep(mut self, on: bool) -> Self {
-        self.settings.upkeep = on;
+    /// Without it the pool works: a connection that is too old is closed at its checkout, and each acquire and each
+    /// release reads the clock. The background task then only waits for the end of its runtime.
+    pub fn maintenance(mut self, on: bool) -> Self {
+        self.settings.maintenance = on;
         self
     }
 
@@ -240,11 +250,11 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// The tokio runtime that dials and upkeep run on; it needs the time driver, and for sockets the I/O driver.
-    /// Default: the current one at [`build`](Self::build), else the first async caller's.
+    /// The tokio runtime of connect attempts and of the background task. It needs the time driver, and for sockets the
+    /// I/O driver. Default: the current one at [`build`](Self::build), else the first async caller's.
     ///
-    /// When it has shut down, its connections are discarded and the next async caller's takes over. It must be driven:
-    /// on a current-thread runtime that nobody blocks on, no dial comes to an end.
+    /// When it is shut down, its connections are closed and the runtime of the next async caller takes over. It must be
+    /// driven: on a current-thread runtime that is not blocked on, no attempt comes to an end.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self
@@ -254,8 +264,7 @@ impl<C: Connector> Builder<C> {
     ///
     /// # Errors
     ///
-    /// A [`BuildError`] that names the first value that is out of its range, or the server that is empty or there
-    /// twice.
+    /// A [`BuildError`] that names the first value out of its range, or the server that is empty or listed twice.
     pub fn build(self) -> Result<Pool<C>, BuildError> {
         let Self { connector, settings, servers, clock, runtime } = self;
         check(&settings)?;
@@ -271,34 +280,39 @@ impl<C: Connector> Builder<C> {
     }
 }
 
-/// Checks all settings. Taken apart without a rest, so that no new one is forgotten.
+/// Checks all settings. Destructured without a rest, so that no new one is forgotten.
 fn check(settings: &Settings) -> Result<(), BuildError> {
     let Settings {
+        name,
         limits: limits @ PoolLimits { max_conns, max_rps: _, burst: _ },
         max_idle_per_server,
-        max_concurrent_dials_per_server,
+        max_concurrent_connects_per_server,
         connect_timeout,
         backoff: Backoff { initial, max, multiplier, spread_ratio },
         fail_threshold,
         hedge_delay,
         wait_timeout,
-        max_waiting,
+        max_waiters,
         idle_timeout,
         max_lifetime,
         max_lifetime_jitter_ratio,
-        upkeep: _,
-    } = *settings;
-    check_count("max_conns_per_server", max_conns, 1, u32::MAX)?;
+        maintenance: _,
+    } = settings;
+    let (initial, max) = (*initial, *max);
+    if name.is_empty() {
+        return Err(BuildError::EmptyName);
+    }
+    check_count("max_conns_per_server", *max_conns, 1, u32::MAX)?;
     check_count("max_idle_per_server", max_idle_per_server.unwrap_or(1), 1, MAX_IDLE)?;
-    check_count("max_concurrent_dials_per_server", max_concurrent_dials_per_server, 1, u32::MAX)?;
-    check_count("fail_threshold", fail_threshold, 1, 255)?;
-    check_count("max_waiting", max_waiting, 1, usize::MAX)?;
-    check_limits(&limits)?;
-    check_ratio("backoff_spread_ratio", spread_ratio, 0.0, 1.0)?;
-    check_ratio("backoff_multiplier", multiplier, 1.0, 100.0)?;
-    check_ratio("max_lifetime_jitter_ratio", max_lifetime_jitter_ratio, 0.0, 1.0)?;
-    check_time("connect_timeout", connect_timeout)?;
-    check_time("hedge_delay", hedge_delay)?;
+    check_count("max_concurrent_connects_per_server", *max_concurrent_connects_per_server, 1, u32::MAX)?;
+    check_count("fail_threshold", *fail_threshold, 1, 255)?;
+    check_count("max_waiters", *max_waiters, 1, usize::MAX)?;
+    check_limits(limits)?;
+    check_ratio("backoff_spread_ratio", *spread_ratio, 0.0, 1.0)?;
+    check_ratio("backoff_multiplier", *multiplier, 1.0, 100.0)?;
+    check_ratio("max_lifetime_jitter_ratio", *max_lifetime_jitter_ratio, 0.0, 1.0)?;
+    check_time("connect_timeout", *connect_timeout)?;
+    check_time("hedge_delay", *hedge_delay)?;
     for (setting, time) in
         [("wait_timeout", wait_timeout), ("idle_timeout", idle_timeout), ("max_lifetime", max_lifetime)]
     {
@@ -309,7 +323,7 @@ fn check(settings: &Settings) -> Result<(), BuildError> {
     check_debug("backoff max", max, max >= initial && max <= YEAR, || format!("{initial:?}..={YEAR:?}"))
 }
 
-/// The pool's own rate and burst must be good for a server that says nothing of its own.
+/// The pool's rate and burst must be in range for a server that sets none of its own.
 fn check_limits(limits: &PoolLimits) -> Result<(), BuildError> {
     match Server::new("any").limits(limits) {
         Err(ServerError::OutOfRange { setting, value, range, .. }) => {

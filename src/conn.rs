@@ -1,6 +1,5 @@
-//! A connection in the hands of a caller.
+//! A connection that a caller has checked out.
 
-use std::error::Error;
 use std::fmt;
 use std::io::{IoSlice, Result};
 use std::ops::{Deref, DerefMut};
@@ -9,33 +8,34 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::connect::Connector;
+use crate::conn_info::ConnInfo;
+use crate::connector::Connector;
 use crate::server::{Entry, Ring};
 
-/// A connection that was acquired from a [`Pool`](crate::Pool). It dereferences to the connector's connection.
+/// A connection that was checked out of a [`Pool`](crate::Pool). It dereferences to the connector's connection.
 ///
 /// Only [`release`](PooledConn::release) makes the connection reusable. **Dropping it closes it**: a request cut short
 /// by `?`, by a timeout or by a dropped future leaves a connection with half an answer in it, which its next user would
 /// read as its own.
 ///
-/// It needs neither the pool nor a runtime: a pool may be closed and dropped while connections are out.
+/// It needs neither the pool nor a runtime: the pool may be closed and dropped while connections are in use.
 ///
 /// `AsyncRead` and `AsyncWrite` pass through where the connection has them.
 ///
 /// # Panics
 ///
-/// A panic of the connection's own drop goes on to whoever closes it; the pool counts it as closed all the same.
+/// A panic of the connection's own drop goes on to the caller that closes it. The pool counts it as closed all the
+/// same.
 ///
 /// # Examples
 ///
 /// ```
 /// # use std::io;
-/// # use std::sync::Arc;
-/// # use connring::{Pool, connect_fn};
+/// # use connring::{Pool, Server, connect_fn};
 /// # use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 /// type Conn = connring::PooledConn<connring::BoxConnector<DuplexStream>>;
 ///
-/// /// Asks for one line. Whenever it ends early, the connection is closed.
+/// /// Asks for one line. If it ends early, the connection is closed.
 /// async fn ask(mut conn: Conn, request: &[u8]) -> io::Result<Vec<u8>> {
 ///     conn.write_all(request).await?;
 ///     let mut answer = Vec::new();
@@ -43,7 +43,7 @@ use crate::server::{Entry, Ring};
 ///         answer.push(conn.read_u8().await?);
 ///     }
 ///     if answer == b"-LOADING\n" {
-///         // It answers, but cannot serve: let the others do so for a while.
+///         // It answers, but cannot serve: use other servers for a while.
 ///         conn.fail("the server is loading");
 ///     } else {
 ///         conn.release();
@@ -53,7 +53,7 @@ use crate::server::{Entry, Ring};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # use connring::{Connector, ServerState};
-/// # let connector = connect_fn(|_: Arc<str>| async {
+/// # let connector = connect_fn(|_: Server| async {
 /// #     let (near, mut far) = tokio::io::duplex(64);
 /// #     far.write_all(b"+PONG\n-LOADING\n").await?;
 /// #     tokio::spawn(async move { far.read_to_end(&mut Vec::new()).await });
@@ -77,38 +77,41 @@ impl<C: Connector> PooledConn<C> {
         Self { entry }
     }
 
-    /// The address of the server that it goes to, as it was registered.
-    pub fn server(&self) -> &str {
-        &self.entry.server().address
+    /// Returns the server, age, idle time and use count of the connection.
+    ///
+    /// An associated function, so that it hides no method of the connection: `PooledConn::info(&conn)`.
+    pub fn info(this: &Self) -> ConnInfo {
+        this.entry.info.clone()
     }
 
-    /// Gives the connection back for reuse.
+    /// Returns the connection to the pool for reuse.
     ///
-    /// Call it only when the last answer was read to its end. The connection goes to the caller in front of the line,
-    /// else to the end of its server's idle queue. It is closed instead if that is full, if the server was removed, or
-    /// if its `max_conns` was lowered below what is open.
+    /// Call it only when the last answer was read to its end. The connection goes to the front waiter, otherwise to its
+    /// server's idle queue. It is closed instead if the queue is full, if the server was removed, or if the server's
+    /// `max_conns` was lowered below the number of open connections.
     pub fn release(self) {
         Ring::release(self.entry);
     }
 
-    /// Closes the connection. The same as dropping it.
-    pub fn close(self) {
+    /// Closes the connection. Says nothing about the server. The same as dropping it.
+    pub fn discard(self) {
         drop(self);
     }
 
     /// Closes the connection and counts one failure against its server, which goes down when the builder's
     /// `fail_threshold` is reached.
     ///
-    /// For what speaks against the server: it does not answer in time, or says that it cannot serve. That a connection
-    /// broke need not be one: the server may have closed it while it was idle. Then [`close`](PooledConn::close) it.
+    /// For a failure of the server: it does not answer in time, or says that it cannot serve. A broken connection is
+    /// not always one: the server may have closed it while it was idle. [`discard`](PooledConn::discard) it then.
     ///
-    /// Nothing is counted if the server went down since the connection was dialled: what broke then says nothing
-    /// of the server as it is now. `reason` becomes the cause in errors and events.
-    pub fn fail(self, reason: impl Into<Box<dyn Error + Send + Sync>>) {
-        self.entry.server().reported(self.entry.generation, reason.into());
+    /// Nothing is counted if the server went down since the connection was opened: such a failure says nothing about
+    /// the server as it is now. The text of `reason` becomes the cause in errors and events; pass an error by reference
+    /// to keep it.
+    pub fn fail(self, reason: impl fmt::Display) {
+        self.entry.server().reported(self.entry.generation, reason.to_string());
     }
 
-    /// Takes the connection out of the pool and of its counts: another may be dialled in its place, and closing the
+    /// Takes the connection out of the pool and its counts: the pool may open another in its place, and closing the
     /// pool does not wait for it.
     pub fn detach(self) -> C::Conn {
         let Entry { conn, permit, .. } = *self.entry;
@@ -133,7 +136,7 @@ impl<C: Connector> DerefMut for PooledConn<C> {
 
 impl<C: Connector> fmt::Debug for PooledConn<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PooledConn").field("server", &self.server()).finish_non_exhaustive()
+        f.debug_struct("PooledConn").field("info", &self.entry.info).finish_non_exhaustive()
     }
 }
 

@@ -16,11 +16,12 @@ use std::task::Poll;
 use std::thread::panicking;
 
 use crate::clock::nanos;
-use crate::connect::Connector;
+use crate::conn_info::ConnInfo;
+use crate::connector::Connector;
 use crate::error::Failure;
 use crate::raw::{Generation, Probe};
 use crate::reserve::Reservation;
-use crate::server::{Entry, LiveServer, Permit, Ring, ServerProbe, near};
+use crate::server::{Entry, LiveServer, Permit, Ring, Server, ServerProbe, near};
 use crate::sync::{Arc, Ordering};
 
 /// Why a dial is started, with what stands for it.
@@ -66,6 +67,8 @@ impl<C: Connector> Drop for LineDial<C> {
 /// A dial under way. What it holds it gives back when dropped, finished or not.
 struct Dial<C: Connector> {
     slot: DialSlot<C>,
+    /// The server as it is registered now.
+    target: Arc<Server>,
     permit: Option<Permit<C>>,
     probe: Option<ServerProbe<C>>,
     line: Option<LineDial<C>>,
@@ -78,7 +81,7 @@ struct Dial<C: Connector> {
     finished: bool,
 }
 
-/// One of the server's `max_concurrent_dials_per_server`.
+/// One of the server's `max_concurrent_connects_per_server`.
 struct DialSlot<C: Connector> {
     server: Arc<LiveServer<C>>,
 }
@@ -112,7 +115,7 @@ impl<C: Connector> Ring<C> {
         let health = server.health.snapshot();
         let is_probe = matches!(reason, Reason::Probe);
         let is_balance = matches!(reason, Reason::Balance);
-        let max_dials = if is_balance { 1 } else { self.settings.max_concurrent_dials_per_server };
+        let max_dials = if is_balance { 1 } else { self.settings.max_concurrent_connects_per_server };
         if health.is_up() == is_probe || server.pause.until() > now_ns || !server.begin_dial(max_dials) {
             return false;
         }
@@ -121,6 +124,7 @@ impl<C: Connector> Ring<C> {
         let (permit, generation) = (Some(permit), health.generation());
         let mut dial = Dial {
             slot,
+            target: server.registered(),
             permit,
             probe: None,
             line: None,
@@ -139,7 +143,7 @@ impl<C: Connector> Ring<C> {
             }
             Reason::Probe => {
                 let Some(probe) = Probe::begin(Arc::clone(server), now_ns) else { return false };
-                tracing::info!(server = %server.address, state = "probing", "server is probed");
+                tracing::info!(pool = %self.name(), server = %server.address, state = "probing", "server is probed");
                 dial.generation = probe.generation();
                 dial.probe = Some(probe);
             }
@@ -211,7 +215,7 @@ impl<C: Connector> Ring<C> {
                 self.enter_retry(due_ns);
                 continue;
             }
-            if server.dialing() == self.settings.max_concurrent_dials_per_server {
+            if server.dialing() == self.settings.max_concurrent_connects_per_server {
                 // From before it went down: the first that ends enters the retry again.
                 continue;
             }
@@ -243,7 +247,8 @@ impl<C: Connector> Dial<C> {
             return Outcome::Removed;
         }
         self.polled = true;
-        let mut connect = pin!(ring.connector.connect(&server.address));
+        let target = Arc::clone(&self.target);
+        let mut connect = pin!(ring.connector.connect(&target));
         let deadline_ns = started_ns.saturating_add(nanos(ring.settings.connect_timeout));
         let mut timeout = pin!(ring.clock.sleep_until_ns(deadline_ns));
         let mut hedge = pin!(ring.clock.sleep_until_ns(started_ns.saturating_add(nanos(ring.settings.hedge_delay))));
@@ -310,7 +315,8 @@ impl<C: Connector> Dial<C> {
             now_ns.saturating_add((nanos(lifetime) as f64 * jitter) as u64)
         });
         let (generation, runtime) = (self.generation, self.runtime.unwrap_or_default());
-        Box::new(Entry { conn, permit, generation, runtime, expires_at, idle_since: now_ns })
+        let info = ConnInfo::new(Arc::clone(&self.target), now_ns);
+        Box::new(Entry { conn, permit, generation, runtime, expires_at, info })
     }
 
     /// Counts the failure against the server.

@@ -1,4 +1,4 @@
-//! What can go wrong, with the numbers and the reasons.
+//! The errors of a pool, with their numbers and reasons.
 
 use std::error::Error;
 use std::fmt;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::sync::Arc;
 
 /// Why [`Pool::acquire`](crate::Pool::acquire), [`acquire_timeout`](crate::Pool::acquire_timeout) or
-/// [`acquire_now`](crate::Pool::acquire_now) gave no connection. `E` is the connector's error.
+/// [`acquire_now`](crate::Pool::acquire_now) returned no connection. `E` is the connector's error.
 ///
-/// It prints its reason in one line; its source is what went wrong last at the first server that is down.
+/// It prints its reason in one line. Its source is the last failure of the first server that is down.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AcquireError<E: Error + 'static> {
@@ -17,30 +17,30 @@ pub enum AcquireError<E: Error + 'static> {
     NoServers,
     /// No server can serve now. Only from `acquire_now`.
     Unavailable(Unavailable<E>),
-    /// The caller waited in the line until its time was up: `wait_timeout`, or what it gave to `acquire_timeout`.
+    /// The caller waited for the whole of `wait_timeout`, or of the timeout that it gave to `acquire_timeout`.
     Timeout {
         /// How long the caller waited.
         waited: Duration,
-        /// What it was waiting for.
+        /// Why no server could serve at the end of that time.
         reason: Unavailable<E>,
     },
-    /// As many callers wait in the line as may.
-    Overloaded {
-        /// How many wait: the builder's `max_waiting`, or a few more.
-        waiting: usize,
+    /// The wait queue is full.
+    QueueFull {
+        /// How many callers wait: the builder's `max_waiters`, or a few more.
+        waiters: usize,
     },
     /// The pool is closed.
     Closed,
 }
 
-// By hand: the reason is in the text, so the source is that of the reason, and no chain says anything twice.
+// Written by hand: the text contains the reason, so the source is that of the reason, and no chain prints a text twice.
 impl<E: Error + 'static> fmt::Display for AcquireError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoServers => f.write_str("no servers are registered"),
             Self::Unavailable(reason) => reason.fmt(f),
             Self::Timeout { waited, reason } => write!(f, "timed out after {waited:?}: {reason}"),
-            Self::Overloaded { waiting } => write!(f, "{waiting} waiting in line already, the most allowed"),
+            Self::QueueFull { waiters } => write!(f, "wait queue is full ({waiters} waiters)"),
             Self::Closed => f.write_str("the pool is closed"),
         }
     }
@@ -50,7 +50,7 @@ impl<E: Error + 'static> Error for AcquireError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Unavailable(reason) | Self::Timeout { reason, .. } => reason.source(),
-            Self::NoServers | Self::Overloaded { .. } | Self::Closed => None,
+            Self::NoServers | Self::QueueFull { .. } | Self::Closed => None,
         }
     }
 }
@@ -60,7 +60,7 @@ impl<E: Error + 'static> AcquireError<E> {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable(reason) | Self::Timeout { reason, .. } => reason.retry_after(),
-            Self::NoServers | Self::Overloaded { .. } | Self::Closed => None,
+            Self::NoServers | Self::QueueFull { .. } | Self::Closed => None,
         }
     }
 }
@@ -82,16 +82,16 @@ pub(crate) struct Report<E> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// In backoff, or being probed.
+    /// Down: their backoff runs, or they are being probed.
     pub down: usize,
     /// Up, but without a token.
     pub limited: usize,
-    /// Up, but with as many connections out as are allowed.
+    /// Up, but all of their `max_conns` connections are in use.
     pub full: usize,
-    /// Up, with a permit free, but without an idle connection: one is being dialled, or may be.
+    /// Up and below `max_conns`, but without an idle connection.
     pub empty: usize,
-    /// Callers that wait in the line, who come first.
-    pub waiting: usize,
+    /// Callers in the wait queue, which come first.
+    pub waiters: usize,
     /// The earliest time at which a server may serve again, if one is known.
     pub retry_after: Option<Duration>,
 }
@@ -110,13 +110,13 @@ pub struct ServerReport<E> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Reason<E> {
-    /// It failed and is left alone, or is being probed.
+    /// It failed and its backoff runs, or it is being probed.
     Down {
-        /// What went wrong last.
+        /// The last failure.
         cause: Option<Arc<Failure<E>>>,
         /// Failures in a row so far.
         failures: u32,
-        /// Until it is probed. Zero: it is being probed, or would be by the next caller.
+        /// Until it is probed. Zero: it is being probed, or the next call probes it.
         retry_after: Duration,
     },
     /// It is up, but without a token.
@@ -124,15 +124,15 @@ pub enum Reason<E> {
         /// Until it has a token.
         retry_after: Duration,
     },
-    /// As many connections are out as are allowed.
+    /// All its connections are in use.
     Full {
-        /// How many are allowed.
+        /// How many it may have.
         max_conns: u32,
     },
-    /// A permit is free, but no connection was idle.
+    /// It may have more connections, but none was idle.
     Empty {
-        /// Dials under way.
-        dialing: u32,
+        /// Connect attempts that run.
+        connecting: u32,
     },
 }
 
@@ -141,10 +141,10 @@ pub enum Reason<E> {
 #[non_exhaustive]
 pub enum Failure<E> {
     /// The connector returned an error.
-    #[error("the dial failed")]
+    #[error("connect failed")]
     Connect(#[source] E),
     /// The connector did not return in time.
-    #[error("the dial took longer than {after:?}")]
+    #[error("connect timed out after {after:?}")]
     ConnectTimeout {
         /// The builder's `connect_timeout`.
         after: Duration,
@@ -152,10 +152,11 @@ pub enum Failure<E> {
     /// The connector panicked.
     #[error("the connector panicked")]
     ConnectPanicked,
-    /// The probe ended undecided: its runtime has gone, or the client was out of descriptors, ports or buffers.
+    /// The probe ended undecided: its runtime was shut down, or the client was out of descriptors, ports or buffers.
     #[error("the probe was abandoned")]
     Abandoned,
-    /// A caller counted a failure against it by [`PooledConn::fail`](crate::PooledConn::fail).
+    /// A caller reported a failure by [`PooledConn::fail`](crate::PooledConn::fail). The source is the text of its
+    /// reason.
     #[error("a caller reported a failure")]
     Reported(#[source] Box<dyn Error + Send + Sync>),
 }
@@ -184,7 +185,7 @@ impl<E> fmt::Display for Unavailable<E> {
 }
 
 impl<E: Error + 'static> Error for Unavailable<E> {
-    /// What went wrong last at the first server that is down.
+    /// The last failure of the first server that is down.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.report.servers.iter().find_map(|server| match &server.reason {
             Reason::Down { cause: Some(cause), .. } => Some(&**cause as &(dyn Error + 'static)),
@@ -208,7 +209,7 @@ impl<E> fmt::Display for Reason<E> {
             }
             Self::Limited { retry_after } => write!(f, "rate limited (for {retry_after:?})"),
             Self::Full { max_conns } => write!(f, "full (max_conns: {max_conns})"),
-            Self::Empty { dialing } => write!(f, "without an idle connection (being dialled: {dialing})"),
+            Self::Empty { connecting } => write!(f, "without an idle connection (connecting: {connecting})"),
         }
     }
 }
@@ -234,21 +235,23 @@ impl fmt::Display for Counts {
                 }
             }
         }
-        if self.waiting > 0 {
-            write!(f, "; {} waiting in line", self.waiting)?;
+        match self.waiters {
+            0 => {}
+            1 => f.write_str("; 1 waiter in the queue")?,
+            waiters => write!(f, "; {waiters} waiters in the queue")?,
         }
         Ok(())
     }
 }
 
-/// Why [`Pool::try_acquire`](crate::Pool::try_acquire) gave no connection.
+/// Why [`Pool::try_acquire`](crate::Pool::try_acquire) returned no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TryAcquireError {
     /// No server is registered.
     #[error("no servers are registered")]
     NoServers,
-    /// No server can serve now, or callers wait in the line and come first ([`Counts::waiting`]).
+    /// No server can serve now, or callers wait and come first ([`Counts::waiters`]).
     #[error("{0}")]
     Unavailable(Counts),
     /// The pool is closed.
@@ -268,7 +271,7 @@ impl TryAcquireError {
 
 /// Why [`Pool::close_timeout`](crate::Pool::close_timeout) gave up waiting. The pool is closed all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("connections still out after {waited:?}: {open}")]
+#[error("connections still open after {waited:?}: {open}")]
 #[non_exhaustive]
 pub struct CloseTimeout {
     /// How long it waited.
@@ -282,16 +285,16 @@ pub struct CloseTimeout {
 #[non_exhaustive]
 pub enum ServerError {
     /// An address is empty.
-    #[error("the address of a server is empty")]
+    #[error("server address is empty")]
     EmptyAddress,
-    /// An address is given twice, or is registered already.
-    #[error("the server {address:?} is there twice")]
+    /// An address is listed twice, or is registered already.
+    #[error("server {address:?} is registered already or listed twice")]
     Duplicate {
         /// The address.
         address: Arc<str>,
     },
     /// An address is not registered.
-    #[error("the server {address:?} is not registered")]
+    #[error("server {address:?} is not registered")]
     Unknown {
         /// The address.
         address: Arc<str>,
@@ -305,7 +308,7 @@ pub enum ServerError {
         setting: &'static str,
         /// The value that was refused.
         value: String,
-        /// The range of values that are taken.
+        /// The range of values.
         range: String,
     },
     /// The pool is closed.
@@ -317,6 +320,9 @@ pub enum ServerError {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
+    /// The pool's name is empty.
+    #[error("pool name is empty")]
+    EmptyName,
     /// A setting is out of its range.
     #[error("{setting} is {value}, outside {range}")]
     OutOfRange {
@@ -324,7 +330,7 @@ pub enum BuildError {
         setting: &'static str,
         /// The value that was refused.
         value: String,
-        /// The range of values that are taken.
+        /// The range of values.
         range: String,
     },
     /// A server was refused.

@@ -9,7 +9,7 @@ use tokio::task::coop::poll_proceed;
 
 use crate::acquire::Acquired;
 use crate::conn::PooledConn;
-use crate::connect::Connector;
+use crate::connector::Connector;
 use crate::error::AcquireError;
 use crate::server::Ring;
 use crate::sync::Arc;

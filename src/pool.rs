@@ -8,17 +8,17 @@ use std::time::Duration;
 use crate::builder::Builder;
 use crate::clock::{between, nanos};
 use crate::conn::PooledConn;
-use crate::connect::Connector;
+use crate::connector::Connector;
 use crate::error::{AcquireError, CloseTimeout, ServerError, TryAcquireError};
 use crate::idle_first::IdleFirst;
 use crate::server::{Ring, Server};
 use crate::status::PoolStatus;
 use crate::sync::Arc;
 
-/// A pool of connections to many servers. Clones are the same pool; the last one that is dropped closes it.
+/// A pool of connections to many servers. Clones are the same pool; dropping the last one closes it.
 ///
-/// Made by [`Pool::builder`]. None of its methods waits for another caller's dial, and none runs the connector's code
-/// under a lock.
+/// Made by [`Pool::builder`]. No method waits behind another caller's connect attempt, and none runs the connector's
+/// code under a lock.
 ///
 /// # Examples
 ///
@@ -40,7 +40,7 @@ use crate::sync::Arc;
 /// #         stream.write_all(b"+PONG\r\n").await.unwrap();
 /// #     }
 /// # });
-/// // `address` is a server's.
+/// // `address` is that of a server.
 /// let builder = Pool::builder(TcpConnector::new()).max_conns_per_server(1);
 /// let pool = builder.server(address).build()?;
 ///
@@ -77,7 +77,7 @@ impl<C: Connector> Drop for Last<C> {
 }
 
 impl<C: Connector> Pool<C> {
-    /// Starts to build a pool that dials with `connector`.
+    /// Returns a builder of a pool that connects by `connector`.
     pub fn builder(connector: C) -> Builder<C> {
         Builder::new(connector)
     }
@@ -87,28 +87,27 @@ impl<C: Connector> Pool<C> {
         Self { ring, last }
     }
 
-    /// Takes an idle connection, or none. Never waits; needs no runtime.
+    /// Returns an idle connection, or an error at once. Needs no runtime.
     ///
-    /// Inside a tokio runtime, a server that was found empty is dialled in the background, so that a later call finds a
-    /// connection; outside one it is not.
+    /// Inside a tokio runtime, a server that was found empty is connected to in the background, so that a later call
+    /// finds a connection; outside a runtime it is not.
     ///
     /// # Errors
     ///
     /// - [`TryAcquireError::NoServers`], [`TryAcquireError::Closed`].
-    /// - [`TryAcquireError::Unavailable`]: no connection is idle at a server that may serve, or callers wait in
-    ///   the line and come first. It says how many, and when a server may serve again.
+    /// - [`TryAcquireError::Unavailable`]: no server that may serve has an idle connection, or waiters come first. It
+    ///   says how many, and when a server may serve again.
     ///
     /// # Panics
     ///
-    /// If the connector's `is_reusable` panics, or the drop of an idle connection that is closed because it is no
-    /// longer good.
+    /// If the connector's `is_reusable` panics, or the drop of an idle connection that is closed because it may not be
+    /// reused.
     ///
     /// # Examples
     ///
     /// ```
-    /// # use std::sync::Arc;
-    /// # use connring::{Pool, TryAcquireError, connect_fn};
-    /// # let connector = connect_fn(|address: Arc<str>| async move { std::io::Result::Ok(address) });
+    /// # use connring::{Pool, Server, TryAcquireError, connect_fn};
+    /// # let connector = connect_fn(|server: Server| async move { std::io::Result::Ok(server) });
     /// let pool = Pool::builder(connector).server("10.0.0.1:6379").build()?;
     ///
     /// let error = pool.try_acquire().unwrap_err();
@@ -119,43 +118,43 @@ impl<C: Connector> Pool<C> {
         self.ring.try_acquire().map(PooledConn::new)
     }
 
-    /// Takes an idle connection, else dials for one, but waits for no limit, no backoff and no full server.
+    /// Returns an idle connection, or waits for a connect attempt of its own, but never for a rate limit, a backoff or
+    /// a full server.
     ///
-    /// The dials are reserved for this caller. A further server is dialled when the one before failed, or took longer
-    /// than the builder's `hedge_delay`. `wait_timeout` does not bound this; `connect_timeout` bounds each dial.
+    /// The attempts are reserved for this caller. Another server is tried when an attempt failed, or took longer than
+    /// the builder's `hedge_delay`. `wait_timeout` does not bound this; `connect_timeout` bounds each attempt.
     ///
     /// # Cancel safety
     ///
-    /// Safe to drop at any time. Its dials go on, for the pool, and so does what they brought. Nothing happens before
+    /// Safe to drop at any time: its attempts and the connections that they open go to the pool. Nothing happens before
     /// the first poll.
     ///
     /// # Errors
     ///
     /// - [`AcquireError::NoServers`], [`AcquireError::Closed`].
-    /// - [`AcquireError::Unavailable`]: no server may be dialled, or all that were dialled failed, or callers wait in
-    ///   the line and come first.
+    /// - [`AcquireError::Unavailable`]: no server may be connected to, all attempts failed, or waiters come first.
     ///
     /// # Panics
     ///
-    /// As [`try_acquire`](Pool::try_acquire). Outside a tokio runtime with the time driver, if it has to dial.
+    /// As [`try_acquire`](Pool::try_acquire). Outside a tokio runtime with the time driver, if it has to connect.
     pub fn acquire_now(&self) -> impl Future<Output = Result<PooledConn<C>, AcquireError<C::Error>>> + Send {
         IdleFirst::new(&self.ring, |ring| ring.acquire_now())
     }
 
-    /// Takes an idle connection, else waits in the line for one, at most the builder's `wait_timeout`.
+    /// Returns an idle connection, or waits for one, at most the builder's `wait_timeout`.
     ///
-    /// Callers are served in the order in which they came. While they wait, servers are dialled for them.
+    /// Waiters are served in order. While callers wait, the pool connects to servers for them.
     ///
     /// # Cancel safety
     ///
-    /// Safe to drop at any time: a connection that was granted already goes to the next in the line, and dials that
-    /// were started go on, for the pool. Nothing happens before the first poll.
+    /// Safe to drop at any time: a connection that it was served with goes to the next waiter, and attempts go on for
+    /// the pool. Nothing happens before the first poll.
     ///
     /// # Errors
     ///
     /// - [`AcquireError::NoServers`]: at once, or when the last server is removed.
-    /// - [`AcquireError::Timeout`]: it says how long the caller waited, for what, and what went wrong last.
-    /// - [`AcquireError::Overloaded`]: at once, if the builder's `max_waiting` callers wait.
+    /// - [`AcquireError::Timeout`]: it says how long the caller waited, for what, and the last failure.
+    /// - [`AcquireError::QueueFull`]: at once, if the builder's `max_waiters` callers wait.
     /// - [`AcquireError::Closed`]: at once, or when the pool is closed.
     ///
     /// # Panics
@@ -166,16 +165,15 @@ impl<C: Connector> Pool<C> {
     ///
     /// ```
     /// # use std::io;
-    /// # use std::sync::Arc;
     /// use std::time::Duration;
     ///
     /// use connring::{AcquireError, Clock, Pool};
-    /// # use connring::connect_fn;
+    /// # use connring::{Server, connect_fn};
     ///
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), connring::BuildError> {
-    /// # let refuses = connect_fn(|_: Arc<str>| async { Err::<(), _>(io::Error::other("refused")) });
-    /// // `refuses` is a connector whose every dial fails.
+    /// # let refuses = connect_fn(|_: Server| async { Err::<(), _>(io::Error::other("refused")) });
+    /// // `refuses` is a connector whose attempts all fail.
     /// let pool = Pool::builder(refuses)
     ///     .clock(Clock::tokio())
     ///     .wait_timeout(Duration::from_secs(2))
@@ -199,8 +197,8 @@ impl<C: Connector> Pool<C> {
 
     /// The same as [`acquire`](Pool::acquire), but waits at most `timeout`.
     ///
-    /// The time runs from when it joins the line. Any value: with zero it looks once, and what it found missing is
-    /// dialled all the same; [`Duration::MAX`] is for ever.
+    /// The time runs from when the caller joins the wait queue. Any value: with zero it looks once, and attempts start
+    /// all the same; [`Duration::MAX`] is no bound.
     ///
     /// # Cancel safety
     ///
@@ -220,8 +218,8 @@ impl<C: Connector> Pool<C> {
         IdleFirst::new(&self.ring, move |ring| ring.wait(Some(timeout)))
     }
 
-    /// Adds a server. If connections of an earlier registration of the same address are still out, it is the same
-    /// server: its permits, tokens and health go on.
+    /// Adds a server. If connections of an earlier registration of the same address are still in use, its permits,
+    /// tokens and health go on. Those connections close when they are released.
     ///
     /// # Errors
     ///
@@ -231,8 +229,8 @@ impl<C: Connector> Pool<C> {
         self.ring.register(&server.into())
     }
 
-    /// Removes a server. Its idle connections are closed at once and its dials ended; those that are out close when
-    /// they come back. Removing the last server ends the wait of all callers with `NoServers`.
+    /// Removes a server. Its idle connections are closed and its attempts ended at once; connections in use close when
+    /// they are released. Removing the last server ends the wait of all callers with `NoServers`.
     ///
     /// # Errors
     ///
@@ -241,27 +239,27 @@ impl<C: Connector> Pool<C> {
         self.ring.deregister(address)
     }
 
-    /// Makes these the servers of the pool. Those that stay, by address, keep their connections and their state, and
-    /// get the limits given here; the others are registered or deregistered.
+    /// Replaces the servers of the pool. Servers that stay, by address, keep their connections and their state, and get
+    /// the limits given here; the others are registered or deregistered.
     ///
     /// # Errors
     ///
-    /// As [`register`](Pool::register). Then nothing was changed.
+    /// As [`register`](Pool::register). Nothing is changed then.
     pub fn set_servers<S: Into<Server>>(&self, servers: impl IntoIterator<Item = S>) -> Result<(), ServerError> {
         let servers: Vec<_> = servers.into_iter().map(Into::into).collect();
         self.ring.set_servers(&servers)
     }
 
-    /// What the pool is doing, without a lock.
+    /// Returns a snapshot of the pool. Takes no lock.
     pub fn status(&self) -> PoolStatus {
         self.ring.status()
     }
 
-    /// Closes the pool and waits until every connection that is out came back.
+    /// Closes the pool and waits until every connection in use was returned.
     ///
-    /// Idle connections are closed at once, dials are ended, and callers that wait get [`AcquireError::Closed`], as
-    /// do all that come later: to let them be served, take no more requests, and close when the last one has ended.
-    /// Closing again only waits.
+    /// Idle connections are closed and attempts ended at once. Waiters get [`AcquireError::Closed`], and so do later
+    /// callers: to serve the requests at hand, take no more of them, and close after the last one. Closing again only
+    /// waits.
     ///
     /// # Cancel safety
     ///
@@ -270,7 +268,7 @@ impl<C: Connector> Pool<C> {
         self.ring.shut();
         loop {
             let mut returned = pin!(self.ring.returned.notified());
-            // Before the look: what comes back after it is heard.
+            // Before the look: a return after it is heard.
             returned.as_mut().enable();
             if self.ring.still_out() == 0 {
                 return;
@@ -287,7 +285,7 @@ impl<C: Connector> Pool<C> {
     ///
     /// # Errors
     ///
-    /// [`CloseTimeout`], which says how many connections are still out. They close when they come back.
+    /// [`CloseTimeout`], which says how many connections are still in use. They close when they are released.
     ///
     /// # Panics
     ///

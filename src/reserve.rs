@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use crate::clock::nanos;
-use crate::connect::Connector;
+use crate::connector::Connector;
 use crate::dial::Reason;
 use crate::error::AcquireError;
 use crate::raw::{Line, Place};

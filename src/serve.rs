@@ -1,6 +1,6 @@
 //! What comes back, or comes from a dial, goes to the caller in front of the line, else to its server's idle queue.
 
-use crate::connect::Connector;
+use crate::connector::Connector;
 use crate::server::{Entry, Grant, Hold, LiveServer, Now, Ring, Token, UNREAD, close, near};
 use crate::sync::Arc;
 
@@ -17,7 +17,7 @@ impl<C: Connector> Ring<C> {
         if words.permits.is_over() {
             return close(entry);
         }
-        entry.idle_since = ring.tick().unwrap_or_else(|| ring.read_clock());
+        entry.info.check_in(ring.tick().unwrap_or_else(|| ring.read_clock()));
         hold.put_back(entry);
     }
 

@@ -2,26 +2,29 @@
 
 use std::time::Duration;
 
-/// What the builder's knobs of the same names say.
+use crate::sync::Arc;
+
+/// The values of the builder's knobs of the same names.
 #[derive(Debug)]
 pub(crate) struct Settings {
+    pub(crate) name: Arc<str>,
     pub(crate) limits: PoolLimits,
     /// `None`: the lower of the server's `max_conns` and 1 024.
     pub(crate) max_idle_per_server: Option<u32>,
-    pub(crate) max_concurrent_dials_per_server: u32,
+    pub(crate) max_concurrent_connects_per_server: u32,
     pub(crate) connect_timeout: Duration,
     pub(crate) backoff: Backoff,
     pub(crate) fail_threshold: u32,
     pub(crate) hedge_delay: Duration,
     pub(crate) wait_timeout: Option<Duration>,
-    pub(crate) max_waiting: usize,
+    pub(crate) max_waiters: usize,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) max_lifetime_jitter_ratio: f64,
-    pub(crate) upkeep: bool,
+    pub(crate) maintenance: bool,
 }
 
-/// The limits of servers that do not say otherwise.
+/// The limits of servers that set none of their own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PoolLimits {
     pub(crate) max_conns: u32,

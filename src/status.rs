@@ -1,4 +1,4 @@
-//! What a pool tells of itself: a snapshot, taken without a lock.
+//! A snapshot of a pool, taken without a lock.
 
 use std::time::Duration;
 
@@ -6,15 +6,16 @@ use crate::sync::Arc;
 
 /// A snapshot of a pool, from [`Pool::status`](crate::Pool::status).
 ///
-/// Each number is read on its own while callers go on, so that two of them may be off against each other by what
-/// happened in between.
+/// Each number is read by itself while the pool is in use, so two of them may disagree by what happened in between.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PoolStatus {
-    /// The registered servers in the order of their registration, then those that are draining.
+    /// The pool's name.
+    pub name: Arc<str>,
+    /// The registered servers in the order of their registration, then the removed ones with open connections.
     pub servers: Vec<ServerStatus>,
-    /// How many callers wait in the line.
-    pub waiting: usize,
+    /// How many callers are in the wait queue.
+    pub waiters: usize,
     /// Whether the pool was closed.
     pub closed: bool,
 }
@@ -27,17 +28,18 @@ pub struct ServerStatus {
     pub address: Arc<str>,
     /// Its health, or that it is draining.
     pub state: ServerState,
-    /// Permits taken: connections that are open or being dialled. Exact, never above a maximum that was not lowered.
+    /// Permits taken: connections that are open or being opened. Exact, and never above `max_conns` unless that was
+    /// lowered.
     pub open: u32,
     /// The most connections that may be open at once.
     pub max_conns: u32,
-    /// Connections that wait for a caller. May be momentarily off under load.
+    /// Connections in the pool. May be momentarily off under load.
     pub idle: usize,
-    /// Dials under way.
-    pub dialing: u32,
-    /// Connections that callers hold: `open - idle - dialing`, clamped at 0. May be momentarily off under load.
+    /// Connect attempts that run.
+    pub connecting: u32,
+    /// Connections that are checked out: `open - idle - connecting`, clamped at 0. May be momentarily off under load.
     pub in_use: u32,
-    /// The rate limit in hand-outs a second, if there is one.
+    /// The rate limit in checkouts a second, if there is one.
     pub max_rps: Option<f64>,
 }
 
@@ -47,19 +49,19 @@ pub struct ServerStatus {
 pub enum ServerState {
     /// It serves.
     Up,
-    /// Its probe succeeded and it serves; the first release of a connection dialled since clears its failures.
-    Trial {
+    /// Its probe succeeded and it serves. The first release of a connection opened since then makes it up.
+    Recovering {
         /// Failures in a row so far.
         failures: u32,
     },
-    /// It failed and is left alone.
+    /// It failed, and callers avoid it.
     Down {
         /// Failures in a row so far.
         failures: u32,
-        /// Until it may be probed. Zero: as soon as somebody calls.
+        /// Until it may be probed. Zero: at the next call.
         retry_after: Duration,
     },
-    /// Its backoff is over and one dial finds out whether it is back.
+    /// Its backoff is over and one attempt finds out whether it is back.
     Probing {
         /// Failures in a row so far.
         failures: u32,

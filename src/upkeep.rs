@@ -9,7 +9,7 @@ use std::thread::panicking;
 use std::time::Duration;
 
 use crate::clock::nanos;
-use crate::connect::Connector;
+use crate::connector::Connector;
 use crate::server::{LiveServer, Ring};
 use crate::sync::{Arc, Weak};
 
@@ -73,10 +73,10 @@ impl<C: Connector> Upkeep<C> {
             let now_ns = ring.clock.now_ns();
             ring.attend(now_ns);
             let settings = &ring.settings;
-            let wake_at = if settings.upkeep { now_ns.saturating_add(nanos(TICK)) } else { u64::MAX };
+            let wake_at = if settings.maintenance { now_ns.saturating_add(nanos(TICK)) } else { u64::MAX };
             if let Some(shortest) = settings.idle_timeout.into_iter().chain(settings.max_lifetime).min() {
                 let sweep_ns = nanos((shortest / 4).clamp(TICK, SWEEP_MAX));
-                if settings.upkeep && now_ns.saturating_sub(swept_ns) >= sweep_ns {
+                if settings.maintenance && now_ns.saturating_sub(swept_ns) >= sweep_ns {
                     swept_ns = now_ns;
                     ring.sweep(now_ns);
                 }

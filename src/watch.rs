@@ -5,7 +5,7 @@
 
 use std::thread::panicking;
 
-use crate::connect::Connector;
+use crate::connector::Connector;
 use crate::raw::Alarm;
 use crate::server::Ring;
 use crate::sync::{Arc, Weak};

@@ -8,11 +8,11 @@ use std::marker::PhantomPinned;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use connring::test_util::{Dial, DialCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
+use connring::test_util::{Connect, ConnectCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
 use connring::{
-    AcquireError, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, Connector, Counts, Failure,
-    FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport, ServerState, ServerStatus,
-    TcpConnector, TryAcquireError, Unavailable, connect_fn,
+    AcquireError, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, ConnInfo, Connector, Counts,
+    Failure, FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport, ServerState,
+    ServerStatus, TcpConnector, TryAcquireError, Unavailable, connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -23,6 +23,8 @@ macro_rules! are_send_sync_unpin {
         [$( stringify!($name) ),+]
     }};
 }
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 fn is_send_sync_unpin<T: Send + Sync + Unpin>() {}
 fn is_send<T: Send>(_: T) {}
@@ -40,7 +42,7 @@ impl Connector for BareConnector {
     type Conn = Bare;
     type Error = io::Error;
 
-    async fn connect(&self, _address: &str) -> io::Result<Bare> {
+    async fn connect(&self, _server: &Server) -> io::Result<Bare> {
         Err(io::ErrorKind::ConnectionRefused.into())
     }
 }
@@ -56,9 +58,10 @@ fn every_public_type_is_send_sync_and_unpin() {
         Builder<Tcp>,
         Clock,
         CloseTimeout,
+        ConnInfo,
+        Connect,
+        ConnectCounts,
         Counts,
-        Dial,
-        DialCounts,
         Failure<io::Error>,
         FnConnector<fn()>,
         Pool<Tcp>,
@@ -93,9 +96,9 @@ fn every_public_type_is_send_sync_and_unpin() {
 fn exported() -> BTreeSet<&'static str> {
     let exports = include_str!("../src/lib.rs").split(';').filter_map(|item| item.split("pub use crate::").nth(1));
     let scripted = [
-        include_str!("../src/connect/scripted.rs"),
-        include_str!("../src/connect/scripted/script.rs"),
-        include_str!("../src/connect/scripted/tally.rs"),
+        include_str!("../src/connector/scripted.rs"),
+        include_str!("../src/connector/scripted/script.rs"),
+        include_str!("../src/connector/scripted/tally.rs"),
     ];
     let declared = scripted.into_iter().flat_map(str::lines).filter_map(|line| {
         let name = line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum "))?;
@@ -124,12 +127,13 @@ fn every_public_future_is_send() {
     is_send(pool.close());
     is_send(pool.close_timeout(Duration::ZERO));
     is_send(Clock::manual().sleep_until(Duration::ZERO));
-    is_send(BareConnector.boxed().connect("a"));
-    is_send(TcpConnector::new().connect("a"));
+    let server = Server::new("a");
+    is_send(BareConnector.boxed().connect(&server));
+    is_send(TcpConnector::new().connect(&server));
     #[cfg(unix)]
-    is_send(connring::UnixConnector::new().connect("a"));
-    is_send(connect_fn(|_: Arc<str>| async { io::Result::Ok(()) }).connect("a"));
-    is_send(ScriptedConnector::new(Clock::manual()).connect("a"));
+    is_send(connring::UnixConnector::new().connect(&server));
+    is_send(connect_fn(|_: Server| async { io::Result::Ok(()) }).connect(&server));
+    is_send(ScriptedConnector::new(Clock::manual()).connect(&server));
 }
 
 #[test]
@@ -157,13 +161,13 @@ fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
 async fn a_chain_of_errors_leads_to_the_cause_and_says_nothing_twice() {
     let clock = Clock::tokio();
     let connector = ScriptedConnector::new(clock.clone());
-    connector.set_default(Dial::Refuse);
+    connector.set_default(Connect::Refuse);
     let pool = Pool::builder(connector).clock(clock).server("a").build().expect("the settings are in range");
 
     let unavailable = pool.acquire_now().await.expect_err("it refuses");
     assert_eq!(
         chain(&unavailable),
-        ["all servers are down", "the dial failed", "a refused the connection, as scripted"]
+        ["all servers are down", "connect failed", "a refused the connection, as scripted"]
     );
 
     let AcquireError::Unavailable(reason) = unavailable else { panic!("it does not wait") };
@@ -173,7 +177,38 @@ async fn a_chain_of_errors_leads_to_the_cause_and_says_nothing_twice() {
     let timeout = pool.acquire_timeout(Duration::from_secs(1)).await.expect_err("it refuses");
     let texts = chain(&timeout);
     assert!(texts[0].starts_with("timed out after 1") && texts[0].ends_with(": all servers are down"), "{}", texts[0]);
-    assert_eq!(texts[1..], ["the dial failed", "a refused the connection, as scripted"]);
+    assert_eq!(texts[1..], ["connect failed", "a refused the connection, as scripted"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reported_failure_is_the_cause_by_its_text() {
+    let clock = Clock::tokio();
+    let pool = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock).backoff(HOUR, HOUR);
+    let pool = pool.server("a").server("b").build().expect("the settings are in range");
+    let mut reasons = Vec::new();
+    for _ in 0..2 {
+        let conn = pool.acquire().await.expect("it accepts");
+        let address = PooledConn::info(&conn).server().address().to_owned();
+        // The caller keeps its error. A text will do as well.
+        if reasons.is_empty() {
+            let error = io::Error::other("it answers nonsense");
+            conn.fail(&error);
+            reasons.push((address, error.to_string()));
+        } else {
+            conn.fail("it does not answer");
+            reasons.push((address, "it does not answer".to_owned()));
+        }
+    }
+    reasons.sort();
+    let AcquireError::Unavailable(unavailable) = pool.acquire_now().await.expect_err("both are down") else {
+        panic!("it does not wait")
+    };
+    let texts = unavailable.servers().iter().map(|report| {
+        let Reason::Down { cause: Some(cause), .. } = &report.reason else { panic!("it was reported") };
+        assert_eq!(chain(&**cause)[0], "a caller reported a failure");
+        (report.address.to_string(), chain(&**cause)[1..].join(": "))
+    });
+    assert_eq!(texts.collect::<Vec<_>>(), reasons);
 }
 
 #[test]
@@ -193,7 +228,7 @@ impl Client {
     fn new() -> Self {
         let dialled = Arc::new(Mutex::new(Vec::new()));
         let far_ends = Arc::clone(&dialled);
-        let connector = connect_fn(move |_: Arc<str>| {
+        let connector = connect_fn(move |_: Server| {
             let far_ends = Arc::clone(&far_ends);
             async move {
                 let (near, far) = tokio::io::duplex(64);

@@ -80,7 +80,7 @@ fn hot_cycles_allocate_nothing() {
     for upkeep in [true, false] {
         for limited in [true, false] {
             let addresses = (0..SERVERS).map(|server| format!("server-{server}"));
-            let builder = Pool::builder(ScriptedConnector::new(Clock::system())).servers(addresses).upkeep(upkeep);
+            let builder = Pool::builder(ScriptedConnector::new(Clock::system())).servers(addresses).maintenance(upkeep);
             let pool = if limited { builder.max_rps(MAX_RPS) } else { builder }.build().expect("in range");
             assert_no_allocations(&runtime, &pool, &format!("upkeep {upkeep}, limited {limited}"));
         }

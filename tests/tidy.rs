@@ -16,9 +16,9 @@ const LAYERS: &[&[&str]] = &[
     &["pool", "builder"],
     &["conn", "idle_first"],
     &["acquire", "dial", "reserve", "serve", "upkeep", "watch"],
-    &["server"],
+    // The trait is given a server and facts about a connection; a server is generic over the trait.
+    &["server", "connector", "conn_info"],
     &["settings"],
-    &["connect"],
     &["clock", "error", "status"],
     &["raw"],
     &["sync"],

@@ -35,7 +35,7 @@ struct Case {
     spread: Option<Number>,
     fail_threshold: Option<Count>,
     wait_timeout: Option<Option<Time>>,
-    max_waiting: Option<usize>,
+    max_waiters: Option<usize>,
     idle_timeout: Option<Option<Time>>,
     max_lifetime: Option<Option<Time>>,
     jitter: Option<Number>,
@@ -195,7 +195,7 @@ impl Case {
             ("max_idle_per_server", count(self.max_idle, MAX_IDLE)),
             ("max_rps", self.rate().is_rps_valid()),
             ("burst", self.rate().is_burst_valid()),
-            ("max_concurrent_dials_per_server", count(self.max_dials, u32::MAX)),
+            ("max_concurrent_connects_per_server", count(self.max_dials, u32::MAX)),
             ("connect_timeout", time(self.connect_timeout)),
             ("hedge_delay", time(self.hedge_delay)),
             ("backoff initial", initial >= Duration::from_millis(1) && initial <= YEAR),
@@ -204,7 +204,7 @@ impl Case {
             ("backoff_spread_ratio", ratio(self.spread)),
             ("fail_threshold", count(self.fail_threshold, 255)),
             ("wait_timeout", bound(self.wait_timeout)),
-            ("max_waiting", self.max_waiting.is_none_or(|callers| callers >= 1)),
+            ("max_waiters", self.max_waiters.is_none_or(|callers| callers >= 1)),
             ("idle_timeout", bound(self.idle_timeout)),
             ("max_lifetime", bound(self.max_lifetime)),
             ("max_lifetime_jitter_ratio", ratio(self.jitter)),
@@ -235,18 +235,18 @@ impl Case {
             max_idle_per_server: self.max_idle.map(Count::get),
             max_rps: self.max_rps.map(Number::get),
             burst: self.burst.map(Count::get),
-            max_concurrent_dials_per_server: self.max_dials.map(Count::get),
+            max_concurrent_connects_per_server: self.max_dials.map(Count::get),
             connect_timeout: self.connect_timeout.map(Time::get),
             hedge_delay: self.hedge_delay.map(Time::get),
             backoff_multiplier: self.multiplier.map(Number::get),
             backoff_spread_ratio: self.spread.map(Number::get),
             fail_threshold: self.fail_threshold.map(Count::get),
             wait_timeout: self.wait_timeout.map(|wish| wish.map(Time::get)),
-            max_waiting: self.max_waiting,
+            max_waiters: self.max_waiters,
             idle_timeout: self.idle_timeout.map(|wish| wish.map(Time::get)),
             max_lifetime: self.max_lifetime.map(|wish| wish.map(Time::get)),
             max_lifetime_jitter_ratio: self.jitter.map(Number::get),
-            upkeep: self.upkeep,
+            maintenance: self.upkeep,
         }
         if let Some((initial, max)) = self.backoff {
             builder = builder.backoff(initial.get(), max.get());
@@ -345,7 +345,7 @@ async fn check_works(case: &Case, clock: &Clock, pool: &Pool<ScriptedConnector>)
         return;
     }
     let conn = acquired(pool).await;
-    assert_eq!(conn.server(), conn.address());
+    assert_eq!(PooledConn::info(&conn).server().address(), conn.address());
     check_status(case, pool, 1);
     conn.release();
     check_status(case, pool, 0);
@@ -386,14 +386,14 @@ async fn settle() {
 
 fn check_status(case: &Case, pool: &Pool<ScriptedConnector>, held: u32) {
     let status = pool.status();
-    assert_eq!((status.servers.len(), status.waiting, status.closed), (case.servers.len(), 0, false));
+    assert_eq!((status.servers.len(), status.waiters, status.closed), (case.servers.len(), 0, false));
     for (server, asked) in status.servers.iter().zip(&case.servers) {
         assert_eq!(*server.address, asked.address.get());
         let max_conns = asked.max_conns.or(case.max_conns).map_or(10, Count::get);
         assert_eq!(server.max_conns, max_conns);
         assert_eq!(server.max_rps, case.rate_of(asked).rps);
         assert!(server.open <= max_conns, "{server:?}");
-        assert_eq!(server.in_use + server.idle as u32 + server.dialing, server.open, "{server:?}");
+        assert_eq!(server.in_use + server.idle as u32 + server.connecting, server.open, "{server:?}");
         assert_ne!(server.state, ServerState::Draining);
     }
     assert_eq!(status.servers.iter().map(|server| server.in_use).sum::<u32>(), held);

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::Pool;
 use crate::clock::Clock;
 use crate::conn::PooledConn;
-use crate::connect::scripted::ScriptedConnector;
+use crate::connector::scripted::ScriptedConnector;
 use crate::server::{List, Seats, Turn, near};
 use crate::sync::{Arc, LOCKS_TAKEN};
 
@@ -25,7 +25,7 @@ async fn thousand() -> (Pool<ScriptedConnector>, ScriptedConnector, Vec<PooledCo
     for _ in 0..SERVERS {
         held.push(pool.acquire().await.expect("all accept"));
     }
-    held.sort_by_key(|conn| conn.server().parse::<usize>().expect("addresses are numbers"));
+    held.sort_by_key(|conn| conn.address().parse::<usize>().expect("addresses are numbers"));
     (pool, connector, held)
 }
 
@@ -36,7 +36,7 @@ async fn the_list_that_a_pass_goes_over_leaves_out_the_dead() {
     held.into_iter().for_each(|conn| conn.fail("broken"));
     let list = pool.ring.list.load();
     let up: Vec<_> = list.up.iter().map(|turn| &*turn.server.address).collect();
-    assert_eq!((list.servers.len(), up), (SERVERS, vec![alive.server()]));
+    assert_eq!((list.servers.len(), up), (SERVERS, vec![alive.address()]));
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn a_pass_goes_over_no_other_servers_than_that_list_has() {
     pool.ring.publish(Arc::new(List { seats: Seats::of(&up), up, ..list }));
     for _ in 0..2 * SERVERS {
         let conn = pool.try_acquire().expect("one is up");
-        assert_eq!(conn.server(), "500");
+        assert_eq!(conn.address(), "500");
         conn.release();
     }
     // Nor does a pass that finds nothing go on to the others.
@@ -66,7 +66,7 @@ async fn a_pass_goes_over_no_other_servers_than_that_list_has() {
 async fn hot_cycles_take_no_lock() {
     for (upkeep, max_rps) in [(true, None), (true, Some(1e9)), (false, None), (false, Some(1e9))] {
         let clock = Clock::system();
-        let builder = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock).upkeep(upkeep);
+        let builder = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock).maintenance(upkeep);
         let builder = max_rps.into_iter().fold(builder, |builder, rps| builder.max_rps(rps));
         let pool = builder.server("a").max_conns_per_server(1).build().expect("in range");
         let held = pool.acquire().await.expect("it accepts");
@@ -131,7 +131,7 @@ async fn hot_cycles_load_no_list_but_look_at_the_health() {
 async fn a_servers_words_follow_its_dials_its_health_and_its_rate() {
     let clock = Clock::manual();
     let builder = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock).max_rps(10.0);
-    let pool = builder.server("a").max_concurrent_dials_per_server(2).build().expect("in range");
+    let pool = builder.server("a").max_concurrent_connects_per_server(2).build().expect("in range");
     let server = Arc::clone(&pool.ring.list.load().servers[0]);
     assert!(server.may_dial(0));
     assert_eq!([server.begin_dial(2), server.begin_dial(2), server.begin_dial(2)], [true, true, false]);
@@ -152,7 +152,7 @@ async fn a_servers_words_follow_its_dials_its_health_and_its_rate() {
 async fn the_ring_knows_whether_upkeep_runs_and_its_time() {
     for (upkeep, tick) in [(true, Some(7)), (false, None)] {
         let clock = Clock::manual();
-        let builder = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock).upkeep(upkeep);
+        let builder = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock).maintenance(upkeep);
         let ring = builder.server("a").build().expect("in range").ring;
         ring.leave_unattended();
         assert_eq!((ring.is_attended(), ring.tick()), (false, None));

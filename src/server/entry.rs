@@ -1,9 +1,7 @@
 //! An open connection with what the pool knows of it.
 
-use std::time::Duration;
-
-use crate::clock::between;
-use crate::connect::Connector;
+use crate::conn_info::ConnInfo;
+use crate::connector::Connector;
 use crate::raw::Generation;
 use crate::server::{Hold, LiveServer};
 use crate::sync::Arc;
@@ -22,8 +20,7 @@ pub(crate) struct Entry<C: Connector> {
     pub(crate) runtime: u64,
     /// When its lifetime ends, in nanoseconds.
     pub(crate) expires_at: u64,
-    /// Since when it has been idle, in nanoseconds, coarse.
-    pub(crate) idle_since: u64,
+    pub(crate) info: ConnInfo,
 }
 
 impl<C: Connector> Entry<C> {
@@ -36,10 +33,6 @@ impl<C: Connector> Entry<C> {
     pub(crate) fn hold(&self, near: usize) -> Arc<Hold<C>> {
         let holds = &self.permit.holds;
         Arc::clone(&holds[near & (holds.len() - 1)])
-    }
-
-    pub(crate) fn idle(&self, now_ns: u64) -> Duration {
-        between(self.idle_since, now_ns)
     }
 }
 

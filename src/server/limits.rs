@@ -1,4 +1,4 @@
-//! What a user says of a server, and the limits that come of it.
+//! The settings of a server, and the limits that follow from them.
 
 use std::net::SocketAddr;
 
@@ -7,9 +7,9 @@ use crate::raw::{MAX_RPS, MIN_RPS, Rate};
 use crate::settings::PoolLimits;
 use crate::sync::Arc;
 
-/// A server to register: its address, and where it differs from the pool's defaults.
+/// A server: its address, and the settings in which it differs from the pool's defaults.
 ///
-/// The address is any text that the connector understands; it is not resolved here.
+/// The address is any text that the connector understands. The pool does not resolve it.
 ///
 /// # Examples
 ///
@@ -34,8 +34,13 @@ impl Server {
         Self { address: address.into(), max_conns: None, max_rps: None, burst: None }
     }
 
-    /// Its address.
+    /// The address that the connector connects to.
     pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The name that identifies the server in the pool: its address.
+    pub fn name(&self) -> &str {
         &self.address
     }
 
@@ -45,17 +50,17 @@ impl Server {
         self
     }
 
-    /// The most hand-outs of its connections a second. Default: the builder's `max_rps`. Range: 10⁻⁶ to 10⁹.
+    /// The most checkouts of its connections a second. Default: the builder's `max_rps`. Range: 10⁻⁶ to 10⁹.
     pub fn max_rps(mut self, per_second: f64) -> Self {
         self.max_rps = Some(per_second);
         self
     }
 
-    /// The most hand-outs at once after a rest. Default: the builder's `burst`, else 1 + 10 ms of the rate, rounded up.
+    /// The most checkouts at once after a rest. Default: the builder's `burst`, else 1 + 10 ms of the rate, rounded up.
     /// Without a rate it has no effect. Range: 1 to what the rate gives in 18 years.
     ///
     /// A burst below 1 + 10 ms of the rate keeps the bound but not the rate: timers tick in milliseconds, so that
-    /// callers in the line get at most `burst` tokens in about 2 ms.
+    /// waiters get at most `burst` tokens in about 2 ms.
     pub fn burst(mut self, tokens: u32) -> Self {
         self.burst = Some(tokens);
         self
@@ -109,7 +114,7 @@ impl From<String> for Server {
     }
 }
 
-/// For a list of addresses that is borrowed: `servers(&addresses)`.
+/// For a borrowed list of addresses: `servers(&addresses)`.
 impl From<&String> for Server {
     fn from(address: &String) -> Self {
         Self::new(address.as_str())
@@ -128,7 +133,7 @@ impl From<SocketAddr> for Server {
     }
 }
 
-/// The rates that are taken, for error messages.
+/// The range of rates, for error messages.
 const RPS_RANGE: &str = "0.000001..=1000000000";
 
 /// 1 + 10 ms of the rate, rounded up, because timers tick in milliseconds.

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use crate::connect::Connector;
+use crate::connector::Connector;
 use crate::raw::Bucket;
 use crate::server::remember::next_number;
 use crate::server::{LiveServer, Words};

@@ -18,12 +18,12 @@ use std::ops::Deref;
 use tokio::sync::Notify;
 
 use crate::clock::between;
-use crate::connect::Connector;
+use crate::connector::Connector;
 use crate::error::Failure;
 use crate::raw::{
     Bucket, Generation, Health, HealthState, Idle, Pause, Permits, Probe, ProbeOwner, Reported, Snapshot,
 };
-use crate::sync::{Arc, ArcSwapOption, AtomicU64, Ordering, Weak};
+use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicU64, Ordering, Weak};
 
 pub(crate) use self::entry::{Entry, Permit, close};
 pub use self::limits::Server;
@@ -31,7 +31,7 @@ pub(crate) use self::list::{List, Seat, Seats, Turn};
 pub(crate) use self::ring::{Grant, Now, Ring, Token, UNREAD};
 pub(crate) use self::stripe::near;
 #[cfg(feature = "test-util")]
-pub use self::stripe::stand_near;
+pub use self::stripe::set_shard;
 
 use self::limits::Limits;
 
@@ -45,6 +45,8 @@ const MAX_DEFAULT_IDLE: u32 = 1_024;
 /// and drained.
 pub(crate) struct LiveServer<C: Connector> {
     pub(crate) address: Arc<str>,
+    /// As it was registered last.
+    registered: ArcSwap<Server>,
     pub(crate) ring: Arc<Ring<C>>,
     pub(crate) words: Arc<Words<C>>,
     /// One for each stripe of the idle queue.
@@ -97,7 +99,7 @@ impl<C: Connector> Words<C> {
 }
 
 impl<C: Connector> LiveServer<C> {
-    fn new(ring: &Arc<Ring<C>>, address: &Arc<str>, limits: Limits) -> Arc<Self> {
+    fn new(ring: &Arc<Ring<C>>, registered: &Server, limits: Limits) -> Arc<Self> {
         let max_idle = ring.settings.max_idle_per_server.unwrap_or(limits.max_conns.min(MAX_DEFAULT_IDLE));
         let words = Arc::new(Words {
             idle: Idle::new(max_idle as usize, ring.stripes),
@@ -113,7 +115,8 @@ impl<C: Connector> LiveServer<C> {
         };
         Arc::new_cyclic(|server| Self {
             holds: (0..words.idle.stripes()).map(|near| Arc::new(hold(server, near))).collect(),
-            address: Arc::clone(address),
+            address: Arc::clone(registered.shared_address()),
+            registered: ArcSwap::from_pointee(registered.clone()),
             ring: Arc::clone(ring),
             words: Arc::clone(&words),
             pause: Pause::new(),
@@ -124,8 +127,9 @@ impl<C: Connector> LiveServer<C> {
         })
     }
 
-    /// Changes the limits. Only under the registry's lock.
-    fn apply(&self, limits: Limits, now_ns: u64) {
+    /// Changes the settings. Only under the registry's lock.
+    fn apply(&self, registered: &Server, limits: Limits, now_ns: u64) {
+        self.registered.store(Arc::new(registered.clone()));
         self.permits.set_max(limits.max_conns);
         match (self.bucket(), limits.rate) {
             (Some(bucket), Some(rate)) if bucket.rate() == rate => {}
@@ -133,6 +137,11 @@ impl<C: Connector> LiveServer<C> {
             (None, Some(rate)) => self.bucket.store(Some(Arc::new(Bucket::new(rate)))),
             (_, None) => self.bucket.store(None),
         }
+    }
+
+    /// The server as it was registered last.
+    pub(crate) fn registered(&self) -> Arc<Server> {
+        self.registered.load_full()
     }
 
     pub(crate) fn bucket(&self) -> Option<Arc<Bucket>> {
@@ -159,7 +168,7 @@ impl<C: Connector> LiveServer<C> {
     /// Whether a dial may start now, but for the server's health.
     pub(crate) fn may_dial(&self, now_ns: u64) -> bool {
         self.permits.is_free()
-            && self.dialing() < self.ring.settings.max_concurrent_dials_per_server
+            && self.dialing() < self.ring.settings.max_concurrent_connects_per_server
             && self.pause.until() <= now_ns
     }
 
@@ -189,13 +198,16 @@ impl<C: Connector> LiveServer<C> {
     }
 
     /// A caller reported a failure of a connection of `generation`.
-    pub(crate) fn reported(&self, generation: Generation, reason: Box<dyn Error + Send + Sync>) {
+    pub(crate) fn reported(&self, generation: Generation, reason: String) {
         let now_ns = self.ring.clock.now_ns();
-        let failure = Failure::Reported(reason);
+        let failure = Failure::Reported(reason.into());
         match self.health.reported(generation, self.ring.settings.fail_threshold, self.retry_at(now_ns)) {
             Reported::Down(down) => self.went_down(down, failure, now_ns),
             Reported::Strike | Reported::Ignored => {
-                tracing::debug!(server = %self.address, cause = %chain(&failure), "failure reported");
+                tracing::debug!(
+                    pool = %self.ring.name(), server = %self.address, cause = %chain(&failure),
+                    "failure reported"
+                );
             }
         }
     }
@@ -204,7 +216,7 @@ impl<C: Connector> LiveServer<C> {
     #[cold]
     pub(crate) fn released(&self, generation: Generation) {
         if self.health.released(generation) {
-            tracing::info!(server = %self.address, state = "up", "server is up");
+            tracing::info!(pool = %self.ring.name(), server = %self.address, state = "up", "server is up");
         }
     }
 
@@ -214,8 +226,9 @@ impl<C: Connector> LiveServer<C> {
         if self.pause.failed(now_ns, self.retry_at(now_ns)) {
             let retry_after = between(now_ns, self.pause.until());
             tracing::warn!(
-                server = %self.address, cause = %chain(&Failure::Connect(error)), ?retry_after,
-                "dials pause: the client's own fault"
+                pool = %self.ring.name(), server = %self.address, cause = %chain(&Failure::Connect(error)),
+                ?retry_after,
+                "connecting pauses by the client's own fault"
             );
         }
         self.ring.ring_before(self.pause.until());
@@ -223,7 +236,7 @@ impl<C: Connector> LiveServer<C> {
 
     /// The probe succeeded.
     pub(crate) fn on_trial(&self) {
-        tracing::info!(server = %self.address, state = "trial", "server serves again, on trial");
+        tracing::info!(pool = %self.ring.name(), server = %self.address, state = "recovering", "server is recovering");
         self.ring.refresh();
         self.ring.something_changed();
     }
@@ -232,7 +245,8 @@ impl<C: Connector> LiveServer<C> {
     fn went_down(&self, down: Snapshot, failure: Failure<C::Error>, now_ns: u64) {
         let retry_after = between(now_ns, down.retry_at());
         tracing::warn!(
-            server = %self.address, state = "down", cause = %chain(&failure), failures = down.failures(), ?retry_after,
+            pool = %self.ring.name(), server = %self.address, state = "down", cause = %chain(&failure),
+            failures = down.failures(), ?retry_after,
             "server is down"
         );
         self.last_failure.store(Some(Arc::new(failure)));

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::iter;
 
-use crate::connect::Connector;
+use crate::connector::Connector;
 use crate::error::ServerError;
 use crate::server::{Entry, Limits, List, LiveServer, Ring, Server, near};
 use crate::sync::{Arc, Weak, lock};
@@ -27,7 +27,7 @@ impl<C: Connector> Ring<C> {
             let added = self.enlist(known.cloned(), server, server.limits(&self.settings.limits)?);
             self.replace(&list, list.servers.iter().cloned().chain([added]).collect());
         }
-        log_registered(server.address());
+        self.log_registered(server.address());
         self.something_changed();
         Ok(())
     }
@@ -82,7 +82,7 @@ impl<C: Connector> Ring<C> {
             }
             (removed, addresses)
         };
-        added.into_iter().for_each(log_registered);
+        added.into_iter().for_each(|address| self.log_registered(address));
         let idle = self.remove(&removed);
         self.something_changed();
         drop(idle);
@@ -130,10 +130,14 @@ impl<C: Connector> Ring<C> {
         server: &Server,
         limits: Limits,
     ) -> Arc<LiveServer<C>> {
-        let Some(known) = known else { return LiveServer::new(self, server.shared_address(), limits) };
-        known.apply(limits, self.clock.now_ns());
+        let Some(known) = known else { return LiveServer::new(self, server, limits) };
+        known.apply(server, limits, self.clock.now_ns());
         known.idle.reopen();
         known
+    }
+
+    fn log_registered(&self, address: &str) {
+        tracing::info!(pool = %self.name(), server = %address, state = "registered", "server is registered");
     }
 
     /// Publishes a new set of servers; those that fell out drain.
@@ -160,7 +164,7 @@ impl<C: Connector> Ring<C> {
     fn remove(&self, removed: &[Arc<LiveServer<C>>]) -> Vec<Box<Entry<C>>> {
         let mut taken_out = Vec::new();
         for server in removed {
-            tracing::info!(server = %server.address, state = "draining", "server is removed");
+            tracing::info!(pool = %self.name(), server = %server.address, state = "draining", "server is removed");
             server.removed.notify_waiters();
             // The last permit that comes back says that the server is gone; here, if there is none.
             let gone = server.permits.open() == 0;
@@ -178,10 +182,6 @@ impl<C: Connector> Ring<C> {
 
 impl<C: Connector> LiveServer<C> {
     pub(super) fn log_gone(&self) {
-        tracing::info!(server = %self.address, state = "gone", "server is gone");
+        tracing::info!(pool = %self.ring.name(), server = %self.address, state = "gone", "server is gone");
     }
-}
-
-fn log_registered(address: &str) {
-    tracing::info!(server = %address, state = "registered", "server is registered");
 }

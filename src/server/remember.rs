@@ -9,7 +9,7 @@
 
 use std::cell::RefCell;
 
-use crate::connect::Connector;
+use crate::connector::Connector;
 use crate::server::list::{AnySeats, List, Seats};
 use crate::server::ring::Ring;
 use crate::server::stripe::near;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::between;
-use crate::connect::Connector;
+use crate::connector::Connector;
 use crate::error::{Counts, Reason, Report, ServerReport, Unavailable};
 use crate::raw::HealthState;
 use crate::server::{LiveServer, Ring};
@@ -21,7 +21,12 @@ impl<C: Connector> Ring<C> {
         let listed = list.servers.iter().map(|server| server.status(now_ns));
         let draining =
             list.draining().map(|server| ServerStatus { state: ServerState::Draining, ..server.status(now_ns) });
-        PoolStatus { servers: listed.chain(draining).collect(), waiting: self.line.waiting(), closed: list.closed }
+        PoolStatus {
+            name: Arc::clone(&self.settings.name),
+            servers: listed.chain(draining).collect(),
+            waiters: self.line.waiting(),
+            closed: list.closed,
+        }
     }
 
     /// Why no server can serve, as it is now.
@@ -43,7 +48,7 @@ impl<C: Connector> Ring<C> {
     /// Counts the servers by their reasons, and shows each with its own.
     fn count(&self, mut show: impl FnMut(&LiveServer<C>, Reason<C::Error>)) -> Counts {
         let now_ns = self.clock.now_ns();
-        let mut counts = Counts { waiting: self.line.waiting(), ..Counts::default() };
+        let mut counts = Counts { waiters: self.line.waiting(), ..Counts::default() };
         for server in self.list.load().servers.iter() {
             let reason = server.reason(now_ns);
             add(&mut counts, &reason);
@@ -60,7 +65,7 @@ impl<C: Connector> LiveServer<C> {
         let failures = health.failures();
         let state = match health.state() {
             HealthState::Up => ServerState::Up,
-            HealthState::Trial => ServerState::Trial { failures },
+            HealthState::Trial => ServerState::Recovering { failures },
             HealthState::Down => ServerState::Down { failures, retry_after: between(now_ns, health.retry_at()) },
             HealthState::Probing => ServerState::Probing { failures },
         };
@@ -71,7 +76,7 @@ impl<C: Connector> LiveServer<C> {
             open,
             max_conns: self.permits.max(),
             idle,
-            dialing,
+            connecting: dialing,
             in_use: open.saturating_sub(idle as u32).saturating_sub(dialing),
             max_rps: self.bucket().map(|bucket| bucket.rate().rps()),
         }
@@ -91,7 +96,7 @@ impl<C: Connector> LiveServer<C> {
                 Reason::Limited { retry_after: between(now_ns, bucket.available_at()) }
             }
             _ if !self.permits.is_free() => Reason::Full { max_conns: self.permits.max() },
-            _ => Reason::Empty { dialing: self.dialing() },
+            _ => Reason::Empty { connecting: self.dialing() },
         }
     }
 }

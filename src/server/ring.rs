@@ -3,7 +3,7 @@
 use tokio::sync::Notify;
 
 use crate::clock::{Clock, nanos};
-use crate::connect::Connector;
+use crate::connector::Connector;
 use crate::raw::{Alarm, Bucket, HealthState, Line, Receipt};
 use crate::server::cursors::Cursors;
 use crate::server::random::Random;
@@ -131,6 +131,11 @@ impl<C: Connector> Ring<C> {
         })
     }
 
+    /// The pool's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.settings.name
+    }
+
     /// The time as of the last tick, if somebody advances it.
     pub(crate) fn tick(&self) -> Option<u64> {
         // Relaxed, here and below: a coarse time.
@@ -160,7 +165,7 @@ impl<C: Connector> Ring<C> {
 
     /// Upkeep's task runs, and this is its time. True if it ran before.
     pub(crate) fn attend(&self, now_ns: u64) -> bool {
-        let tick = if self.settings.upkeep { now_ns } else { NO_TICK };
+        let tick = if self.settings.maintenance { now_ns } else { NO_TICK };
         self.tick.swap(tick, Ordering::Relaxed) != UNATTENDED
     }
 

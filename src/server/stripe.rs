@@ -32,13 +32,13 @@ fn first_time() -> usize {
     number
 }
 
-/// Says which stripe the current thread is near, instead of one that depends on how many threads used a pool before it.
+/// Sets the shard of the current thread. Without it, the shard depends on how many threads used a pool before.
 ///
-/// For tests that must do the same wherever they run: a thread's rotation over the servers begins at its stripe, and
-/// its idle connections stand there. Call it before the pool is built.
+/// For tests that must do the same on every machine: the shard decides with which server a thread's rotation begins,
+/// and which idle connections it finds first. Call it before the pool is built.
 #[cfg(feature = "test-util")]
-pub fn stand_near(stripe: usize) {
-    NUMBER.set(stripe);
+pub fn set_shard(shard: usize) {
+    NUMBER.set(shard);
 }
 
 /// One for each processor, rounded up to a power of two.

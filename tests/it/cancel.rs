@@ -10,13 +10,13 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use connring::test_util::{Dial, Reuse, ScriptedConnector};
+use connring::test_util::{Connect, Reuse, ScriptedConnector};
 use connring::{AcquireError, Pool, PooledConn, ServerState};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep};
 
-use crate::support::{Rig, settle};
+use crate::support::{Rig, server_of, settle};
 
 const SERVERS: [&str; 2] = ["a:1", "b:1"];
 /// What passes after each poll but the last. Together they are longer than every timeout.
@@ -63,7 +63,7 @@ struct Case {
     call: Call,
     start: Start,
     /// How dials end once the call has begun.
-    dial: Dial,
+    dial: Connect,
     reuse: Reuse,
     other: Other,
     /// Whether the others run between the last poll and the drop.
@@ -85,7 +85,7 @@ impl Case {
                 .wait_timeout(ms(2_000))
                 .max_lifetime(None)
                 .idle_timeout(None)
-                .upkeep(false);
+                .maintenance(false);
             if self.start == Start::Limited { builder.max_rps(4.0).burst(1) } else { builder }
         })
     }
@@ -101,7 +101,7 @@ impl Case {
                 }
             }
             Start::Down => {
-                rig.connector.set_default(Dial::Refuse);
+                rig.connector.set_default(Connect::Refuse);
                 rig.pool.acquire_timeout(Duration::from_millis(1)).await.expect_err("dials are refused");
                 advance(Duration::from_millis(160)).await;
             }
@@ -191,10 +191,10 @@ impl Case {
     fn check_counts(&self, rig: &Rig, polls: usize) {
         let status = rig.pool.status();
         let mut idle = 0;
-        self.holds(polls, status.waiting == 0, "nobody waits");
+        self.holds(polls, status.waiters == 0, "nobody waits");
         for server in &status.servers {
             self.holds(polls, !matches!(server.state, ServerState::Probing { .. }), "no probe is left");
-            self.holds(polls, server.dialing == 0, "no dial is under way");
+            self.holds(polls, server.connecting == 0, "no dial is under way");
             self.holds(polls, server.in_use == 0 && server.open as usize == server.idle, "what is open is idle");
             let counts = rig.connector.counts(&server.address);
             self.holds(polls, counts.open == server.open, "each permit is a connection, and each connection has one");
@@ -207,7 +207,7 @@ impl Case {
         if self.reuse == Reuse::Yes && !status.closed {
             self.holds(polls, total.connected == idle, "no connection was lost");
             if matches!(self.start, Start::Idle | Start::Held | Start::Limited) {
-                self.holds(polls, total.dials == 2, "no connection was dialled anew");
+                self.holds(polls, total.attempts == 2, "no connection was dialled anew");
             }
         }
     }
@@ -225,7 +225,7 @@ impl Case {
 
     /// Both permits can be had, and no third.
     async fn check_usable(&self, rig: &Rig, polls: usize) {
-        rig.connector.set_default(Dial::Ok);
+        rig.connector.set_default(Connect::Ok);
         SERVERS.iter().for_each(|server| rig.connector.set_reuse(server, Reuse::Yes));
         let mut held = Vec::new();
         for _ in SERVERS {
@@ -233,7 +233,7 @@ impl Case {
             self.holds(polls, acquired.is_ok(), "a further acquire has a connection");
             held.extend(acquired);
         }
-        self.holds(polls, held[0].server() != held[1].server(), "each server has its permit");
+        self.holds(polls, server_of(&held[0]) != server_of(&held[1]), "each server has its permit");
         let third = rig.pool.acquire_timeout(Duration::from_millis(1)).await;
         self.holds(polls, matches!(third, Err(AcquireError::Timeout { .. })), "no server has a permit more");
         self.holds(polls, rig.connector.total_counts().open == 2, "both connections are open");
@@ -267,8 +267,8 @@ async fn settle_a_little() {
 
 /// Runs all cases of some calls.
 fn run_all(calls: &[Call]) {
-    let slow = Dial::Slow(Duration::from_millis(70));
-    let dials = [Dial::Ok, Dial::Refuse, Dial::LocalFault, slow, Dial::Never, Dial::Panic];
+    let slow = Connect::Slow(Duration::from_millis(70));
+    let dials = [Connect::Ok, Connect::Refuse, Connect::LocalFault, slow, Connect::Never, Connect::Panic];
     let mut cases = Vec::new();
     for &call in calls {
         for start in [Start::Empty, Start::Idle, Start::Limited, Start::Held, Start::Down] {

@@ -5,7 +5,7 @@ mod errors;
 use std::error::Error;
 use std::time::Duration;
 
-use connring::test_util::{Dial, ScriptedConnector};
+use connring::test_util::{Connect, ScriptedConnector};
 use connring::{AcquireError, BuildError, Builder, Clock, Failure, Pool, Reason, Server, ServerError, ServerState};
 use tokio::time::{advance, sleep};
 
@@ -51,7 +51,7 @@ async fn nonsense_is_refused_by_name_and_value() {
         (|b| b.max_rps(10.0).burst(0), "burst", "0"),
         (|b| b.max_rps(1e-6).burst(1_000), "burst", "1000"),
         (|b| b.max_rps(1.0).burst(u32::MAX), "burst", "4294967295"),
-        (|b| b.max_concurrent_dials_per_server(0), "max_concurrent_dials_per_server", "0"),
+        (|b| b.max_concurrent_connects_per_server(0), "max_concurrent_connects_per_server", "0"),
         (|b| b.connect_timeout(Duration::ZERO), "connect_timeout", "0ns"),
         (|b| b.connect_timeout(YEAR + NS), "connect_timeout", "31536000.000000001s"),
         (|b| b.connect_timeout(Duration::MAX), "connect_timeout", "18446744073709551615.999999999s"),
@@ -72,7 +72,7 @@ async fn nonsense_is_refused_by_name_and_value() {
         (|b| b.fail_threshold(256), "fail_threshold", "256"),
         (|b| b.wait_timeout(Duration::ZERO), "wait_timeout", "0ns"),
         (|b| b.wait_timeout(YEAR + NS), "wait_timeout", "31536000.000000001s"),
-        (|b| b.max_waiting(0), "max_waiting", "0"),
+        (|b| b.max_waiters(0), "max_waiters", "0"),
         (|b| b.idle_timeout(Duration::ZERO), "idle_timeout", "0ns"),
         (|b| b.idle_timeout(YEAR + NS), "idle_timeout", "31536000.000000001s"),
         (|b| b.max_lifetime(Duration::ZERO), "max_lifetime", "0ns"),
@@ -129,6 +129,15 @@ async fn nonsense_of_a_server_is_refused_by_address_name_and_value() {
 }
 
 #[tokio::test]
+async fn an_empty_pool_name_is_refused() {
+    let error = builder().name("").build().expect_err("it is empty");
+    assert_eq!(error, BuildError::EmptyName);
+    assert_line(&error, &["pool name", "empty"]);
+    let pool = builder().name("sessions".to_owned()).build().expect("any other text will do");
+    assert_eq!(&*pool.status().name, "sessions");
+}
+
+#[tokio::test]
 async fn addresses_are_there_once_and_not_empty() {
     let error = builder().servers(["a:1", "b:1", "a:1"]).build().expect_err("one is there twice");
     assert_eq!(error, BuildError::Server(ServerError::Duplicate { address: "a:1".into() }));
@@ -163,8 +172,8 @@ async fn bounds_are_taken_and_the_pool_works() {
         |b| b.max_rps(1e9).burst(u32::MAX),
         |b| b.max_rps(1e9).burst(1),
         |b| b.burst(1),
-        |b| b.max_concurrent_dials_per_server(1),
-        |b| b.max_concurrent_dials_per_server(u32::MAX),
+        |b| b.max_concurrent_connects_per_server(1),
+        |b| b.max_concurrent_connects_per_server(u32::MAX),
         |b| b.connect_timeout(NS),
         |b| b.connect_timeout(YEAR),
         |b| b.hedge_delay(NS),
@@ -180,8 +189,8 @@ async fn bounds_are_taken_and_the_pool_works() {
         |b| b.wait_timeout(NS),
         |b| b.wait_timeout(YEAR),
         |b| b.wait_timeout(None),
-        |b| b.max_waiting(1),
-        |b| b.max_waiting(usize::MAX),
+        |b| b.max_waiters(1),
+        |b| b.max_waiters(usize::MAX),
         |b| b.idle_timeout(NS),
         |b| b.idle_timeout(YEAR),
         |b| b.idle_timeout(None),
@@ -190,7 +199,7 @@ async fn bounds_are_taken_and_the_pool_works() {
         |b| b.max_lifetime(None),
         |b| b.max_lifetime_jitter_ratio(0.0),
         |b| b.max_lifetime_jitter_ratio(1.0),
-        |b| b.upkeep(false),
+        |b| b.maintenance(false),
         |b| b.runtime(tokio::runtime::Handle::current()),
     ];
     for (number, build) in bounds.iter().enumerate() {
@@ -233,7 +242,7 @@ async fn defaults_are_as_the_table_says() {
         "max_rps: None",
         "burst: None",
         "max_idle_per_server: None",
-        "max_concurrent_dials_per_server: 8",
+        "max_concurrent_connects_per_server: 8",
         "connect_timeout: 5s",
         "initial: 100ms",
         "max: 30s",
@@ -242,11 +251,12 @@ async fn defaults_are_as_the_table_says() {
         "fail_threshold: 1,",
         "hedge_delay: 100ms",
         "wait_timeout: Some(30s)",
-        "max_waiting: 10000",
+        "max_waiters: 10000",
         "idle_timeout: Some(300s)",
         "max_lifetime: Some(1800s)",
         "max_lifetime_jitter_ratio: 0.2",
-        "upkeep: true",
+        "maintenance: true",
+        "name: \"default\"",
         "servers: []",
         "runtime: None",
     ] {
@@ -257,12 +267,12 @@ async fn defaults_are_as_the_table_says() {
 #[tokio::test(start_paused = true)]
 async fn the_default_times_hold() {
     let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]));
-    rig.connector.set_default(Dial::Never);
+    rig.connector.set_default(Connect::Never);
     let error = rig.pool.acquire().await.expect_err("dials never end");
     let AcquireError::Timeout { waited, reason } = error else { panic!("{error:?}") };
     assert_eq!(waited, Duration::from_secs(30));
     // The second dial is the hedge of the first.
-    let log = rig.connector.dial_log();
+    let log = rig.connector.connect_log();
     assert!(log[0].0 != log[1].0 && log[1].1 - log[0].1 == 100 * MS, "{log:?}");
     // After the connect timeout the server is down.
     for server in reason.servers() {
@@ -281,13 +291,13 @@ async fn the_default_times_hold() {
 #[tokio::test(start_paused = true)]
 async fn the_default_counts_hold() {
     let rig = Rig::paused(|builder| builder.server("a:1").wait_timeout(None));
-    rig.connector.set_default(Dial::Slow(MS));
+    rig.connector.set_default(Connect::Slow(MS));
     let callers: Vec<_> = (0..10_012)
         .map(|_| {
             let pool = rig.pool.clone();
             tokio::spawn(async move {
                 let error = pool.acquire().await.map(std::mem::forget).err();
-                matches!(error, Some(AcquireError::Overloaded { waiting: 10_000 }))
+                matches!(error, Some(AcquireError::QueueFull { waiters: 10_000 }))
             })
         })
         .collect();
@@ -296,9 +306,9 @@ async fn the_default_counts_hold() {
         settle().await;
     }
     assert_eq!(rig.connector.total_counts().in_flight, 8);
-    assert_eq!(rig.pool.status().waiting, 10_000);
+    assert_eq!(rig.pool.status().waiters, 10_000);
     sleep(10 * MS).await;
-    assert_eq!((rig.connector.total_counts().open, rig.pool.status().waiting), (10, 9_990));
+    assert_eq!((rig.connector.total_counts().open, rig.pool.status().waiters), (10, 9_990));
     let mut turned_away = 0;
     for caller in callers.into_iter().filter(|caller| caller.is_finished()) {
         turned_away += usize::from(caller.await.expect("no panic"));

@@ -6,11 +6,11 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use connring::test_util::{Dial, ScriptedConnector, ScriptedError};
+use connring::test_util::{Connect, ScriptedConnector, ScriptedError};
 use connring::{AcquireError, Failure, PooledConn, Server, ServerState};
 use tokio::task::JoinSet;
 
-use crate::support::{Rig, settle};
+use crate::support::{Rig, server_of, settle};
 
 const HEDGE: Duration = Duration::from_millis(100);
 /// tokio's timers tick in milliseconds.
@@ -59,20 +59,20 @@ fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Failure<ScriptedErr
 }
 
 fn dials(rig: &Rig) -> Vec<(String, Duration)> {
-    rig.connector.dial_log().into_iter().map(|(address, at)| (address.to_string(), at)).collect()
+    rig.connector.connect_log().into_iter().map(|(address, at)| (address.to_string(), at)).collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_swallowed_dial_delays_nobody_whom_an_idle_connection_serves() {
     let rig = Rig::paused(|builder| builder.server("live").connect_timeout(Duration::from_secs(2)));
     rig.pool.acquire().await.expect("it accepts").release();
-    rig.connector.on_dial("dead", Dial::Never);
+    rig.connector.on_connect("dead", Connect::Never);
     rig.pool.register("dead").expect("it is new");
     let started = rig.clock.now();
     for _ in 0..100 {
         for call in CALLS {
             let conn = call.call(&rig).await.expect("one is idle");
-            assert_eq!(conn.server(), "live");
+            assert_eq!(server_of(&conn), "live");
             conn.release();
         }
         rig.pool.try_acquire().expect("one is idle").release();
@@ -80,7 +80,7 @@ async fn a_swallowed_dial_delays_nobody_whom_an_idle_connection_serves() {
     }
     assert_eq!(rig.clock.now(), started);
     // The dial is there all the same, one.
-    assert_eq!((rig.connector.counts("dead").dials, rig.connector.counts("dead").in_flight), (1, 1));
+    assert_eq!((rig.connector.counts("dead").attempts, rig.connector.counts("dead").in_flight), (1, 1));
     // Its end, too, is nobody's business.
     tokio::time::sleep(Duration::from_secs(2) + TICK).await;
     let ended = rig.clock.now();
@@ -93,7 +93,7 @@ async fn a_swallowed_dial_delays_nobody_whom_an_idle_connection_serves() {
 async fn who_waits_for_a_swallowed_dial_is_served_by_a_release() {
     let rig = Rig::paused(|builder| builder.server("live").max_conns_per_server(1));
     let conn = rig.pool.acquire().await.expect("it accepts");
-    rig.connector.on_dial("dead", Dial::Never);
+    rig.connector.on_connect("dead", Connect::Never);
     rig.pool.register("dead").expect("it is new");
     let mut callers = JoinSet::new();
     for _ in 0..10 {
@@ -105,7 +105,7 @@ async fn who_waits_for_a_swallowed_dial_is_served_by_a_release() {
     }
     tokio::time::sleep(ms(30)).await;
     assert!(rig.connector.counts("dead").in_flight > 0);
-    assert_eq!(rig.pool.status().waiting, 10);
+    assert_eq!(rig.pool.status().waiters, 10);
     let released = rig.clock.now();
     conn.release();
     assert_eq!(callers.join_all().await, [released; 10]);
@@ -115,11 +115,11 @@ async fn who_waits_for_a_swallowed_dial_is_served_by_a_release() {
 async fn after_the_hedge_delay_the_next_server_is_dialled() {
     for call in CALLS {
         let rig = Rig::paused(|builder| builder.servers(["a", "b", "c"]).hedge_delay(HEDGE));
-        rig.connector.set_default(Dial::Never);
-        rig.connector.on_dial("c", Dial::Slow(ms(20)));
+        rig.connector.set_default(Connect::Never);
+        rig.connector.on_connect("c", Connect::Slow(ms(20)));
         let started = rig.clock.now();
         let conn = call.call(&rig).await.expect("the third dial succeeds");
-        assert_eq!(conn.server(), "c", "{call:?}");
+        assert_eq!(server_of(&conn), "c", "{call:?}");
         let dials = dials(&rig);
         let order: Vec<_> = dials.iter().map(|(address, _)| address.as_str()).collect();
         assert_eq!(order, ["a", "b", "c"], "{call:?}");
@@ -138,7 +138,7 @@ async fn young_dials_never_exceed_the_callers_that_wait() {
         let builder = builder.servers(addresses.iter().map(String::as_str));
         builder.hedge_delay(HEDGE).connect_timeout(Duration::from_secs(60))
     });
-    rig.connector.set_default(Dial::Never);
+    rig.connector.set_default(Connect::Never);
     let spawn = || {
         let pool = rig.pool.clone();
         tokio::spawn(async move { pool.acquire().await })
@@ -157,9 +157,9 @@ async fn young_dials_never_exceed_the_callers_that_wait() {
             callers.push_back(spawn());
         }
         settle().await;
-        assert_eq!(rig.pool.status().waiting, CALLERS);
+        assert_eq!(rig.pool.status().waiters, CALLERS);
         let now = rig.clock.now();
-        let young = rig.connector.dial_log().iter().filter(|(_, at)| *at + HEDGE > now).count();
+        let young = rig.connector.connect_log().iter().filter(|(_, at)| *at + HEDGE > now).count();
         assert!(young <= CALLERS, "{young} young dials for {CALLERS} callers after {:?}", now - started);
     }
     // The hedges were there: a dial for each caller and each hedge delay.
@@ -171,7 +171,7 @@ async fn young_dials_never_exceed_the_callers_that_wait() {
 async fn a_dial_outlives_its_caller() {
     for call in CALLS {
         let rig = Rig::paused(|builder| builder.server("a"));
-        rig.connector.on_dial("a", Dial::Slow(ms(50)));
+        rig.connector.on_connect("a", Connect::Slow(ms(50)));
         let left = tokio::time::timeout(ms(20), call.call(&rig)).await;
         assert!(left.is_err(), "{call:?}");
         assert_eq!(rig.connector.counts("a").in_flight, 1, "{call:?}");
@@ -179,7 +179,7 @@ async fn a_dial_outlives_its_caller() {
         let server = &rig.pool.status().servers[0];
         assert_eq!((server.idle, server.open, server.in_use), (1, 1, 0), "{call:?}");
         rig.pool.try_acquire().expect("the dial's connection is idle").release();
-        assert_eq!(rig.connector.counts("a").dials, 1, "{call:?}");
+        assert_eq!(rig.connector.counts("a").attempts, 1, "{call:?}");
     }
 }
 
@@ -187,7 +187,7 @@ async fn a_dial_outlives_its_caller() {
 async fn what_a_caller_left_goes_to_the_next_in_line() {
     for call in CALLS {
         let rig = Rig::paused(|builder| builder.server("a").max_conns_per_server(1));
-        rig.connector.on_dial("a", Dial::Slow(ms(50)));
+        rig.connector.on_connect("a", Connect::Slow(ms(50)));
         let mut leaver = Box::pin(call.call(&rig));
         assert!(!poll_once(leaver.as_mut()).await);
         let pool = rig.pool.clone();
@@ -196,7 +196,7 @@ async fn what_a_caller_left_goes_to_the_next_in_line() {
         drop(leaver);
         let conn = next.await.expect("the task ends");
         assert_at(rig.clock.now(), ms(50));
-        assert_eq!((conn.server(), rig.connector.counts("a").dials), ("a", 1), "{call:?}");
+        assert_eq!((&*server_of(&conn), rig.connector.counts("a").attempts), ("a", 1), "{call:?}");
     }
 }
 
@@ -208,10 +208,10 @@ async fn a_dial_that_ends_after_deregister_or_close_is_dropped() {
             for begun in [false, true] {
                 let case = format!("{call:?}, close: {close}, begun: {begun}");
                 let rig = Rig::paused(|builder| builder.server("a"));
-                rig.connector.on_dial("a", Dial::Slow(ms(50)));
+                rig.connector.on_connect("a", Connect::Slow(ms(50)));
                 let mut caller = Box::pin(call.call(&rig));
                 assert!(!poll_once(caller.as_mut()).await, "{case}");
-                assert_eq!(rig.pool.status().servers[0].dialing, 1, "{case}");
+                assert_eq!(rig.pool.status().servers[0].connecting, 1, "{case}");
                 if begun {
                     tokio::time::sleep(ms(10)).await;
                     assert_eq!(rig.connector.counts("a").open, 1, "{case}");
@@ -242,10 +242,10 @@ async fn a_dial_that_ends_after_deregister_or_close_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn no_more_dials_than_allowed_are_under_way_at_a_server() {
     let rig = Rig::paused(|builder| {
-        builder.server("a").max_conns_per_server(100).max_concurrent_dials_per_server(3).hedge_delay(HEDGE)
+        builder.server("a").max_conns_per_server(100).max_concurrent_connects_per_server(3).hedge_delay(HEDGE)
     });
     let took = Duration::from_secs(1);
-    rig.connector.on_dial("a", Dial::Slow(took));
+    rig.connector.on_connect("a", Connect::Slow(took));
     let mut callers = JoinSet::new();
     for _ in 0..20 {
         let pool = rig.pool.clone();
@@ -261,7 +261,7 @@ async fn no_more_dials_than_allowed_are_under_way_at_a_server() {
     // Nor fewer: twenty are served in seven rounds of three.
     assert_eq!(most, 3);
     let status = rig.pool.status();
-    assert_eq!((status.waiting, status.servers[0].in_use), (0, 20));
+    assert_eq!((status.waiters, status.servers[0].in_use), (0, 20));
     assert_eq!(callers.join_all().await.len(), 20);
 
     // acquire_now does not wait for the end of another's dial.
@@ -286,7 +286,7 @@ async fn at_most_one_balance_dial_is_in_flight_at_a_server() {
     let rig = Rig::paused(|builder| builder.server("a"));
     rig.pool.acquire().await.expect("it accepts").release();
     for address in ["b", "c"] {
-        rig.connector.on_dial(address, Dial::Slow(ms(50)));
+        rig.connector.on_connect(address, Connect::Slow(ms(50)));
         rig.pool.register(address).expect("it is new");
     }
     for _ in 0..100 {
@@ -295,49 +295,49 @@ async fn at_most_one_balance_dial_is_in_flight_at_a_server() {
         settle().await;
         assert!(["b", "c"].iter().all(|address| rig.connector.counts(address).in_flight <= 1));
     }
-    assert_eq!(["b", "c"].map(|address| rig.connector.counts(address).dials), [1, 1]);
+    assert_eq!(["b", "c"].map(|address| rig.connector.counts(address).attempts), [1, 1]);
     tokio::time::sleep(ms(50) + TICK).await;
     // Each has its connection; held, it is missed, and the next balance dial begins.
     let held = [(); 3].map(|()| rig.pool.try_acquire().expect("one is idle"));
-    let (to_a, others): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| conn.server() == "a");
+    let (to_a, others): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| server_of(conn) == "a");
     assert_eq!((to_a.len(), others.len()), (1, 2));
     to_a.into_iter().for_each(Conn::release);
     for _ in 0..100 {
         rig.pool.acquire().await.expect("one is idle").release();
         settle().await;
     }
-    assert_eq!(["a", "b", "c"].map(|address| rig.connector.counts(address).dials), [1, 2, 2]);
+    assert_eq!(["a", "b", "c"].map(|address| rig.connector.counts(address).attempts), [1, 2, 2]);
     drop(others);
 }
 
 #[tokio::test(start_paused = true)]
 async fn acquire_now_tries_the_next_server_at_once_when_one_fails() {
-    for failure in [Dial::Refuse, Dial::Panic, Dial::LocalFault] {
+    for failure in [Connect::Refuse, Connect::Panic, Connect::LocalFault] {
         let rig = Rig::paused(|builder| builder.servers(["a", "b"]));
-        rig.connector.on_dial("a", failure.clone());
+        rig.connector.on_connect("a", failure.clone());
         let started = rig.clock.now();
         let conn = rig.pool.acquire_now().await.expect("the second accepts");
-        assert_eq!(conn.server(), "b", "{failure:?}");
+        assert_eq!(server_of(&conn), "b", "{failure:?}");
         assert_eq!(dials(&rig), ["a", "b"].map(|address| (address.to_owned(), started)), "{failure:?}");
     }
     // Of many the only good one is found.
     let addresses: Vec<_> = (0..20).map(|number| number.to_string()).collect();
     let rig = Rig::paused(|builder| builder.servers(addresses.iter().map(String::as_str)));
-    rig.connector.set_default(Dial::Refuse);
-    rig.connector.on_dial("13", Dial::Ok);
+    rig.connector.set_default(Connect::Refuse);
+    rig.connector.on_connect("13", Connect::Ok);
     let started = rig.clock.now();
     let conn = rig.pool.acquire_now().await.expect("one accepts");
-    assert_eq!((conn.server(), rig.clock.now()), ("13", started));
-    assert!(addresses.iter().all(|address| rig.connector.counts(address).dials <= 1));
+    assert_eq!((&*server_of(&conn), rig.clock.now()), ("13", started));
+    assert!(addresses.iter().all(|address| rig.connector.counts(address).attempts <= 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn acquire_now_fails_with_the_cause_when_all_failed() {
     let rig = Rig::paused(|builder| builder.servers(["a", "b", "c"]));
-    rig.connector.set_default(Dial::SlowRefuse(ms(10)));
+    rig.connector.set_default(Connect::SlowRefuse(ms(10)));
     let error = rig.pool.acquire_now().await.expect_err("all refuse");
     assert_at(rig.clock.now(), ms(30));
-    assert_eq!(rig.connector.total_counts().dials, 3, "each once");
+    assert_eq!(rig.connector.total_counts().attempts, 3, "each once");
     assert!(matches!(&error, AcquireError::Unavailable(reason) if reason.counts().down == 3), "{error}");
     assert!(error.retry_after().is_some_and(|after| after > Duration::ZERO));
     let refused = cause(&error).and_then(Error::source).and_then(|source| source.downcast_ref::<ScriptedError>());
@@ -352,7 +352,7 @@ async fn a_connect_timeout_counts_as_a_failure() {
             let builder = builder.servers(["a"]).connect_timeout(after).hedge_delay(Duration::from_secs(10));
             builder.backoff(Duration::from_secs(60), Duration::from_secs(60)).wait_timeout(ms(1_500))
         });
-        rig.connector.on_dial("a", Dial::Never);
+        rig.connector.on_connect("a", Connect::Never);
         let mut caller = Box::pin(call.call(&rig));
         assert!(!poll_once(caller.as_mut()).await, "{call:?}");
         tokio::time::sleep(after - ms(1)).await;
@@ -372,9 +372,9 @@ async fn a_connect_timeout_counts_as_a_failure() {
 async fn a_server_that_dials_slowly_is_not_dialled_the_more_for_it() {
     for call in CALLS {
         let rig = Rig::paused(|builder| builder.server("a").hedge_delay(HEDGE));
-        rig.connector.on_dial("a", Dial::Slow(10 * HEDGE));
+        rig.connector.on_connect("a", Connect::Slow(10 * HEDGE));
         call.call(&rig).await.expect("it accepts in the end").release();
-        assert_eq!(rig.connector.counts("a").dials, 1, "{call:?}");
+        assert_eq!(rig.connector.counts("a").attempts, 1, "{call:?}");
     }
 }
 
@@ -385,12 +385,15 @@ async fn dials_spread_evenly_over_those_that_may_be_dialled() {
         builder.servers(full).servers(["a", "b", "c"])
     });
     for free in ["a", "b", "c"] {
-        rig.connector.on_dial(free, Dial::Never);
+        rig.connector.on_connect(free, Connect::Never);
     }
     for _ in 0..14 {
         let pool = rig.pool.clone();
         tokio::spawn(async move { pool.acquire().await });
     }
     settle().await;
-    assert_eq!(["full-1", "full-2", "a", "b", "c"].map(|address| rig.connector.counts(address).dials), [1, 1, 4, 4, 4]);
+    assert_eq!(
+        ["full-1", "full-2", "a", "b", "c"].map(|address| rig.connector.counts(address).attempts),
+        [1, 1, 4, 4, 4]
+    );
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use connring::test_util::ScriptedConnector;
 use connring::{PooledConn, Server, ServerState};
 
-use crate::support::{Rig, settle};
+use crate::support::{Rig, server_of, settle};
 
 /// tokio's timers tick in milliseconds.
 const TICK: Duration = Duration::from_millis(2);
@@ -33,10 +33,10 @@ async fn asleep_behind_an_empty_line(rig: &Rig) -> Conn {
     let pool = rig.pool.clone();
     let waits = tokio::spawn(async move { pool.acquire().await.expect("it is served") });
     tokio::time::sleep(2 * INTERVAL).await;
-    assert_eq!(rig.pool.status().waiting, 1);
+    assert_eq!(rig.pool.status().waiters, 1);
     held.release();
     let served = waits.await.expect("the task ends");
-    assert_eq!(rig.pool.status().waiting, 0);
+    assert_eq!(rig.pool.status().waiters, 0);
     served
 }
 
@@ -82,7 +82,7 @@ async fn a_release_that_makes_room_starts_the_probe_that_had_none() {
         builder.backoff(BACKOFF, BACKOFF).backoff_spread_ratio(0.0)
     });
     let held = [acquire(&rig).await, acquire(&rig).await, acquire(&rig).await];
-    let (mut to_a, _to_b): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| conn.server() == "a");
+    let (mut to_a, _to_b): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| server_of(conn) == "a");
     assert_eq!(to_a.len(), 2);
     to_a.remove(0).fail("broken");
     let servers = [Server::new("a").max_conns(1), Server::new("b").max_conns(1)];
@@ -91,12 +91,12 @@ async fn a_release_that_makes_room_starts_the_probe_that_had_none() {
     let waits = tokio::spawn(async move { pool.acquire().await.expect("it is served") });
     // The retry is due, and the only permit is out.
     tokio::time::sleep(2 * BACKOFF).await;
-    assert_eq!((rig.pool.status().waiting, rig.connector.counts("a").dials), (1, 2));
+    assert_eq!((rig.pool.status().waiters, rig.connector.counts("a").attempts), (1, 2));
     let released = rig.clock.now();
     to_a.remove(0).release();
-    assert_eq!(waits.await.expect("the task ends").server(), "a");
+    assert_eq!(waits.await.expect("the task ends").address(), "a");
     assert_took(&rig, released, Duration::ZERO);
-    assert_eq!(rig.connector.counts("a").dials, 3);
+    assert_eq!(rig.connector.counts("a").attempts, 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,16 +106,16 @@ async fn when_the_last_server_that_is_up_is_removed_the_others_are_the_last_reso
         builder.backoff(100 * BACKOFF, 100 * BACKOFF)
     });
     let held = [acquire(&rig).await, acquire(&rig).await, acquire(&rig).await];
-    let (mut to_a, _to_b): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| conn.server() == "a");
+    let (mut to_a, _to_b): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| server_of(conn) == "a");
     to_a.remove(0).release();
     to_a.remove(0).fail("broken");
     let pool = rig.pool.clone();
     let waits = tokio::spawn(async move { pool.acquire().await.expect("it is served") });
     tokio::time::sleep(BACKOFF).await;
-    assert_eq!((rig.pool.status().waiting, rig.pool.status().servers[0].idle), (1, 1));
+    assert_eq!((rig.pool.status().waiters, rig.pool.status().servers[0].idle), (1, 1));
     let removed = rig.clock.now();
     rig.pool.deregister("b").expect("it is listed");
-    assert_eq!(waits.await.expect("the task ends").server(), "a");
+    assert_eq!(waits.await.expect("the task ends").address(), "a");
     assert_took(&rig, removed, Duration::ZERO);
 }
 
@@ -126,5 +126,5 @@ async fn without_callers_nothing_is_probed() {
     conn.fail("broken");
     settle().await;
     tokio::time::sleep(100 * BACKOFF).await;
-    assert_eq!(rig.connector.counts("a").dials, 1);
+    assert_eq!(rig.connector.counts("a").attempts, 1);
 }

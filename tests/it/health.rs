@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use connring::test_util::{Dial, ScriptedConnector};
+use connring::test_util::{Connect, ScriptedConnector};
 use connring::{Builder, Pool, PooledConn, Server, ServerState};
 use tokio::runtime;
 use tokio::sync::Barrier;
@@ -80,36 +80,36 @@ async fn downed(rig: &Rig) {
 #[tokio::test]
 async fn the_backoff_under_a_standing_waiter() {
     let rig = Rig::manual(steady);
-    rig.connector.on_dial("a", Dial::Refuse);
+    rig.connector.on_connect("a", Connect::Refuse);
     let waiter = waiting(&rig);
     pass(&rig, MINUTE * 19, async || {}).await;
-    assert_eq!(rig.connector.dial_times("a"), expected_dials());
+    assert_eq!(rig.connector.connect_times("a"), expected_dials());
     waiter.abort();
 }
 
 #[tokio::test]
 async fn the_backoff_under_callers_that_try() {
     let rig = Rig::manual(steady);
-    rig.connector.on_dial("a", Dial::Refuse);
+    rig.connector.on_connect("a", Connect::Refuse);
     pass(&rig, MINUTE * 19, async || assert!(rig.pool.try_acquire().is_err())).await;
-    assert_eq!(rig.connector.dial_times("a"), expected_dials());
+    assert_eq!(rig.connector.connect_times("a"), expected_dials());
 }
 
 #[tokio::test]
 async fn the_backoff_under_callers_in_a_hurry() {
     let rig = Rig::manual(steady);
-    rig.connector.on_dial("a", Dial::Refuse);
+    rig.connector.on_connect("a", Connect::Refuse);
     pass(&rig, MINUTE * 19, async || assert!(rig.pool.acquire_now().await.is_err())).await;
-    assert_eq!(rig.connector.dial_times("a"), expected_dials());
+    assert_eq!(rig.connector.connect_times("a"), expected_dials());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_backoff_on_tokios_clock() {
     let rig = Rig::paused(steady);
-    rig.connector.on_dial("a", Dial::Refuse);
+    rig.connector.on_connect("a", Connect::Refuse);
     let waiter = waiting(&rig);
     tokio::time::sleep(MINUTE * 19).await;
-    let dials = rig.connector.dial_times("a");
+    let dials = rig.connector.connect_times("a");
     assert_eq!(dials.len(), 7);
     for (dials, expected_ms) in dials.windows(2).zip([60_000, 90_000, 135_000, 202_500, 300_000, 300_000]) {
         let expected = Duration::from_millis(expected_ms);
@@ -122,13 +122,13 @@ async fn the_backoff_on_tokios_clock() {
 #[tokio::test]
 async fn the_backoff_of_a_connector_that_panics() {
     let rig = Rig::manual(steady);
-    rig.connector.on_dial("a", Dial::Panic);
+    rig.connector.on_connect("a", Connect::Panic);
     let waiter = waiting(&rig);
     pass(&rig, MINUTE * 19, async || {}).await;
-    assert_eq!(rig.connector.dial_times("a"), expected_dials());
+    assert_eq!(rig.connector.connect_times("a"), expected_dials());
     assert_eq!(rig.pool.status().servers[0].open, 0);
     // It recovers all the same.
-    rig.connector.on_dial("a", Dial::Ok);
+    rig.connector.on_connect("a", Connect::Ok);
     pass(&rig, MINUTE * 5, async || {}).await;
     waiter.await.expect("it was served").release();
     assert_eq!(state(&rig), ServerState::Up);
@@ -147,7 +147,7 @@ async fn the_backoff_of_a_server_that_accepts_and_then_fails() {
         });
     }
     pass(&rig, MINUTE * 19, async || {}).await;
-    let mut dials = rig.connector.dial_times("a");
+    let mut dials = rig.connector.connect_times("a");
     assert!(dials.len() > 20, "callers that wait are dialled for while it is on trial");
     dials.dedup();
     assert_eq!(dials, expected_dials());
@@ -158,7 +158,7 @@ async fn the_backoff_of_a_server_that_accepts_and_then_fails() {
 async fn the_spread_is_drawn_from_all_of_its_range() {
     let addresses = || (0..500).map(|index| index.to_string());
     let rig = Rig::manual(|b| b.servers(addresses()).backoff(MINUTE, MINUTE * 5));
-    rig.connector.set_default(Dial::Refuse);
+    rig.connector.set_default(Connect::Refuse);
     for _ in 0..2_000 {
         let _ = rig.pool.try_acquire();
         yield_now().await;
@@ -176,12 +176,12 @@ async fn nothing_but_a_release_after_a_dial_resets_the_backoff() {
     let rig = Rig::manual(steady);
     let old = [acquired(&rig).await, acquired(&rig).await];
     downed(&rig).await;
-    rig.connector.next_dials("a", [Dial::Refuse]);
+    rig.connector.next_connects("a", [Connect::Refuse]);
     let waiter = waiting(&rig);
     pass(&rig, MINUTE + SECOND, async || {}).await;
     assert_eq!(state(&rig), down(2, MINUTE * 3 / 2 - SECOND), "the probe was refused");
     pass(&rig, MINUTE * 3 / 2, async || {}).await;
-    let trial = ServerState::Trial { failures: 2 };
+    let trial = ServerState::Recovering { failures: 2 };
     assert_eq!(state(&rig), trial);
     for conn in old {
         conn.release();
@@ -200,11 +200,11 @@ async fn nothing_but_a_release_after_a_dial_resets_the_backoff() {
 #[tokio::test]
 async fn a_failure_on_trial_goes_on_where_the_backoff_was() {
     let rig = Rig::manual(|b| steady(b).fail_threshold(3));
-    rig.connector.next_dials("a", [Dial::Refuse, Dial::Refuse]);
+    rig.connector.next_connects("a", [Connect::Refuse, Connect::Refuse]);
     let waiter = waiting(&rig);
     pass(&rig, MINUTE * 3, async || {}).await;
     let on_trial = waiter.await.expect("it was served");
-    assert_eq!(state(&rig), ServerState::Trial { failures: 2 });
+    assert_eq!(state(&rig), ServerState::Recovering { failures: 2 });
     on_trial.fail("one is enough, whatever the threshold");
     assert_eq!(state(&rig), down(3, Duration::from_secs(135)));
 }
@@ -212,13 +212,13 @@ async fn a_failure_on_trial_goes_on_where_the_backoff_was() {
 #[tokio::test]
 async fn dials_that_fail_together_count_once() {
     let rig = Rig::manual(|b| steady(b).max_conns_per_server(8));
-    rig.connector.on_dial("a", Dial::SlowRefuse(SECOND));
+    rig.connector.on_connect("a", Connect::SlowRefuse(SECOND));
     let waiters: Vec<_> = (0..8).map(|_| waiting(&rig)).collect();
     settle().await;
     assert_eq!(rig.connector.counts("a").in_flight, 8);
     rig.clock.advance(SECOND);
     settle().await;
-    assert_eq!((rig.connector.counts("a").dials, state(&rig)), (8, down(1, MINUTE)));
+    assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (8, down(1, MINUTE)));
     waiters.iter().for_each(JoinHandle::abort);
 }
 
@@ -230,16 +230,16 @@ async fn failures_of_connections_from_before_a_restart_count_nothing() {
     downed(&rig).await;
     fail_one();
     assert_eq!(state(&rig), down(1, MINUTE), "Down");
-    rig.connector.next_dials("a", [Dial::Slow(SECOND)]);
+    rig.connector.next_connects("a", [Connect::Slow(SECOND)]);
     pass(&rig, MINUTE + SECOND / 2, async || assert!(rig.pool.try_acquire().is_err())).await;
     assert_eq!(state(&rig), ServerState::Probing { failures: 1 });
     fail_one();
     assert_eq!(state(&rig), ServerState::Probing { failures: 1 });
     pass(&rig, SECOND, async || {}).await;
-    assert_eq!(state(&rig), ServerState::Trial { failures: 1 });
+    assert_eq!(state(&rig), ServerState::Recovering { failures: 1 });
     let new = acquired(&rig).await;
     fail_one();
-    assert_eq!(state(&rig), ServerState::Trial { failures: 1 });
+    assert_eq!(state(&rig), ServerState::Recovering { failures: 1 });
     new.release();
     assert_eq!(state(&rig), ServerState::Up);
     assert_eq!(rig.connector.counts("a").open, 1, "those that failed were closed");
@@ -249,7 +249,7 @@ async fn failures_of_connections_from_before_a_restart_count_nothing() {
 async fn a_dial_from_before_a_restart_counts_nothing() {
     let rig = Rig::manual(|b| steady(b).connect_timeout(MINUTE * 10).hedge_delay(MINUTE * 10));
     let conn = acquired(&rig).await;
-    rig.connector.next_dials("a", [Dial::SlowRefuse(MINUTE * 2)]);
+    rig.connector.next_connects("a", [Connect::SlowRefuse(MINUTE * 2)]);
     assert!(rig.pool.try_acquire().is_err(), "it asks for a dial, which takes long");
     settle().await;
     conn.fail("broken");
@@ -281,7 +281,7 @@ async fn a_threshold_counts_failures_without_a_release_between() {
 #[tokio::test]
 async fn a_failed_dial_takes_a_server_down_whatever_the_threshold() {
     let rig = Rig::manual(|b| steady(b).fail_threshold(255));
-    rig.connector.on_dial("a", Dial::Refuse);
+    rig.connector.on_connect("a", Connect::Refuse);
     assert!(rig.pool.acquire_now().await.is_err());
     assert_eq!(state(&rig), down(1, MINUTE));
 }
@@ -289,7 +289,7 @@ async fn a_failed_dial_takes_a_server_down_whatever_the_threshold() {
 #[tokio::test]
 async fn a_dial_that_takes_too_long_has_failed() {
     let rig = Rig::manual(|b| steady(b).connect_timeout(SECOND * 5).hedge_delay(MINUTE));
-    rig.connector.on_dial("a", Dial::Never);
+    rig.connector.on_connect("a", Connect::Never);
     let waiter = waiting(&rig);
     pass(&rig, Duration::from_millis(4_500), async || {}).await;
     assert_eq!(state(&rig), ServerState::Up);
@@ -304,7 +304,7 @@ async fn a_dial_that_takes_too_long_has_failed() {
 async fn a_fault_of_the_client_pauses_dials_and_leaves_the_server_up() {
     for standing in [true, false] {
         let rig = Rig::manual(|b| steady(b).server("b"));
-        rig.connector.set_default(Dial::LocalFault);
+        rig.connector.set_default(Connect::LocalFault);
         let waiter = standing.then(|| waiting(&rig));
         let up = || rig.pool.status().servers.iter().all(|server| server.state == ServerState::Up);
         pass(&rig, MINUTE * 19, async || {
@@ -315,7 +315,7 @@ async fn a_fault_of_the_client_pauses_dials_and_leaves_the_server_up() {
         })
         .await;
         for address in ["a", "b"] {
-            assert_eq!(rig.connector.dial_times(address), expected_dials(), "{address}");
+            assert_eq!(rig.connector.connect_times(address), expected_dials(), "{address}");
         }
         waiter.inspect(JoinHandle::abort);
     }
@@ -324,13 +324,13 @@ async fn a_fault_of_the_client_pauses_dials_and_leaves_the_server_up() {
 #[tokio::test]
 async fn a_dial_that_succeeds_ends_the_pauses_growth() {
     let rig = Rig::manual(steady);
-    rig.connector.next_dials("a", [Dial::LocalFault, Dial::LocalFault, Dial::Ok, Dial::LocalFault]);
+    rig.connector.next_connects("a", [Connect::LocalFault, Connect::LocalFault, Connect::Ok, Connect::LocalFault]);
     let first = waiting(&rig);
     pass(&rig, MINUTE * 3, async || {}).await;
     let first = first.await.expect("it was served");
     let second = waiting(&rig);
     pass(&rig, MINUTE * 2, async || {}).await;
-    let seconds: Vec<_> = rig.connector.dial_times("a").iter().map(Duration::as_secs).collect();
+    let seconds: Vec<_> = rig.connector.connect_times("a").iter().map(Duration::as_secs).collect();
     assert_eq!(seconds, [0, 60, 150, 180, 240]);
     drop((first, second.await.expect("it was served")));
 }
@@ -339,13 +339,13 @@ async fn a_dial_that_succeeds_ends_the_pauses_growth() {
 async fn a_fault_of_the_client_in_a_probe_counts_nothing_and_does_not_stick() {
     let rig = Rig::manual(steady);
     downed(&rig).await;
-    rig.connector.next_dials("a", [Dial::LocalFault, Dial::LocalFault, Dial::LocalFault]);
+    rig.connector.next_connects("a", [Connect::LocalFault, Connect::LocalFault, Connect::LocalFault]);
     let waiter = waiting(&rig);
     pass(&rig, MINUTE + SECOND / 2, async || {}).await;
     assert!(matches!(state(&rig), ServerState::Down { failures: 1, .. }));
     pass(&rig, MINUTE * 10, async || {}).await;
-    assert_eq!(state(&rig), ServerState::Trial { failures: 1 });
-    let seconds: Vec<_> = rig.connector.dial_times("a").iter().map(Duration::as_secs).collect();
+    assert_eq!(state(&rig), ServerState::Recovering { failures: 1 });
+    let seconds: Vec<_> = rig.connector.connect_times("a").iter().map(Duration::as_secs).collect();
     assert_eq!(seconds, [0, 60, 120, 210, 345], "by the backoff of the pause");
     waiter.await.expect("it was served").release();
     assert_eq!(state(&rig), ServerState::Up);

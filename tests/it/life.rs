@@ -36,8 +36,8 @@ impl Connector for Owned {
     type Conn = ScriptedConn;
     type Error = ScriptedError;
 
-    async fn connect(&self, address: &str) -> Result<ScriptedConn, ScriptedError> {
-        self.scripted.connect(address).await
+    async fn connect(&self, server: &connring::Server) -> Result<ScriptedConn, ScriptedError> {
+        self.scripted.connect(server).await
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use connring::test_util::{Dial, Reuse, ScriptedConnector};
+use connring::test_util::{Connect, Reuse, ScriptedConnector};
 use connring::{
     AcquireError, Clock, Connector, Pool, PooledConn, Server, ServerState, ServerStatus, TcpConnector, TryAcquireError,
     connect_fn,
@@ -51,8 +51,8 @@ fn only_server<C: Connector>(pool: &Pool<C>) -> ServerStatus {
 
 /// Open, idle, in use, dialling.
 fn numbers<C: Connector>(pool: &Pool<C>) -> (u32, usize, u32, u32) {
-    let ServerStatus { open, idle, in_use, dialing, .. } = only_server(pool);
-    (open, idle, in_use, dialing)
+    let ServerStatus { open, idle, in_use, connecting, .. } = only_server(pool);
+    (open, idle, in_use, connecting)
 }
 
 fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
@@ -83,17 +83,17 @@ async fn acquire_all<C: Connector>(pool: &Pool<C>, count: usize) -> Vec<PooledCo
 #[tokio::test]
 async fn a_dial_holds_its_permit_until_it_ends() {
     let rig = Rig::manual(|b| b.server("a").max_conns_per_server(2).connect_timeout(SECOND * 2).wait_timeout(None));
-    rig.connector.on_dial("a", Dial::Never);
+    rig.connector.on_connect("a", Connect::Never);
     let mut waiters: Vec<_> = (0..4).map(|_| Box::pin(rig.pool.acquire())).collect();
     for waiter in &mut waiters {
         assert!(poll_once(waiter.as_mut()).is_pending());
     }
     settle().await;
-    assert_eq!((numbers(&rig.pool), rig.connector.counts("a").dials), ((2, 0, 0, 2), 2));
+    assert_eq!((numbers(&rig.pool), rig.connector.counts("a").attempts), ((2, 0, 0, 2), 2));
     // Older than the hedge delay they no longer count as dials for the line, but as permits they do.
     rig.clock.advance(SECOND);
     settle().await;
-    assert_eq!((numbers(&rig.pool), rig.connector.counts("a").dials), ((2, 0, 0, 2), 2));
+    assert_eq!((numbers(&rig.pool), rig.connector.counts("a").attempts), ((2, 0, 0, 2), 2));
     // The callers leave their dials to the pool.
     drop(waiters);
     settle().await;
@@ -106,7 +106,7 @@ async fn a_dial_holds_its_permit_until_it_ends() {
 #[tokio::test]
 async fn a_permit_returns_though_the_drop_panics() {
     let rig = Rig::manual(|b| b.server("a").max_conns_per_server(1).wait_timeout(SECOND));
-    let ways: [fn(PooledConn<ScriptedConnector>); 3] = [drop, PooledConn::close, |conn| drop(conn.detach())];
+    let ways: [fn(PooledConn<ScriptedConnector>); 3] = [drop, PooledConn::discard, |conn| drop(conn.detach())];
     for way in ways {
         let conn = rig.pool.acquire().await.expect("the permit is free");
         rig.connector.set_drop_panics("a", true);
@@ -145,7 +145,7 @@ async fn a_permit_returns_though_the_drop_of_one_that_is_too_old_panics() {
 }
 
 fn ways_to_close<C: Connector>() -> [fn(PooledConn<C>); 3] {
-    [drop, PooledConn::close, |conn| conn.fail("broken")]
+    [drop, PooledConn::discard, |conn| conn.fail("broken")]
 }
 
 /// A connection that looks around while it is dropped.
@@ -161,7 +161,7 @@ impl Drop for Witness {
 
 #[tokio::test]
 async fn a_permit_is_held_until_the_drop_has_returned() {
-    let connector = connect_fn(|_: Arc<str>| async { Ok::<_, Infallible>(Witness(None)) });
+    let connector = connect_fn(|_: Server| async { Ok::<_, Infallible>(Witness(None)) });
     let pool = Pool::builder(connector).clock(Clock::manual()).server("a").max_conns_per_server(1).build();
     let pool = pool.expect("in range");
     for way in ways_to_close() {
@@ -210,12 +210,12 @@ async fn a_lowered_maximum_dials_for_nobody_until_enough_came_back() {
         drop(held.pop());
         assert!(poll_once(waiter.as_mut()).is_pending());
         settle().await;
-        assert_eq!((numbers(&rig.pool), rig.connector.counts("a").dials), ((left, 0, left, 0), 3));
+        assert_eq!((numbers(&rig.pool), rig.connector.counts("a").attempts), ((left, 0, left, 0), 3));
     }
     drop(held);
     settle().await;
     assert!(matches!(poll_once(waiter.as_mut()), Poll::Ready(Ok(_))));
-    assert_eq!(rig.connector.counts("a").dials, 4);
+    assert_eq!(rig.connector.counts("a").attempts, 4);
 }
 
 #[tokio::test]
@@ -225,7 +225,7 @@ async fn a_raised_maximum_serves_those_who_wait() {
     let mut waiter = pin!(rig.pool.acquire());
     assert!(poll_once(waiter.as_mut()).is_pending());
     settle().await;
-    assert_eq!(rig.connector.counts("a").dials, 1);
+    assert_eq!(rig.connector.counts("a").attempts, 1);
     rig.pool.set_servers([Server::new("a").max_conns(2)]).expect("in range");
     settle().await;
     assert!(matches!(poll_once(waiter.as_mut()), Poll::Ready(Ok(_))));
@@ -245,7 +245,7 @@ async fn the_maximum_spans_registrations() {
     let mut waiter = pin!(rig.pool.acquire());
     assert!(poll_once(waiter.as_mut()).is_pending());
     settle().await;
-    assert_eq!(rig.connector.counts("a").dials, 2);
+    assert_eq!(rig.connector.counts("a").attempts, 2);
     held.pop().expect("two are out").release();
     assert!(matches!(poll_once(waiter.as_mut()), Poll::Ready(Ok(_))), "the same server takes it back");
     assert_eq!(rig.connector.counts("a").max_open, 2);
@@ -260,7 +260,7 @@ async fn the_status_tells_what_is_open_idle_in_use_and_dialled() {
     held.pop().expect("three are out").release();
     assert_eq!(numbers(&rig.pool), (3, 1, 2, 0));
     held.push(rig.pool.try_acquire().expect("one is idle"));
-    rig.connector.on_dial("a", Dial::Slow(SECOND));
+    rig.connector.on_connect("a", Connect::Slow(SECOND));
     assert!(rig.pool.try_acquire().is_err(), "it asks for a dial");
     assert_eq!(numbers(&rig.pool), (4, 0, 3, 1));
     rig.clock.advance(SECOND);
@@ -268,7 +268,7 @@ async fn the_status_tells_what_is_open_idle_in_use_and_dialled() {
     rig.clock.advance(SECOND);
     settle().await;
     assert_eq!(numbers(&rig.pool), (4, 1, 3, 0));
-    held.pop().expect("three are out").close();
+    held.pop().expect("three are out").discard();
     assert_eq!(numbers(&rig.pool), (3, 1, 2, 0));
     held.into_iter().for_each(PooledConn::release);
     assert_eq!(numbers(&rig.pool), (3, 3, 0, 0));

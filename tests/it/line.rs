@@ -15,7 +15,7 @@ use connring::{AcquireError, Pool, PooledConn, Reason, Server, TryAcquireError};
 use tokio::task::JoinSet;
 use tokio::task::coop::unconstrained;
 
-use crate::support::{Rig, open, settle};
+use crate::support::{Rig, open, server_of, settle};
 
 /// tokio's timers tick in milliseconds.
 const TICK: Duration = Duration::from_millis(2);
@@ -79,7 +79,7 @@ impl Caller {
 
 fn joined(rig: &Rig, count: usize) -> Vec<Caller> {
     let callers = (0..count).map(|_| Caller::joined(rig)).collect();
-    assert_eq!(rig.pool.status().waiting, count);
+    assert_eq!(rig.pool.status().waiters, count);
     callers
 }
 
@@ -106,7 +106,7 @@ async fn a_thousand_are_served_in_the_order_in_which_they_came() {
         assert_eq!(conn.id(), id);
     }
     settle().await;
-    assert_eq!((wakes(&callers), rig.pool.status().waiting), (1_000, 0));
+    assert_eq!((wakes(&callers), rig.pool.status().waiters), (1_000, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,15 +121,15 @@ async fn each_release_and_each_dial_wakes_one() {
     assert_eq!(wakes(&callers), 3);
     let served: Vec<_> = callers[..3].iter_mut().map(Caller::served).collect();
     // Closed ones: their permits let dials start, which bring as many.
-    served.into_iter().for_each(Conn::close);
+    served.into_iter().for_each(Conn::discard);
     assert_eq!(wakes(&callers), 3);
     settle().await;
     assert_eq!(wakes(&callers), 6);
-    assert_eq!(rig.connector.counts("a").dials, 6);
+    assert_eq!(rig.connector.counts("a").attempts, 6);
     assert!(callers[3..6].iter().all(|caller| caller.wakes() == 1));
     // Time that goes by wakes nobody.
     tokio::time::sleep(10 * SECOND).await;
-    assert_eq!((wakes(&callers), rig.pool.status().waiting), (6, 44));
+    assert_eq!((wakes(&callers), rig.pool.status().waiters), (6, 44));
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn try_acquire_does_not_overtake_and_says_how_many_wait() {
     first.served().release();
     rig.clock.advance(SECOND);
     match rig.pool.try_acquire() {
-        Err(TryAcquireError::Unavailable(counts)) => assert_eq!(counts.waiting, 1),
+        Err(TryAcquireError::Unavailable(counts)) => assert_eq!(counts.waiters, 1),
         other => panic!("{other:?}"),
     }
     settle().await;
@@ -205,25 +205,25 @@ async fn try_acquire_does_not_overtake_and_says_how_many_wait() {
 #[tokio::test]
 async fn acquire_now_does_not_overtake_and_says_how_many_wait() {
     let (rig, mut first) = one_waits_for_what_is_there().await;
-    let dials = rig.connector.total_counts().dials;
+    let dials = rig.connector.total_counts().attempts;
     let mut newcomer = Caller::new(&rig, |pool| async move { pool.acquire_now().await });
     match newcomer.poll() {
-        Poll::Ready(Err(AcquireError::Unavailable(reason))) => assert_eq!(reason.counts().waiting, 1),
+        Poll::Ready(Err(AcquireError::Unavailable(reason))) => assert_eq!(reason.counts().waiters, 1),
         other => panic!("{other:?}"),
     }
     settle().await;
-    assert_eq!(rig.connector.total_counts().dials, dials, "nor does it dial");
+    assert_eq!(rig.connector.total_counts().attempts, dials, "nor does it dial");
     first.served().release();
 }
 
 #[tokio::test(start_paused = true)]
-async fn beyond_max_waiting_callers_are_turned_away_at_once() {
-    let rig = Rig::paused(|builder| builder.server("a").max_conns_per_server(1).max_waiting(3));
+async fn beyond_max_waiters_callers_are_turned_away_at_once() {
+    let rig = Rig::paused(|builder| builder.server("a").max_conns_per_server(1).max_waiters(3));
     let mut held = open(&rig, 1).await;
     let mut callers = joined(&rig, 3);
     let mut turned_away = Caller::new(&rig, |pool| async move { pool.acquire().await });
     match turned_away.poll() {
-        Poll::Ready(Err(AcquireError::Overloaded { waiting })) => assert_eq!(waiting, 3),
+        Poll::Ready(Err(AcquireError::QueueFull { waiters })) => assert_eq!(waiters, 3),
         other => panic!("{other:?}"),
     }
     // Who leaves, or is served, makes room.
@@ -251,7 +251,7 @@ async fn who_leaves_after_it_was_served_passes_the_connection_on() {
     drop(first);
     assert_eq!(next.wakes(), 1);
     assert_eq!(next.served().id(), id);
-    assert_eq!(rig.connector.counts("a").dials, 1);
+    assert_eq!(rig.connector.counts("a").attempts, 1);
 }
 
 #[tokio::test]
@@ -276,7 +276,7 @@ async fn whose_check_fails_keeps_its_place_in_front() {
     assert_eq!((first.wakes(), second.wakes()), (1, 0));
     // It finds a dead one, and a dial starts in its place.
     first.assert_waits();
-    assert_eq!(rig.pool.status().waiting, 2);
+    assert_eq!(rig.pool.status().waiters, 2);
     settle().await;
     assert_eq!((first.wakes(), second.wakes()), (2, 0));
     let conn = first.served();
@@ -287,10 +287,10 @@ async fn whose_check_fails_keeps_its_place_in_front() {
     second.served().release();
 }
 
-// Found by fuzzing: who joins again keeps its place also where another has taken the last that `max_waiting` allows.
+// Found by fuzzing: who joins again keeps its place also where another has taken the last that `max_waiters` allows.
 #[tokio::test(start_paused = true)]
 async fn whose_check_fails_joins_again_though_the_line_is_full() {
-    let rig = Rig::paused(|builder| builder.server("a").max_conns_per_server(1).max_waiting(1));
+    let rig = Rig::paused(|builder| builder.server("a").max_conns_per_server(1).max_waiters(1));
     let mut held = open(&rig, 1).await;
     let mut first = Caller::joined(&rig);
     rig.connector.kill_connections("a");
@@ -298,7 +298,7 @@ async fn whose_check_fails_joins_again_though_the_line_is_full() {
     let mut second = Caller::joined(&rig);
     first.assert_waits();
     let mut turned_away = Caller::new(&rig, |pool| async move { pool.acquire().await });
-    assert!(matches!(turned_away.poll(), Poll::Ready(Err(AcquireError::Overloaded { waiting: 2 }))));
+    assert!(matches!(turned_away.poll(), Poll::Ready(Err(AcquireError::QueueFull { waiters: 2 }))));
     settle().await;
     first.served().release();
     second.served().release();
@@ -314,7 +314,7 @@ async fn a_timeout_says_how_long_and_why() {
     });
     let mut full = None;
     for conn in open(&rig, 3).await {
-        match conn.server() {
+        match &*server_of(&conn) {
             "full" => full = Some(conn),
             "down" => conn.fail("it is broken"),
             _ => conn.release(),
@@ -346,7 +346,7 @@ async fn a_timeout_says_how_long_and_why() {
     let text = error.to_string();
     assert!(text.starts_with("timed out after 25") && text.contains("1 down, 1 rate limited, 1 full"), "{text}");
     // It left the line: what comes back stays in the pool.
-    assert_eq!(rig.pool.status().waiting, 0);
+    assert_eq!(rig.pool.status().waiters, 0);
     full.expect("one of the three").release();
     rig.pool.try_acquire().expect("one is idle").release();
 }

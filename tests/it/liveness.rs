@@ -113,7 +113,7 @@ impl<N: Net> Scene<N> {
         let net = N::listen().await;
         let clock = Clock::manual();
         let builder = Pool::builder(N::connector(peek_after)).server(net.address()).clock(clock.clone());
-        let pool = builder.max_conns_per_server(1).idle_timeout(None).max_lifetime(None).upkeep(false).build();
+        let pool = builder.max_conns_per_server(1).idle_timeout(None).max_lifetime(None).maintenance(false).build();
         let pool = pool.expect("the settings are in range");
         let conn = pool.acquire().await.expect("the server listens");
         let peer = Some(net.accept().await);

@@ -5,6 +5,7 @@ mod config;
 mod dials;
 mod forgotten;
 mod health;
+mod info;
 mod life;
 mod limits;
 mod line;

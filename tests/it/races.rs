@@ -4,10 +4,10 @@ mod ends;
 
 use std::time::Duration;
 
-use connring::test_util::{Dial, ScriptedConnector};
+use connring::test_util::{Connect, ScriptedConnector};
 use connring::{AcquireError, Clock, Connector, Pool, PooledConn, Server, ServerState};
 
-use crate::support::{Rig, settle};
+use crate::support::{Rig, server_of, settle};
 
 const SECOND: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(2);
@@ -25,7 +25,7 @@ fn assert_at(at: Duration, expected: Duration) {
 #[tokio::test(start_paused = true)]
 async fn a_token_is_on_time_for_who_joins_a_line_that_was_empty() {
     let rig = Rig::paused(|builder| builder.server(Server::new("a").max_rps(100.0).burst(1)));
-    rig.connector.on_dial("a", Dial::Slow(ms(5)));
+    rig.connector.on_connect("a", Connect::Slow(ms(5)));
     rig.pool.acquire().await.expect("it accepts").release();
     let taken = rig.clock.now();
     rig.pool.acquire().await.expect("a token comes").release();
@@ -36,7 +36,7 @@ async fn a_token_is_on_time_for_who_joins_a_line_that_was_empty() {
 async fn a_probe_is_on_time_for_who_joins_a_line_that_was_empty() {
     let backoff = ms(100);
     let rig = Rig::paused(|builder| builder.server("a").backoff(backoff, backoff).backoff_spread_ratio(0.0));
-    rig.connector.on_dial("a", Dial::Slow(ms(5)));
+    rig.connector.on_connect("a", Connect::Slow(ms(5)));
     rig.pool.acquire().await.expect("it accepts").fail("broken");
     let failed = rig.clock.now();
     rig.pool.acquire().await.expect("it is probed").release();
@@ -70,13 +70,13 @@ async fn the_last_resort_is_there_at_once_when_the_last_server_that_is_up_goes()
     idle.release();
     rig.pool.register(Server::new("full").max_conns(1)).expect("it is new");
     let full = rig.pool.acquire().await.expect("it accepts");
-    assert_eq!(full.server(), "full");
+    assert_eq!(server_of(&full), "full");
     let mut waiter = Box::pin(rig.pool.acquire());
     assert!(poll_once(waiter.as_mut()).await);
     settle().await;
     rig.pool.deregister("full").expect("it is registered");
     let removed = rig.clock.now();
-    assert_eq!(waiter.await.expect("it is the last resort").server(), "a");
+    assert_eq!(waiter.await.expect("it is the last resort").address(), "a");
     assert_eq!(rig.clock.now(), removed);
 }
 
@@ -93,13 +93,13 @@ async fn a_release_that_makes_room_for_a_probe_starts_it_for_those_who_wait() {
     // Full again, and down; the other is up, and full.
     rig.pool.set_servers(["a", "b"].map(|address| Server::new(address).max_conns(1))).expect("they are in range");
     let full = rig.pool.acquire().await.expect("it accepts");
-    assert_eq!(full.server(), "b");
+    assert_eq!(server_of(&full), "b");
     let mut waiter = Box::pin(rig.pool.acquire());
     assert!(poll_once(waiter.as_mut()).await);
     tokio::time::sleep(2 * backoff).await;
     let released = rig.clock.now();
     whole.release();
-    assert_eq!(waiter.await.expect("it is probed").server(), "a");
+    assert_eq!(waiter.await.expect("it is probed").address(), "a");
     assert_eq!(rig.clock.now(), released);
 }
 
@@ -115,7 +115,7 @@ async fn who_leaves_with_a_grant_loses_no_probe() {
     let mut to_b = Vec::new();
     for _ in 0..4 {
         let conn = rig.pool.acquire().await.expect("both accept");
-        if conn.server() == "a" { to_a.push(conn) } else { to_b.push(conn) }
+        if server_of(&conn) == "a" { to_a.push(conn) } else { to_b.push(conn) }
     }
     to_a.pop().expect("there are two").fail("broken");
     // Full again, and down.
@@ -130,13 +130,13 @@ async fn who_leaves_with_a_grant_loses_no_probe() {
     assert!(rig.pool.try_acquire().is_err(), "a is due, but has no room; b is probed");
     settle().await;
     let states = || rig.pool.status().servers.iter().map(|server| server.state).collect::<Vec<_>>();
-    assert!(matches!(states()[..], [ServerState::Down { .. }, ServerState::Trial { .. }]), "{:?}", states());
+    assert!(matches!(states()[..], [ServerState::Down { .. }, ServerState::Recovering { .. }]), "{:?}", states());
     drop(waiter);
     for _ in 0..10 {
         rig.pool.acquire().await.expect("b serves").release();
         tokio::time::sleep(SECOND).await;
     }
-    assert!(matches!(states()[0], ServerState::Trial { .. } | ServerState::Up), "{:?}", states());
+    assert!(matches!(states()[0], ServerState::Recovering { .. } | ServerState::Up), "{:?}", states());
 }
 
 /// Polls once, and says whether it waits.
@@ -152,7 +152,7 @@ impl Connector for Chatty {
     type Conn = ();
     type Error = std::io::Error;
 
-    async fn connect(&self, _address: &str) -> Result<(), std::io::Error> {
+    async fn connect(&self, _server: &connring::Server) -> Result<(), std::io::Error> {
         loop {
             tokio::task::coop::consume_budget().await;
         }

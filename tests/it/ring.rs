@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use connring::test_util::{Dial, ScriptedConnector};
+use connring::test_util::{Connect, ScriptedConnector};
 use connring::{AcquireError, Builder, PooledConn, Server, ServerState, TryAcquireError};
 
-use crate::support::{Rig, open, settle};
+use crate::support::{Rig, open, server_of, settle};
 
 /// A backoff that does not end within a test.
 const LONG: Duration = Duration::from_secs(3_600);
@@ -24,7 +24,7 @@ fn release(held: Vec<Conn>) {
 
 /// Splits off the connections to one server.
 fn split(held: Vec<Conn>, address: &str) -> (Vec<Conn>, Vec<Conn>) {
-    held.into_iter().partition(|conn| conn.server() == address)
+    held.into_iter().partition(|conn| server_of(conn) == address)
 }
 
 /// One caller acquires and releases; returns who served, in order.
@@ -32,7 +32,7 @@ async fn rotate(rig: &Rig, times: usize) -> Vec<String> {
     let mut order = Vec::new();
     for _ in 0..times {
         let conn = rig.pool.acquire().await.expect("somebody serves");
-        order.push(conn.server().to_owned());
+        order.push(server_of(&conn));
         conn.release();
         // Dials in the background go on.
         tokio::task::yield_now().await;
@@ -98,7 +98,7 @@ async fn the_share_of_a_full_server_is_spread_evenly() {
     let (to_b, others) = split(open(&rig, 4).await, "b");
     release(others);
     assert_thirds(&rig, "b").await;
-    assert_eq!(rig.connector.counts("b").dials, 1);
+    assert_eq!(rig.connector.counts("b").attempts, 1);
     release(to_b);
 }
 
@@ -111,7 +111,7 @@ async fn load_does_not_stick_to_the_server_dialled_first() {
     let even = BTreeMap::from([("a", 100), ("b", 100), ("c", 100), ("d", 100)]);
     assert_eq!(shares(&order), even);
     // One caller needs one connection to each, no more.
-    assert_eq!(rig.connector.total_counts().dials, 4);
+    assert_eq!(rig.connector.total_counts().attempts, 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,25 +122,25 @@ async fn one_caller_at_a_cold_ring_does_not_dial_them_all() {
     let waits = cold();
     let conn = waits.pool.acquire().await.expect("all servers accept");
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(waits.connector.total_counts().dials, 1);
+    assert_eq!(waits.connector.total_counts().attempts, 1);
     conn.release();
     // From here on each pass asks for at most one more: for one, but when it is the turn of the server that has one.
     for passes in 1..=10 {
         rotate(&waits, 1).await;
         settle().await;
-        let dials = waits.connector.total_counts().dials;
+        let dials = waits.connector.total_counts().attempts;
         assert!((passes..=1 + passes).contains(&dials), "{dials} dials after {passes} passes");
     }
 
     let reserves = cold();
     reserves.pool.acquire_now().await.expect("all servers accept").release();
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(reserves.connector.total_counts().dials, 1);
+    assert_eq!(reserves.connector.total_counts().attempts, 1);
 
     let tries = cold();
     assert!(matches!(tries.pool.try_acquire(), Err(TryAcquireError::Unavailable(_))));
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(tries.connector.total_counts().dials, 1);
+    assert_eq!(tries.connector.total_counts().attempts, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,13 +164,13 @@ async fn of_a_thousand_servers_the_one_that_is_up_serves_and_no_connection_of_th
     let addresses: Vec<_> = (0..1_000).map(|number| number.to_string()).collect();
     let rig = rig(|builder| builder.servers(addresses.iter().map(String::as_str)).max_conns_per_server(2));
     let mut held = open(&rig, 2_000).await;
-    held.sort_by_key(|conn| conn.server().parse::<u32>().expect("addresses are numbers"));
+    held.sort_by_key(|conn| conn.address().parse::<u32>().expect("addresses are numbers"));
     let mut alive = held.split_off(1_998);
     alive.drain(..).for_each(Conn::release);
     // Each of the others fails on one connection and keeps the other, idle.
     let mut held = held.into_iter();
     while let (Some(fails), Some(stays)) = (held.next(), held.next()) {
-        assert_eq!(fails.server(), stays.server());
+        assert_eq!(server_of(&fails), server_of(&stays));
         stays.release();
         fails.fail("broken");
     }
@@ -178,7 +178,7 @@ async fn of_a_thousand_servers_the_one_that_is_up_serves_and_no_connection_of_th
     let order = rotate(&rig, 2_000).await;
     assert_eq!(shares(&order), BTreeMap::from([("999", 2_000)]));
     assert_eq!(rig.connector.total_counts().reuse_checks, 2_000);
-    assert_eq!(rig.connector.total_counts().dials, 2_000, "none was dialled anew");
+    assert_eq!(rig.connector.total_counts().attempts, 2_000, "none was dialled anew");
 }
 
 /// Server "down" is down with one idle connection. Returns the two connections to server "other".
@@ -205,13 +205,13 @@ async fn assert_not_served(rig: &Rig) {
 async fn assert_served_as_the_last_resort(rig: &Rig) {
     for _ in 0..3 {
         let conn = rig.pool.try_acquire().expect("the last resort");
-        assert_eq!(conn.server(), "down");
+        assert_eq!(server_of(&conn), "down");
         conn.release();
         let conn = rig.pool.acquire_now().await.expect("the last resort");
-        assert_eq!(conn.server(), "down");
+        assert_eq!(server_of(&conn), "down");
         conn.release();
         let conn = rig.pool.acquire().await.expect("the last resort");
-        assert_eq!(conn.server(), "down");
+        assert_eq!(server_of(&conn), "down");
         conn.release();
     }
 }
@@ -224,7 +224,7 @@ async fn with_no_server_up_idle_connections_of_down_servers_are_handed_out() {
     release(to_other);
     let order = rotate(&rig, 10).await;
     assert_eq!(shares(&order), BTreeMap::from([("down", 5), ("other", 5)]));
-    assert_eq!(rig.connector.total_counts().dials, 4, "none of them is dialled in its backoff");
+    assert_eq!(rig.connector.total_counts().attempts, 4, "none of them is dialled in its backoff");
 }
 
 #[tokio::test(start_paused = true)]
@@ -253,30 +253,30 @@ async fn a_server_being_dialled_is_up_and_bars_the_last_resort() {
     let rig = rig(|builder| builder.servers(["down", "other"]).max_conns_per_server(2));
     let to_other = one_down(&rig).await;
     let took = Duration::from_secs(1);
-    rig.connector.on_dial("other", Dial::Slow(took));
-    to_other.into_iter().for_each(Conn::close);
+    rig.connector.on_connect("other", Connect::Slow(took));
+    to_other.into_iter().for_each(Conn::discard);
     let started = rig.clock.now();
     let conn = rig.pool.acquire().await.expect("the dial succeeds");
-    assert_eq!(conn.server(), "other");
+    assert_eq!(server_of(&conn), "other");
     assert!(rig.clock.now() - started >= took);
     // Both dials, the hedge's too, are over; now the same for a dial that is reserved.
     settle().await;
     tokio::time::sleep(took).await;
-    rig.pool.acquire_now().await.expect("the hedge's connection is idle").close();
-    conn.close();
+    rig.pool.acquire_now().await.expect("the hedge's connection is idle").discard();
+    conn.discard();
     let conn = rig.pool.acquire_now().await.expect("the dial succeeds");
-    assert_eq!(conn.server(), "other");
+    assert_eq!(server_of(&conn), "other");
     assert_eq!(rig.connector.counts("down").reuse_checks, 0);
     // When the last dial takes the other server down, the caller has the last resort.
-    conn.close();
+    conn.discard();
     tokio::time::sleep(2 * took).await;
-    rig.connector.on_dial("other", Dial::SlowRefuse(took));
+    rig.connector.on_connect("other", Connect::SlowRefuse(took));
     while let Ok(conn) = rig.pool.try_acquire() {
-        assert_eq!(conn.server(), "other");
+        assert_eq!(server_of(&conn), "other");
     }
     let started = rig.clock.now();
     let conn = rig.pool.acquire().await.expect("the last resort");
-    assert_eq!(conn.server(), "down");
+    assert_eq!(server_of(&conn), "down");
     assert!(rig.clock.now() - started >= took);
 }
 
@@ -291,10 +291,10 @@ async fn who_waits_gets_the_last_resort_when_the_last_server_goes_down() {
     // It comes back while somebody waits, but the other server, full, is up.
     release(to_down);
     settle().await;
-    assert_eq!((rig.pool.status().waiting, waiter.is_finished()), (1, false));
+    assert_eq!((rig.pool.status().waiters, waiter.is_finished()), (1, false));
     let failed_at = rig.clock.now();
     to_other.remove(0).fail("broken too");
     let conn = waiter.await.expect("the task ends");
-    assert_eq!(conn.server(), "down");
+    assert_eq!(server_of(&conn), "down");
     assert_eq!(rig.clock.now(), failed_at);
 }

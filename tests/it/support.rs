@@ -1,7 +1,7 @@
 //! What the modules share.
 
 use connring::test_util::ScriptedConnector;
-use connring::{Builder, Clock, Pool, PooledConn};
+use connring::{Builder, Clock, Connector, Pool, PooledConn};
 
 /// A pool under test with its connector.
 pub(crate) struct Rig {
@@ -43,4 +43,9 @@ pub(crate) async fn settle() {
     for _ in 0..64 {
         tokio::task::yield_now().await;
     }
+}
+
+/// The address of the server that a connection goes to.
+pub(crate) fn server_of<C: Connector>(conn: &PooledConn<C>) -> String {
+    PooledConn::info(conn).server().address().to_owned()
 }

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use connring::{Builder, Connector, Pool, Server, TryAcquireError, connect_fn};
 
+use crate::support::server_of;
+
 /// Its connections are the addresses.
-fn builder() -> Builder<impl Connector<Conn = Arc<str>, Error = Infallible>> {
-    Pool::builder(connect_fn(|address: Arc<str>| async { Ok::<_, Infallible>(address) }))
+fn builder() -> Builder<impl Connector<Conn = Server, Error = Infallible>> {
+    Pool::builder(connect_fn(|server: Server| async { Ok::<_, Infallible>(server) }))
 }
 
 /// Makes a pool dial as many connections as it may, and takes them back.
@@ -80,7 +82,7 @@ async fn threads_rotate_evenly() {
         let mut served = BTreeMap::<_, usize>::new();
         for _ in 0..TURNS {
             let conn = pool.try_acquire().expect("there are more connections than threads");
-            *served.entry(Arc::clone(&conn)).or_default() += 1;
+            *served.entry(server_of(&conn)).or_default() += 1;
             conn.release();
         }
         served
@@ -98,7 +100,7 @@ async fn threads_that_take_one_each_do_not_all_take_the_first() {
     fill(&pool).await;
     let held = on_threads(16, |_| pool.try_acquire().expect("there are more connections than threads"));
     let mut served = BTreeMap::<_, usize>::new();
-    held.iter().for_each(|conn| *served.entry(conn.server()).or_default() += 1);
+    held.iter().for_each(|conn| *served.entry(server_of(conn)).or_default() += 1);
     // Other tests' threads have numbers, too: those of these are not quite in a row.
     assert!(served.len() == 4 && served.values().all(|&count| count <= 8), "{served:?}");
 }
@@ -114,7 +116,7 @@ async fn a_thread_tells_many_pools_apart() {
     for _ in 0..3 {
         for (index, pool) in pools.iter().enumerate() {
             let conn = pool.try_acquire().expect("one is idle");
-            assert_eq!(**conn, *format!("server-{index}"));
+            assert_eq!(server_of(&conn), format!("server-{index}"));
             conn.release();
         }
     }
@@ -124,12 +126,12 @@ async fn a_thread_tells_many_pools_apart() {
 async fn a_list_that_a_thread_remembers_does_not_outlive_the_change() {
     let pool = builder().max_conns_per_server(2).servers(["a", "b"]).build().expect("valid");
     fill(&pool).await;
-    let next = || pool.try_acquire().map(|conn| conn.server().to_owned());
+    let next = || pool.try_acquire().map(|conn| server_of(&conn));
     assert!(next().is_ok(), "remembered");
     thread::scope(|scope| scope.spawn(|| pool.deregister("a")).join().expect("no panic")).expect("it is registered");
     for _ in 0..10 {
         let conn = pool.try_acquire().expect("b has two");
-        assert_eq!(conn.server(), "b");
+        assert_eq!(server_of(&conn), "b");
         conn.release();
     }
     pool.set_servers([Server::new("b").max_rps(1e-3).burst(1)]).expect("valid");
@@ -169,14 +171,14 @@ impl Connector for Nested {
     type Conn = ();
     type Error = Infallible;
 
-    async fn connect(&self, _address: &str) -> Result<(), Infallible> {
+    async fn connect(&self, _server: &connring::Server) -> Result<(), Infallible> {
         Ok(())
     }
 
-    fn is_reusable(&self, (): &mut (), idle: Duration) -> bool {
+    fn is_reusable(&self, (): &mut (), info: &connring::ConnInfo) -> bool {
         if let Some(pool) = self.pool.get().and_then(Weak::upgrade) {
             // Another one changes the list, and takes what is left, while the first is being looked at.
-            if idle < Duration::from_secs(3_600) && pool.register("b").is_ok() {
+            if info.idle() < Duration::from_secs(3_600) && pool.register("b").is_ok() {
                 pool.try_acquire().expect("the other one is idle").release();
                 pool.deregister("b").expect("it is registered");
             }

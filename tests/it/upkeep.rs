@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use connring::test_util::{Dial, ScriptedError};
+use connring::test_util::{Connect, ScriptedError};
 use connring::{AcquireError, PooledConn};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -49,7 +49,7 @@ async fn upkeep_that_panicked_goes_on_with_the_next_caller() {
     rig.connector.set_drop_panics("a:1", false);
     rig.pool.acquire().await.expect("the other is idle").release();
     sleep(secs(60) + LATE).await;
-    assert_eq!((open_now(&rig), rig.connector.total_counts().dials), (0, 2));
+    assert_eq!((open_now(&rig), rig.connector.total_counts().attempts), (0, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -60,12 +60,12 @@ async fn one_that_is_used_in_between_is_not_idle() {
         sleep(secs(40)).await;
         rig.pool.try_acquire().expect("it is idle").release();
     }
-    assert_eq!(rig.connector.total_counts().dials, 1);
+    assert_eq!(rig.connector.total_counts().attempts, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_upkeep_an_idle_timeout_is_found_at_the_hand_out() {
-    let rig = Rig::paused(|builder| builder.server("a:1").idle_timeout(secs(60)).upkeep(false));
+    let rig = Rig::paused(|builder| builder.server("a:1").idle_timeout(secs(60)).maintenance(false));
     open(&rig, 1).await.into_iter().for_each(PooledConn::release);
     sleep(secs(59)).await;
     let conn = rig.pool.acquire().await.expect("it is idle");
@@ -80,7 +80,7 @@ async fn without_upkeep_an_idle_timeout_is_found_at_the_hand_out() {
 #[tokio::test(start_paused = true)]
 async fn without_upkeep_a_lifetime_is_found_at_the_hand_out() {
     let lifetime = |builder: connring::Builder<_>| builder.max_lifetime(secs(60)).max_lifetime_jitter_ratio(0.0);
-    let rig = Rig::paused(|builder| lifetime(builder).server("a:1").upkeep(false));
+    let rig = Rig::paused(|builder| lifetime(builder).server("a:1").maintenance(false));
     open(&rig, 1).await.into_iter().for_each(PooledConn::release);
     sleep(secs(59)).await;
     rig.pool.try_acquire().expect("its time is not over").release();
@@ -140,7 +140,8 @@ async fn a_busy_connection_is_not_cut() {
 #[tokio::test(start_paused = true)]
 async fn the_idle_time_told_is_right_within_a_tick() {
     for upkeep in [true, false] {
-        let rig = Rig::paused(|builder| builder.server("a:1").upkeep(upkeep).idle_timeout(None).max_lifetime(None));
+        let rig =
+            Rig::paused(|builder| builder.server("a:1").maintenance(upkeep).idle_timeout(None).max_lifetime(None));
         rig.pool.acquire().await.expect("dials succeed").release();
         for ms in [0, 1, 37, 99, 100, 101, 150, 250, 999, 1_000, 12_345, 600_001] {
             let idle = Duration::from_millis(ms);
@@ -170,7 +171,7 @@ async fn order_survives_the_look_at_all_idle_ones() {
 /// A pool with all its tasks: upkeep, one that watches for a caller, dials.
 async fn with_all_tasks() -> (Rig, JoinHandle<Result<(), AcquireError<ScriptedError>>>) {
     let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]).wait_timeout(None));
-    rig.connector.set_default(Dial::Never);
+    rig.connector.set_default(Connect::Never);
     let pool = rig.pool.clone();
     let caller = tokio::spawn(async move { pool.acquire().await.map(drop) });
     sleep(Duration::from_millis(150)).await;
@@ -201,7 +202,7 @@ async fn all_tasks_end_when_the_pool_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn the_watch_ends_by_itself_when_nobody_waits() {
-    let rig = Rig::paused(|builder| builder.server("a:1").upkeep(false));
+    let rig = Rig::paused(|builder| builder.server("a:1").maintenance(false));
     rig.pool.acquire().await.expect("dials succeed").release();
     settle().await;
     let tasks = Handle::current().metrics().num_alive_tasks();
@@ -212,9 +213,9 @@ async fn the_watch_ends_by_itself_when_nobody_waits() {
 #[tokio::test(start_paused = true)]
 async fn without_callers_nothing_is_probed() {
     let rig = Rig::paused(|builder| builder.server("a:1"));
-    rig.connector.set_default(Dial::Refuse);
+    rig.connector.set_default(Connect::Refuse);
     rig.pool.acquire_timeout(Duration::from_millis(1)).await.expect_err("dials are refused");
-    assert_eq!(rig.connector.total_counts().dials, 1);
+    assert_eq!(rig.connector.total_counts().attempts, 1);
     sleep(secs(3_600)).await;
-    assert_eq!(rig.connector.total_counts().dials, 1);
+    assert_eq!(rig.connector.total_counts().attempts, 1);
 }

@@ -146,7 +146,7 @@ impl Caller {
         let is_right = match error {
             AcquireError::Closed => state.is_closed,
             AcquireError::NoServers => state.listed() == 0,
-            AcquireError::Overloaded { waiting } => *waiting >= self.world.plan.max_waiting,
+            AcquireError::QueueFull { waiters } => *waiters >= self.world.plan.max_waiting,
             AcquireError::Unavailable(_) => call == Call::AcquireNow,
             AcquireError::Timeout { .. } => {
                 let timeout = match call {
@@ -190,8 +190,9 @@ impl Caller {
         if conn.uses > 0 && !conn.is_released {
             wrong.push("nobody released it".into());
         }
-        if conn.server() != server.address {
-            wrong.push(format!("it is said to go to {}", conn.server()));
+        let info = PooledConn::info(&conn);
+        if info.server().address() != server.address {
+            wrong.push(format!("it is said to go to {}", info.server().address()));
         }
         if !course.is_late {
             if let Err(why) = server.held.hand_out(now) {
@@ -223,13 +224,13 @@ impl Caller {
                 Answer::Whole => {}
                 Answer::Half => return self.ends(conn, "dropped with half an answer", drop),
                 Answer::None if self.rng.chance(60) => return self.fail(conn),
-                Answer::None => return self.ends(conn, "closed broken", Conn::close),
+                Answer::None => return self.ends(conn, "closed broken", Conn::discard),
             }
         }
         self.yields().await;
         match self.rng.within(0..=99) {
             _ if !has_losses => self.release(conn),
-            0..=7 => self.ends(conn, "closed", Conn::close),
+            0..=7 => self.ends(conn, "closed", Conn::discard),
             8..=13 => self.fail(conn),
             14..=17 => {
                 conn.leave_pool();

@@ -6,7 +6,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connring::Connector;
+use connring::{ConnInfo, Connector, Server};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
@@ -208,8 +208,8 @@ impl Connector for SimConnector {
     type Conn = SimConn;
     type Error = SimError;
 
-    async fn connect(&self, address: &str) -> Result<SimConn, SimError> {
-        let mut dial = Dialling::begin(&self.world, address);
+    async fn connect(&self, server: &Server) -> Result<SimConn, SimError> {
+        let mut dial = Dialling::begin(&self.world, server.address());
         let outcome = self.outcome(dial.server).await;
         let generation = dial.end(outcome.err().unwrap_or(Outcome::Connected));
         match outcome {
@@ -231,7 +231,7 @@ impl Connector for SimConnector {
     }
 
     /// Half an answer is not seen here: only a release may make a connection reusable.
-    fn is_reusable(&self, conn: &mut SimConn, _idle: Duration) -> bool {
+    fn is_reusable(&self, conn: &mut SimConn, _info: &ConnInfo) -> bool {
         !conn.is_told()
     }
 

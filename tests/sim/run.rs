@@ -46,7 +46,7 @@ fn count_panics() {
 /// Runs one seed.
 pub(crate) fn run(seed: u64) -> Report {
     // The rotation begins there, whichever thread this is.
-    connring::test_util::stand_near(0);
+    connring::test_util::set_shard(0);
     count_panics();
     PANICS.with(|panics| panics.set(0));
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
@@ -89,12 +89,12 @@ fn build(world: &Arc<World>) -> Pool<SimConnector> {
         .hedge_delay(ms(plan.hedge_delay))
         .backoff(ms(plan.backoff_initial), ms(plan.backoff_max))
         .fail_threshold(plan.fail_threshold)
-        .max_concurrent_dials_per_server(plan.max_dials)
-        .max_waiting(plan.max_waiting)
+        .max_concurrent_connects_per_server(plan.max_dials)
+        .max_waiters(plan.max_waiting)
         .wait_timeout(plan.wait_timeout.map(ms))
         .idle_timeout(plan.idle_timeout.map(ms))
         .max_lifetime(plan.max_lifetime.map(ms))
-        .upkeep(plan.upkeep);
+        .maintenance(plan.upkeep);
     builder.build().expect("the plan is in range")
 }
 
@@ -175,12 +175,12 @@ async fn close(world: Arc<World>, pool: Pool<SimConnector>) {
 fn rests(world: &World, pool: &Pool<SimConnector>) -> Result<(), String> {
     let status = pool.status();
     let state = world.state();
-    if status.waiting > 0 || state.line.unserved() > 0 || !state.dials.is_empty() {
-        return Err(format!("{} wait and {} dials are under way, at rest", status.waiting, state.dials.len()));
+    if status.waiters > 0 || state.line.unserved() > 0 || !state.dials.is_empty() {
+        return Err(format!("{} wait and {} dials are under way, at rest", status.waiters, state.dials.len()));
     }
     for server in &status.servers {
         let seen = state.servers[state.find(&server.address)].open;
-        if server.open as usize != server.idle || server.open != seen || server.dialing > 0 {
+        if server.open as usize != server.idle || server.open != seen || server.connecting > 0 {
             return Err(format!("at rest the network sees {seen} connections of {server:?}"));
         }
     }

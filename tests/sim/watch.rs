@@ -38,8 +38,8 @@ fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
     let mut state = world.state();
     let state = &mut *state;
     let unserved = state.line.unserved();
-    if unserved > status.waiting {
-        let (waiting, first) = (status.waiting, state.line.first_unserved());
+    if unserved > status.waiters {
+        let (waiting, first) = (status.waiters, state.line.first_unserved());
         state.violated(format!("{unserved} callers wait unwoken, from {first:?}; {waiting} are in the line"));
     }
     let no_server = state.servers.iter().all(|server| !server.is_listed && server.listing_changed + WAIT < now);
@@ -101,13 +101,13 @@ fn waits_in_vain(
     }
     if let Model::Down { retry_at, .. } = server.health.state {
         // An idle connection makes room.
-        let may_probe = listed.dialing == 0 && (has_permit || listed.idle > 0);
+        let may_probe = listed.connecting == 0 && (has_permit || listed.idle > 0);
         return (retry_at + TICK < now && may_probe).then_some("it is down and its retry is overdue");
     }
     let is_young = |began: u64| began + hedge_delay * MS + TICK >= now;
     let young = state.dials.values().filter(|dial| is_young(dial.began)).count();
-    let may_dial = server.health.is_up() && has_permit && listed.dialing == 0 && listed.idle == 0;
-    (may_dial && young < status.waiting).then_some("it has a permit and nobody dials it")
+    let may_dial = server.health.is_up() && has_permit && listed.connecting == 0 && listed.idle == 0;
+    (may_dial && young < status.waiters).then_some("it has a permit and nobody dials it")
 }
 
 impl Server {
@@ -143,9 +143,8 @@ impl Server {
         let health = &self.health;
         let agrees = match (listed.state, health.state) {
             (ServerState::Up, Model::Up { .. }) => true,
-            (ServerState::Trial { failures }, Model::Trial) | (ServerState::Probing { failures }, Model::Probing) => {
-                failures == health.failures
-            }
+            (ServerState::Recovering { failures }, Model::Trial)
+            | (ServerState::Probing { failures }, Model::Probing) => failures == health.failures,
             // Decided on, and not yet begun.
             (ServerState::Probing { failures }, Model::Down { retry_at, .. }) => {
                 failures == health.failures && retry_at <= now

@@ -13,8 +13,8 @@ fn an_import_from_above_is_found() {
     let upward = "use crate::sync::Arc;\nuse crate::pool::Pool;\n// use crate::builder::Builder;\n";
     assert_eq!(fires(rule, "src/server/list.rs", upward), [2]);
     assert_eq!(fires(rule, "src/pool.rs", upward), []);
-    assert_eq!(fires(rule, "src/clock.rs", "fn f(_: crate::connect::Dial) {}"), [1], "not only in `use`");
-    assert_eq!(fires(rule, "src/connect/tcp/tests.rs", "use crate::Clock;"), [1], "from above through the root");
+    assert_eq!(fires(rule, "src/clock.rs", "fn f(_: crate::connector::Connector) {}"), [1], "not only in `use`");
+    assert_eq!(fires(rule, "src/connector/tcp/tests.rs", "use crate::Clock;"), [1], "from above through the root");
     assert_eq!(fires(rule, "src/clock.rs", "use super::pool::Pool;"), [1], "from above through its parent");
     assert_eq!(fires(rule, "src/raw/mod.rs", "use super::pool::Pool;"), [1]);
     assert_eq!(fires(rule, "src/raw/idle.rs", "use super::line::Line;\nuse super::super::pool::Pool;"), [2]);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -109,15 +110,17 @@ impl<C: Contestant> Client<C> {
             };
             self.recorder.acquired(task, times);
 
-            let exchange = timeout(REQUEST_TIMEOUT, self.exchange(&mut conn, buffers)).await;
+            let server = C::server(&conn);
+            let exchange = self.exchange(&server, C::stream(&mut conn), buffers);
+            let exchange = timeout(REQUEST_TIMEOUT, exchange).await;
             let error = match exchange {
                 Ok(Ok(true)) => {
-                    self.recorder.answered(task, self.roster.place(C::server(&conn)));
+                    self.recorder.answered(task, self.roster.place(&server));
                     C::release(conn);
                     return true;
                 }
                 Ok(Ok(false)) => {
-                    self.recorder.answered_wrong(task, C::server(&conn), &buffers.expected, &buffers.answer);
+                    self.recorder.answered_wrong(task, &server, &buffers.expected, &buffers.answer);
                     C::fail(conn, io::Error::other("a wrong answer"));
                     return true;
                 }
@@ -141,14 +144,13 @@ impl<C: Contestant> Client<C> {
     }
 
     /// Sends one request and reads its answer. Returns true if the answer was right.
-    async fn exchange(&self, conn: &mut C::Conn, buffers: &mut Buffers) -> io::Result<bool> {
+    async fn exchange(&self, server: &str, stream: &mut TcpStream, buffers: &mut Buffers) -> io::Result<bool> {
         let Buffers { request, expected, answer } = buffers;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        self.protocol.send.fill(id, C::server(conn), request);
-        self.protocol.expect.fill(id, C::server(conn), expected);
+        self.protocol.send.fill(id, server, request);
+        self.protocol.expect.fill(id, server, expected);
         answer.clear();
 
-        let stream = C::stream(conn);
         stream.write_all(request).await?;
         loop {
             if stream.read_buf(answer).await? == 0 {

@@ -31,7 +31,7 @@ pub(crate) trait Contestant: Clone + Send + Sync + 'static {
     fn acquire(&self) -> impl Future<Output = Result<Self::Conn, Self::Error>> + Send;
 
     /// The address of the server that the connection leads to.
-    fn server(conn: &Self::Conn) -> &str;
+    fn server(conn: &Self::Conn) -> String;
 
     fn stream(conn: &mut Self::Conn) -> &mut TcpStream;
 

@@ -21,7 +21,7 @@ impl Rig {
         let in_slots = in_use as usize - self.held.len();
         let woken = self.callers.iter().filter(|caller| caller.rung().is_some()).count();
         assert!(in_slots <= woken, "{in_slots} connections are on their way to {woken} callers");
-        assert!(status.waiting <= self.callers.len());
+        assert!(status.waiters <= self.callers.len());
         if self.is_settled {
             self.check_nobody_waits_in_vain(&status);
         }
@@ -67,8 +67,8 @@ impl Rig {
         assert!(open <= model.max_conns.max(model.open_before), "{address}: {open} of {}", model.max_conns);
         model.open_before = open;
         let Some(server) = server else { return assert_eq!(held, 0) };
-        assert!(server.dialing <= self.max_dials, "{server:?}");
-        assert!(server.idle as u32 + server.dialing + held <= open, "{server:?}, {held} held");
+        assert!(server.connecting <= self.max_dials, "{server:?}");
+        assert!(server.idle as u32 + server.connecting + held <= open, "{server:?}, {held} held");
         if server.state != ServerState::Draining {
             assert_eq!(server.max_conns, model.max_conns);
             assert_eq!(server.max_rps, model.rate.numbers().map(|(rps, _)| f64::from(rps)));
@@ -83,17 +83,17 @@ impl Rig {
             model.state_before = None;
             return;
         };
-        let before = model.state_before.replace((server.state, server.dialing));
+        let before = model.state_before.replace((server.state, server.connecting));
         if let (Some((was, dials)), false) = (before, server.state == ServerState::Draining) {
             match (was, server.state) {
                 (ServerState::Down { .. }, ServerState::Down { .. })
                 | (ServerState::Probing { .. }, ServerState::Probing { .. }) => {
-                    assert!(server.dialing <= dials, "it is Down, and dialled: {server:?}");
+                    assert!(server.connecting <= dials, "it is Down, and dialled: {server:?}");
                 }
                 (ServerState::Down { failures, .. }, ServerState::Probing { failures: same }) => {
                     assert!(now >= model.retry_at, "probed before its retry: {server:?}");
                     assert_eq!(failures, same);
-                    assert!(server.dialing <= dials + 1, "probed by more than one: {server:?}");
+                    assert!(server.connecting <= dials + 1, "probed by more than one: {server:?}");
                 }
                 (ServerState::Down { .. }, ServerState::Up) => panic!("up without a trial: {server:?}"),
                 _ => {}
@@ -104,7 +104,7 @@ impl Rig {
                 assert!(failures >= 1 && retry_after <= 10 * BACKOFF + Duration::from_micros(10));
                 model.retry_at = now + retry_after;
             }
-            ServerState::Probing { .. } => assert!(server.dialing >= 1, "nobody probes: {server:?}"),
+            ServerState::Probing { .. } => assert!(server.connecting >= 1, "nobody probes: {server:?}"),
             _ => {}
         }
     }
@@ -112,16 +112,16 @@ impl Rig {
     /// All tasks have run: whoever waits now waits for something that only time or another caller can bring.
     fn check_nobody_waits_in_vain(&mut self, status: &PoolStatus) {
         let waiting = self.callers.iter().filter(|caller| caller.waits_in_line()).count();
-        assert!(waiting <= status.waiting, "{waiting} wait, or were served and not woken: {status:?}");
-        if status.waiting == 0 || self.closed || self.listed.is_empty() {
+        assert!(waiting <= status.waiters, "{waiting} wait, or were served and not woken: {status:?}");
+        if status.waiters == 0 || self.closed || self.listed.is_empty() {
             return;
         }
         let limited = match self.pool.try_acquire() {
             Err(TryAcquireError::Unavailable(counts)) => counts.limited,
             other => panic!("somebody waits: {other:?}"),
         };
-        let dialing: u32 = status.servers.iter().map(|server| server.dialing).sum();
-        let is_up = |server: &ServerStatus| matches!(server.state, ServerState::Up | ServerState::Trial { .. });
+        let connecting: u32 = status.servers.iter().map(|server| server.connecting).sum();
+        let is_up = |server: &ServerStatus| matches!(server.state, ServerState::Up | ServerState::Recovering { .. });
         let none_is_up = !status.servers.iter().any(is_up);
         for server in status.servers.iter().filter(|server| server.state != ServerState::Draining) {
             let model = self.models.iter().find(|model| *model.address == *server.address).expect("one of the three");
@@ -131,12 +131,13 @@ impl Rig {
             if model.may_pause {
                 continue;
             }
-            let has_room = server.open < server.max_conns && server.dialing == 0;
+            let has_room = server.open < server.max_conns && server.connecting == 0;
             if is_up(server) && has_room && server.idle == 0 {
-                assert!(status.waiting <= dialing as usize, "nobody dials it: {status:?}");
+                assert!(status.waiters <= connecting as usize, "nobody dials it: {status:?}");
             }
             if let ServerState::Down { retry_after: Duration::ZERO, .. } = server.state {
-                let has_room = (server.open < server.max_conns || server.idle > 0) && server.dialing < self.max_dials;
+                let has_room =
+                    (server.open < server.max_conns || server.idle > 0) && server.connecting < self.max_dials;
                 assert!(!has_room, "nobody probes it: {status:?}");
             }
         }

@@ -17,7 +17,7 @@ impl Rig {
             match index % 3 {
                 0 => conn.release(),
                 1 => conn.fail("it is broken"),
-                _ => conn.close(),
+                _ => conn.discard(),
             }
         }
         self.settle().await;

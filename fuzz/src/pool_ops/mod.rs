@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use connring::ServerError;
-use connring::test_util::{Dial, Reuse};
+use connring::test_util::{Connect, Reuse};
 use tokio::task::coop::unconstrained;
 
 use self::caller::Kind;
@@ -42,7 +42,7 @@ struct Knobs {
     limits: Limits,
     max_dials: u8,
     fail_threshold: u8,
-    max_waiting: u8,
+    max_waiters: u8,
     max_idle: u8,
     waits_for_ever: bool,
     upkeep: bool,
@@ -143,16 +143,16 @@ impl Limits {
 }
 
 impl End {
-    fn dial(self) -> Dial {
+    fn dial(self) -> Connect {
         let time = |tenths: u8| Duration::from_millis(50 + 100 * u64::from(tenths % 20));
         match self {
-            Self::Ok => Dial::Ok,
-            Self::Refuse => Dial::Refuse,
-            Self::LocalFault => Dial::LocalFault,
-            Self::Slow(tenths) => Dial::Slow(time(tenths)),
-            Self::SlowRefuse(tenths) => Dial::SlowRefuse(time(tenths)),
-            Self::Never => Dial::Never,
-            Self::Panic => Dial::Panic,
+            Self::Ok => Connect::Ok,
+            Self::Refuse => Connect::Refuse,
+            Self::LocalFault => Connect::LocalFault,
+            Self::Slow(tenths) => Connect::Slow(time(tenths)),
+            Self::SlowRefuse(tenths) => Connect::SlowRefuse(time(tenths)),
+            Self::Never => Connect::Never,
+            Self::Panic => Connect::Panic,
         }
     }
 }
@@ -172,7 +172,7 @@ impl Unit {
 
 pub fn run(data: &[u8]) {
     // The rotation begins there, whichever thread this is.
-    connring::test_util::stand_near(0);
+    connring::test_util::set_shard(0);
     let Ok(case) = Case::arbitrary_take_rest(Unstructured::new(data)) else { return };
     ending::silence_scripted_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
@@ -221,7 +221,7 @@ impl Rig {
                 }
             }
             Op::Release(which) => self.held(which).into_iter().for_each(|conn| conn.release()),
-            Op::Close(which) => self.held(which).into_iter().for_each(|conn| conn.close()),
+            Op::Close(which) => self.held(which).into_iter().for_each(|conn| conn.discard()),
             Op::Fail(which) => self.held(which).into_iter().for_each(|conn| conn.fail("it is broken")),
             Op::Detach(which) => {
                 let conn = self.held(which).map(|conn| conn.detach());
@@ -242,11 +242,11 @@ impl Rig {
             Op::SetServers(mask, limits) => self.set_servers(mask, limits),
             Op::Script(which, end) => {
                 self.note_script(address(which), end);
-                self.connector.on_dial(address(which), end.dial());
+                self.connector.on_connect(address(which), end.dial());
             }
             Op::ScriptNext(which, end) => {
                 self.note_script(address(which), end);
-                self.connector.next_dials(address(which), [end.dial()]);
+                self.connector.next_connects(address(which), [end.dial()]);
             }
             Op::Kill(which) => self.connector.kill_connections(address(which)),
             Op::SetReuse(which, yes) => {

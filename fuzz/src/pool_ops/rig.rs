@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use connring::test_util::{ScriptedConn, ScriptedConnector, ScriptedError};
-use connring::{AcquireError, Clock, Connector, Pool, PooledConn, Server, ServerState, TryAcquireError};
+use connring::{AcquireError, Clock, ConnInfo, Connector, Pool, PooledConn, Server, ServerState, TryAcquireError};
 
 use super::caller::{Acquired, Bell, Caller, Kind, Moment};
 use super::{ADDRESSES, Knobs, Limits, MAX_CALLERS, Rate, addresses};
@@ -27,12 +27,12 @@ impl Connector for Watched {
     type Conn = ScriptedConn;
     type Error = ScriptedError;
 
-    async fn connect(&self, address: &str) -> Result<ScriptedConn, ScriptedError> {
-        self.scripted.connect(address).await
+    async fn connect(&self, server: &Server) -> Result<ScriptedConn, ScriptedError> {
+        self.scripted.connect(server).await
     }
 
-    fn is_reusable(&self, conn: &mut ScriptedConn, idle: Duration) -> bool {
-        self.scripted.is_reusable(conn, idle)
+    fn is_reusable(&self, conn: &mut ScriptedConn, info: &ConnInfo) -> bool {
+        self.scripted.is_reusable(conn, info)
     }
 
     fn blames_server(&self, error: &ScriptedError) -> bool {
@@ -65,7 +65,7 @@ pub(super) struct Rig {
     pub(super) clock: Clock,
     pub(super) steps: Arc<Mutex<u64>>,
     pub(super) wait_timeout: Option<Duration>,
-    max_waiting: usize,
+    max_waiters: usize,
     pub(super) max_dials: u32,
     pub(super) listed: Vec<&'static str>,
     pub(super) closed: bool,
@@ -93,13 +93,13 @@ impl Rig {
         let mark = Arc::new(());
         let alive = Arc::downgrade(&mark);
         let wait_timeout = (!knobs.waits_for_ever).then_some(Duration::from_secs(3));
-        let max_waiting = 1 + usize::from(knobs.max_waiting % 8);
+        let max_waiters = 1 + usize::from(knobs.max_waiters % 8);
         let max_dials = 1 + u32::from(knobs.max_dials % 3);
         let age = |seconds| knobs.grows_old.then_some(Duration::from_secs(seconds));
         let listed = addresses(knobs.servers);
         let pool = Pool::builder(Watched { scripted: connector.clone(), _alive: mark })
             .clock(clock.clone())
-            .max_concurrent_dials_per_server(max_dials)
+            .max_concurrent_connects_per_server(max_dials)
             .max_idle_per_server(1 + u32::from(knobs.max_idle % 3))
             .fail_threshold(1 + u32::from(knobs.fail_threshold % 3))
             .connect_timeout(Duration::from_secs(1))
@@ -109,10 +109,10 @@ impl Rig {
             .backoff_spread_ratio(0.0)
             .max_lifetime_jitter_ratio(0.0)
             .wait_timeout(wait_timeout)
-            .max_waiting(max_waiting)
+            .max_waiters(max_waiters)
             .idle_timeout(age(2))
             .max_lifetime(age(5))
-            .upkeep(knobs.upkeep)
+            .maintenance(knobs.upkeep)
             .servers(listed.iter().map(|address| server(address, knobs.limits)))
             .build()
             .expect("all settings are in range");
@@ -134,7 +134,7 @@ impl Rig {
             clock,
             steps: Arc::default(),
             wait_timeout,
-            max_waiting,
+            max_waiters,
             max_dials,
             listed,
             closed: false,
@@ -185,7 +185,7 @@ impl Rig {
         };
         let bell = Bell::new(&self.clock, &self.steps);
         let deadline = timeout.map(|timeout| self.clock.now() + timeout);
-        let waiting = self.pool.status().waiting;
+        let waiting = self.pool.status().waiters;
         self.callers.push(Caller { future, bell, kind, deadline, overtook: false, is_judged: false });
         let index = self.callers.len() - 1;
         // It is nobody's grant yet: from now to now.
@@ -196,15 +196,15 @@ impl Rig {
                 assert!(!overtaken, "a newcomer overtook");
                 false
             }
-            Some(Err(AcquireError::Overloaded { waiting: told })) => {
+            Some(Err(AcquireError::QueueFull { waiters: told })) => {
                 // More than the maximum, if some that had been served found theirs dead and joined again.
                 assert_eq!(told, waiting);
                 true
             }
             _ => false,
         };
-        let must_be = kind == Kind::Acquire && waiting >= self.max_waiting && !self.listed.is_empty();
-        assert_eq!(is_overloaded, must_be, "{waiting} waited, of {}", self.max_waiting);
+        let must_be = kind == Kind::Acquire && waiting >= self.max_waiters && !self.listed.is_empty();
+        assert_eq!(is_overloaded, must_be, "{waiting} waited, of {}", self.max_waiters);
     }
 
     /// Polls a caller that was polled before.
@@ -215,7 +215,7 @@ impl Rig {
         if let Some(result) = self.poll_since(index, rung.unwrap_or(now)) {
             assert!(rung.is_some(), "it is ready, but was not woken: {result:?}");
             assert!(result.is_err() || was_in_front, "it was served before one that waited longer");
-            assert!(!matches!(result, Err(AcquireError::Overloaded { .. })), "it was in the line");
+            assert!(!matches!(result, Err(AcquireError::QueueFull { .. })), "it was in the line");
         }
         self.check_order();
     }
@@ -270,7 +270,7 @@ impl Rig {
                 let Some(deadline) = caller.deadline else { panic!("{error}") };
                 *waited <= now && now >= deadline
             }
-            AcquireError::Overloaded { .. } => caller.kind == Kind::Acquire,
+            AcquireError::QueueFull { .. } => caller.kind == Kind::Acquire,
             AcquireError::Unavailable(_) => caller.kind == Kind::AcquireNow,
             _ => false,
         };
@@ -279,14 +279,14 @@ impl Rig {
 
     pub(super) fn try_acquire(&mut self) {
         let someone_waits = self.callers.iter().any(Caller::waits_in_line);
-        let waiting = self.pool.status().waiting;
+        let waiting = self.pool.status().waiters;
         match self.pool.try_acquire() {
             Ok(conn) => {
                 assert!(!someone_waits, "it overtook");
                 self.handed_out(conn, (self.step_number(), self.clock.now()));
             }
             Err(TryAcquireError::Unavailable(counts)) => {
-                assert_eq!(counts.waiting, waiting);
+                assert_eq!(counts.waiters, waiting);
                 assert_eq!(counts.down + counts.limited + counts.full + counts.empty, self.listed.len());
             }
             Err(TryAcquireError::NoServers) => assert!(self.listed.is_empty() && !self.closed),
@@ -298,7 +298,7 @@ impl Rig {
     fn handed_out(&mut self, conn: Conn, since: Moment) {
         assert!(self.held.iter().all(|held| held.id() != conn.id()), "it was handed out twice");
         assert!(conn.last_idle().is_none() || conn.is_alive(), "one that was known to be dead");
-        assert_eq!(conn.server(), conn.address());
+        assert_eq!(PooledConn::info(&conn).server().address(), conn.address());
         let now = self.clock.now();
         let model = self.model(conn.address());
         if since.0 >= model.rate_since && model.handouts.len() < MAX_HANDOUTS {

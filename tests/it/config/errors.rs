@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use connring::test_util::{Dial, ScriptedError};
+use connring::test_util::{Connect, ScriptedError};
 use connring::{AcquireError, Failure, Reason, Server, TryAcquireError};
 use tokio::time::advance;
 
@@ -25,7 +25,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)>
 async fn all_down(servers: usize) -> Rig {
     let addresses = (0..servers).map(|server| format!("s{server}:1"));
     let rig = Rig::paused(|builder| builder.servers(addresses).backoff(1_000 * MS, 1_000 * MS));
-    rig.connector.set_default(Dial::Refuse);
+    rig.connector.set_default(Connect::Refuse);
     while rig.pool.acquire_now().await.expect_err("dials are refused").retry_after().is_none() {}
     rig
 }
@@ -37,7 +37,7 @@ async fn errors_name_eight_servers_and_count_the_rest() {
         let error = rig.pool.acquire_timeout(MS).await.expect_err("all are down");
         let AcquireError::Timeout { reason, .. } = error else { panic!("{error:?}") };
         assert_eq!((reason.servers().len(), reason.counts().down), (servers.min(8), servers));
-        assert_eq!(reason.counts().waiting, 0, "a caller does not count itself");
+        assert_eq!(reason.counts().waiters, 0, "a caller does not count itself");
         let error = rig.pool.acquire_now().await.expect_err("all are down");
         let AcquireError::Unavailable(reason) = error else { panic!("{error:?}") };
         assert_eq!((reason.servers().len(), reason.counts().down), (servers.min(8), servers));
@@ -68,7 +68,7 @@ async fn the_last_source_is_the_connectors_error() {
     // What a caller reported is a source, too.
     let rig = Rig::paused(|builder| builder.server("a:1"));
     rig.pool.acquire().await.expect("dials succeed").fail("half an answer");
-    rig.connector.set_default(Dial::Never);
+    rig.connector.set_default(Connect::Never);
     let error = rig.pool.acquire_now().await.expect_err("it is down");
     let chain = chain(&error);
     assert_eq!(chain[chain.len() - 1].to_string(), "half an answer");
@@ -81,7 +81,7 @@ async fn errors_say_in_one_line_why_no_server_serves() {
         assert_eq!(retry_after.is_some(), known, "{error:?}");
     }
     // Full.
-    let rig = Rig::paused(|builder| builder.server("a:1").max_conns_per_server(1).max_waiting(1));
+    let rig = Rig::paused(|builder| builder.server("a:1").max_conns_per_server(1).max_waiters(1));
     let conn = rig.pool.acquire().await.expect("dials succeed");
     let error = rig.pool.try_acquire().expect_err("it is full");
     check(&error, error.retry_after(), false, &["all servers are full"]);
@@ -96,10 +96,10 @@ async fn errors_say_in_one_line_why_no_server_serves() {
     });
     settle().await;
     let error = rig.pool.try_acquire().expect_err("one waits");
-    check(&error, error.retry_after(), false, &["1 waiting in line"]);
+    check(&error, error.retry_after(), false, &["all servers are full; 1 waiter in the queue"]);
     let error = rig.pool.acquire().await.expect_err("one waits, and no more may");
-    assert!(matches!(error, AcquireError::Overloaded { waiting: 1 }));
-    check(&error, error.retry_after(), false, &["1 waiting in line"]);
+    assert!(matches!(error, AcquireError::QueueFull { waiters: 1 }));
+    check(&error, error.retry_after(), false, &["wait queue is full (1 waiters)"]);
     drop(conn);
     waiting.await.expect("no panic").expect("dials succeed");
     // Closed, and without servers.
@@ -130,7 +130,7 @@ async fn errors_say_in_one_line_why_no_server_serves() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_lacks_but_a_connection_is_empty() {
     let rig = Rig::paused(|builder| builder.servers([Server::new("a:1"), Server::new("b:1").max_rps(2.0)]));
-    rig.connector.set_default(Dial::Never);
+    rig.connector.set_default(Connect::Never);
     let error = rig.pool.acquire_timeout(MS).await.expect_err("dials hang");
     let AcquireError::Timeout { reason, .. } = error else { panic!("{error:?}") };
     assert!(reason.servers().iter().all(|server| matches!(server.reason, Reason::Empty { .. })), "{reason:?}");

@@ -60,7 +60,7 @@ pub(super) fn record() -> (Recorder, DefaultGuard) {
 async fn each_change_of_a_servers_state_is_one_event() {
     let (recorder, _guard) = record();
     let rig = Rig::manual(steady);
-    rig.connector.next_dials("a", [Dial::Refuse, Dial::LocalFault, Dial::Ok]);
+    rig.connector.next_connects("a", [Connect::Refuse, Connect::LocalFault, Connect::Ok]);
     let waiter = waiting(&rig);
     pass(&rig, MINUTE * 3, async || {}).await;
     waiter.await.expect("it was served").release();
@@ -74,8 +74,8 @@ async fn each_change_of_a_servers_state_is_one_event() {
             (level, ["state", "cause", "failures", "retry_after"].map(|name| event.field(name)))
         })
         .collect();
-    let refused = "the dial failed: a refused the connection, as scripted";
-    let fault = "the dial failed: out of descriptors when dialling a, as scripted";
+    let refused = "connect failed: a refused the connection, as scripted";
+    let fault = "connect failed: out of descriptors when connecting to a, as scripted";
     let expected = [
         (Level::INFO, ["registered", "", "", ""]),
         (Level::WARN, ["down", refused, "1", "60s"]),
@@ -83,7 +83,7 @@ async fn each_change_of_a_servers_state_is_one_event() {
         (Level::WARN, ["", fault, "", "60s"]),
         (Level::WARN, ["down", "the probe was abandoned", "1", "60s"]),
         (Level::INFO, ["probing", "", "", ""]),
-        (Level::INFO, ["trial", "", "", ""]),
+        (Level::INFO, ["recovering", "", "", ""]),
         (Level::INFO, ["up", "", "", ""]),
         (Level::WARN, ["down", "a caller reported a failure: no answer", "1", "60s"]),
         (Level::INFO, ["draining", "", "", ""]),
@@ -91,6 +91,19 @@ async fn each_change_of_a_servers_state_is_one_event() {
     ];
     assert_eq!(told, expected);
     assert!(events.iter().all(|event| event.field("server") == "a"), "{events:?}");
+    assert!(events.iter().all(|event| event.field("pool") == "default"), "{events:?}");
+}
+
+#[tokio::test]
+async fn events_and_status_carry_the_pools_name() {
+    let (recorder, _guard) = record();
+    let rig = Rig::manual(|b| b.name("sessions").server("a"));
+    acquired(&rig).await.discard();
+    rig.pool.deregister("a").expect("it is there");
+    let events = recorder.take();
+    assert_eq!(events.len(), 3, "registered, draining, gone: {events:?}");
+    assert!(events.iter().all(|event| event.field("pool") == "sessions"), "{events:?}");
+    assert_eq!(&*rig.pool.status().name, "sessions");
 }
 
 #[tokio::test]
@@ -103,7 +116,7 @@ async fn a_removed_server_is_gone_when_its_last_connection_has_come_back() {
     assert_eq!(states(), ["registered", "draining"]);
     first.release();
     assert_eq!(states(), [""; 0]);
-    last.close();
+    last.discard();
     assert_eq!(states(), ["gone"]);
 }
 
@@ -123,7 +136,7 @@ async fn nothing_is_logged_where_no_state_changes() {
                 };
                 yield_now().await;
                 match (round + caller) % 9 {
-                    0 => conn.close(),
+                    0 => conn.discard(),
                     1 => drop(conn.detach()),
                     _ => conn.release(),
                 }

@@ -9,12 +9,12 @@ async fn one_of_many_waiters_makes_the_probe() {
     downed(&rig).await;
     let waiters: Vec<_> = (0..64).map(|_| waiting(&rig)).collect();
     pass(&rig, MINUTE - SECOND, async || {}).await;
-    assert_eq!(rig.connector.counts("a").dials, 1);
-    rig.connector.on_dial("a", Dial::Slow(SECOND * 3));
+    assert_eq!(rig.connector.counts("a").attempts, 1);
+    rig.connector.on_connect("a", Connect::Slow(SECOND * 3));
     pass(&rig, SECOND * 3, async || {}).await;
-    assert_eq!((rig.connector.counts("a").dials, state(&rig)), (2, ServerState::Probing { failures: 1 }));
+    assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (2, ServerState::Probing { failures: 1 }));
     pass(&rig, SECOND, async || {}).await;
-    assert!(rig.connector.counts("a").dials > 2, "on trial it is dialled for the others");
+    assert!(rig.connector.counts("a").attempts > 2, "on trial it is dialled for the others");
     waiters.iter().for_each(JoinHandle::abort);
 }
 
@@ -24,10 +24,10 @@ async fn one_of_many_callers_on_many_threads_makes_the_probe() {
         let rig = Rig::manual(|b| steady(b).max_conns_per_server(64).connect_timeout(MINUTE * 10));
         rig.pool.acquire().await.expect("it may wait for ever").fail("broken");
         // The dial has handed its connection out, but may not have ended.
-        while rig.pool.status().servers[0].dialing > 0 {
+        while rig.pool.status().servers[0].connecting > 0 {
             yield_now().await;
         }
-        rig.connector.on_dial("a", Dial::Never);
+        rig.connector.on_connect("a", Connect::Never);
         rig.clock.advance(MINUTE);
         let start = Arc::new(Barrier::new(64));
         let mut callers = JoinSet::new();
@@ -44,11 +44,11 @@ async fn one_of_many_callers_on_many_threads_makes_the_probe() {
         }
         callers.join_all().await;
         let server = rig.pool.status().servers.remove(0);
-        assert_eq!((server.state, server.dialing, server.open), (ServerState::Probing { failures: 1 }, 1, 1));
+        assert_eq!((server.state, server.connecting, server.open), (ServerState::Probing { failures: 1 }, 1, 1));
         while rig.connector.counts("a").in_flight == 0 {
             yield_now().await;
         }
-        assert_eq!(rig.connector.counts("a").dials, 2);
+        assert_eq!(rig.connector.counts("a").attempts, 2);
     }
 }
 
@@ -62,16 +62,16 @@ async fn fourth_of_four(
             .backoff(SECOND, SECOND * 5)
             .backoff_spread_ratio(0.0)
             .max_conns_per_server(8)
-            .upkeep(upkeep)
+            .maintenance(upkeep)
     });
-    rig.connector.on_dial("d", Dial::Refuse);
+    rig.connector.on_connect("d", Connect::Refuse);
     let end = rig.clock.now() + SECOND * 18;
     while rig.clock.now() < end {
         let held = [load(&rig.pool).await, load(&rig.pool).await, load(&rig.pool).await];
         tokio::time::sleep(MILLISECOND).await;
         held.into_iter().flatten().for_each(PooledConn::release);
     }
-    let dials = rig.connector.dial_times("d");
+    let dials = rig.connector.connect_times("d");
     assert_eq!(dials.len(), 6, "{dials:?}");
     for (dials, expected_ms) in dials.windows(2).zip([1_000, 1_500, 2_250, 3_375, 5_000]) {
         let (interval, expected) = (dials[1] - dials[0], Duration::from_millis(expected_ms));
@@ -90,20 +90,20 @@ async fn a_server_is_probed_when_it_is_due_though_the_others_serve_everybody() {
 
 #[tokio::test]
 async fn a_probe_that_finds_no_dial_free_is_made_when_one_ends() {
-    for dial in [Dial::Slow(MINUTE * 2), Dial::SlowRefuse(MINUTE * 2)] {
+    for dial in [Connect::Slow(MINUTE * 2), Connect::SlowRefuse(MINUTE * 2)] {
         let rig = Rig::manual(|b| {
-            steady(b).max_concurrent_dials_per_server(1).connect_timeout(MINUTE * 10).hedge_delay(MINUTE * 10)
+            steady(b).max_concurrent_connects_per_server(1).connect_timeout(MINUTE * 10).hedge_delay(MINUTE * 10)
         });
         let conn = acquired(&rig).await;
-        rig.connector.next_dials("a", [dial]);
+        rig.connector.next_connects("a", [dial]);
         assert!(rig.pool.try_acquire().is_err(), "it asks for a dial, which takes long");
         settle().await;
         conn.fail("broken");
         pass(&rig, MINUTE * 2, async || assert!(rig.pool.try_acquire().is_err())).await;
-        assert_eq!(rig.connector.dial_times("a").len(), 2, "one at once");
+        assert_eq!(rig.connector.connect_times("a").len(), 2, "one at once");
         // Where nothing is up, connections of a server that is Down are handed out.
         pass(&rig, MINUTE, async || rig.pool.try_acquire().map_or((), PooledConn::release)).await;
-        assert_eq!(rig.connector.dial_times("a").get(2), Some(&(MINUTE * 2)));
+        assert_eq!(rig.connector.connect_times("a").get(2), Some(&(MINUTE * 2)));
         assert_eq!(state(&rig), ServerState::Up);
     }
 }
@@ -117,10 +117,10 @@ async fn a_probe_that_finds_no_permit_free_is_made_when_one_returns() {
     rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("in range");
     let waiter = waiting(&rig);
     pass(&rig, MINUTE, async || {}).await;
-    assert_eq!((rig.connector.counts("a").dials, state(&rig)), (2, down(1, Duration::ZERO)));
+    assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (2, down(1, Duration::ZERO)));
     drop(second);
     settle().await;
-    assert_eq!(rig.connector.counts("a").dials, 3, "at once");
+    assert_eq!(rig.connector.counts("a").attempts, 3, "at once");
     waiter.await.expect("it was served").release();
 }
 
@@ -137,7 +137,7 @@ fn a_probe_that_finds_no_permit_free_is_not_tried_in_a_loop() {
             first.fail("broken");
             let waiter = waiting(&rig);
             tokio::time::sleep(MINUTE * 10).await;
-            assert_eq!((rig.connector.counts("a").dials, state(&rig)), (2, down(1, Duration::ZERO)));
+            assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (2, down(1, Duration::ZERO)));
             drop(second);
             waiter.await.expect("it was served").release();
         });
@@ -151,7 +151,7 @@ async fn without_callers_nothing_is_probed() {
     let rig = Rig::manual(steady);
     downed(&rig).await;
     pass(&rig, MINUTE * 30, async || {}).await;
-    assert_eq!((rig.connector.counts("a").dials, state(&rig)), (1, down(1, Duration::ZERO)));
+    assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (1, down(1, Duration::ZERO)));
 }
 
 fn current_thread() -> runtime::Runtime {
@@ -165,18 +165,18 @@ fn a_probe_whose_runtime_goes_is_made_again_on_the_next() {
     first.block_on(async {
         downed(&rig).await;
         rig.clock.advance(MINUTE);
-        rig.connector.next_dials("a", [Dial::Never]);
+        rig.connector.next_connects("a", [Connect::Never]);
         assert!(rig.pool.try_acquire().is_err());
         settle().await;
         assert_eq!(state(&rig), ServerState::Probing { failures: 1 });
     });
     drop(first);
     assert_eq!(state(&rig), down(1, MINUTE), "neither stuck nor counted");
-    rig.connector.on_dial("a", Dial::Refuse);
+    rig.connector.on_connect("a", Connect::Refuse);
     current_thread().block_on(async {
         let waiter = waiting(&rig);
         pass(&rig, MINUTE * 6, async || {}).await;
-        let seconds: Vec<_> = rig.connector.dial_times("a").iter().map(Duration::as_secs).collect();
+        let seconds: Vec<_> = rig.connector.connect_times("a").iter().map(Duration::as_secs).collect();
         assert_eq!(seconds, [0, 60, 120, 210, 345]);
         waiter.abort();
     });
@@ -196,11 +196,11 @@ fn a_runtime_that_is_gone_before_the_probe_neither_sticks_nor_loops() {
         assert_eq!(state(&rig), down(1, MINUTE));
     }
     drop(guard);
-    assert_eq!((rig.connector.counts("a").dials, recorder.take().len()), (1, 2 * 60));
+    assert_eq!((rig.connector.counts("a").attempts, recorder.take().len()), (1, 2 * 60));
     current_thread().block_on(async {
         let waiter = waiting(&rig);
         pass(&rig, MINUTE * 2, async || {}).await;
         waiter.await.expect("the next caller's runtime took over").release();
     });
-    assert_eq!((rig.connector.counts("a").dials, state(&rig)), (2, ServerState::Up));
+    assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (2, ServerState::Up));
 }

@@ -3,11 +3,11 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use connring::test_util::{Dial, ScriptedConnector};
+use connring::test_util::{Connect, ScriptedConnector};
 use connring::{AcquireError, PooledConn, ServerError, TryAcquireError};
 
 use super::{MS, acquiring, is_pending, soon};
-use crate::support::{Rig, settle};
+use crate::support::{Rig, server_of, settle};
 
 #[tokio::test(start_paused = true)]
 async fn close_ends_with_the_last_connection() {
@@ -22,7 +22,7 @@ async fn close_ends_with_the_last_connection() {
     let conn = soon(waiting).await.expect("no panic").expect("dials succeed");
     conn.release();
     let waiting = {
-        rig.connector.set_default(Dial::Never);
+        rig.connector.set_default(Connect::Never);
         // The idle one, then a dial that never ends, then the line.
         conns.push(rig.pool.try_acquire().expect("one is idle"));
         [(); 2].map(|()| acquiring(&rig.pool))
@@ -31,7 +31,7 @@ async fn close_ends_with_the_last_connection() {
     drop(conns.pop());
     settle().await;
     let counts = rig.connector.total_counts();
-    assert_eq!((counts.in_flight, rig.pool.status().waiting), (1, 2));
+    assert_eq!((counts.in_flight, rig.pool.status().waiters), (1, 2));
 
     let mut close = pin!(rig.pool.close());
     assert!(is_pending(close.as_mut()).await);
@@ -47,7 +47,7 @@ async fn close_ends_with_the_last_connection() {
     assert_eq!(rig.pool.set_servers(["a:1"]), Err(ServerError::Closed));
     // Each way of giving back counts.
     let ways: [fn(PooledConn<ScriptedConnector>); 3] =
-        [PooledConn::release, PooledConn::close, |conn| conn.fail("broken")];
+        [PooledConn::release, PooledConn::discard, |conn| conn.fail("broken")];
     let mut ways = ways.into_iter();
     while let Some(conn) = conns.pop() {
         assert!(is_pending(close.as_mut()).await, "{} are out", conns.len() + 1);
@@ -74,7 +74,7 @@ async fn close_timeout_says_how_many_are_out() {
     let conns = [rig.pool.acquire().await.unwrap(), rig.pool.acquire().await.unwrap()];
     let third = rig.pool.acquire().await.expect("dials succeed");
     // One of a server that was removed before is out as well.
-    rig.pool.deregister(third.server()).expect("it is there");
+    rig.pool.deregister(&server_of(&third)).expect("it is there");
     let error = rig.pool.close_timeout(250 * MS).await.expect_err("three are out");
     assert_eq!((error.waited, error.open), (250 * MS, 3));
     assert!(error.to_string().contains("250ms") && error.to_string().contains('3'), "{error}");

@@ -5,13 +5,13 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 
-use connring::test_util::Dial;
+use connring::test_util::Connect;
 use connring::{Clock, Pool, PooledConn, Server, TcpConnector};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
 use super::{Owned, is_pending, runtime};
-use crate::support::settle;
+use crate::support::{server_of, settle};
 
 #[test]
 fn everything_can_be_dropped_outside_a_runtime() {
@@ -30,11 +30,11 @@ fn everything_can_be_dropped_outside_a_runtime() {
                     conns.push(pool.acquire().await.expect("dials succeed"));
                 }
                 // One connection is out, one is idle without a token, and one is dialled for ever.
-                connector.set_default(Dial::Never);
-                let out = conns.iter().position(|conn| conn.server() == "a:1").expect("it was dialled");
+                connector.set_default(Connect::Never);
+                let out = conns.iter().position(|conn| server_of(conn) == "a:1").expect("it was dialled");
                 let out = conns.swap_remove(out);
                 for conn in conns {
-                    if conn.server() == "b:1" { conn.close() } else { conn.release() }
+                    if server_of(&conn) == "b:1" { conn.discard() } else { conn.release() }
                 }
                 type Call = Pin<Box<dyn Future<Output = ()>>>;
                 let call = |now: bool| -> Call {
@@ -53,7 +53,7 @@ fn everything_can_be_dropped_outside_a_runtime() {
                 let mut granted: Call = call(false);
                 assert!(is_pending(granted.as_mut()).await);
                 let counts = connector.total_counts();
-                assert_eq!((counts.open, counts.in_flight, pool.status().waiting), (3, 1, 2));
+                assert_eq!((counts.open, counts.in_flight, pool.status().waiters), (3, 1, 2));
                 let all: [Box<dyn Any>; THINGS] = [
                     Box::new(pool),
                     Box::new(out),
@@ -83,7 +83,7 @@ fn everything_can_be_dropped_outside_a_runtime() {
 #[tokio::test(start_paused = true)]
 async fn a_pool_can_be_dropped_while_connections_are_out() {
     let ways: [fn(PooledConn<Owned>); 5] =
-        [PooledConn::release, PooledConn::close, drop, |conn| conn.fail("broken"), |conn| drop(conn.detach())];
+        [PooledConn::release, PooledConn::discard, drop, |conn| conn.fail("broken"), |conn| drop(conn.detach())];
     for (number, way) in ways.into_iter().enumerate() {
         let clock = Clock::tokio();
         let (owned, connector, alive) = Owned::new(&clock);
@@ -95,7 +95,7 @@ async fn a_pool_can_be_dropped_while_connections_are_out() {
         assert!(!pool.status().closed, "a clone is left");
         drop(pool);
         assert_eq!(connector.total_counts().open, 2, "what is idle is closed, what is out is not");
-        assert!(conns[0].is_alive() && !conns[0].server().is_empty());
+        assert!(conns[0].is_alive() && !PooledConn::info(&conns[0]).server().address().is_empty());
         conns.into_iter().for_each(way);
         settle().await;
         assert_eq!(connector.total_counts().open, 0, "way {number}");

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use connring::test_util::{Dial, ScriptedConnector};
+use connring::test_util::{Connect, ScriptedConnector};
 use connring::{Clock, Pool, PooledConn};
 use tokio::task::yield_now;
 
@@ -43,7 +43,7 @@ fn in_turn(upkeep: bool, rested: bool, built: Built, first: First) {
     let clock = Clock::manual();
     let (owned, connector, alive) = Owned::new(&clock);
     let mut builder =
-        Some(Pool::builder(owned).server("a:1").max_conns_per_server(3).upkeep(upkeep).clock(clock.clone()));
+        Some(Pool::builder(owned).server("a:1").max_conns_per_server(3).maintenance(upkeep).clock(clock.clone()));
     let mut build = |handle: Option<tokio::runtime::Handle>| {
         let builder = builder.take().expect("it is built once");
         let builder = match handle {
@@ -90,7 +90,7 @@ fn in_turn(upkeep: bool, rested: bool, built: Built, first: First) {
             held = conns.pop();
             conns.into_iter().for_each(PooledConn::release);
             settle().await;
-            let dials = connector.total_counts().dials - dialled;
+            let dials = connector.total_counts().attempts - dialled;
             assert!((3..=6).contains(&dials), "{dials} dials: {what}");
             dialled += dials;
             if rested {
@@ -130,7 +130,7 @@ fn callers_that_never_wait_notice_a_runtime_that_has_gone() {
     for upkeep in [true, false] {
         let clock = Clock::manual();
         let connector = ScriptedConnector::new(clock.clone());
-        let builder = Pool::builder(connector.clone()).server("a:1").upkeep(upkeep).clock(clock);
+        let builder = Pool::builder(connector.clone()).server("a:1").maintenance(upkeep).clock(clock);
         let pool = builder.build().expect("the settings are in range");
         for turn in 1..=3 {
             runtime().block_on(async {
@@ -159,7 +159,7 @@ fn a_static_pool_serves_runtimes_in_turn() {
             // One more waits in the line when its runtime goes.
             let waiting = acquiring(&POOL);
             settle().await;
-            assert_eq!(POOL.status().waiting, 1);
+            assert_eq!(POOL.status().waiters, 1);
             conns.into_iter().for_each(PooledConn::release);
             drop(waiting);
         });
@@ -174,9 +174,9 @@ fn callers_on_another_runtime_outlive_that_of_the_pool() {
         let clock = Clock::manual();
         let connector = ScriptedConnector::new(clock.clone());
         let (pools, callers) = (runtime(), runtime());
-        let builder = Pool::builder(connector.clone()).server("a:1").upkeep(upkeep).clock(clock);
+        let builder = Pool::builder(connector.clone()).server("a:1").maintenance(upkeep).clock(clock);
         let pool = builder.runtime(pools.handle().clone()).build().expect("the settings are in range");
-        connector.next_dials("a:1", [Dial::Never]);
+        connector.next_connects("a:1", [Connect::Never]);
         let mut acquire = Box::pin(pool.acquire());
         let woken = Arc::new(Woken::default());
         {
@@ -191,7 +191,7 @@ fn callers_on_another_runtime_outlive_that_of_the_pool() {
         // The caller that waits learns of it, and lends its own.
         assert!(woken.0.load(Ordering::Relaxed));
         let conn = callers.block_on(soon(acquire)).expect("the second dial succeeds");
-        assert_eq!((connector.total_counts().dials, connector.total_counts().open), (2, 1));
+        assert_eq!((connector.total_counts().attempts, connector.total_counts().open), (2, 1));
         conn.release();
     }
 }
@@ -203,7 +203,7 @@ fn a_pool_built_outside_a_runtime_keeps_its_upkeep() {
     let builder = Pool::builder(connector.clone()).server("a:1").clock(clock.clone());
     let pool = builder.idle_timeout(Duration::from_secs(1)).build().expect("the settings are in range");
     assert!(pool.try_acquire().is_err(), "outside a runtime nothing is dialled");
-    assert_eq!(connector.total_counts().dials, 0);
+    assert_eq!(connector.total_counts().attempts, 0);
     let runtime = runtime();
     runtime.block_on(async {
         soon(pool.acquire()).await.expect("dials succeed").release();
@@ -234,7 +234,7 @@ async fn a_task_that_is_always_served_lets_others_run() {
     }
     stop.store(true, Ordering::Relaxed);
     other.await.expect("no panic");
-    assert_eq!(rig.connector.total_counts().dials, 1);
+    assert_eq!(rig.connector.total_counts().attempts, 1);
     // tokio lets a task go on for 128 steps.
     let turns = turns.load(Ordering::Relaxed);
     assert!(turns >= 100_000 / 256, "{turns} turns");
@@ -251,7 +251,7 @@ async fn futures_and_connections_go_from_thread_to_thread() {
     released.expect("a release needs no runtime");
     soon(assert_send(rig.pool.acquire_now())).await.expect("it is idle").release();
     soon(assert_send(rig.pool.acquire_timeout(MS))).await.expect("it is idle").release();
-    assert_eq!(rig.connector.total_counts().dials, 1);
+    assert_eq!(rig.connector.total_counts().attempts, 1);
     soon(assert_send(rig.pool.close_timeout(MS))).await.expect("none is out");
     soon(assert_send(rig.pool.close())).await;
 }

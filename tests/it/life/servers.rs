@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use connring::test_util::Dial;
+use connring::test_util::Connect;
 use connring::{AcquireError, Clock, Pool, PooledConn, Server, ServerError, ServerState, TryAcquireError};
 use tokio::runtime::Builder;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
 
 use super::{MS, Owned, acquiring, soon};
-use crate::support::{Rig, settle};
+use crate::support::{Rig, server_of, settle};
 
 /// Callers acquire and let go in all ways while servers come and go; `keeps` says whether one always stays.
 fn churn(keeps: bool) {
@@ -32,7 +32,7 @@ fn churn(keeps: bool) {
                             Ok(conn) => {
                                 yield_now().await;
                                 match (caller + served) % 5 {
-                                    0 => conn.close(),
+                                    0 => conn.discard(),
                                     1 => drop(conn),
                                     _ => conn.release(),
                                 }
@@ -69,7 +69,7 @@ fn churn(keeps: bool) {
         assert_eq!((counts.open, counts.in_flight), (0, 0));
         assert!(["a:1", "b:1", "c:1", "d:1"].iter().all(|server| connector.counts(server).max_open <= 3));
         assert_eq!(pool.status().servers.iter().map(|server| server.open).sum::<u32>(), 0);
-        assert_eq!(pool.status().waiting, 0);
+        assert_eq!(pool.status().waiters, 0);
     });
     drop(runtime);
     assert!(alive.upgrade().is_none(), "the pool is freed");
@@ -116,7 +116,7 @@ async fn registered_again_it_is_the_same_server() {
     drop(conn);
     sleep(Duration::from_secs(11)).await;
     let conn = rig.pool.acquire().await.expect("the probe succeeds");
-    assert!(matches!(rig.pool.status().servers[0].state, ServerState::Trial { failures: 1 }));
+    assert!(matches!(rig.pool.status().servers[0].state, ServerState::Recovering { failures: 1 }));
     conn.release();
 }
 
@@ -161,7 +161,7 @@ async fn without_servers_all_calls_say_so_at_once() {
 async fn those_who_wait_learn_that_the_last_server_went() {
     for by_set in [false, true] {
         let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]).wait_timeout(None));
-        rig.connector.set_default(Dial::Never);
+        rig.connector.set_default(Connect::Never);
         let now = tokio::spawn({
             let pool = rig.pool.clone();
             async move { pool.acquire_now().await }
@@ -171,7 +171,7 @@ async fn those_who_wait_learn_that_the_last_server_went() {
         settle().await;
         rig.pool.deregister("b:1").expect("it is there");
         settle().await;
-        assert_eq!(rig.pool.status().waiting, 3, "one server is left");
+        assert_eq!(rig.pool.status().waiters, 3, "one server is left");
         match by_set {
             true => rig.pool.set_servers([""; 0]).expect("nothing is there twice"),
             false => rig.pool.deregister("a:1").expect("it is there"),
@@ -187,20 +187,20 @@ async fn those_who_wait_learn_that_the_last_server_went() {
 #[tokio::test(start_paused = true)]
 async fn one_who_waits_is_served_by_a_server_that_comes() {
     let rig = Rig::paused(|builder| builder.server("a:1").wait_timeout(None));
-    rig.connector.on_dial("a:1", Dial::Never);
+    rig.connector.on_connect("a:1", Connect::Never);
     let waiting = acquiring(&rig.pool);
     settle().await;
     // The one dial for the line is stuck: it is ended with its server, and the other is dialled.
     rig.pool.set_servers(["b:1"]).expect("no address is there twice");
     let conn = soon(waiting).await.expect("no panic").expect("dials succeed");
-    assert_eq!(conn.server(), "b:1");
+    assert_eq!(server_of(&conn), "b:1");
 }
 
 #[tokio::test(start_paused = true)]
 async fn servers_that_stay_keep_their_connections() {
     let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]).max_conns_per_server(1));
     let conns = [rig.pool.acquire().await.unwrap(), rig.pool.acquire().await.unwrap()];
-    let ids = conns.each_ref().map(|conn| (conn.server().to_owned(), conn.id()));
+    let ids = conns.each_ref().map(|conn| (server_of(conn), conn.id()));
     let [first, second] = conns;
     first.release();
     rig.pool.set_servers(["c:1", "b:1", "a:1"]).expect("no address is there twice");
@@ -210,7 +210,7 @@ async fn servers_that_stay_keep_their_connections() {
     let mut again = HashSet::new();
     let conns = [rig.pool.try_acquire().unwrap(), rig.pool.try_acquire().unwrap()];
     for conn in &conns {
-        again.insert((conn.server().to_owned(), conn.id()));
+        again.insert((server_of(conn), conn.id()));
     }
     assert_eq!(again, HashSet::from(ids));
     // Those that go close at once, or when they come back.

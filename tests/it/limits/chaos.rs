@@ -60,8 +60,8 @@ impl Connector for Meter {
     type Conn = MeteredConn;
     type Error = io::Error;
 
-    async fn connect(&self, address: &str) -> io::Result<MeteredConn> {
-        let counted = self.count(address.parse().expect("an address is an index"));
+    async fn connect(&self, server: &connring::Server) -> io::Result<MeteredConn> {
+        let counted = self.count(server.address().parse().expect("an address is an index"));
         if self.calm {
             return Ok(MeteredConn { counted: Some(counted), uses: 0 });
         }
@@ -76,7 +76,7 @@ impl Connector for Meter {
         }
     }
 
-    fn is_reusable(&self, conn: &mut MeteredConn, _idle: Duration) -> bool {
+    fn is_reusable(&self, conn: &mut MeteredConn, _: &connring::ConnInfo) -> bool {
         conn.uses += 1;
         conn.uses < 16
     }
@@ -100,7 +100,7 @@ async fn chaotic_caller(pool: Pool<Meter>, mut random: Random) {
         }
         match random.below(10) {
             0 => drop(conn),
-            1 => conn.close(),
+            1 => conn.discard(),
             2 => conn.fail("as the caller pleases"),
             3 => {
                 // What is detached is no longer the pool's to count.
@@ -136,8 +136,8 @@ async fn chaos(seed: u64) {
         while let Some(ended) = callers.try_join_next() {
             ended.expect("no caller panics");
         }
-        let dialing: u32 = pool.status().servers.iter().map(|server| server.dialing).sum();
-        if callers.is_empty() && dialing == 0 {
+        let connecting: u32 = pool.status().servers.iter().map(|server| server.connecting).sum();
+        if callers.is_empty() && connecting == 0 {
             break;
         }
         clock.advance(MILLISECOND);

@@ -28,7 +28,7 @@ async fn fail_to_acquire(pool: &Pool<ScriptedConnector>) {
 #[tokio::test]
 async fn no_token_is_spent_where_no_connection_is_idle() {
     let rig = five_tokens(2);
-    rig.connector.on_dial("a", Dial::Slow(SECOND));
+    rig.connector.on_connect("a", Connect::Slow(SECOND));
     fail_to_acquire(&rig.pool).await;
     rig.clock.advance(SECOND);
     settle().await;
@@ -52,7 +52,7 @@ async fn no_token_is_spent_on_a_dead_connection() {
         conn.expect("a new connection").release();
     }
     rig.connector.kill_connections("a");
-    rig.connector.on_dial("a", Dial::Slow(SECOND));
+    rig.connector.on_connect("a", Connect::Slow(SECOND));
     fail_to_acquire(&rig.pool).await;
     assert_eq!(rig.connector.counts("a").reuse_checks, 2, "both were looked at");
     rig.clock.advance(SECOND);
@@ -67,12 +67,12 @@ async fn no_token_is_spent_on_a_connection_that_dies_on_its_way_to_a_waiter() {
     let mut waiter = pin!(rig.pool.acquire());
     assert!(poll_once(waiter.as_mut()).is_pending());
     rig.connector.kill_connections("a");
-    rig.connector.on_dial("a", Dial::Slow(SECOND));
+    rig.connector.on_connect("a", Connect::Slow(SECOND));
     conn.release();
     assert!(poll_once(waiter.as_mut()).is_pending(), "it was given a dead one");
     settle().await;
     rig.clock.advance(SECOND / 2);
-    rig.connector.on_dial("a", Dial::Ok);
+    rig.connector.on_connect("a", Connect::Ok);
     rig.clock.advance(SECOND / 2);
     settle().await;
     let Poll::Ready(Ok(conn)) = poll_once(waiter.as_mut()) else { panic!("it was dialled for") };
@@ -93,9 +93,9 @@ async fn no_token_is_spent_when_the_check_panics() {
 }
 
 #[tokio::test]
-async fn no_token_is_spent_on_dials_that_fail() {
+async fn no_token_is_spent_on_connects_that_fail() {
     let rig = five_tokens(2);
-    rig.connector.next_dials("a", [Dial::Refuse, Dial::LocalFault]);
+    rig.connector.next_connects("a", [Connect::Refuse, Connect::LocalFault]);
     let down = rig.pool.acquire_now().await;
     assert!(matches!(down, Err(AcquireError::Unavailable(_))), "{down:?}");
     rig.clock.advance(SECOND);

@@ -67,17 +67,17 @@ async fn who_waits_for_a_server_without_room_is_served_as_soon_as_there_is_some(
         builder.server(Server::new("a").max_conns(2)).server(Server::new("b").max_conns(1)).backoff(backoff, backoff)
     });
     let (mut to_a, _to_b): (Vec<Conn>, Vec<Conn>) =
-        open(&rig, 3).await.into_iter().partition(|conn| conn.server() == "a");
+        open(&rig, 3).await.into_iter().partition(|conn| server_of(conn) == "a");
     // Down, and its retry passes while its only permit is out.
     rig.pool.set_servers(["a", "b"].map(|address| Server::new(address).max_conns(1))).expect("in range");
     to_a.remove(0).fail("broken");
     let mut caller = Caller::joined(&rig);
     tokio::time::sleep(Duration::from_millis(300)).await;
     caller.assert_waits();
-    assert_eq!(rig.connector.counts("a").dials, 2);
+    assert_eq!(rig.connector.counts("a").attempts, 2);
     // What comes back is not handed out while server "b" is up, but it makes room for the probe.
     to_a.remove(0).release();
     settle().await;
-    assert_eq!(rig.connector.counts("a").dials, 3);
-    assert_eq!(caller.served().server(), "a");
+    assert_eq!(rig.connector.counts("a").attempts, 3);
+    assert_eq!(caller.served().address(), "a");
 }

@@ -25,7 +25,7 @@ fn ends(call: impl FnOnce() + Send + 'static) -> bool {
 
 fn pool_of(addresses: &[&'static str]) -> (Pool<ScriptedConnector>, ScriptedConnector) {
     let connector = ScriptedConnector::new(Clock::manual());
-    let builder = Pool::builder(connector.clone()).servers(addresses.iter().copied()).upkeep(false);
+    let builder = Pool::builder(connector.clone()).servers(addresses.iter().copied()).maintenance(false);
     (builder.build().expect("the settings are in range"), connector)
 }
 
@@ -100,7 +100,7 @@ async fn a_drop_that_panics_keeps_no_caller_of_acquire_now() {
         builder.server(server).max_conns_per_server(2).max_idle_per_server(1)
     });
     let held = rig.pool.acquire().await.expect("it accepts");
-    rig.connector.on_dial("a", Dial::Slow(ms(50)));
+    rig.connector.on_connect("a", Connect::Slow(ms(50)));
     let mut caller = Box::pin(rig.pool.acquire_now());
     assert!(poll_once(caller.as_mut()).await);
     // Another takes the token; the idle queue is full; so the dial's connection is closed.
@@ -116,7 +116,7 @@ async fn a_drop_that_panics_keeps_no_caller_of_acquire_now() {
 #[test]
 fn a_thread_that_unwinds_blames_no_server() {
     let (pool, connector) = pool_of(&["a"]);
-    connector.on_dial("a", Dial::Never);
+    connector.on_connect("a", Connect::Never);
     let unwound = catch_unwind(AssertUnwindSafe(|| {
         let runtime = RuntimeBuilder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
@@ -127,7 +127,7 @@ fn a_thread_that_unwinds_blames_no_server() {
         })
     }));
     assert!(unwound.is_err());
-    assert_eq!(connector.counts("a").dials, 1);
+    assert_eq!(connector.counts("a").attempts, 1);
     assert_eq!(pool.status().servers[0].state, ServerState::Up);
 }
 
@@ -146,8 +146,8 @@ fn acquire_now_goes_on_after_a_dial_that_failed_at_once() {
     let handle = runtime.handle().clone();
     for round in 0..3_000 {
         let connector = ScriptedConnector::new(Clock::manual());
-        connector.on_dial("a", Dial::Refuse);
-        let builder = Pool::builder(connector.clone()).servers(["a", "b"]).upkeep(false);
+        connector.on_connect("a", Connect::Refuse);
+        let builder = Pool::builder(connector.clone()).servers(["a", "b"]).maintenance(false);
         let pool = builder.runtime(handle.clone()).build().expect("the settings are in range");
         let _entered = handle.enter();
         let answer = handle.block_on(pool.acquire_now());
@@ -162,17 +162,17 @@ fn a_retry_survives_a_pass_beside_the_registration() {
     let _entered = runtime.enter();
     let clock = Clock::manual();
     let connector = ScriptedConnector::new(clock.clone());
-    let builder = Pool::builder(connector.clone()).server("b").upkeep(false).clock(clock.clone());
+    let builder = Pool::builder(connector.clone()).server("b").maintenance(false).clock(clock.clone());
     let builder = builder.max_conns_per_server(2).idle_timeout(None).max_lifetime(None);
     let pool = builder.build().expect("the settings are in range");
     runtime.block_on(pool.acquire()).expect("it accepts").release();
-    connector.on_dial("a", Dial::Ok);
+    connector.on_connect("a", Connect::Ok);
     let lost = (0..3_000).filter(|_| {
         pool.register("a").expect("it is new");
         let mut held = Vec::new();
         while held.len() < 2 {
             let conn = runtime.block_on(pool.acquire()).expect("both accept");
-            match conn.server() {
+            match &*server_of(&conn) {
                 "a" => held.push(conn),
                 _ => conn.release(),
             }
@@ -194,7 +194,7 @@ fn a_retry_survives_a_pass_beside_the_registration() {
         });
         pool.try_acquire().expect("b has one").release();
         let is_lost = pool.status().servers.iter().any(|server| matches!(server.state, ServerState::Down { .. }));
-        while pool.status().servers.iter().any(|server| server.dialing > 0) {
+        while pool.status().servers.iter().any(|server| server.connecting > 0) {
             std::thread::yield_now();
         }
         pool.deregister("a").expect("it is registered");
@@ -220,7 +220,7 @@ fn the_next_callers_runtime_takes_over() {
         let answer = if now { second.block_on(pool.acquire_now()) } else { second.block_on(pool.acquire()) };
         answer.expect("the second runtime dials").release();
         assert!(clock.now() - started < Duration::from_millis(500));
-        assert_eq!(connector.counts("a").dials, 2);
+        assert_eq!(connector.counts("a").attempts, 2);
     }
 }
 
@@ -253,7 +253,7 @@ fn no_error_is_dropped_under_the_lock_of_the_registry() {
     assert!(ends(|| {
         let runtime = RuntimeBuilder::new_current_thread().enable_all().build().expect("a runtime");
         let _entered = runtime.enter();
-        let builder = Pool::builder(ScriptedConnector::new(Clock::manual())).upkeep(false).max_conns_per_server(2);
+        let builder = Pool::builder(ScriptedConnector::new(Clock::manual())).maintenance(false).max_conns_per_server(2);
         let pool = builder.clock(Clock::manual()).build().expect("the settings are in range");
         let others: Vec<_> = (0..50).map(|number| number.to_string()).collect();
         for _ in 0..500 {

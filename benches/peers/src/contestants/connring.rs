@@ -34,7 +34,7 @@ impl Connector for Numbers {
     type Conn = u64;
     type Error = Infallible;
 
-    async fn connect(&self, _address: &str) -> Result<u64, Infallible> {
+    async fn connect(&self, _server: &connring::Server) -> Result<u64, Infallible> {
         Ok(1)
     }
 }
@@ -77,7 +77,7 @@ impl<C: Connector<Conn: Value>> Connring<C> {
             .max_conns_per_server(setup.conns)
             .idle_timeout(None)
             .max_lifetime(None)
-            .max_waiting(usize::MAX)
+            .max_waiters(usize::MAX)
             .backoff(HOUR, HOUR)
             .backoff_spread_ratio(0.0)
             .runtime(background());

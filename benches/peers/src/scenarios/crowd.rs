@@ -137,7 +137,7 @@ fn thread_time() -> Duration {
 /// With its tasks on the current runtime, so that what they do counts.
 fn pool(wait_timeout: Option<Duration>) -> Connring<Numbers> {
     let builder = Pool::builder(Numbers).server("server").max_conns_per_server(1);
-    Connring(builder.max_waiting(usize::MAX).wait_timeout(wait_timeout).build().expect("in range"))
+    Connring(builder.max_waiters(usize::MAX).wait_timeout(wait_timeout).build().expect("in range"))
 }
 
 struct Bare(Semaphore);

@@ -108,7 +108,7 @@ fn waiters(count: u32) -> f64 {
         callers
     };
     let (callers, bytes) = growth_in_quiet(join);
-    assert_eq!(pool.status().waiting, count as usize, "all wait");
+    assert_eq!(pool.status().waiters, count as usize, "all wait");
     let futures: usize = callers.iter().map(|caller| mem::size_of_val(caller) + mem::size_of_val(&**caller)).sum();
     drop(callers);
     held.release();
@@ -120,7 +120,7 @@ fn pool(servers: u32, conns: u32, idle: u32) -> Pool<Numbers> {
         .servers((0..servers).map(|server| format!("host-{server:04}")))
         .max_conns_per_server(conns)
         .max_idle_per_server(idle)
-        .upkeep(false)
+        .maintenance(false)
         .runtime(background());
     builder.build().expect("a pool")
 }

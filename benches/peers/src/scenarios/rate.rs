@@ -78,7 +78,7 @@ fn entrant(name: &str, per_second: u64) -> Entrant<'static> {
 
 fn pool(rate: Rate, conns: u32, clock: &Clock) -> Pool<Numbers> {
     let builder = Pool::builder(Numbers).clock(clock.clone()).server("server").max_rps(rate.per_second as f64);
-    builder.max_conns_per_server(conns).max_waiting(usize::MAX).build().expect("in range")
+    builder.max_conns_per_server(conns).max_waiters(usize::MAX).build().expect("in range")
 }
 
 /// All hand-outs in their order, and which is the first that counts.

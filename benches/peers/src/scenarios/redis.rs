@@ -179,8 +179,8 @@ impl Connector for Redis {
     type Conn = MultiplexedConnection;
     type Error = RedisError;
 
-    async fn connect(&self, address: &str) -> Result<MultiplexedConnection, RedisError> {
-        Client::open(address)?.get_multiplexed_async_connection().await
+    async fn connect(&self, server: &connring::Server) -> Result<MultiplexedConnection, RedisError> {
+        Client::open(server.address())?.get_multiplexed_async_connection().await
     }
 }
 

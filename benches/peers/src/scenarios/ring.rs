@@ -55,8 +55,8 @@ impl Connector for OneUp {
     type Conn = u64;
     type Error = io::Error;
 
-    async fn connect(&self, address: &str) -> Result<u64, io::Error> {
-        if address == THE_ONE { Ok(1) } else { Err(io::ErrorKind::ConnectionRefused.into()) }
+    async fn connect(&self, server: &connring::Server) -> Result<u64, io::Error> {
+        if server.address() == THE_ONE { Ok(1) } else { Err(io::ErrorKind::ConnectionRefused.into()) }
     }
 }
 

@@ -43,8 +43,8 @@ impl Contestant for OnePool {
         self.0.acquire().await
     }
 
-    fn server(conn: &Self::Conn) -> &str {
-        conn.server()
+    fn server(conn: &Self::Conn) -> String {
+        PooledConn::info(conn).server().address().to_owned()
     }
 
     fn stream(conn: &mut Self::Conn) -> &mut TcpStream {
@@ -69,7 +69,7 @@ impl Contestant for OnePool {
 
     fn view(&self) -> PoolView {
         let status = self.0.status();
-        PoolView { servers: status.servers.iter().map(view).collect(), waiting: status.waiting }
+        PoolView { servers: status.servers.iter().map(view).collect(), waiting: status.waiters }
     }
 
     async fn close(&self) -> Result<(), String> {
@@ -81,7 +81,7 @@ fn view(server: &ServerStatus) -> ServerView {
     let mut retry_after = None;
     let (state, tone) = match server.state {
         ServerState::Up => ("up".into(), Tone::Good),
-        ServerState::Trial { .. } => ("recovering".into(), Tone::Uncertain),
+        ServerState::Recovering { .. } => ("recovering".into(), Tone::Uncertain),
         ServerState::Down { failures, retry_after: after } => {
             retry_after = Some(after);
             let plural = if failures == 1 { "" } else { "s" };
@@ -100,7 +100,7 @@ fn view(server: &ServerStatus) -> ServerView {
         tone,
         idle: server.idle,
         in_use: server.in_use as usize,
-        connecting: Some(server.dialing),
+        connecting: Some(server.connecting),
         retry_after,
     }
 }

@@ -101,8 +101,8 @@ impl Contestant for PoolPerServer {
         Ok(Conn { address, object: pool.get().await? })
     }
 
-    fn server(conn: &Conn) -> &str {
-        &conn.address
+    fn server(conn: &Conn) -> String {
+        conn.address.to_string()
     }
 
     fn stream(conn: &mut Conn) -> &mut TcpStream {

@@ -7,27 +7,28 @@ use socket2::SockRef;
 use tokio::net::UnixStream;
 
 use super::{Connector, socket};
+use crate::conn_info::ConnInfo;
+use crate::server::Server;
 
-/// Dials Unix stream sockets; an address is the path of one, such as `"/run/service.sock"`.
+/// Connects to Unix stream sockets; an address is the path of one, such as `"/run/service.sock"`.
 ///
 /// On Linux an address that begins with `@` names a socket in the abstract namespace, as `ss` and systemd write it:
 /// `"@service"`. (A file whose name begins so is `"./@service"`.)
 ///
-/// Whether an idle connection is good, and whose fault an error is, it decides as
-/// [`TcpConnector`](crate::TcpConnector) does.
+/// Idle connections are checked, and errors blame the server, as with [`TcpConnector`](crate::TcpConnector).
 ///
 /// # Race window
 ///
-/// As of [`TcpConnector`](crate::TcpConnector#race-window): a server may close between the check and the first
-/// write.
+/// As with [`TcpConnector`](crate::TcpConnector#race-window): a server may close the connection between the check and
+/// the first write.
 ///
 /// # Examples
 ///
 /// ```no_run
-/// use connring::{Connector, UnixConnector};
+/// use connring::{Connector, Server, UnixConnector};
 ///
 /// # async fn example() -> Result<(), std::io::Error> {
-/// let conn = UnixConnector::new().connect("/run/service.sock").await?;
+/// let conn = UnixConnector::new().connect(&Server::new("/run/service.sock")).await?;
 /// # drop(conn);
 /// # Ok(())
 /// # }
@@ -43,10 +44,11 @@ impl UnixConnector {
         Self { peek_after: socket::PEEK_AFTER }
     }
 
-    /// A connection that was idle longer than this is peeked at, with one system call, before it is handed out.
+    /// The idle time above which the check of a connection includes a peek, which is one system call.
     ///
-    /// Default: 500 ms. Any value: zero peeks at every one whose idle time is not zero, [`Duration::MAX`] at none.
-    /// The pool tells idle times in steps of up to 100 ms.
+    /// Default: 500 ms. Any value: with zero each check of a connection whose idle time is not zero peeks, with
+    /// [`Duration::MAX`] none does.
+    /// The pool measures idle times in steps of up to 100 ms.
     #[must_use]
     pub fn peek_after(mut self, idle: Duration) -> Self {
         self.peek_after = idle;
@@ -64,7 +66,8 @@ impl Connector for UnixConnector {
     type Conn = UnixStream;
     type Error = io::Error;
 
-    async fn connect(&self, address: &str) -> io::Result<UnixStream> {
+    async fn connect(&self, server: &Server) -> io::Result<UnixStream> {
+        let address = server.address();
         #[cfg(target_os = "linux")]
         if let Some(name) = address.strip_prefix('@') {
             // tokio takes a path that begins with a zero byte for an abstract name.
@@ -73,8 +76,8 @@ impl Connector for UnixConnector {
         UnixStream::connect(address).await
     }
 
-    fn is_reusable(&self, conn: &mut UnixStream, idle: Duration) -> bool {
-        socket::is_reusable(conn.try_read(&mut [0]), SockRef::from(&*conn), idle > self.peek_after)
+    fn is_reusable(&self, conn: &mut UnixStream, info: &ConnInfo) -> bool {
+        socket::is_reusable(conn.try_read(&mut [0]), SockRef::from(&*conn), info.idle() > self.peek_after)
     }
 
     fn blames_server(&self, error: &io::Error) -> bool {
@@ -93,6 +96,10 @@ mod tests {
     /// Longer than the default `peek_after`.
     const LONG: Duration = Duration::from_millis(501);
 
+    fn idle(idle: Duration) -> ConnInfo {
+        ConnInfo::with(Server::new("any"), idle, idle, 1)
+    }
+
     /// A socket's path of its own for each test, removed when it is dropped.
     struct Path(PathBuf);
 
@@ -103,6 +110,10 @@ mod tests {
 
         fn address(&self) -> &str {
             self.0.to_str().unwrap()
+        }
+
+        fn server(&self) -> Server {
+            Server::new(self.address())
         }
     }
 
@@ -116,15 +127,15 @@ mod tests {
     async fn pair(test: &str) -> (UnixStream, StdStream) {
         let path = Path::new(test);
         let listener = UnixListener::bind(path.address()).unwrap();
-        let conn = UnixConnector::new().connect(path.address()).await.unwrap();
+        let conn = UnixConnector::new().connect(&path.server()).await.unwrap();
         (conn, listener.accept().unwrap().0)
     }
 
     #[tokio::test]
     async fn a_quiet_connection_is_good() {
         let (mut conn, _server) = pair("quiet").await;
-        assert!(UnixConnector::default().is_reusable(&mut conn, Duration::ZERO));
-        assert!(UnixConnector::default().is_reusable(&mut conn, LONG));
+        assert!(UnixConnector::default().is_reusable(&mut conn, &idle(Duration::ZERO)));
+        assert!(UnixConnector::default().is_reusable(&mut conn, &idle(LONG)));
     }
 
     #[tokio::test]
@@ -132,7 +143,7 @@ mod tests {
         let (mut conn, server) = pair("closed").await;
         drop(server);
         conn.readable().await.unwrap();
-        assert!(!UnixConnector::new().is_reusable(&mut conn, Duration::ZERO));
+        assert!(!UnixConnector::new().is_reusable(&mut conn, &idle(Duration::ZERO)));
     }
 
     #[tokio::test]
@@ -140,21 +151,21 @@ mod tests {
         let (mut conn, mut server) = pair("dirty").await;
         server.write_all(b"late answer").unwrap();
         conn.readable().await.unwrap();
-        assert!(!UnixConnector::new().is_reusable(&mut conn, Duration::ZERO));
+        assert!(!UnixConnector::new().is_reusable(&mut conn, &idle(Duration::ZERO)));
     }
 
     #[tokio::test]
     async fn a_peek_sees_what_the_reactor_has_not_delivered() {
         let (mut conn, server) = pair("peek").await;
         drop(server);
-        assert!(UnixConnector::new().is_reusable(&mut conn, Duration::from_millis(500)));
-        assert!(UnixConnector::new().peek_after(Duration::MAX).is_reusable(&mut conn, Duration::MAX));
-        assert!(!UnixConnector::new().is_reusable(&mut conn, LONG));
+        assert!(UnixConnector::new().is_reusable(&mut conn, &idle(Duration::from_millis(500))));
+        assert!(UnixConnector::new().peek_after(Duration::MAX).is_reusable(&mut conn, &idle(Duration::MAX)));
+        assert!(!UnixConnector::new().is_reusable(&mut conn, &idle(LONG)));
     }
 
     #[tokio::test]
     async fn a_missing_socket_blames_the_server() {
-        let error = UnixConnector::new().connect(Path::new("missing").address()).await.unwrap_err();
+        let error = UnixConnector::new().connect(&Path::new("missing").server()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(UnixConnector::new().blames_server(&error));
     }
@@ -167,10 +178,10 @@ mod tests {
 
         let name = format!("connring-{}", std::process::id());
         let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        let mut conn = UnixConnector::new().connect(&format!("@{name}")).await.unwrap();
+        let mut conn = UnixConnector::new().connect(&Server::new(format!("@{name}"))).await.unwrap();
         let (server, _) = listener.accept().unwrap();
-        assert!(UnixConnector::new().is_reusable(&mut conn, LONG));
+        assert!(UnixConnector::new().is_reusable(&mut conn, &idle(LONG)));
         drop(server);
-        assert!(!UnixConnector::new().is_reusable(&mut conn, LONG));
+        assert!(!UnixConnector::new().is_reusable(&mut conn, &idle(LONG)));
     }
 }

@@ -9,10 +9,14 @@ use crate::sync::{Arc, Mutex, lock};
 /// Longer than the default `peek_after`.
 const LONG: Duration = Duration::from_millis(501);
 
+fn idle_for(idle: Duration) -> ConnInfo {
+    ConnInfo::with(Server::new("any"), idle, idle, 1)
+}
+
 /// A connection and the server's end of it, which blocks.
 async fn pair(connector: &TcpConnector) -> (TcpStream, StdStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let conn = connector.connect(&listener.local_addr().unwrap().to_string()).await.unwrap();
+    let conn = connector.connect(&Server::from(listener.local_addr().unwrap())).await.unwrap();
     (conn, listener.accept().unwrap().0)
 }
 
@@ -20,11 +24,11 @@ async fn pair(connector: &TcpConnector) -> (TcpStream, StdStream) {
 fn becomes_unfit(connector: &TcpConnector, conn: &mut TcpStream, idle: Duration) -> bool {
     (0..1_000_000).any(|_| {
         std::thread::yield_now();
-        !connector.is_reusable(conn, idle)
+        !connector.is_reusable(conn, &idle_for(idle))
     })
 }
 
-/// An address at which nobody listens.
+/// An address without a listener.
 fn refusing() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -37,13 +41,13 @@ fn fake(count: u16) -> Vec<SocketAddr> {
 async fn a_quiet_connection_is_good() {
     let connector = TcpConnector::new();
     let (mut conn, mut server) = pair(&connector).await;
-    assert!(connector.is_reusable(&mut conn, Duration::ZERO));
-    assert!(connector.is_reusable(&mut conn, LONG));
+    assert!(connector.is_reusable(&mut conn, &idle_for(Duration::ZERO)));
+    assert!(connector.is_reusable(&mut conn, &idle_for(LONG)));
     // And again after it was used and read dry.
     server.write_all(b"pong").unwrap();
     conn.readable().await.unwrap();
     assert_eq!(conn.try_read(&mut [0; 64]).unwrap(), 4);
-    assert!(connector.is_reusable(&mut conn, LONG));
+    assert!(connector.is_reusable(&mut conn, &idle_for(LONG)));
 }
 
 #[tokio::test]
@@ -52,7 +56,7 @@ async fn a_close_that_the_reactor_delivered_is_seen() {
     let (mut conn, server) = pair(&connector).await;
     drop(server);
     conn.readable().await.unwrap();
-    assert!(!connector.is_reusable(&mut conn, Duration::ZERO));
+    assert!(!connector.is_reusable(&mut conn, &idle_for(Duration::ZERO)));
 }
 
 #[tokio::test]
@@ -61,7 +65,7 @@ async fn unexpected_bytes_are_seen() {
     let (mut conn, mut server) = pair(&connector).await;
     server.write_all(b"late answer").unwrap();
     conn.readable().await.unwrap();
-    assert!(!connector.is_reusable(&mut conn, Duration::ZERO));
+    assert!(!connector.is_reusable(&mut conn, &idle_for(Duration::ZERO)));
 }
 
 #[tokio::test]
@@ -71,7 +75,7 @@ async fn a_reset_is_seen() {
     SockRef::from(&server).set_linger(Some(Duration::ZERO)).unwrap();
     drop(server);
     conn.readable().await.unwrap();
-    assert!(!connector.is_reusable(&mut conn, Duration::ZERO));
+    assert!(!connector.is_reusable(&mut conn, &idle_for(Duration::ZERO)));
 }
 
 #[tokio::test]
@@ -80,7 +84,10 @@ async fn a_peek_sees_what_the_reactor_has_not_delivered() {
     let (mut closed, server) = pair(&connector).await;
     drop(server);
     assert!(becomes_unfit(&connector, &mut closed, LONG));
-    assert!(connector.is_reusable(&mut closed, Duration::from_millis(500)), "the reactor did run: this tests nothing");
+    assert!(
+        connector.is_reusable(&mut closed, &idle_for(Duration::from_millis(500))),
+        "the reactor did run: this tests nothing"
+    );
 
     let (mut dirty, mut server) = pair(&connector).await;
     server.write_all(b"late answer").unwrap();
@@ -93,14 +100,14 @@ async fn peek_after_sets_when() {
     let (mut conn, server) = pair(&connector).await;
     drop(server);
     assert!(becomes_unfit(&connector, &mut conn, Duration::from_nanos(1)));
-    assert!(TcpConnector::new().peek_after(Duration::MAX).is_reusable(&mut conn, Duration::MAX));
+    assert!(TcpConnector::new().peek_after(Duration::MAX).is_reusable(&mut conn, &idle_for(Duration::MAX)));
 }
 
 #[tokio::test]
 async fn a_check_takes_no_byte_from_a_good_connection() {
     let connector = TcpConnector::new();
     let (mut conn, mut server) = pair(&connector).await;
-    assert!(connector.is_reusable(&mut conn, LONG));
+    assert!(connector.is_reusable(&mut conn, &idle_for(LONG)));
     assert_eq!(conn.try_write(b"ping").unwrap(), 4);
     let mut request = [0; 4];
     server.read_exact(&mut request).unwrap();
@@ -132,7 +139,7 @@ async fn a_host_name_is_tried_at_each_of_its_addresses() {
     // Where the name stands for `::1` too, nobody listens there.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let conn = TcpConnector::new().connect(&format!("localhost:{port}")).await.unwrap();
+    let conn = TcpConnector::new().connect(&Server::new(format!("localhost:{port}"))).await.unwrap();
     assert_eq!(conn.peer_addr().unwrap(), listener.local_addr().unwrap());
 }
 
@@ -147,12 +154,12 @@ async fn the_next_address_is_tried_when_one_refused() {
 }
 
 #[tokio::test]
-async fn a_refused_dial_blames_the_server() {
+async fn a_refused_attempt_blames_the_server() {
     let connector = TcpConnector::new();
-    let error = connector.connect(&refusing().to_string()).await.unwrap_err();
+    let error = connector.connect(&Server::from(refusing())).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     assert!(connector.blames_server(&error));
-    assert!(connector.connect("no port").await.is_err());
+    assert!(connector.connect(&Server::new("no port")).await.is_err());
 }
 
 #[tokio::test]
@@ -224,7 +231,7 @@ async fn the_error_is_the_last_that_blames_the_server() {
 #[tokio::test(start_paused = true)]
 async fn dropping_it_drops_every_attempt() {
     let held = Arc::new(());
-    let mut dial = Box::pin(connect_any("many:1", fake(3), |_| {
+    let mut attempt = Box::pin(connect_any("many:1", fake(3), |_| {
         let held = held.clone();
         async move {
             sleep(Duration::from_secs(86_400)).await;
@@ -232,10 +239,10 @@ async fn dropping_it_drops_every_attempt() {
             Ok(())
         }
     }));
-    assert!(dial.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(attempt.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     tokio::time::advance(ATTEMPT_DELAY + Duration::from_millis(1)).await;
-    assert!(dial.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(attempt.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     assert_eq!(Arc::strong_count(&held), 3);
-    drop(dial);
+    drop(attempt);
     assert_eq!(Arc::strong_count(&held), 1);
 }

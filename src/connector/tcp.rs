@@ -1,4 +1,4 @@
-//! TCP: every resolved address is tried, and a slow one does not keep the next one waiting.
+//! TCP: tries each resolved address, and does not wait for a slow one before it tries the next.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -12,40 +12,43 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Sleep, sleep};
 
 use super::{Connector, socket};
+use crate::conn_info::ConnInfo;
+use crate::server::Server;
 
 /// How long an attempt goes on alone before the next address is tried beside it (RFC 8305 recommends 250 ms).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// What systems take for the keepalive time, in seconds; the upper end is that of Linux.
+/// The range of the keepalive time that systems accept, in seconds; the upper end is that of Linux.
 const KEEPALIVE_SECONDS: std::ops::RangeInclusive<u64> = 1..=32_767;
 
-/// Dials TCP; addresses are `"host:port"`, `"192.0.2.1:port"` or `"[2001:db8::1]:port"`.
+/// Connects by TCP; addresses are `"host:port"`, `"192.0.2.1:port"` or `"[2001:db8::1]:port"`.
 ///
-/// A host name is resolved anew for each dial, on tokio's blocking threads. Its addresses are tried in the order of
+/// A host name is resolved anew for each attempt, on tokio's blocking threads. Its addresses are tried in the order of
 /// the resolver: the next one as soon as one failed, and at the latest 250 ms after the one before, which goes on
 /// meanwhile. The first that connects is taken and the others are dropped. These times are tokio's, whatever
 /// [`Clock`](crate::Clock) the pool has.
 ///
-/// An idle connection is good while it has nothing to read. What tokio's reactor has delivered is seen without a
-/// system call (with one, if the last read filled its buffer to the brim); a connection that was idle longer than
-/// [`peek_after`](TcpConnector::peek_after) gets one non-blocking peek.
+/// An idle connection is reusable while it has nothing to read. The check sees data that tokio's reactor has delivered
+/// without a system call (with one, if the last read filled its buffer completely). A connection that was idle longer
+/// than [`peek_after`](TcpConnector::peek_after) gets one non-blocking peek.
 ///
-/// Errors blame the server, but for those of this host being out of descriptors, buffers, memory or ports
-/// (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, `EADDRNOTAVAIL`). Of a dial that failed at several addresses the last
-/// error that blames the server is returned, or else the last one.
+/// Errors blame the server, except when this host is out of descriptors, buffers, memory or ports
+/// (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, `EADDRNOTAVAIL`). An attempt that failed at several addresses returns the
+/// last error that blames the server, otherwise the last one.
 ///
 /// # Race window
 ///
-/// A server may close between the check and the first write, or its close may be on the way to this host. For a
-/// connection that was idle no longer than `peek_after` the window is wider by what the reactor has not delivered
-/// yet. So a first request may fail on a connection that was handed out as good: retry what is safe to retry.
+/// A server may close the connection between the check and the first write, or its close may still be on the way to
+/// this host. For a connection that was idle no longer than `peek_after`, the window includes events that the reactor
+/// has not delivered yet. So the first request may fail on a connection that passed the check: retry requests that are
+/// safe to send twice.
 ///
 /// # Examples
 ///
 /// ```
 /// use std::time::Duration;
 ///
-/// use connring::{Connector, TcpConnector};
+/// use connring::{Connector, Server, TcpConnector};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), std::io::Error> {
@@ -53,9 +56,8 @@ const KEEPALIVE_SECONDS: std::ops::RangeInclusive<u64> = 1..=32_767;
 /// let address = listener.local_addr()?.to_string();
 ///
 /// let connector = TcpConnector::new().keepalive(Duration::from_secs(60));
-/// let mut conn = connector.connect(&address).await?;
+/// let conn = connector.connect(&Server::new(address)).await?;
 /// assert!(conn.nodelay()?);
-/// assert!(connector.is_reusable(&mut conn, Duration::ZERO));
 /// # Ok(())
 /// # }
 /// ```
@@ -72,15 +74,15 @@ impl TcpConnector {
         Self { nodelay: true, keepalive: None, peek_after: socket::PEEK_AFTER }
     }
 
-    /// Whether small writes are sent at once (`TCP_NODELAY`) instead of being gathered. Default: `true`.
+    /// Whether small writes are sent at once (`TCP_NODELAY`) or gathered into larger packets. Default: `true`.
     #[must_use]
     pub fn nodelay(mut self, on: bool) -> Self {
         self.nodelay = on;
         self
     }
 
-    /// After how long without traffic the operating system begins to probe the other side (`SO_KEEPALIVE`; how
-    /// often and how many times are the system's defaults).
+    /// The time without traffic after which the operating system begins to probe the other side (`SO_KEEPALIVE`). The
+    /// interval and the number of probes are the system's defaults.
     ///
     /// Default: off. Systems count in seconds: rounded up to whole ones and clamped to 1 s to 32 767 s.
     #[must_use]
@@ -91,10 +93,11 @@ impl TcpConnector {
         self
     }
 
-    /// A connection that was idle longer than this is peeked at, with one system call, before it is handed out.
+    /// The idle time above which the check of a connection includes a peek, which is one system call.
     ///
-    /// Default: 500 ms. Any value: zero peeks at every one whose idle time is not zero, [`Duration::MAX`] at none.
-    /// The pool tells idle times in steps of up to 100 ms.
+    /// Default: 500 ms. Any value: with zero each check of a connection whose idle time is not zero peeks, with
+    /// [`Duration::MAX`] none does.
+    /// The pool measures idle times in steps of up to 100 ms.
     #[must_use]
     pub fn peek_after(mut self, idle: Duration) -> Self {
         self.peek_after = idle;
@@ -121,13 +124,14 @@ impl Connector for TcpConnector {
     type Conn = TcpStream;
     type Error = io::Error;
 
-    async fn connect(&self, address: &str) -> io::Result<TcpStream> {
+    async fn connect(&self, server: &Server) -> io::Result<TcpStream> {
+        let address = server.address();
         let resolved = lookup_host(address).await?.collect();
         connect_any(address, resolved, |address| self.connect_one(address)).await
     }
 
-    fn is_reusable(&self, conn: &mut TcpStream, idle: Duration) -> bool {
-        socket::is_reusable(conn.try_read(&mut [0]), SockRef::from(&*conn), idle > self.peek_after)
+    fn is_reusable(&self, conn: &mut TcpStream, info: &ConnInfo) -> bool {
+        socket::is_reusable(conn.try_read(&mut [0]), SockRef::from(&*conn), info.idle() > self.peek_after)
     }
 
     fn blames_server(&self, error: &io::Error) -> bool {

@@ -1,4 +1,4 @@
-//! The script: what each address was told to do.
+//! The script: how attempts at each address end.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::tally::Tally;
 use crate::sync::{Arc, AtomicBool, AtomicU64};
 
-/// How one dial ends. It is chosen when the future of the dial is first polled.
+/// How one attempt ends. The connector chooses it when the future of the attempt is first polled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Dial {
+pub enum Connect {
     /// It succeeds at once.
     Ok,
     /// It fails at once, with an error that blames the server.
@@ -26,34 +26,34 @@ pub enum Dial {
     Panic,
 }
 
-/// What the check before a connection is handed out again says.
+/// The result of `is_reusable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reuse {
-    /// It is reusable, if it was not killed.
+    /// The connection is reusable, unless it was killed.
     Yes,
-    /// It is not.
+    /// The connection is not reusable.
     No,
-    /// The check panics.
+    /// `is_reusable` panics.
     Panic,
 }
 
 pub(super) struct Script {
-    pub(super) default: Dial,
+    pub(super) default: Connect,
     pub(super) addresses: HashMap<Arc<str>, Lines>,
     pub(super) log: Vec<(Arc<str>, Duration)>,
 }
 
-/// The lines of the script for one address.
+/// The script of one address.
 pub(super) struct Lines {
     pub(super) target: Arc<Target>,
-    /// One dial each.
-    pub(super) next: VecDeque<Dial>,
-    /// Each dial after those.
-    pub(super) from_then_on: Option<Dial>,
+    /// One attempt each.
+    pub(super) next: VecDeque<Connect>,
+    /// Each attempt after those.
+    pub(super) from_then_on: Option<Connect>,
 }
 
-/// What the connections of one address read and count, without a lock.
+/// The state that the connections of one address share, without a lock.
 pub(super) struct Target {
     pub(super) address: Arc<str>,
     pub(super) tally: Tally,

@@ -1,4 +1,4 @@
-//! How a server is dialled: the [`Connector`] trait and the connectors that come with the crate.
+//! The [`Connector`] trait, and the connectors that come with the crate.
 
 mod boxed;
 mod function;
@@ -11,7 +11,9 @@ mod unix;
 
 use std::error::Error;
 use std::future::Future;
-use std::time::Duration;
+
+use crate::conn_info::ConnInfo;
+use crate::server::Server;
 
 pub use self::boxed::{BoxConnector, BoxError};
 pub use self::function::{FnConnector, connect_fn};
@@ -19,19 +21,18 @@ pub use self::tcp::TcpConnector;
 #[cfg(unix)]
 pub use self::unix::UnixConnector;
 
-/// The way to dial one address.
+/// Connects to servers, and checks idle connections.
 ///
-/// The pool knows nothing of the protocol: a connection is whatever [`connect`](Connector::connect) returns.
-/// What belongs to opening a connection (a TLS handshake, a login, reading a greeting) belongs in `connect`,
-/// so that its failure counts against the server, and its time against the connect timeout.
+/// The pool knows nothing of the protocol: a connection is the value that [`connect`](Connector::connect) returns. The
+/// steps that open a connection (a TLS handshake, a login, reading a greeting) belong in `connect`, so that their
+/// failure counts against the server, and their time against the connect timeout.
 ///
 /// # Examples
 ///
 /// ```
 /// use std::io;
-/// use std::time::Duration;
 ///
-/// use connring::{Connector, TcpConnector};
+/// use connring::{ConnInfo, Connector, Server, TcpConnector};
 /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// use tokio::net::TcpStream;
 ///
@@ -45,8 +46,8 @@ pub use self::unix::UnixConnector;
 ///     type Conn = TcpStream;
 ///     type Error = io::Error;
 ///
-///     async fn connect(&self, address: &str) -> io::Result<TcpStream> {
-///         let mut conn = self.tcp.connect(address).await?;
+///     async fn connect(&self, server: &Server) -> io::Result<TcpStream> {
+///         let mut conn = self.tcp.connect(server).await?;
 ///         conn.write_all(format!("AUTH {}\r\n", self.password).as_bytes()).await?;
 ///         let mut answer = [0; 5];
 ///         conn.read_exact(&mut answer).await?;
@@ -56,9 +57,9 @@ pub use self::unix::UnixConnector;
 ///         Ok(conn)
 ///     }
 ///
-///     // Without it, connections that the server closed would be handed out.
-///     fn is_reusable(&self, conn: &mut TcpStream, idle: Duration) -> bool {
-///         self.tcp.is_reusable(conn, idle)
+///     // Without it, callers would get connections that the server has closed.
+///     fn is_reusable(&self, conn: &mut TcpStream, info: &ConnInfo) -> bool {
+///         self.tcp.is_reusable(conn, info)
 ///     }
 ///
 ///     // Without it, a client out of descriptors would take its servers down.
@@ -78,28 +79,29 @@ pub use self::unix::UnixConnector;
 /// #     }
 /// # });
 /// # let login = Login { tcp: TcpConnector::new(), password: "pw".to_owned() };
-/// # login.connect(&address).await?;
-/// # assert_eq!(login.connect(&address).await.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+/// # let server = Server::new(address);
+/// # login.connect(&server).await?;
+/// # assert_eq!(login.connect(&server).await.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
 /// # Ok(())
 /// # }
 /// ```
 pub trait Connector: Send + Sync + 'static {
     /// An open connection.
     type Conn: Send + 'static;
-    /// Why a dial failed.
+    /// Why an attempt failed.
     ///
-    /// A `Box<dyn Error + Send + Sync>` and an `anyhow::Error` are no [`Error`]s themselves: wrap them by
+    /// A `Box<dyn Error + Send + Sync>` and an `anyhow::Error` do not implement [`Error`]: wrap them by
     /// [`io::Error::other`](std::io::Error::other).
     type Error: Error + Send + Sync + 'static;
 
-    /// Opens one connection to `address`.
+    /// Opens one connection to `server`.
     ///
     /// Runs in a task of its own. The pool bounds it by the builder's `connect_timeout`.
     ///
     /// # Cancel safety
     ///
-    /// The pool drops the future when the connect timeout is over, when the server is removed, when the pool
-    /// closes and when the runtime goes. Whatever it opened by then must close in its drop.
+    /// The pool drops the future when the connect timeout is over, when the server is removed, when the pool is closed
+    /// and when the runtime is shut down. Its drop must close the sockets that it opened.
     ///
     /// # Errors
     ///
@@ -107,37 +109,36 @@ pub trait Connector: Send + Sync + 'static {
     ///
     /// # Panics
     ///
-    /// A panic counts as a failure of the server. It ends the dial and nothing else.
-    fn connect(&self, address: &str) -> impl Future<Output = Result<Self::Conn, Self::Error>> + Send;
+    /// A panic counts as a failure of the server. It ends the attempt and nothing else.
+    fn connect(&self, server: &Server) -> impl Future<Output = Result<Self::Conn, Self::Error>> + Send;
 
-    /// Whether a connection that was idle for `idle` may be handed out again. If not, it is closed. Default: always.
+    /// Whether an idle connection may be checked out again. If not, it is closed. Default: always.
     ///
-    /// A connector around another one passes this on to it.
+    /// A connector that wraps another one passes this on to it.
     ///
-    /// Called before each hand-out of a connection that was used or idle before, on the thread of the caller
-    /// that acquires: it must be cheap and must not block. A connection fresh from its dial that goes straight
-    /// to a caller who waits is not asked about. `idle` is coarse: in steps of up to 100 ms while upkeep
-    /// runs.
+    /// Called at each checkout of an idle connection, on the thread of the caller that acquires: it must be cheap and
+    /// must not block. Not called for a new connection that goes straight to a waiter. The times in `info` are coarse:
+    /// in steps of up to 100 ms while maintenance is on.
     ///
     /// # Panics
     ///
     /// A panic closes the connection and goes on to the caller of `acquire`.
-    fn is_reusable(&self, conn: &mut Self::Conn, idle: Duration) -> bool {
-        let _ = (conn, idle);
+    fn is_reusable(&self, conn: &mut Self::Conn, info: &ConnInfo) -> bool {
+        let _ = (conn, info);
         true
     }
 
-    /// Whether a failed dial is the server's fault. Default: always. A connector around another one passes this on to
-    /// it.
+    /// Whether a failed attempt is the server's fault. Default: always. A connector that wraps another one
+    /// passes this on to it.
     ///
-    /// If it is the client's own (out of descriptors, ports or buffers), dials to the server pause for the backoff and
-    /// the server stays up.
+    /// If the client itself is at fault (out of descriptors, ports or buffers), connecting to the server pauses for the
+    /// backoff and the server stays up.
     fn blames_server(&self, error: &Self::Error) -> bool {
         let _ = error;
         true
     }
 
-    /// The same connector as a type that can be named in a struct, at the price of one box for each dial.
+    /// The same connector as a type that can be named in a struct, at the price of one box for each attempt.
     fn boxed(self) -> BoxConnector<Self::Conn>
     where
         Self: Sized,

@@ -1,35 +1,35 @@
 //! The counters.
 //!
-//! They are exact: each is changed by one atomic operation, before the thing counted begins or after it ended. Read
-//! one by one while dials go on, two of them may be off against each other by what happened in between. They are
+//! They are exact: each is changed by one atomic operation, before the counted thing begins or after it ended. Read
+//! one by one while attempts run, two of them may be off against each other by what happened in between. They are
 //! relaxed, as they publish nothing else.
 
 use super::Shared;
 use super::script::Target;
 use crate::sync::{Arc, AtomicU64, Ordering};
 
-/// What was dialled, at one address or at all of them.
+/// Counts of attempts and connections, at one address or at all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct DialCounts {
-    /// Dials started.
-    pub dials: u64,
-    /// Dials that succeeded.
+pub struct ConnectCounts {
+    /// Attempts that were started.
+    pub attempts: u64,
+    /// Attempts that succeeded.
     pub connected: u64,
-    /// Dials under way.
+    /// Attempts that run.
     pub in_flight: u32,
-    /// Dials under way and connections not yet dropped: what the server would call attempts and connections.
+    /// Attempts that run, and connections that were not dropped yet.
     pub open: u32,
     /// The most that `open` ever was.
     pub max_open: u32,
-    /// How often it was asked whether a connection is reusable.
+    /// Calls of `is_reusable`.
     pub reuse_checks: u64,
 }
 
-/// The counters behind [`DialCounts`].
+/// The counters behind [`ConnectCounts`].
 #[derive(Default)]
 pub(super) struct Tally {
-    pub(super) dials: AtomicU64,
+    pub(super) attempts: AtomicU64,
     pub(super) connected: AtomicU64,
     pub(super) in_flight: AtomicU64,
     pub(super) open: AtomicU64,
@@ -37,21 +37,21 @@ pub(super) struct Tally {
     pub(super) reuse_checks: AtomicU64,
 }
 
-/// A dial under way or a connection, counted as open for as long as it lives.
+/// An attempt that runs or a connection, counted as open for as long as it lives.
 pub(super) struct Open {
     pub(super) shared: Arc<Shared>,
     pub(super) target: Arc<Target>,
 }
 
-/// A dial under way, counted as in flight for as long as it lives.
+/// An attempt that runs, counted as in flight for as long as it lives.
 pub(super) struct InFlight<'a>(&'a Open);
 
 impl Tally {
-    pub(super) fn counts(&self) -> DialCounts {
+    pub(super) fn counts(&self) -> ConnectCounts {
         // One below zero would show as the greatest number.
         let small = |count: &AtomicU64| u32::try_from(count.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-        DialCounts {
-            dials: self.dials.load(Ordering::Relaxed),
+        ConnectCounts {
+            attempts: self.attempts.load(Ordering::Relaxed),
             connected: self.connected.load(Ordering::Relaxed),
             in_flight: small(&self.in_flight),
             open: small(&self.open),
@@ -65,7 +65,7 @@ impl Open {
     pub(super) fn new(shared: Arc<Shared>, target: Arc<Target>) -> Self {
         let this = Self { shared, target };
         for tally in this.tallies() {
-            tally.dials.fetch_add(1, Ordering::Relaxed);
+            tally.attempts.fetch_add(1, Ordering::Relaxed);
             let before = tally.open.fetch_add(1, Ordering::Relaxed);
             tally.max_open.fetch_max(before + 1, Ordering::Relaxed);
         }

@@ -4,29 +4,28 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
 
 use super::Connector;
+use crate::conn_info::ConnInfo;
+use crate::server::Server;
 
-/// A [`Connector`] of connections `T`, whatever it was made of; made by [`Connector::boxed`].
+/// A [`Connector`] of connections `T`, made by [`Connector::boxed`] of any connector.
 ///
-/// It names what has no name, such as a [`connect_fn`](crate::connect_fn) in the field of a struct. A dial costs
-/// one box, and one more for its error if it fails; an acquire costs none, only a virtual call to ask whether the
-/// connection is reusable.
+/// It gives a type that can be named to a connector without one, such as a [`connect_fn`](crate::connect_fn) in the
+/// field of a struct. An attempt costs one box, and one more for its error if it fails; an acquire costs none, only a
+/// virtual call to ask whether the connection is reusable.
 ///
 /// # Examples
 ///
 /// ```
-/// use std::sync::Arc;
-///
-/// use connring::{BoxConnector, Connector, connect_fn};
+/// use connring::{BoxConnector, Connector, Server, connect_fn};
 /// use tokio::io::DuplexStream;
 ///
 /// struct Client {
 ///     connector: BoxConnector<DuplexStream>,
 /// }
 ///
-/// let connector = connect_fn(|_address: Arc<str>| async {
+/// let connector = connect_fn(|_: Server| async {
 ///     let (ours, _theirs) = tokio::io::duplex(64);
 ///     Ok::<_, std::io::Error>(ours)
 /// });
@@ -42,22 +41,22 @@ pub struct BoxError {
     error: Box<dyn Error + Send + Sync>,
 }
 
-type BoxDial<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
+type BoxAttempt<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
 
 /// A [`Connector`] without what keeps it from being a trait object.
 trait ErasedConnector<T>: Send + Sync {
-    fn dial<'a>(&'a self, address: &'a str) -> BoxDial<'a, T>;
-    fn may_reuse(&self, conn: &mut T, idle: Duration) -> bool;
+    fn attempt<'a>(&'a self, server: &'a Server) -> BoxAttempt<'a, T>;
+    fn may_reuse(&self, conn: &mut T, info: &ConnInfo) -> bool;
     fn blames(&self, error: &BoxError) -> bool;
 }
 
 impl<C: Connector> ErasedConnector<C::Conn> for C {
-    fn dial<'a>(&'a self, address: &'a str) -> BoxDial<'a, C::Conn> {
-        Box::pin(async move { self.connect(address).await.map_err(|error| BoxError { error: Box::new(error) }) })
+    fn attempt<'a>(&'a self, server: &'a Server) -> BoxAttempt<'a, C::Conn> {
+        Box::pin(async move { self.connect(server).await.map_err(|error| BoxError { error: Box::new(error) }) })
     }
 
-    fn may_reuse(&self, conn: &mut C::Conn, idle: Duration) -> bool {
-        self.is_reusable(conn, idle)
+    fn may_reuse(&self, conn: &mut C::Conn, info: &ConnInfo) -> bool {
+        self.is_reusable(conn, info)
     }
 
     fn blames(&self, error: &BoxError) -> bool {
@@ -77,12 +76,12 @@ impl<T: Send + 'static> Connector for BoxConnector<T> {
     type Conn = T;
     type Error = BoxError;
 
-    async fn connect(&self, address: &str) -> Result<T, BoxError> {
-        self.connector.dial(address).await
+    async fn connect(&self, server: &Server) -> Result<T, BoxError> {
+        self.connector.attempt(server).await
     }
 
-    fn is_reusable(&self, conn: &mut T, idle: Duration) -> bool {
-        self.connector.may_reuse(conn, idle)
+    fn is_reusable(&self, conn: &mut T, info: &ConnInfo) -> bool {
+        self.connector.may_reuse(conn, info)
     }
 
     fn blames_server(&self, error: &BoxError) -> bool {
@@ -102,14 +101,13 @@ impl BoxError {
     /// # Examples
     ///
     /// ```
-    /// # use std::sync::Arc;
-    /// # use connring::{Connector, connect_fn};
+    /// # use connring::{Connector, Server, connect_fn};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
-    /// # let refuses = connect_fn(|_: Arc<str>| async {
+    /// # let refuses = connect_fn(|_: Server| async {
     /// #     Err::<(), _>(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))
     /// # });
-    /// let error = refuses.boxed().connect("10.0.0.1:6379").await.unwrap_err();
+    /// let error = refuses.boxed().connect(&Server::new("10.0.0.1:6379")).await.unwrap_err();
     /// let kind = error.downcast_ref::<std::io::Error>().map(|error| error.kind());
     /// assert_eq!(kind, Some(std::io::ErrorKind::ConnectionRefused));
     /// # }
@@ -147,8 +145,9 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::sync::Arc;
 
-    /// Dials the length of the address, or fails with it as a number of the operating system.
+    /// Connects to the length of the address, or fails with it as a number of the operating system.
     struct Picky;
 
     #[derive(Debug, thiserror::Error)]
@@ -163,16 +162,16 @@ mod tests {
         type Conn = usize;
         type Error = PickyError;
 
-        async fn connect(&self, address: &str) -> Result<usize, PickyError> {
-            match address.parse() {
+        async fn connect(&self, server: &Server) -> Result<usize, PickyError> {
+            match server.address().parse() {
                 Ok(code) => Err(PickyError { code, cause: io::Error::other("cause") }),
-                Err(_) => Ok(address.len()),
+                Err(_) => Ok(server.address().len()),
             }
         }
 
-        fn is_reusable(&self, conn: &mut usize, idle: Duration) -> bool {
+        fn is_reusable(&self, conn: &mut usize, info: &ConnInfo) -> bool {
             *conn += 1;
-            idle < Duration::from_secs(1)
+            info.uses() < 1
         }
 
         fn blames_server(&self, error: &PickyError) -> bool {
@@ -184,11 +183,15 @@ mod tests {
     async fn everything_passes_through() {
         // Boxed twice, to see that the inner type is found through both.
         for connector in [Picky.boxed(), BoxConnector::new(Picky.boxed())] {
-            let mut conn = connector.connect("four").await.unwrap();
-            assert!(connector.is_reusable(&mut conn, Duration::ZERO));
-            assert!(!connector.is_reusable(&mut conn, Duration::from_secs(1)));
+            let server = Server::new("four");
+            let mut conn = connector.connect(&server).await.unwrap();
+            let mut info = ConnInfo::new(Arc::new(server), 0);
+            assert!(connector.is_reusable(&mut conn, &info));
+            info.check_in(1);
+            assert!(!connector.is_reusable(&mut conn, &info));
             assert_eq!(conn, 6);
-            let (own, servers) = (connector.connect("7").await.unwrap_err(), connector.connect("8").await.unwrap_err());
+            let own = connector.connect(&Server::new("7")).await.unwrap_err();
+            let servers = connector.connect(&Server::new("8")).await.unwrap_err();
             assert!(!connector.blames_server(&own));
             assert!(connector.blames_server(&servers));
             assert_eq!(own.to_string(), "picky: 7");
@@ -198,7 +201,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_error_can_be_taken_out() {
-        let error = Picky.boxed().connect("7").await.unwrap_err();
+        let error = Picky.boxed().connect(&Server::new("7")).await.unwrap_err();
         assert_eq!(error.downcast_ref::<PickyError>().unwrap().code, 7);
         assert!(error.downcast_ref::<io::Error>().is_none());
         assert_eq!(error.into_inner().downcast::<PickyError>().unwrap().code, 7);

@@ -1,4 +1,4 @@
-//! A connector that does as it is told, for tests: no sockets, no real time.
+//! A connector that follows a script, for tests: no sockets, no real time.
 
 mod script;
 mod tally;
@@ -8,40 +8,44 @@ use std::fmt;
 use std::future::pending;
 use std::time::Duration;
 
-pub use self::script::{Dial, Reuse};
-pub use self::tally::DialCounts;
+pub use self::script::{Connect, Reuse};
+pub use self::tally::ConnectCounts;
 
 use self::script::{Script, Target};
 use self::tally::{InFlight, Open, Tally};
 use super::Connector;
 use crate::clock::Clock;
+use crate::conn_info::ConnInfo;
+use crate::server::Server;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
 
-/// A [`Connector`] whose dials end as a script says, on the time of a [`Clock`]. Clones share script and counts.
+/// A [`Connector`] whose attempts end as a script says, on the time of a [`Clock`]. Clones share script and counts.
 ///
-/// Until it is told otherwise each dial succeeds at once and each connection is reusable. It remembers each dial for
-/// [`dial_log`](ScriptedConnector::dial_log), for as long as it lives.
+/// By default each attempt succeeds at once and each connection is reusable. The connector remembers each attempt for
+/// [`connect_log`](ScriptedConnector::connect_log), for as long as it lives.
 ///
 /// # Examples
 ///
 /// ```
 /// use std::time::Duration;
 ///
-/// use connring::test_util::{Dial, ScriptedConnector};
-/// use connring::{Clock, Connector};
+/// use connring::test_util::{Connect, ScriptedConnector, conn_info};
+/// use connring::{Clock, Connector, Server};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// let connector = ScriptedConnector::new(Clock::tokio());
-/// connector.on_dial("a:1", Dial::Slow(Duration::from_secs(1)));
-/// connector.next_dials("a:1", [Dial::Refuse]);
+/// let server = Server::new("a:1");
+/// connector.on_connect("a:1", Connect::Slow(Duration::from_secs(1)));
+/// connector.next_connects("a:1", [Connect::Refuse]);
 ///
-/// assert!(connector.connect("a:1").await.is_err());
-/// let mut conn = connector.connect("a:1").await.unwrap();
-/// assert!(connector.is_reusable(&mut conn, Duration::ZERO));
+/// assert!(connector.connect(&server).await.is_err());
+/// let mut conn = connector.connect(&server).await.unwrap();
+/// let info = conn_info(server, Duration::ZERO, Duration::ZERO, 0);
+/// assert!(connector.is_reusable(&mut conn, &info));
 ///
 /// connector.kill_connections("a:1");
-/// assert!(!connector.is_reusable(&mut conn, Duration::ZERO));
+/// assert!(!connector.is_reusable(&mut conn, &info));
 /// assert_eq!(connector.counts("a:1").open, 1);
 /// drop(conn);
 /// assert_eq!(connector.counts("a:1").open, 0);
@@ -52,20 +56,20 @@ pub struct ScriptedConnector {
     shared: Arc<Shared>,
 }
 
-/// Why a scripted dial failed.
+/// Why a scripted attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScriptedError {
-    /// By [`Dial::Refuse`] or [`Dial::SlowRefuse`]: the server's fault.
+    /// By [`Connect::Refuse`] or [`Connect::SlowRefuse`]: the server's fault.
     #[error("{address} refused the connection, as scripted")]
     Refused {
-        /// The address that was dialled.
+        /// The address that was connected to.
         address: Arc<str>,
     },
-    /// By [`Dial::LocalFault`]: not the server's fault.
-    #[error("out of descriptors when dialling {address}, as scripted")]
+    /// By [`Connect::LocalFault`]: not the server's fault.
+    #[error("out of descriptors when connecting to {address}, as scripted")]
     LocalFault {
-        /// The address that was dialled.
+        /// The address that was connected to.
         address: Arc<str>,
     },
 }
@@ -73,7 +77,7 @@ pub enum ScriptedError {
 /// A connection of a [`ScriptedConnector`]. It carries no bytes.
 pub struct ScriptedConn {
     id: u64,
-    /// How often the connections of its address had been killed when it was made.
+    /// How often the connections of its address had been killed when it was opened.
     kills_before: u64,
     last_idle: Option<Duration>,
     open: Open,
@@ -87,69 +91,70 @@ struct Shared {
 }
 
 impl ScriptedConnector {
-    /// A connector whose every dial succeeds at once. Slow dials take their time on `clock`.
+    /// A connector of which each attempt succeeds at once. Slow attempts take their time on `clock`.
     pub fn new(clock: Clock) -> Self {
-        let script = Mutex::new(Script { default: Dial::Ok, addresses: HashMap::new(), log: Vec::new() });
+        let script = Mutex::new(Script { default: Connect::Ok, addresses: HashMap::new(), log: Vec::new() });
         let shared = Shared { clock, next_id: AtomicU64::new(1), total: Tally::default(), script };
         Self { shared: Arc::new(shared) }
     }
 
-    /// How dials end from now on at addresses for which [`on_dial`](Self::on_dial) said nothing.
-    pub fn set_default(&self, dial: Dial) {
-        lock(&self.shared.script).default = dial;
+    /// Sets how attempts end from now on at addresses without an [`on_connect`](Self::on_connect) of their own.
+    pub fn set_default(&self, connect: Connect) {
+        lock(&self.shared.script).default = connect;
     }
 
-    /// How dials of `address` end from now on.
-    pub fn on_dial(&self, address: &str, dial: Dial) {
-        lock(&self.shared.script).lines(address).from_then_on = Some(dial);
+    /// Sets how attempts at `address` end from now on.
+    pub fn on_connect(&self, address: &str, connect: Connect) {
+        lock(&self.shared.script).lines(address).from_then_on = Some(connect);
     }
 
-    /// How the next dials of `address` end, one each, before [`on_dial`](Self::on_dial) holds again. Comes after what
-    /// earlier calls left.
-    pub fn next_dials(&self, address: &str, dials: impl IntoIterator<Item = Dial>) {
+    /// Sets how the next attempts at `address` end, one value for each, before [`on_connect`](Self::on_connect) applies
+    /// again. Appends to the values of earlier calls that are still unused.
+    pub fn next_connects(&self, address: &str, attempts: impl IntoIterator<Item = Connect>) {
         // Collected first: the iterator is foreign code and must not run under the lock.
-        let dials: Vec<Dial> = dials.into_iter().collect();
-        lock(&self.shared.script).lines(address).next.extend(dials);
+        let attempts: Vec<Connect> = attempts.into_iter().collect();
+        lock(&self.shared.script).lines(address).next.extend(attempts);
     }
 
-    /// What the check says from now on of the connections to `address`, old and new. Default: [`Reuse::Yes`].
+    /// Sets the result of `is_reusable` from now on for the connections to `address`, old and new. Default:
+    /// [`Reuse::Yes`].
     pub fn set_reuse(&self, address: &str, reuse: Reuse) {
         self.target(address).reuse.store(reuse as u64, Ordering::Relaxed);
     }
 
-    /// Makes every connection that is open to `address` unfit for reuse for ever, as a restart of the server does.
+    /// Makes every open connection to `address` unfit for reuse for ever, as a restart of the server does.
     pub fn kill_connections(&self, address: &str) {
         self.target(address).kills.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the drop of a connection to `address` panics from now on. Default: `false`. One that is dropped while
-    /// its thread unwinds never does.
+    /// Sets whether the drop of a connection to `address` panics from now on. Default: `false`. A drop while the thread
+    /// unwinds never panics.
     pub fn set_drop_panics(&self, address: &str, panics: bool) {
         self.target(address).drop_panics.store(panics, Ordering::Relaxed);
     }
 
-    /// What was dialled at `address`.
-    pub fn counts(&self, address: &str) -> DialCounts {
+    /// Returns the counts of attempts and connections at `address`.
+    pub fn counts(&self, address: &str) -> ConnectCounts {
         let script = lock(&self.shared.script);
         script.addresses.get(address).map(|lines| lines.target.tally.counts()).unwrap_or_default()
     }
 
-    /// What was dialled at all addresses together.
-    pub fn total_counts(&self) -> DialCounts {
+    /// Returns the counts of attempts and connections at all addresses together.
+    pub fn total_counts(&self) -> ConnectCounts {
         let script = lock(&self.shared.script);
         // Checks are counted at their address alone, so that those of different servers share no cache line.
         let reuse_checks = script.addresses.values().map(|lines| lines.target.tally.counts().reuse_checks).sum();
-        DialCounts { reuse_checks, ..self.shared.total.counts() }
+        ConnectCounts { reuse_checks, ..self.shared.total.counts() }
     }
 
-    /// When `address` was dialled, on the clock, in order.
-    pub fn dial_times(&self, address: &str) -> Vec<Duration> {
+    /// Returns the times of the attempts at `address`, on the clock, in order.
+    pub fn connect_times(&self, address: &str) -> Vec<Duration> {
         let script = lock(&self.shared.script);
-        script.log.iter().filter(|(dialled, _)| &**dialled == address).map(|(_, at)| *at).collect()
+        script.log.iter().filter(|(tried, _)| **tried == *address).map(|(_, at)| *at).collect()
     }
 
-    /// Which address was dialled when, on the clock, in order.
-    pub fn dial_log(&self) -> Vec<(Arc<str>, Duration)> {
+    /// Returns the address and the time of each attempt, on the clock, in order.
+    pub fn connect_log(&self) -> Vec<(Arc<str>, Duration)> {
         lock(&self.shared.script).log.clone()
     }
 
@@ -157,15 +162,15 @@ impl ScriptedConnector {
         lock(&self.shared.script).lines(address).target.clone()
     }
 
-    /// Notes the dial and chooses how it ends.
-    fn begin(&self, address: &str) -> (Dial, Open) {
+    /// Logs the attempt and chooses how it ends.
+    fn begin(&self, address: &str) -> (Connect, Open) {
         let mut script = lock(&self.shared.script);
         let default = script.default.clone();
         let lines = script.lines(address);
-        let dial = lines.next.pop_front().or_else(|| lines.from_then_on.clone()).unwrap_or(default);
+        let connect = lines.next.pop_front().or_else(|| lines.from_then_on.clone()).unwrap_or(default);
         let open = Open::new(self.shared.clone(), lines.target.clone());
         script.log.push((open.target.address.clone(), self.shared.clock.now()));
-        (dial, open)
+        (connect, open)
     }
 }
 
@@ -173,21 +178,22 @@ impl Connector for ScriptedConnector {
     type Conn = ScriptedConn;
     type Error = ScriptedError;
 
-    async fn connect(&self, address: &str) -> Result<ScriptedConn, ScriptedError> {
-        let (dial, open) = self.begin(address);
+    async fn connect(&self, server: &Server) -> Result<ScriptedConn, ScriptedError> {
+        let address = server.address();
+        let (connect, open) = self.begin(address);
         let in_flight = InFlight::new(&open);
         let clock = &self.shared.clock;
-        match dial {
-            Dial::Ok => {}
-            Dial::Slow(after) => clock.sleep_until(clock.now().saturating_add(after)).await,
-            Dial::SlowRefuse(after) => {
+        match connect {
+            Connect::Ok => {}
+            Connect::Slow(after) => clock.sleep_until(clock.now().saturating_add(after)).await,
+            Connect::SlowRefuse(after) => {
                 clock.sleep_until(clock.now().saturating_add(after)).await;
                 return Err(ScriptedError::Refused { address: open.target.address.clone() });
             }
-            Dial::Refuse => return Err(ScriptedError::Refused { address: open.target.address.clone() }),
-            Dial::LocalFault => return Err(ScriptedError::LocalFault { address: open.target.address.clone() }),
-            Dial::Never => pending().await,
-            Dial::Panic => panic!("the dial of {address} panics, as scripted"),
+            Connect::Refuse => return Err(ScriptedError::Refused { address: open.target.address.clone() }),
+            Connect::LocalFault => return Err(ScriptedError::LocalFault { address: open.target.address.clone() }),
+            Connect::Never => pending().await,
+            Connect::Panic => panic!("the attempt at {address} panics, as scripted"),
         }
         drop(in_flight);
         for tally in open.tallies() {
@@ -198,10 +204,10 @@ impl Connector for ScriptedConnector {
         Ok(ScriptedConn { id, kills_before, last_idle: None, open })
     }
 
-    fn is_reusable(&self, conn: &mut ScriptedConn, idle: Duration) -> bool {
+    fn is_reusable(&self, conn: &mut ScriptedConn, info: &ConnInfo) -> bool {
         let target = &conn.open.target;
         target.tally.reuse_checks.fetch_add(1, Ordering::Relaxed);
-        conn.last_idle = Some(idle);
+        conn.last_idle = Some(info.idle());
         let reuse = target.reuse.load(Ordering::Relaxed);
         assert!(reuse != Reuse::Panic as u64, "the check of {} panics, as scripted", target.address);
         reuse == Reuse::Yes as u64 && conn.is_alive()
@@ -213,22 +219,22 @@ impl Connector for ScriptedConnector {
 }
 
 impl ScriptedConn {
-    /// Its number. No two connections of a connector have the same; they rise in the order of connecting.
+    /// Its number, unique in the connector. Numbers rise in the order of connecting.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// The address that was dialled.
+    /// The address that was connected to.
     pub fn address(&self) -> &str {
         &self.open.target.address
     }
 
-    /// Whether it was not killed by [`kill_connections`](ScriptedConnector::kill_connections).
+    /// Whether it is alive: false after [`kill_connections`](ScriptedConnector::kill_connections).
     pub fn is_alive(&self) -> bool {
         self.open.target.kills.load(Ordering::Relaxed) == self.kills_before
     }
 
-    /// How long it was idle, as the last check for reuse was told. `None` before the first.
+    /// The idle time that the last call of `is_reusable` was given. `None` before the first.
     pub fn last_idle(&self) -> Option<Duration> {
         self.last_idle
     }
