@@ -66,7 +66,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    fn new(roster: &Roster) -> Self {
+    pub(crate) fn new(roster: &Roster) -> Self {
         let histogram = || Histogram::new_with_bounds(1, 3_600_000_000_000, 2).expect("the bounds are in order");
         Self {
             since_due: histogram(),

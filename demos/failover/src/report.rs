@@ -143,3 +143,32 @@ fn result(total: &Tally) -> serde_json::Value {
         "call_max_us": call_max,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_both_results() {
+        let roster = Roster::new(vec!["a:1".into(), "b:1".into()]);
+        let (mut ours, mut baseline) = (Tally::new(&roster), Tally::new(&roster));
+        ours.answered = vec![3, 4];
+        ours.wrong = 2;
+        baseline.answered = vec![5, 0];
+        baseline.failed = 6;
+        let result = json(&ours, Some(&baseline));
+        assert_eq!(
+            (&result["answered"], &result["failed"], &result["wrong_answers"]),
+            (&7.into(), &0.into(), &2.into())
+        );
+        let baseline = &result["baseline"];
+        assert_eq!((&baseline["answered"], &baseline["failed"]), (&5.into(), &6.into()));
+        assert!(json(&ours, None)["baseline"].is_null());
+    }
+
+    #[test]
+    fn numbers_have_units_and_groups() {
+        assert_eq!([999, 1_000, 12_345, 2_499_805_183].map(duration), ["999 ns", "1.0 µs", "12 µs", "2.5 s"]);
+        assert_eq!([7, 1_000, 240_040, 1_234_567].map(grouped), ["7", "1 000", "240 040", "1 234 567"]);
+    }
+}

@@ -157,3 +157,50 @@ impl Contestant for PoolPerServer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    async fn listen() -> (TcpListener, Arc<str>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string().into();
+        (listener, address)
+    }
+
+    #[tokio::test]
+    async fn asks_the_pools_in_turn_as_servers_come_and_go() {
+        let (_first, a) = listen().await;
+        let (_second, b) = listen().await;
+        let pools = PoolPerServer::open(std::slice::from_ref(&a)).unwrap();
+        pools.add(&b).unwrap();
+        for address in [&a, &b, &a, &b] {
+            assert_eq!(PoolPerServer::server(&pools.acquire().await.unwrap()), **address);
+        }
+        pools.remove(&a).unwrap();
+        assert!(pools.remove(&a).is_err());
+        for _ in 0..2 {
+            assert_eq!(PoolPerServer::server(&pools.acquire().await.unwrap()), *b);
+        }
+    }
+
+    #[tokio::test]
+    async fn replaces_a_connection_that_the_server_closed() {
+        let (listener, address) = listen().await;
+        let pools = PoolPerServer::open(&[address]).unwrap();
+        let mut conn = pools.acquire().await.unwrap();
+        let (server_end, _) = listener.accept().await.unwrap();
+        let first = PoolPerServer::stream(&mut conn).local_addr().unwrap();
+        PoolPerServer::release(conn);
+
+        let mut conn = pools.acquire().await.unwrap();
+        assert_eq!(PoolPerServer::stream(&mut conn).local_addr().unwrap(), first, "it is reused");
+        drop(server_end);
+        PoolPerServer::stream(&mut conn).readable().await.unwrap();
+        PoolPerServer::release(conn);
+
+        let mut conn = pools.acquire().await.unwrap();
+        assert_ne!(PoolPerServer::stream(&mut conn).local_addr().unwrap(), first, "it is replaced");
+    }
+}
