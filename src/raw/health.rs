@@ -31,8 +31,8 @@
 //!
 //! # Orderings
 //!
-//! Relaxed, but for `after_push`: the word decides for itself and publishes nothing else. The up set, the due time and the error follow the
-//! change and have orderings of their own.
+//! Relaxed, but for `after_push`: the word decides for itself and publishes nothing else. The up set, the due time and
+//! the error follow the change and have orderings of their own.
 
 use super::time::{STEP_NS, STEPS_BITS, STEPS_MAX, steps};
 use crate::sync::{AtomicU64, Ordering};
@@ -172,8 +172,8 @@ impl Health {
     /// that took it down sees the push.
     #[inline(always)]
     pub(crate) fn after_push(&self) -> Snapshot {
-        // SeqCst: behind the SeqCst push by the single order; pairs with the fence of `UpSet::follow`, which comes after
-        // the change of this word.
+        // SeqCst: behind the SeqCst push by the single order; pairs with the fence of `UpSet::follow`, which comes
+        // after the change of this word.
         Snapshot(self.word.load(Ordering::SeqCst))
     }
 

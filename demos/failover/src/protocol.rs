@@ -1,17 +1,17 @@
-//! What is sent, and what counts as its answer.
+//! Requests and their right answers.
 
 use std::io::Write;
 use std::str::FromStr;
 
 /// A request and the answer to it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Protocol {
     pub(crate) send: Template,
-    /// How the answer starts. It ends with the line in which this ends.
+    /// The start of the answer. The answer ends where the line ends in which this text ends.
     pub(crate) expect: Template,
 }
 
-/// A text with places for what differs from request to request.
+/// A text with placeholders for the parts that differ from request to request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template(Vec<Part>);
 
@@ -20,23 +20,23 @@ enum Part {
     Bytes(Vec<u8>),
     /// The number of the request.
     Id,
-    /// The address of the server that is asked.
+    /// The address of the server.
     Server,
 }
 
-/// What the bytes that came so far are.
+/// The verdict on the bytes received so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// The start of the right answer.
     Unfinished,
-    /// The answer to this request, whole, and nothing else.
+    /// The whole answer to this request, and nothing after it.
     Right,
     /// Something else.
     Wrong,
 }
 
 impl Protocol {
-    /// The protocol of [`OwnServer`](crate::servers::OwnServer): a number is answered by itself and by who answers.
+    /// The protocol of [`OwnServer`](crate::servers::OwnServer): the answer is the number and the server's address.
     pub(crate) fn of_own_servers() -> Self {
         let bytes = |text: &str| Part::Bytes(text.into());
         Self {
@@ -47,7 +47,7 @@ impl Protocol {
 }
 
 impl Template {
-    /// Writes the text for one request over whatever is in `into`.
+    /// Replaces the content of `into` by the text for one request.
     pub(crate) fn fill(&self, id: u64, server: &str, into: &mut Vec<u8>) {
         into.clear();
         for part in &self.0 {
@@ -75,7 +75,7 @@ impl FromStr for Template {
     }
 }
 
-/// Turns `\r`, `\n`, `\t`, `\\` and `\xNN` into the bytes that they stand for.
+/// Replaces the escapes `\r`, `\n`, `\t`, `\\` and `\xNN` by their bytes.
 fn unescape(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let mut rest = text;
@@ -88,10 +88,10 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
             Some(b'\\') => (b'\\', 1),
             Some(b'x') => {
                 let digits = escape.get(1..3).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
-                let digits = digits.ok_or_else(|| format!("\\x wants two hexadecimal digits in {text:?}"))?;
+                let digits = digits.ok_or_else(|| format!("\\x needs two hexadecimal digits in {text:?}"))?;
                 (u8::from_str_radix(digits, 16).map_err(|error| error.to_string())?, 3)
             }
-            _ => return Err(format!("a backslash is followed by r, n, t, x or another one, not so in {text:?}")),
+            _ => return Err(format!("unknown escape in {text:?}: the escapes are \\r \\n \\t \\\\ \\xNN")),
         };
         bytes.push(byte);
         rest = &escape[length..];
@@ -100,7 +100,7 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// What `got` is, when the answer must start with `expected`.
+/// Judges the bytes `got` of an answer that must start with `expected`.
 pub(crate) fn judge(expected: &[u8], got: &[u8]) -> Answer {
     let both = expected.len().min(got.len());
     if expected[..both] != got[..both] {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_and_ids_are_filled_in() {
+    fn fills_in_escapes_and_ids() {
         assert_eq!(filled(r"PING\r\n").unwrap(), b"PING\r\n");
         assert_eq!(filled(r"$10\r\n{id}\r\n").unwrap(), b"$10\r\n1234567890\r\n");
         assert_eq!(filled(r"\x00\xfF\t\\n{id}{id}").unwrap(), b"\x00\xff\t\\n12345678901234567890");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_right_only_whole_and_alone() {
+    fn accepts_only_a_whole_answer_without_trailing_bytes() {
         for (expected, got, answer) in [
             ("7 a:1\n", "7 a:1\n", Answer::Right),
             ("7 a:1\n", "7 a:", Answer::Unfinished),

@@ -1,7 +1,6 @@
-//! What happens to servers that are not ours, as far as the pool sees it.
+//! Events of real servers: changes of their state, as the pool sees it.
 
-use connring::{PoolStatus, ServerState};
-
+use crate::pools::{PoolView, Tone};
 use crate::record::{Roster, name};
 use crate::trouble::Event;
 
@@ -17,12 +16,12 @@ impl StateWatch {
         Self { roster, up }
     }
 
-    /// What changed since the last call.
-    pub(crate) fn changes(&mut self, status: &PoolStatus) -> Vec<Event> {
+    /// The changes since the last call.
+    pub(crate) fn changes(&mut self, view: &PoolView) -> Vec<Event> {
         let mut events = Vec::new();
-        for server in &status.servers {
+        for server in &view.servers {
             let place = self.roster.place(&server.address);
-            let up = matches!(server.state, ServerState::Up | ServerState::Recovering { .. });
+            let up = server.tone != Tone::Bad;
             if self.up[place] != up {
                 self.up[place] = up;
                 let (label, line) = if up { ("up", "is up again") } else { ("down", "is down") };

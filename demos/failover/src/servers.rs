@@ -1,4 +1,4 @@
-//! Servers of our own, real ones on loopback, that can be killed, made to swallow, and brought back.
+//! TCP servers on loopback that can be killed, made to hang, and brought back.
 
 use std::io::{self, ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,27 +10,27 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// How long a connect on loopback may take before it counts as swallowed.
-const SWALLOWED_AFTER: Duration = Duration::from_millis(100);
+/// A connect on loopback that takes longer than this hangs.
+const HANGS_AFTER: Duration = Duration::from_millis(100);
 
 /// A server that answers `<number>\n` with `<number> <its own address>\n`.
 pub(crate) struct OwnServer {
     address: SocketAddr,
-    /// The task that accepts, if there is one.
+    /// The task that accepts, while there is one.
     listening: JoinSet<()>,
     /// One task for each connection.
     connections: Arc<Mutex<JoinSet<()>>>,
-    /// While it swallows: the listener that nobody accepts from, and what fills its backlog.
-    swallowing: Option<(TcpListener, Vec<TcpStream>)>,
+    /// While the server hangs: a listener without a task that accepts, and the connections that fill its backlog.
+    hanging: Option<(TcpListener, Vec<TcpStream>)>,
 }
 
 /// Starts that many servers.
 ///
-/// Their ports lie below the range from which the system takes ports for outgoing connections. A dial to a dead server
-/// inside that range now and then gets the server's port as its own, and so is connected to itself; and a port that
-/// was taken this way could not be listened on again.
+/// Their ports lie below the range from which the system takes ports for outgoing connections. Inside that range, a
+/// connect to a dead server sometimes gets the server's port as its own local port and so connects to itself, and the
+/// server could not listen on its port again.
 pub(crate) async fn start(count: usize) -> io::Result<Vec<OwnServer>> {
-    // Two runs at the same time start looking in different places.
+    // Two programs at the same time start in different places.
     let mut port = 10_000 + u16::try_from(std::process::id() % 2_000).expect("it is below 2000") * 10;
     let mut servers = Vec::new();
     while servers.len() < count {
@@ -46,24 +46,24 @@ pub(crate) async fn start(count: usize) -> io::Result<Vec<OwnServer>> {
 
 impl OwnServer {
     async fn start(address: SocketAddr) -> io::Result<Self> {
-        let mut server = Self { address, listening: JoinSet::new(), connections: Arc::default(), swallowing: None };
+        let mut server = Self { address, listening: JoinSet::new(), connections: Arc::default(), hanging: None };
         server.come_back().await?;
         Ok(server)
     }
 
-    /// The address at which it is, or will be, reached.
+    /// The address, also while the server is dead.
     pub(crate) fn address(&self) -> Arc<str> {
         self.address.to_string().into()
     }
 
-    /// Closes its listener and all of its connections. From now on its port refuses.
+    /// Closes the listener and all connections. The port refuses from now on.
     pub(crate) async fn kill(&mut self) {
-        self.swallowing = None;
+        self.hanging = None;
         self.listening.shutdown().await;
         self.close_connections().await;
     }
 
-    /// Listens and answers again, on the same port.
+    /// Listens and answers, on the same port as before.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl OwnServer {
         let (address, connections) = (self.address(), self.connections.clone());
         self.listening.spawn(async move {
             loop {
-                // An error here is about one connection, or passes.
+                // An error concerns one connection, or is temporary.
                 let Ok((stream, _)) = listener.accept().await else {
                     sleep(Duration::from_millis(1)).await;
                     continue;
@@ -83,7 +83,7 @@ impl OwnServer {
                 while connections.try_join_next().is_some() {}
                 let address = address.clone();
                 connections.spawn(async move {
-                    // The client has gone, which is its right.
+                    // An error means that the client closed the connection.
                     let _ = answer(stream, &address).await;
                 });
             }
@@ -91,23 +91,23 @@ impl OwnServer {
         Ok(())
     }
 
-    /// Becomes a host that drops what is sent to it: a connect is neither taken nor refused, it hangs. The connections
-    /// that are open go on until this is so, and are closed then.
+    /// Hangs, as a host behind a firewall that drops packets: a connect is neither accepted nor refused. Open
+    /// connections are closed as soon as connects hang.
     ///
     /// # Errors
     ///
-    /// When the port cannot be listened on, or the system takes connections without end.
-    pub(crate) async fn swallow(&mut self) -> io::Result<()> {
+    /// When the port cannot be listened on, or connects succeed in spite of the full backlog.
+    pub(crate) async fn hang(&mut self) -> io::Result<()> {
         self.listening.shutdown().await;
         let listener = listen(self.address, 0)?;
         let mut filling = Vec::new();
-        while let Ok(connected) = timeout(SWALLOWED_AFTER, TcpStream::connect(self.address)).await {
+        while let Ok(connected) = timeout(HANGS_AFTER, TcpStream::connect(self.address)).await {
             filling.push(connected?);
             if filling.len() > 1_024 {
-                return Err(io::Error::other("a listener with a backlog of 0 takes connections without end"));
+                return Err(io::Error::other("a listener with a backlog of 0 accepts connections without end"));
             }
         }
-        self.swallowing = Some((listener, filling));
+        self.hanging = Some((listener, filling));
         self.close_connections().await;
         Ok(())
     }
@@ -120,7 +120,7 @@ impl OwnServer {
 
 fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
-    // The port is ours again although connections of its last listener linger.
+    // The last listener's connections may still be in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(backlog)

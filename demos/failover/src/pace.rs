@@ -1,4 +1,4 @@
-//! The pace: when each request is due, whoever sends it.
+//! The pace: when each request is due.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,10 +13,10 @@ use crate::now;
 const STEP: Duration = Duration::from_micros(250);
 const STEPS_PER_SECOND: u64 = 4_000;
 
-/// Hands out the moments at which requests are due, at a fixed rate, without regard to how the last ones fare.
+/// Issues requests at a fixed rate, however slowly the earlier ones are answered.
 ///
-/// A thread of its own keeps the time: the timers of tokio tick in milliseconds, which is longer than most of what is
-/// to be measured.
+/// A thread keeps the time. tokio's timers have a resolution of a millisecond, which is longer than most of the times
+/// that are measured.
 pub(crate) struct Pace {
     due: Arc<DueStarts>,
     thread: JoinHandle<()>,
@@ -25,7 +25,7 @@ pub(crate) struct Pace {
 pub(crate) struct DueStarts {
     began: Instant,
     per_second: u64,
-    /// One permit for each request that is due and that no task has begun.
+    /// One permit for each request that is due and not begun.
     ready: Semaphore,
     issued: AtomicU64,
     begun: AtomicU64,
@@ -53,7 +53,7 @@ impl Pace {
         self.due.clone()
     }
 
-    /// Ends it. Returns how many requests were due that no task had begun.
+    /// Stops. Returns how many requests were due and not begun.
     pub(crate) fn stop(self) -> u64 {
         self.due.stopped.store(true, Ordering::Relaxed);
         self.due.ready.close();
@@ -64,7 +64,7 @@ impl Pace {
 }
 
 impl DueStarts {
-    /// Waits until a request is due. Returns when it was, or `None` after the end.
+    /// Waits until a request is due. Returns the moment at which it was due, or `None` after the end.
     pub(crate) async fn next(&self) -> Option<Instant> {
         self.ready.acquire().await.ok()?.forget();
         let nth = self.begun.fetch_add(1, Ordering::Relaxed) + 1;

@@ -1,4 +1,4 @@
-//! What is counted: by the tasks, many times a second, and over the time of the run.
+//! The counts of the tasks, and the timeline of a run.
 
 use std::error::Error;
 use std::mem;
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// Tasks share this many tallies, so that they seldom meet.
+/// Tasks share this many tallies, so that they rarely contend.
 const SHARDS: usize = 16;
 
-/// How many of the things that must not happen are kept for the summary.
+/// How many different failures are kept for the summary.
 const COMPLAINTS: usize = 5;
 
-/// The servers of the run, each with a letter for its name.
+/// The servers, each with a letter as its name.
 #[derive(Debug, Clone)]
 pub(crate) struct Roster(Arc<[Arc<str>]>);
 
@@ -30,13 +30,13 @@ impl Roster {
     ///
     /// # Panics
     ///
-    /// If it is not there.
+    /// When the roster has no such server.
     pub(crate) fn place(&self, address: &str) -> usize {
-        self.0.iter().position(|known| **known == *address).expect("the pool knows the servers of the roster only")
+        self.0.iter().position(|known| **known == *address).expect("pools have only servers of the roster")
     }
 }
 
-/// The name of the server at that place of the roster.
+/// The name of the server at a place of the roster.
 pub(crate) fn name(place: usize) -> String {
     match u8::try_from(place) {
         Ok(letter @ 0..26) => char::from(b'A' + letter).into(),
@@ -44,31 +44,34 @@ pub(crate) fn name(place: usize) -> String {
     }
 }
 
-/// Counts over some time.
+/// Counts of a span of time.
 #[derive(Debug, Clone)]
 pub(crate) struct Tally {
-    /// Acquires, in nanoseconds from when the request was due to having the connection.
-    pub(crate) acquire: Histogram<u64>,
-    /// Acquires, in nanoseconds from the call of `acquire` to having the connection.
-    pub(crate) call: Histogram<u64>,
+    /// Nanoseconds from the moment at which a request was due to the end of its acquire, successful or not.
+    pub(crate) since_due: Histogram<u64>,
+    /// Nanoseconds of the acquire call alone.
+    pub(crate) in_call: Histogram<u64>,
+    /// Acquires that returned a connection.
+    pub(crate) acquired: u64,
     /// Right answers, by server.
     pub(crate) answered: Vec<u64>,
     /// Acquires that failed.
     pub(crate) failed: u64,
     /// Answers that were not the answer to their request.
     pub(crate) wrong: u64,
-    /// Requests that met an error on their connection, and were sent again.
+    /// Requests that were sent again after an error on their connection.
     pub(crate) io_errors: u64,
-    /// Requests that had no answer in time, and were sent again.
+    /// Requests that were sent again because no answer came in time.
     pub(crate) timeouts: u64,
 }
 
 impl Tally {
-    fn new(roster: &Roster) -> Self {
+    pub(crate) fn new(roster: &Roster) -> Self {
         let histogram = || Histogram::new_with_bounds(1, 3_600_000_000_000, 2).expect("the bounds are in order");
         Self {
-            acquire: histogram(),
-            call: histogram(),
+            since_due: histogram(),
+            in_call: histogram(),
+            acquired: 0,
             answered: vec![0; roster.addresses().len()],
             failed: 0,
             wrong: 0,
@@ -77,10 +80,15 @@ impl Tally {
         }
     }
 
-    /// Moves the counts of `other` here.
+    fn record(&mut self, times: Times) {
+        self.since_due.saturating_record(nanos(times.since_due));
+        self.in_call.saturating_record(nanos(times.in_call));
+    }
+
+    /// Adds the counts of `other`, which are 0 afterwards.
     fn take_in(&mut self, other: &mut Self) {
-        let Self { acquire, call, answered, failed, wrong, io_errors, timeouts } = other;
-        for (mine, theirs) in [(&mut self.acquire, acquire), (&mut self.call, call)] {
+        let Self { since_due, in_call, acquired, answered, failed, wrong, io_errors, timeouts } = other;
+        for (mine, theirs) in [(&mut self.since_due, since_due), (&mut self.in_call, in_call)] {
             if !theirs.is_empty() {
                 mine.add(&*theirs).expect("their bounds are the same");
                 theirs.reset();
@@ -89,6 +97,7 @@ impl Tally {
         for (mine, theirs) in self.answered.iter_mut().zip(answered) {
             *mine += mem::take(theirs);
         }
+        self.acquired += mem::take(acquired);
         self.failed += mem::take(failed);
         self.wrong += mem::take(wrong);
         self.io_errors += mem::take(io_errors);
@@ -96,11 +105,19 @@ impl Tally {
     }
 }
 
-/// Takes down what the tasks tell.
+/// The times of one acquire, both up to its end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) since_due: Duration,
+    pub(crate) in_call: Duration,
+}
+
+/// Counts for the tasks.
 pub(crate) struct Recorder {
     shards: Vec<Mutex<Tally>>,
     empty: Tally,
-    complaints: Mutex<Vec<String>>,
+    /// Different failures, and how often each happened.
+    complaints: Mutex<Vec<(String, u64)>>,
 }
 
 impl Recorder {
@@ -110,21 +127,28 @@ impl Recorder {
         Self { shards, empty, complaints: Mutex::default() }
     }
 
-    pub(crate) fn acquired(&self, task: usize, since_due: Duration, since_call: Duration) {
+    pub(crate) fn acquired(&self, task: usize, times: Times) {
         let mut tally = self.tally(task);
-        tally.acquire.saturating_record(nanos(since_due));
-        tally.call.saturating_record(nanos(since_call));
+        tally.record(times);
+        tally.acquired += 1;
     }
 
-    pub(crate) fn acquire_failed(&self, task: usize, error: &dyn Error) {
-        self.tally(task).failed += 1;
-        let mut text = format!("an acquire failed: {error}");
+    pub(crate) fn acquire_failed(&self, task: usize, times: Times, error: &dyn Error) {
+        let mut tally = self.tally(task);
+        tally.record(times);
+        tally.failed += 1;
+        drop(tally);
+        let mut text = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
+            // Some errors print their source themselves.
+            let source = error.to_string();
+            if !text.ends_with(&source) {
+                text = format!("{text}: {source}");
+            }
             cause = error.source();
         }
-        self.complain(|| text);
+        self.complain(text);
     }
 
     pub(crate) fn answered(&self, task: usize, server: usize) {
@@ -133,7 +157,7 @@ impl Recorder {
 
     pub(crate) fn answered_wrong(&self, task: usize, server: &str, expected: &[u8], got: &[u8]) {
         self.tally(task).wrong += 1;
-        self.complain(|| format!("{server} answered {} for {}", got.escape_ascii(), expected.escape_ascii()));
+        self.complain(format!("{server} answered {} for {}", got.escape_ascii(), expected.escape_ascii()));
     }
 
     pub(crate) fn io_error(&self, task: usize) {
@@ -144,7 +168,7 @@ impl Recorder {
         self.tally(task).timeouts += 1;
     }
 
-    /// The counts since the last drain.
+    /// Returns the counts since the last drain.
     pub(crate) fn drain(&self) -> Tally {
         let mut sum = self.empty.clone();
         for shard in 0..SHARDS {
@@ -153,8 +177,8 @@ impl Recorder {
         sum
     }
 
-    /// The first few things that went wrong and must not.
-    pub(crate) fn complaints(&self) -> Vec<String> {
+    /// The first few different failures, and how often each happened.
+    pub(crate) fn complaints(&self) -> Vec<(String, u64)> {
         lock(&self.complaints).clone()
     }
 
@@ -162,10 +186,12 @@ impl Recorder {
         lock(&self.shards[task % SHARDS])
     }
 
-    fn complain(&self, text: impl FnOnce() -> String) {
+    fn complain(&self, text: String) {
         let mut complaints = lock(&self.complaints);
-        if complaints.len() < COMPLAINTS {
-            complaints.push(text());
+        if let Some((_, count)) = complaints.iter_mut().find(|(known, _)| *known == text) {
+            *count += 1;
+        } else if complaints.len() < COMPLAINTS {
+            complaints.push((text, 1));
         }
     }
 }
@@ -173,20 +199,22 @@ impl Recorder {
 /// A short stretch of the run.
 #[derive(Debug)]
 pub(crate) struct Sample {
-    /// From when to when, since the run began.
+    /// Its begin and end, since the run began.
     pub(crate) from: Duration,
     pub(crate) to: Duration,
     /// By server.
-    pub(crate) requests_per_second: Vec<f64>,
-    /// p50, p99, p99.9 and max of the acquires in nanoseconds, if there were any.
-    pub(crate) acquire: Option<[u64; 4]>,
+    pub(crate) answers_per_second: Vec<f64>,
+    pub(crate) failures_per_second: f64,
+    /// p50, p99, p99.9 and max of [`Tally::since_due`] and [`Tally::in_call`], if there were any acquires.
+    pub(crate) since_due: Option<[u64; 4]>,
+    pub(crate) in_call: Option<[u64; 4]>,
 }
 
-/// Something that happened to a server.
+/// An event on the timeline.
 #[derive(Debug)]
 pub(crate) struct Mark {
     pub(crate) at: Duration,
-    /// Its place in the roster.
+    /// The server's place in the roster.
     pub(crate) server: usize,
     pub(crate) label: String,
 }
@@ -196,7 +224,7 @@ pub(crate) struct Timeline {
     samples: Vec<Sample>,
     marks: Vec<Mark>,
     total: Tally,
-    /// Since the last print of the table.
+    /// The counts since the last table.
     recent: Tally,
     recent_from: Duration,
     empty: Tally,
@@ -215,21 +243,23 @@ impl Timeline {
         }
     }
 
-    /// Takes in what happened since the last sample.
+    /// Adds the counts since the last sample.
     pub(crate) fn sample(&mut self, mut tally: Tally, to: Duration) {
         let from = self.samples.last().map_or(Duration::ZERO, |last| last.to);
         let seconds = (to - from).as_secs_f64();
         self.samples.push(Sample {
             from,
             to,
-            requests_per_second: tally.answered.iter().map(|&count| count as f64 / seconds).collect(),
-            acquire: (!tally.acquire.is_empty()).then(|| quantiles(&tally.acquire)),
+            answers_per_second: tally.answered.iter().map(|&count| count as f64 / seconds).collect(),
+            failures_per_second: tally.failed as f64 / seconds,
+            since_due: (!tally.since_due.is_empty()).then(|| quantiles(&tally.since_due)),
+            in_call: (!tally.in_call.is_empty()).then(|| quantiles(&tally.in_call)),
         });
         self.total.take_in(&mut tally.clone());
         self.recent.take_in(&mut tally);
     }
 
-    /// Takes in what happened after the last sample: it counts, but is not in the picture.
+    /// Adds the counts after the last sample. They are in the total, but not in the picture.
     pub(crate) fn add_rest(&mut self, mut tally: Tally) {
         self.total.take_in(&mut tally);
     }
@@ -250,7 +280,7 @@ impl Timeline {
         &self.total
     }
 
-    /// What happened since this was last called, and how long that is.
+    /// Returns the counts since the last call of this, and the span of time that they cover.
     pub(crate) fn take_recent(&mut self) -> (Tally, Duration) {
         let to = self.samples.last().map_or(Duration::ZERO, |last| last.to);
         let span = to - mem::replace(&mut self.recent_from, to);

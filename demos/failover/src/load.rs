@@ -1,0 +1,167 @@
+//! The tasks that send requests.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::now;
+use crate::pace::{DueStarts, Pace};
+use crate::pools::Contestant;
+use crate::protocol::{self, Answer, Protocol};
+use crate::record::{Recorder, Roster, Times};
+use crate::run::Setup;
+
+/// How long a request may take on its connection.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The pause of a task after a failed acquire when there is no pace: without it, failures would spin.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);
+
+/// The first number, so that all have ten digits.
+const FIRST_ID: u64 = 1_000_000_000;
+
+/// The running tasks.
+pub(crate) struct Load<C> {
+    client: Arc<Client<C>>,
+    tasks: JoinSet<()>,
+    pace: Option<Pace>,
+}
+
+/// The state that the tasks share.
+struct Client<C> {
+    contestant: C,
+    protocol: Protocol,
+    roster: Roster,
+    recorder: Arc<Recorder>,
+    next_id: AtomicU64,
+    stopped: AtomicBool,
+}
+
+/// The buffers of one task, reused for each request.
+#[derive(Default)]
+struct Buffers {
+    request: Vec<u8>,
+    expected: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl<C: Contestant> Load<C> {
+    pub(crate) fn start(setup: &Setup<'_>, contestant: C, recorder: Arc<Recorder>, began: Instant) -> Self {
+        let client = Arc::new(Client {
+            contestant,
+            protocol: setup.protocol.clone(),
+            roster: setup.roster.clone(),
+            recorder,
+            next_id: AtomicU64::new(FIRST_ID),
+            stopped: AtomicBool::new(false),
+        });
+        let pace = (setup.args.rps > 0).then(|| Pace::start(began, setup.args.rps));
+        let mut tasks = JoinSet::new();
+        for task in 0..setup.args.tasks as usize {
+            let (client, due) = (client.clone(), pace.as_ref().map(Pace::due));
+            tasks.spawn(async move { client.send_requests(task, due).await });
+        }
+        Self { client, tasks, pace }
+    }
+
+    /// Lets each task finish its request. Returns how many requests were due and not begun.
+    pub(crate) async fn stop(self) -> u64 {
+        self.client.stopped.store(true, Ordering::Relaxed);
+        let overdue = self.pace.map_or(0, Pace::stop);
+        self.tasks.join_all().await;
+        overdue
+    }
+}
+
+impl<C: Contestant> Client<C> {
+    async fn send_requests(&self, task: usize, due: Option<Arc<DueStarts>>) {
+        let mut buffers = Buffers::default();
+        while !self.stopped.load(Ordering::Relaxed) {
+            let Some(due) = &due else {
+                if !self.send_request(task, now(), &mut buffers).await {
+                    sleep(PAUSE_AFTER_FAILURE).await;
+                }
+                continue;
+            };
+            let Some(due_at) = due.next().await else { break };
+            self.send_request(task, due_at, &mut buffers).await;
+        }
+    }
+
+    /// Sends one request, repeatedly if its connection breaks. Returns false if an acquire failed.
+    async fn send_request(&self, task: usize, mut due_at: Instant, buffers: &mut Buffers) -> bool {
+        loop {
+            let called = now();
+            let acquired = self.contestant.acquire().await;
+            let ended = now();
+            let times = Times { since_due: ended.saturating_duration_since(due_at), in_call: ended - called };
+            let mut conn = match acquired {
+                Ok(conn) => conn,
+                Err(error) => {
+                    self.recorder.acquire_failed(task, times, &error);
+                    return false;
+                }
+            };
+            self.recorder.acquired(task, times);
+
+            let server = C::server(&conn);
+            let exchange = self.exchange(&server, C::stream(&mut conn), buffers);
+            let exchange = timeout(REQUEST_TIMEOUT, exchange).await;
+            let error = match exchange {
+                Ok(Ok(true)) => {
+                    self.recorder.answered(task, self.roster.place(&server));
+                    C::release(conn);
+                    return true;
+                }
+                Ok(Ok(false)) => {
+                    self.recorder.answered_wrong(task, &server, &buffers.expected, &buffers.answer);
+                    C::fail(conn, io::Error::other("a wrong answer"));
+                    return true;
+                }
+                Ok(Err(error)) => {
+                    self.recorder.io_error(task);
+                    error
+                }
+                Err(_) => {
+                    self.recorder.timed_out(task);
+                    io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
+                }
+            };
+            // A late answer can only come on this connection, which is closed and never reused.
+            C::fail(conn, error);
+            if self.stopped.load(Ordering::Relaxed) {
+                return true;
+            }
+            // The request is sent again, and is due now.
+            due_at = now();
+        }
+    }
+
+    /// Sends one request and reads its answer. Returns true if the answer was right.
+    async fn exchange(&self, server: &str, stream: &mut TcpStream, buffers: &mut Buffers) -> io::Result<bool> {
+        let Buffers { request, expected, answer } = buffers;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        self.protocol.send.fill(id, server, request);
+        self.protocol.expect.fill(id, server, expected);
+        answer.clear();
+
+        stream.write_all(request).await?;
+        loop {
+            if stream.read_buf(answer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            match protocol::judge(expected, answer) {
+                Answer::Unfinished => {}
+                Answer::Wrong => return Ok(false),
+                // Further bytes would be the start of another answer.
+                Answer::Right => return Ok(!matches!(stream.try_read(&mut [0; 64]), Ok(1..))),
+            }
+        }
+    }
+}

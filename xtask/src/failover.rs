@@ -1,0 +1,92 @@
+//! The failover demo as a test: its acquires must not fail while servers do.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::judge::{Baseline, judge};
+use crate::process::{Running, command, pause, run};
+use crate::redis::{Redis, free_ports};
+use crate::{Outcome, debian, scratch};
+
+const BUILD: &str = "cargo build --locked --release -p connring-failover";
+
+/// Commands that show that a server gets requests.
+const LEAST_COMMANDS: u64 = 1_000;
+
+/// How long the load may take until each server gets requests.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// With servers of its own, and its baseline.
+pub(crate) fn own_servers() -> Outcome {
+    let folder = scratch("failover")?;
+    run(BUILD)?;
+    let mut demo = start_demo(&folder, "--seconds 8", &[])?;
+    conclude(&folder, &mut demo, Baseline::Runs)
+}
+
+/// With three Redis servers. One is killed during the run and comes back.
+pub(crate) fn redis_servers() -> Outcome {
+    debian::require("redis-server", "redis-server")?;
+    let folder = scratch("failover-redis")?;
+    run(BUILD)?;
+    let ports = free_ports(3)?;
+    let mut servers = ports.iter().map(|&port| Redis::start(&folder, port)).collect::<Outcome<Vec<_>>>()?;
+    let addresses: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let options = format!("--seconds 10 --server {}", addresses.join(" "));
+    let protocol = ["--send", r"ECHO {id}\r\n", "--expect", r"$10\r\n{id}\r\n"];
+    let mut demo = start_demo(&folder, &options, &protocol)?;
+
+    for server in &servers {
+        wait_for_requests(server)?;
+    }
+    pause(Duration::from_secs(1))?;
+    let victim = servers.remove(1);
+    let port = victim.port();
+    victim.kill()?;
+    println!("killed the server on port {port}");
+    pause(Duration::from_secs(2))?;
+    servers.push(Redis::start(&folder, port)?);
+    println!("started it again");
+
+    conclude(&folder, &mut demo, Baseline::Absent)?;
+    for server in &servers {
+        let commands = server.commands()?;
+        println!("port {}: {commands} commands", server.port());
+        if commands < LEAST_COMMANDS {
+            return Err(format!("the server on port {} got too few requests", server.port()).into());
+        }
+    }
+    Ok(())
+}
+
+fn start_demo(folder: &Path, options: &str, protocol: &[&str]) -> Outcome<Running> {
+    let line = format!("cargo run --locked --release -p connring-failover -- --json {options}");
+    println!("$ {line} {}", protocol.join(" "));
+    let mut command = command(&line);
+    command.args(protocol).arg("--picture").arg(folder.join("failover.svg"));
+    Running::start(command.stdout(File::create(folder.join("stdout"))?))
+}
+
+/// Waits until the demo ends, and judges its result.
+fn conclude(folder: &Path, demo: &mut Running, baseline: Baseline) -> Outcome {
+    let status = demo.wait()?;
+    let output = fs::read_to_string(folder.join("stdout"))?;
+    println!("{}", judge(&output, baseline)?);
+    if !status.success() {
+        return Err(format!("the demo failed: {status}").into());
+    }
+    let picture = fs::read_to_string(folder.join("failover.svg"))?;
+    if picture.trim_end().ends_with("</svg>") { Ok(()) } else { Err("the picture is not whole".into()) }
+}
+
+fn wait_for_requests(server: &Redis) -> Outcome {
+    let began = Instant::now();
+    while server.commands()? < LEAST_COMMANDS {
+        if began.elapsed() > PATIENCE {
+            return Err(format!("the server on port {} gets no requests", server.port()).into());
+        }
+        pause(Duration::from_millis(50))?;
+    }
+    Ok(())
+}

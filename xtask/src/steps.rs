@@ -1,0 +1,106 @@
+//! The steps, in the order in which CI runs them.
+
+use std::fs;
+
+use crate::process::{command, run, run_command};
+use crate::{Outcome, debian, failover, readme};
+
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) run: fn() -> Outcome,
+}
+
+pub(crate) const STEPS: &[Step] = &[
+    Step { name: "format", about: "rustfmt has nothing to change", run: format },
+    Step { name: "clippy", about: "clippy of the library, with all features and with none", run: clippy },
+    Step { name: "clippy-members", about: "clippy of the other members of the workspace", run: clippy_members },
+    Step { name: "docs", about: "the docs have no warnings, with and without private items", run: docs },
+    Step { name: "readme-test", about: "the command under \"Test\" in README.md", run: readme_test },
+    Step { name: "first-pool", about: "the example for newcomers runs", run: first_pool },
+    Step { name: "loom", about: "the model checks", run: loom },
+    Step { name: "mutants", about: "the model checks fail when the kernel is broken", run: mutants },
+    Step { name: "rate", about: "rate limits on the real clock, optimized", run: rate },
+    Step { name: "test-members", about: "tests of the other members of the workspace", run: test_members },
+    Step { name: "instructions", about: "instructions and system calls of the hot path", run: instructions },
+    Step { name: "benches", about: "the benchmarks run, once each", run: benches },
+    Step { name: "fuzz", about: "the fuzz targets build", run: fuzz },
+    Step { name: "package", about: "the package builds from what is published", run: package },
+    Step { name: "failover", about: "the failover demo with servers of its own", run: failover::own_servers },
+    Step {
+        name: "failover-redis",
+        about: "the failover demo with three Redis servers, of which one is killed and comes back",
+        run: failover::redis_servers,
+    },
+];
+
+fn format() -> Outcome {
+    run("cargo fmt --all --check")?;
+    run("cargo fmt --check --manifest-path loom-tests/Cargo.toml")?;
+    run("cargo fmt --check --manifest-path fuzz/Cargo.toml")
+}
+
+fn clippy() -> Outcome {
+    run("cargo clippy --locked --all-targets --all-features -- -D warnings")?;
+    run("cargo clippy --locked --no-default-features --lib -- -D warnings")
+}
+
+fn clippy_members() -> Outcome {
+    run("cargo clippy --locked --workspace --exclude connring --all-targets -- -D warnings")
+}
+
+fn docs() -> Outcome {
+    for line in [
+        "cargo doc --locked --no-deps --all-features",
+        "cargo doc --locked --no-deps --all-features --document-private-items",
+    ] {
+        run_command(line, command(line).env("RUSTDOCFLAGS", "-D warnings"))?;
+    }
+    Ok(())
+}
+
+fn readme_test() -> Outcome {
+    let readme = fs::read_to_string("README.md")?;
+    run(readme::test_command(&readme)?)
+}
+
+fn first_pool() -> Outcome {
+    run("cargo run --locked --example first_pool")
+}
+
+fn loom() -> Outcome {
+    let line = "cargo test --locked";
+    run_command(line, command(line).current_dir("loom-tests"))
+}
+
+fn mutants() -> Outcome {
+    run("loom-tests/mutants.sh")
+}
+
+fn rate() -> Outcome {
+    run("cargo test --locked --release --test rate_on_the_real_clock")
+}
+
+fn test_members() -> Outcome {
+    run("cargo test --locked --workspace --exclude connring")
+}
+
+fn instructions() -> Outcome {
+    debian::require("valgrind", "valgrind")?;
+    debian::require("strace", "strace")?;
+    run("benches/instructions.sh")
+}
+
+/// In the dev profile, which builds sooner: the times do not matter here.
+fn benches() -> Outcome {
+    run("cargo bench --locked --profile dev -- --test")
+}
+
+fn fuzz() -> Outcome {
+    run("cargo check --locked --manifest-path fuzz/Cargo.toml")
+}
+
+/// Needs a clean tree: `cargo package` refuses uncommitted changes.
+fn package() -> Outcome {
+    run("cargo package --locked")
+}
