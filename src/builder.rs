@@ -30,10 +30,10 @@ use crate::sync::Arc;
 /// | [`backoff_multiplier`](Self::backoff_multiplier) | 1.5 | 1.0 to 100.0 |
 /// | [`backoff_spread_ratio`](Self::backoff_spread_ratio) | 0.5 | 0.0 to 1.0 |
 /// | [`fail_threshold`](Self::fail_threshold) | 1 | 1 to 255 |
-/// | [`wait_timeout`](Self::wait_timeout) | 30 s | above 0, at most a year; `None`: for ever |
+/// | [`wait_timeout`](Self::wait_timeout) | 30 s | above 0, at most a year; `None`: no bound |
 /// | [`max_waiters`](Self::max_waiters) | 10 000 | at least 1 |
-/// | [`idle_timeout`](Self::idle_timeout) | 5 min | above 0, at most a year; `None`: for ever |
-/// | [`max_lifetime`](Self::max_lifetime) | 30 min | above 0, at most a year; `None`: no end |
+/// | [`idle_timeout`](Self::idle_timeout) | 5 min | above 0, at most a year; `None`: no bound |
+/// | [`max_lifetime`](Self::max_lifetime) | 30 min | above 0, at most a year; `None`: no bound |
 /// | [`max_lifetime_jitter_ratio`](Self::max_lifetime_jitter_ratio) | 0.2 | 0.0 to 1.0 |
 /// | [`maintenance`](Self::maintenance) | on | |
 /// | [`clock`](Self::clock) | [`Clock::system`] | |
@@ -215,14 +215,14 @@ impl<C: Connector> Builder<C> {
     }
 
     /// How long a connection may be idle before it is closed, to about a second. Default: 5 min. Range: above 0, at
-    /// most a year; `None`: no end.
+    /// most a year; `None`: no bound.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.idle_timeout = timeout.into();
         self
     }
 
     /// How long a connection lives. Past that it is closed once it is idle. Default: 30 min. Range: above 0, at most a
-    /// year; `None`: no end.
+    /// year; `None`: no bound.
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.settings.max_lifetime = lifetime.into();
         self

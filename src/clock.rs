@@ -1,4 +1,4 @@
-//! The clock seam: what the time is and how to wait for it come from one place.
+//! The clock seam: one place to read the time and to wait for it.
 //!
 //! Time is a count of nanoseconds since the clock was made, in 64 bits: 584 years. A wait never ends before
 //! [`Clock::now`] has reached its deadline, also where the timer and the reading come from different sources.
@@ -17,16 +17,16 @@ use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
 /// The last moment of a manual clock. One below the deadline that stands for "never".
 const LAST_NS: u64 = u64::MAX - 1;
 
-/// Where a pool reads the time and how it waits for it.
+/// The clock of a pool: reads the time and waits for it.
 ///
-/// The two go together: a pool that read one clock and slept by another would wake too early and go to sleep
-/// again for ever, as happens with a hardware clock under tokio's paused time. Clones are the same clock.
+/// Both belong together: a pool that read one clock and slept by another would wake too early and go to sleep again for
+/// ever, as happens with a hardware clock under tokio's paused time. Clones are the same clock.
 ///
 /// | | [`now`](Clock::now) | [`sleep_until`](Clock::sleep_until) | for |
 /// |---|---|---|---|
 /// | [`system`](Clock::system) | quanta, a few nanoseconds | tokio's timer, steps of 1 ms | production |
 /// | [`tokio`](Clock::tokio) | tokio's `Instant` | tokio's timer, steps of 1 ms | tests on paused tokio time |
-/// | [`manual`](Clock::manual) | stands still | ends when `advance` reaches it | tests, with or without a runtime |
+/// | [`manual`](Clock::manual) | moves by `advance` alone | ends when `advance` reaches it | tests |
 ///
 /// # Examples
 ///
@@ -69,8 +69,8 @@ impl TestTime {
 }
 
 impl Clock {
-    /// The clock for production: quanta tells the time, without a system call where the processor has a counter
-    /// for it; tokio's timer waits. The first one in a process takes some milliseconds to calibrate.
+    /// The clock for production. It reads quanta, without a system call where the processor has a suitable counter, and
+    /// waits by tokio's timer. The first one in a process takes some milliseconds to calibrate.
     pub fn system() -> Self {
         let quanta = quanta::Clock::new();
         let origin = quanta.raw();
@@ -79,13 +79,13 @@ impl Clock {
 
     /// The clock of the current tokio runtime, which follows `tokio::time::pause` and `advance`.
     ///
-    /// Make it and use it inside that runtime. Elsewhere it tells the real time, which a paused runtime does not
+    /// Make it and use it inside that runtime. Elsewhere it reads the real time, which a paused runtime does not
     /// follow.
     pub fn tokio() -> Self {
         Self { source: Source::Test(TestTime::Tokio { origin: tokio_now() }) }
     }
 
-    /// A clock that stands at zero until somebody calls [`advance`](Clock::advance). It needs no runtime.
+    /// A clock that begins at zero and moves only by [`advance`](Clock::advance). It needs no runtime.
     pub fn manual() -> Self {
         let sleepers = Mutex::new(Sleepers { next_id: 0, by_deadline: BTreeMap::new() });
         Self { source: Source::Test(TestTime::Manual(Arc::new(ManualTime { now_ns: AtomicU64::new(0), sleepers }))) }
@@ -126,12 +126,12 @@ impl Clock {
         self.sleep_until_ns(nanos(deadline)).await;
     }
 
-    /// Moves a manual clock on by `step` and wakes everybody whose deadline it reached, in the order of the
-    /// deadlines. Stops after 584 years.
+    /// Moves a manual clock on by `step` and ends each wait whose deadline it reached, in the order of the deadlines.
+    /// Stops after 584 years.
     ///
     /// # Panics
     ///
-    /// If the clock is not a manual one: the other clocks go by themselves.
+    /// If the clock is not a manual one: the other clocks move by themselves.
     pub fn advance(&self, step: Duration) {
         match &self.source {
             Source::Test(TestTime::Manual(manual)) => manual.advance(nanos(step)),
@@ -171,8 +171,8 @@ impl Clock {
         }
     }
 
-    /// What `future` comes to, or `None` if `deadline`, in nanoseconds, comes first. Who comes at the deadline comes
-    /// first. `u64::MAX` never comes.
+    /// Returns the output of `future`, or `None` if `deadline`, in nanoseconds, comes first. A future that is ready at
+    /// the deadline wins. `u64::MAX` never comes.
     ///
     /// # Cancel safety
     ///
@@ -218,7 +218,7 @@ fn nanos_since(origin: Instant) -> u64 {
     u64::try_from(tokio_now().saturating_duration_since(origin).as_nanos()).unwrap_or(LAST_NS)
 }
 
-/// The time of a manual clock and who waits for it.
+/// The time of a manual clock, and the waits for it.
 struct ManualTime {
     /// Written with the lock of `sleepers` held.
     now_ns: AtomicU64,
@@ -233,7 +233,7 @@ struct Sleepers {
 
 impl ManualTime {
     fn now_ns(&self) -> u64 {
-        // Pairs with the store in `advance`: who sees the new time sees what was done before it.
+        // Pairs with the store in `advance`: a reader of the new time sees the writes before it.
         self.now_ns.load(Ordering::Acquire)
     }
 
@@ -255,7 +255,7 @@ impl ManualTime {
 struct ManualSleep<'a> {
     manual: &'a ManualTime,
     deadline: u64,
-    /// Once it is registered, or was until its time came.
+    /// Set once the wait was registered.
     id: Option<u64>,
 }
 

@@ -26,14 +26,14 @@ pub enum AcquireError<E: Error + 'static> {
     },
     /// The wait queue is full.
     QueueFull {
-        /// How many callers wait: the builder's `max_waiters`.
+        /// How many callers wait: the builder's `max_waiters`, or a few more.
         waiters: usize,
     },
     /// The pool is closed.
     Closed,
 }
 
-// By hand: the reason is in the text, so the source is that of the reason, and no chain says anything twice.
+// Written by hand: the text contains the reason, so the source is that of the reason, and no chain prints a text twice.
 impl<E: Error + 'static> fmt::Display for AcquireError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,13 +1,12 @@
 //! One lock-free async connection pool over many servers, for any protocol.
 //!
-//! A caller asks the [`Pool`] for a connection. The pool hands out an open one to a live server, in round-robin order,
-//! within each server's limits on connections and on rate, and keeps away from a server that is broken until its
-//! backoff is over.
+//! You ask the [`Pool`] for a connection. It returns an open connection to a healthy server, in round-robin order,
+//! within each server's limits on connections and rate, and avoids a failed server until its backoff expires.
 //!
 //! # Example
 //!
-//! Three servers, of which one refuses. Here a closure stands for the dial; for real ones there are [`TcpConnector`],
-//! [`UnixConnector`] and your own [`Connector`].
+//! Three servers, of which one refuses. A closure connects to them here; for real servers use [`TcpConnector`],
+//! [`UnixConnector`] or your own [`Connector`].
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -27,8 +26,8 @@
 //! for _ in 0..100 {
 //!     let conn = pool.acquire().await?;
 //!     *served.entry(PooledConn::info(&conn).server().address().to_owned()).or_insert(0) += 1;
-//!     tokio::task::yield_now().await; // here a request would be sent and its answer read
-//!     conn.release(); // only this makes it reusable: a drop closes it
+//!     tokio::task::yield_now().await; // here you would send a request and read its answer
+//!     conn.release(); // returns it for reuse: a drop closes it
 //! }
 //!
 //! assert_eq!(served.into_keys().collect::<Vec<_>>(), ["a", "c"]);
@@ -39,37 +38,41 @@
 //!
 //! # Map
 //!
-//! | item | what it is |
+//! | item | purpose |
 //! |---|---|
-//! | [`Pool`] | the handle that users clone: acquire, servers, status, close |
+//! | [`Pool`] | the handle that you clone: acquire, servers, status, close |
 //! | [`Builder`] | every knob, with its default and its range in one table |
-//! | [`PooledConn`] | a connection in a caller's hands: release, close, fail, detach |
-//! | [`Server`] | an address, and where its limits differ from the pool's |
-//! | [`Connector`] | how one address is dialled, and whether an idle connection is still good |
+//! | [`PooledConn`] | a connection that was checked out: release, discard, fail, detach |
+//! | [`ConnInfo`] | its server, age, idle time and use count |
+//! | [`Server`] | an address, and the settings in which it differs from the pool's |
+//! | [`Connector`] | connects to servers, and checks idle connections |
 //! | [`TcpConnector`], [`UnixConnector`], [`connect_fn`], [`BoxConnector`] | connectors that come with the crate |
-//! | [`AcquireError`], [`TryAcquireError`] | why there is no connection, and when there may be one |
+//! | [`AcquireError`], [`TryAcquireError`] | why no server could serve, and when one may |
 //! | [`PoolStatus`] | a snapshot |
-//! | [`Clock`] | the time: the system's, tokio's, or one that a test moves |
+//! | [`Clock`] | the time: the system's, tokio's, or one that a test advances |
 //!
-//! # How an acquire goes
+//! # How an acquire works
 //!
-//! 1. **Pass.** Starting at the next server in turn, each server that is up is asked for an idle connection and, if its
-//!    rate is limited, for a token. The [`Connector`] is asked whether the connection is still good. The pool takes no
-//!    lock and allocates nothing. If no server is up, idle connections of those that are down are the last resort.
-//! 2. **Dial.** A server that was found empty is dialled in the background; a server whose backoff is over is probed,
-//!    by exactly one dial. A dial is a task of its own: no caller waits behind it, and whatever it brings serves
-//!    whoever waits first.
-//! 3. **Line.** Who found nothing joins the line and is served in the order of joining, by whatever comes first: a
-//!    release, a dial, a token. If a dial takes longer than [`hedge_delay`](Builder::hedge_delay), the next server is
-//!    dialled too.
+//! 1. **Look for an idle connection.** Starting at the next server in turn, the pool looks at each server that is up
+//!    for an idle connection and, if its rate is limited, for a token. The [`Connector`] says whether the connection is
+//!    reusable. This takes no lock and allocates nothing. If no server is up, idle connections of servers that are down
+//!    are the last resort.
+//! 2. **Connect.** The pool connects to a server without an idle connection in the background, and probes a server
+//!    whose backoff is over with exactly one attempt. An attempt is a task of its own: no caller waits behind it, and
+//!    its connection goes to the front waiter.
+//! 3. **Wait.** A caller that finds no idle connection joins the FIFO wait queue. A release, an attempt or a token
+//!    serves its front. If an attempt takes longer than [`hedge_delay`](Builder::hedge_delay), another server is tried
+//!    as well.
 //!
-//! [`Pool::try_acquire`] ends after the pass, [`Pool::acquire_now`] after dials of its own, and [`Pool::acquire`] after
-//! [`wait_timeout`](Builder::wait_timeout) at the latest. Any of them may be dropped at any await point.
+//! [`Pool::try_acquire`] ends after the first step, [`Pool::acquire_now`] after connect attempts of its own, and
+//! [`Pool::acquire`] after [`wait_timeout`](Builder::wait_timeout) at the latest. You may drop each of them at any
+//! await point.
 //!
-//! # A request, and when to send it again
+//! # Errors of a request, and retries
 //!
-//! A connection that broke may have been closed by its server while it was idle: close it and take another. A server
-//! that answers no more has failed: say so with [`fail`](PooledConn::fail), and it is left alone for its backoff.
+//! A server may close a connection while it is idle. So if a request ends with an I/O error,
+//! [`discard`](PooledConn::discard) the connection and take another one. A server that does not answer in time has
+//! failed: report it with [`fail`](PooledConn::fail), and the pool avoids the server for its backoff.
 //!
 //! ```
 //! use std::io;
@@ -96,16 +99,16 @@
 //!                 conn.release();
 //!                 return Ok(answer);
 //!             }
-//!             Ok(Err(broken)) => {
+//!             Ok(Err(error)) => {
 //!                 conn.discard();
-//!                 broken
+//!                 error
 //!             }
-//!             Err(silent) => {
-//!                 conn.fail(silent);
-//!                 io::ErrorKind::TimedOut.into()
+//!             Err(elapsed) => {
+//!                 conn.fail(&elapsed);
+//!                 elapsed.into()
 //!             }
 //!         };
-//!         // A PING may be sent twice; whether your request may, only you know.
+//!         // A PING is safe to send twice. Only you know whether your request is.
 //!         if tries == 3 {
 //!             return Err(failure);
 //!         }
@@ -133,21 +136,31 @@
 //!
 //! # What it does not do
 //!
-//! - It retries no request. A server may close a connection at the very moment at which it is handed out, so the first
-//!   request on it may fail: retry what is safe to retry.
-//! - It reuses no connection that was not [released](PooledConn::release): one that was dropped half-way through an
+//! - It retries no request. A server may close a connection at the moment of its checkout, so the first request on it
+//!   may fail: retry requests that are safe to send twice.
+//! - It reuses no connection that was not [released](PooledConn::release): one that was dropped in the middle of an
 //!   answer would give the rest of it to its next user.
-//! - It chooses servers in turn, without weights; it discovers none; and its limits hold for one process.
+//! - It chooses servers in turn, without weights; it discovers no servers; and its limits hold for one process.
 //! - It runs on tokio alone.
 //!
 //! # Events
 //!
-//! Each change of a server's state is one `tracing` event, with the fields `server` and `state`: `registered`, `down`
-//! (with `cause`, `failures` and `retry_after`), `probing`, `trial`, `up`, `draining`, `gone`. Without `state`
-//! are a failure that was reported and took no server down, and a pause of dials by the client's own fault. An acquire
-//! or a release that changes nothing has no event.
+//! Each change of a server's state is one `tracing` event with the fields `pool` (the pool's
+//! [name](Builder::name)), `server` and `state`:
 //!
-//! `down` and the pause are at level `WARN`, the failure that took no server down at `DEBUG`, all others at `INFO`.
+//! | `state` | level | further fields | meaning |
+//! |---|---|---|---|
+//! | `registered` | `INFO` | | the server was added |
+//! | `down` | `WARN` | `cause`, `failures`, `retry_after` | it failed, and callers avoid it |
+//! | `probing` | `INFO` | | its backoff is over, and one attempt runs |
+//! | `recovering` | `INFO` | | the probe succeeded, and it serves |
+//! | `up` | `INFO` | | a connection opened since then was returned |
+//! | `draining` | `INFO` | | it was removed |
+//! | `gone` | `INFO` | | its last connection was closed |
+//!
+//! Two events have no `state`: a reported failure that did not take its server down (`DEBUG`, with `cause`), and a
+//! pause of connecting by the client's own fault (`WARN`, with `cause` and `retry_after`). An acquire or a release that
+//! changes no state has no event.
 //!
 //! # Features
 //!
@@ -194,9 +207,9 @@ pub use crate::status::{PoolStatus, ServerState, ServerStatus};
 pub mod test_util {
     //! A scripted connector, for tests of code that uses a pool. Feature `test-util`.
     //!
-    //! On tokio's paused time (`start_paused = true`, of tokio's feature `test-util`) no test waits for real. Give the
-    //! pool and its connector the same [`Clock`](crate::Clock): a pool left on the default one waits in real time, and
-    //! keeps a processor busy meanwhile.
+    //! On tokio's paused time (`start_paused = true`, of tokio's feature `test-util`) a test does not wait in real
+    //! time. Give the pool and its connector the same [`Clock`](crate::Clock): a pool with the default clock waits in
+    //! real time, and keeps a processor busy meanwhile.
     //!
     //! The connections carry no bytes. For code that reads and writes, let a [`connect_fn`](crate::connect_fn) return
     //! one end of a `tokio::io::duplex`.

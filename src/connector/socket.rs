@@ -1,7 +1,8 @@
-//! What TCP and Unix sockets share: whether an idle one is still good, and whose fault an error is.
+//! The checks that TCP and Unix sockets share: whether an idle socket is reusable, and whether an error is the server's
+//! fault.
 //!
-//! A good idle socket has nothing to read. An end of file, an error and unexpected bytes each make it unfit: who
-//! got it next would read a late answer to somebody else's request.
+//! A reusable socket has nothing to read. An end of file, an error and unexpected bytes each make it unfit: its next
+//! user would read a late answer to another user's request.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,8 +13,8 @@ use socket2::SockRef;
 /// The default of `peek_after`.
 pub(super) const PEEK_AFTER: Duration = Duration::from_millis(500);
 
-/// Whether an idle socket is good: `read` is what its non-blocking read returned, and if `peek` is set, the
-/// operating system is asked too.
+/// Whether an idle socket is reusable. `read` is the result of a non-blocking read; with `peek`, one system call looks
+/// for data as well.
 pub(super) fn is_reusable(read: io::Result<usize>, socket: SockRef<'_>, peek: bool) -> bool {
     has_nothing(read) && (!peek || has_nothing(socket.peek(&mut [MaybeUninit::uninit()])))
 }
@@ -22,8 +23,7 @@ fn has_nothing(read: io::Result<usize>) -> bool {
     read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// Whether a failed dial is the server's fault, and not that of this host being out of descriptors, buffers,
-/// memory or ports.
+/// Whether a failed connect is the server's fault: not if this host is out of descriptors, buffers, memory or ports.
 pub(super) fn blames_server(error: &io::Error) -> bool {
     #[cfg(unix)]
     if let Some(code) = error.raw_os_error() {

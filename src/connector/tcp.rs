@@ -1,4 +1,4 @@
-//! TCP: every resolved address is tried, and a slow one does not keep the next one waiting.
+//! TCP: tries each resolved address, and does not wait for a slow one before it tries the next.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -18,7 +18,7 @@ use crate::server::Server;
 /// How long an attempt goes on alone before the next address is tried beside it (RFC 8305 recommends 250 ms).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// What systems take for the keepalive time, in seconds; the upper end is that of Linux.
+/// The range of the keepalive time that systems accept, in seconds; the upper end is that of Linux.
 const KEEPALIVE_SECONDS: std::ops::RangeInclusive<u64> = 1..=32_767;
 
 /// Connects by TCP; addresses are `"host:port"`, `"192.0.2.1:port"` or `"[2001:db8::1]:port"`.
@@ -28,19 +28,20 @@ const KEEPALIVE_SECONDS: std::ops::RangeInclusive<u64> = 1..=32_767;
 /// meanwhile. The first that connects is taken and the others are dropped. These times are tokio's, whatever
 /// [`Clock`](crate::Clock) the pool has.
 ///
-/// An idle connection is good while it has nothing to read. What tokio's reactor has delivered is seen without a
-/// system call (with one, if the last read filled its buffer to the brim); a connection that was idle longer than
-/// [`peek_after`](TcpConnector::peek_after) gets one non-blocking peek.
+/// An idle connection is reusable while it has nothing to read. The check sees data that tokio's reactor has delivered
+/// without a system call (with one, if the last read filled its buffer completely). A connection that was idle longer
+/// than [`peek_after`](TcpConnector::peek_after) gets one non-blocking peek.
 ///
 /// Errors blame the server, except when this host is out of descriptors, buffers, memory or ports
-/// (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, `EADDRNOTAVAIL`). Of an attempt that failed at several addresses the
-/// last error that blames the server is returned, or else the last one.
+/// (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, `EADDRNOTAVAIL`). An attempt that failed at several addresses returns the
+/// last error that blames the server, otherwise the last one.
 ///
 /// # Race window
 ///
-/// A server may close between the check and the first write, or its close may be on the way to this host. For a
-/// connection that was idle no longer than `peek_after` the window is wider by what the reactor has not delivered
-/// yet. So a first request may fail on a connection that was found good: retry what is safe to retry.
+/// A server may close the connection between the check and the first write, or its close may still be on the way to
+/// this host. For a connection that was idle no longer than `peek_after`, the window includes events that the reactor
+/// has not delivered yet. So the first request may fail on a connection that passed the check: retry requests that are
+/// safe to send twice.
 ///
 /// # Examples
 ///
@@ -73,15 +74,15 @@ impl TcpConnector {
         Self { nodelay: true, keepalive: None, peek_after: socket::PEEK_AFTER }
     }
 
-    /// Whether small writes are sent at once (`TCP_NODELAY`) instead of being gathered. Default: `true`.
+    /// Whether small writes are sent at once (`TCP_NODELAY`) or gathered into larger packets. Default: `true`.
     #[must_use]
     pub fn nodelay(mut self, on: bool) -> Self {
         self.nodelay = on;
         self
     }
 
-    /// After how long without traffic the operating system begins to probe the other side (`SO_KEEPALIVE`; how
-    /// often and how many times are the system's defaults).
+    /// The time without traffic after which the operating system begins to probe the other side (`SO_KEEPALIVE`). The
+    /// interval and the number of probes are the system's defaults.
     ///
     /// Default: off. Systems count in seconds: rounded up to whole ones and clamped to 1 s to 32 767 s.
     #[must_use]
@@ -92,9 +93,10 @@ impl TcpConnector {
         self
     }
 
-    /// A connection that was idle longer than this is peeked at, with one system call, before its checkout.
+    /// The idle time above which the check of a connection includes a peek, which is one system call.
     ///
-    /// Default: 500 ms. Any value: zero peeks at each one whose idle time is not zero, [`Duration::MAX`] at none.
+    /// Default: 500 ms. Any value: with zero each check of a connection whose idle time is not zero peeks, with
+    /// [`Duration::MAX`] none does.
     /// The pool measures idle times in steps of up to 100 ms.
     #[must_use]
     pub fn peek_after(mut self, idle: Duration) -> Self {

@@ -15,12 +15,12 @@ use crate::server::Server;
 /// On Linux an address that begins with `@` names a socket in the abstract namespace, as `ss` and systemd write it:
 /// `"@service"`. (A file whose name begins so is `"./@service"`.)
 ///
-/// The check of idle connections and the blame for errors are those of [`TcpConnector`](crate::TcpConnector).
+/// Idle connections are checked, and errors blame the server, as with [`TcpConnector`](crate::TcpConnector).
 ///
 /// # Race window
 ///
-/// As of [`TcpConnector`](crate::TcpConnector#race-window): a server may close between the check and the first
-/// write.
+/// As with [`TcpConnector`](crate::TcpConnector#race-window): a server may close the connection between the check and
+/// the first write.
 ///
 /// # Examples
 ///
@@ -44,9 +44,10 @@ impl UnixConnector {
         Self { peek_after: socket::PEEK_AFTER }
     }
 
-    /// A connection that was idle longer than this is peeked at, with one system call, before its checkout.
+    /// The idle time above which the check of a connection includes a peek, which is one system call.
     ///
-    /// Default: 500 ms. Any value: zero peeks at each one whose idle time is not zero, [`Duration::MAX`] at none.
+    /// Default: 500 ms. Any value: with zero each check of a connection whose idle time is not zero peeks, with
+    /// [`Duration::MAX`] none does.
     /// The pool measures idle times in steps of up to 100 ms.
     #[must_use]
     pub fn peek_after(mut self, idle: Duration) -> Self {
