@@ -71,7 +71,7 @@ impl<'a> Search<'a> {
             return self.can_place_rest(placed | 1 << index, state);
         }
         next.into_iter().any(|index| {
-            let after = state.after(self.history, self.steps[index].step);
+            let after = state.after(self.history, &self.steps[index].step);
             after.is_some_and(|after| self.can_place_rest(placed | 1 << index, &after))
         })
     }
@@ -86,7 +86,7 @@ impl<'a> Search<'a> {
     fn explain(&self) -> String {
         let (placed, state) = &self.deepest;
         let stuck = self.next(*placed).into_iter().map(|index| {
-            let Timed { operation, step, .. } = self.steps[index];
+            let Timed { operation, ref step, .. } = self.steps[index];
             let Operation { thread, action, .. } = self.history.operations[operation];
             format!("thread {thread}, {action}: {step:?}")
         });
@@ -105,7 +105,7 @@ pub(crate) fn check_slowly(history: &History) -> bool {
     fn can_place(search: &Search<'_>, placed: Set, state: &State) -> bool {
         let next = search.next(placed);
         let place = |index: usize| {
-            let after = state.after(search.history, search.steps[index].step);
+            let after = state.after(search.history, &search.steps[index].step);
             after.is_some_and(|after| can_place(search, placed | 1 << index, &after))
         };
         next.is_empty() || next.into_iter().any(place)

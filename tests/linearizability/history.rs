@@ -29,14 +29,28 @@ impl Operation {
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         self.invoked < other.returned && other.invoked < self.returned
     }
+
+    /// The connection, if it is a release.
+    pub(crate) fn released(&self) -> Option<Conn> {
+        if let Action::Release(conn) = self.action { Some(conn) } else { None }
+    }
+}
+
+/// Which of a server's idle connections a checkout may return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Any: the threads use several shards.
+    Any,
+    /// The one that was released first.
+    Fifo,
+    /// The same, but a checkout may pass over connections whose release overlaps it.
+    FifoUpToOverlap,
 }
 
 /// The promises that a history is checked against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Promises {
-    /// All threads use one shard: each server's idle connections form one FIFO queue. Without it, a checkout may return
-    /// any idle connection.
-    pub(crate) is_fifo: bool,
+    pub(crate) order: Order,
     /// One failure takes a server down, and it stays down.
     pub(crate) fail_takes_down: bool,
 }

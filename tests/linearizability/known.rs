@@ -2,12 +2,13 @@
 
 use crate::checker::{check, check_slowly};
 use crate::history::Action::{self, Checkout, Discard, Fail, Refused, Release};
-use crate::history::{History, Operation, Promises};
+use crate::history::{History, Operation, Order, Promises};
 use crate::rng::Rng;
 
-const FIFO: Promises = Promises { is_fifo: true, fail_takes_down: false };
-const SHARDS: Promises = Promises { is_fifo: false, fail_takes_down: false };
-const DOWN: Promises = Promises { is_fifo: true, fail_takes_down: true };
+const FIFO: Promises = Promises { order: Order::Fifo, fail_takes_down: false };
+const OVERLAP: Promises = Promises { order: Order::FifoUpToOverlap, fail_takes_down: false };
+const SHARDS: Promises = Promises { order: Order::Any, fail_takes_down: false };
+const DOWN: Promises = Promises { order: Order::Fifo, fail_takes_down: true };
 
 /// A history in which each operation, of a thread of its own, has the given interval.
 fn history(promises: Promises, server_of: &[usize], idle: &[usize], operations: &[(u64, u64, Action)]) -> History {
@@ -35,7 +36,7 @@ fn rejects(promises: Promises, server_of: &[usize], idle: &[usize], operations: 
 
 #[test]
 fn rejects_connection_held_twice() {
-    for promises in [FIFO, SHARDS, DOWN] {
+    for promises in [FIFO, OVERLAP, SHARDS, DOWN] {
         rejects(promises, &[0], &[0], &[(0, 2, Checkout(0)), (1, 3, Checkout(0))]);
         // The release of the first holder comes too late for the second.
         rejects(promises, &[0], &[0], &[(0, 1, Checkout(0)), (2, 3, Checkout(0)), (4, 5, Release(0))]);
@@ -45,7 +46,7 @@ fn rejects_connection_held_twice() {
 
 #[test]
 fn rejects_lost_connection() {
-    for promises in [FIFO, SHARDS, DOWN] {
+    for promises in [FIFO, OVERLAP, SHARDS, DOWN] {
         let released = [(0, 1, Checkout(0)), (2, 4, Release(0)), (5, 6, Refused)];
         rejects(promises, &[0], &[0], &released);
         // Two refusals after a release that ended, and the connection is in no hand.
@@ -64,6 +65,7 @@ fn rejects_lost_connection() {
 fn rejects_swapped_order() {
     let swapped = [(0, 1, Checkout(1)), (2, 3, Checkout(0))];
     rejects(FIFO, &[0, 0], &[0, 1], &swapped);
+    rejects(OVERLAP, &[0, 0], &[0, 1], &swapped);
     accepts(SHARDS, &[0, 0], &[0, 1], &swapped);
     accepts(FIFO, &[0, 0], &[1, 0], &swapped);
     // The order holds within each server alone.
@@ -79,9 +81,23 @@ fn rejects_swapped_order() {
 }
 
 #[test]
+fn checkout_passes_over_connections_whose_release_overlaps_it() {
+    // Both releases fall into the checkout, one after the other.
+    let takes = [(0, 1, Checkout(0)), (2, 3, Checkout(1))];
+    let within = [(4, 9, Checkout(1)), (5, 6, Release(0)), (7, 8, Release(1)), (10, 11, Checkout(0))];
+    let before = [(4, 5, Release(0)), (6, 9, Checkout(1)), (7, 8, Release(1)), (10, 11, Checkout(0))];
+    for (promises, accepted) in [(FIFO, [false, false]), (OVERLAP, [true, false]), (SHARDS, [true, true])] {
+        for (rest, accepted) in [within, before].iter().zip(accepted) {
+            let verdict = if accepted { accepts } else { rejects };
+            verdict(promises, &[0, 0], &[0, 1], &[&takes[..], rest].concat());
+        }
+    }
+}
+
+#[test]
 fn rejects_connection_that_comes_back_after_its_end() {
     for end in [Discard(0), Fail(0)] {
-        for promises in [FIFO, SHARDS, DOWN] {
+        for promises in [FIFO, OVERLAP, SHARDS, DOWN] {
             rejects(promises, &[0], &[0], &[(0, 1, Checkout(0)), (2, 3, end), (4, 5, Checkout(0))]);
             rejects(promises, &[0], &[0], &[(0, 1, Checkout(0)), (2, 5, end), (3, 4, Checkout(0))]);
             accepts(promises, &[0], &[0], &[(0, 1, Checkout(0)), (2, 3, end), (4, 5, Refused)]);
@@ -91,7 +107,7 @@ fn rejects_connection_that_comes_back_after_its_end() {
 
 #[test]
 fn rejects_checkout_before_release_begins() {
-    for promises in [FIFO, SHARDS, DOWN] {
+    for promises in [FIFO, OVERLAP, SHARDS, DOWN] {
         rejects(promises, &[0], &[], &[(0, 1, Checkout(0)), (2, 3, Release(0))]);
         accepts(promises, &[0], &[], &[(0, 2, Checkout(0)), (1, 3, Release(0))]);
     }
@@ -131,7 +147,10 @@ fn down_server_serves_as_last_resort_only() {
 fn failure_shows_history() {
     let history = history(FIFO, &[0, 0], &[0, 1], &[(0, 3, Checkout(1)), (4, 6, Checkout(0))]);
     let why = check(&history).expect_err("the order is swapped");
-    assert!(why.contains("places 0 of 2 steps") && why.contains("thread 0, checkout -> 1: Take(1)"), "{why}");
+    assert!(
+        why.contains("places 0 of 2 steps") && why.contains("thread 0, checkout -> 1: Take { conn: 1, past: [] }"),
+        "{why}"
+    );
     let table = history.to_string();
     assert!(table.contains("\n     0  checkout -> 1     |--|\n     1  checkout -> 0         |-|\n"), "{table}");
 }
@@ -162,7 +181,8 @@ fn search_agrees_with_one_without_shortcuts() {
                 (pair[0].min(pair[1]), pair[0].max(pair[1]), rng.pick(&kinds))
             })
             .collect();
-        let promises = Promises { is_fifo: rng.chance(50), fail_takes_down: rng.chance(30) };
+        let order = rng.pick(&[Order::Any, Order::Fifo, Order::FifoUpToOverlap]);
+        let promises = Promises { order, fail_takes_down: rng.chance(30) };
         let history = history(promises, &server_of, &idle, &operations);
         let verdict = check(&history).is_ok();
         assert_eq!(verdict, check_slowly(&history), "seed {seed}\n{history}");

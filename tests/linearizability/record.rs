@@ -9,12 +9,14 @@ use connring::test_util::{ScriptedConn, ScriptedConnector, ScriptedError, set_sh
 use connring::{Clock, ConnInfo, Connector, Pool, PooledConn, Server};
 use tokio::runtime::Runtime;
 
-use crate::history::{Action, Conn, History, Operation, Promises};
+use crate::history::{Action, Conn, History, Operation, Order, Promises};
 use crate::rng::Rng;
 
 /// From so many connections to a server on, its idle connections may be spread over several shards, smaller than that:
 /// a connection that finds its shard full goes into another one.
 const MAX_FIFO: u64 = 3;
+/// The order within a shard.
+const IN_ONE_SHARD: Order = Order::Fifo;
 /// A refusal takes a step for each connection, and a set of steps has 128 bits.
 const MAX_OPENED: usize = 6;
 
@@ -103,7 +105,8 @@ impl Script {
     }
 
     fn promises(&self) -> Promises {
-        Promises { is_fifo: !self.is_apart, fail_takes_down: self.fail_threshold == 1 }
+        let order = if self.is_apart { Order::Any } else { IN_ONE_SHARD };
+        Promises { order, fail_takes_down: self.fail_threshold == 1 }
     }
 }
 

@@ -10,7 +10,7 @@
 //! For the same reason a checkout from a server that can go down has two steps: the server may serve, at one moment,
 //! and the connection is taken, at another.
 
-use crate::history::{Action, Conn, History, Operation, Server};
+use crate::history::{Action, Conn, History, Operation, Order, Server};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct State {
@@ -19,9 +19,13 @@ pub(crate) struct State {
     is_down: Vec<bool>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    Take(Conn),
+    Take {
+        conn: Conn,
+        /// The connections that it may leave behind although they were released before.
+        past: Vec<Conn>,
+    },
     Put(Conn),
     /// The connection closes.
     Close,
@@ -53,7 +57,7 @@ impl State {
     fn put(&mut self, history: &History, conn: Conn) {
         let idle = &mut self.idle[history.server_of[conn]];
         idle.push(conn);
-        if !history.promises.is_fifo {
+        if history.promises.order == Order::Any {
             idle.sort_unstable();
         }
     }
@@ -81,13 +85,13 @@ impl State {
     }
 
     /// The state after a step, if the step is allowed.
-    pub(crate) fn after(&self, history: &History, step: Step) -> Option<Self> {
+    pub(crate) fn after(&self, history: &History, step: &Step) -> Option<Self> {
         let mut next = self.clone();
-        match step {
-            Step::Take(conn) => {
+        match *step {
+            Step::Take { conn, ref past } => {
                 let idle = &mut next.idle[history.server_of[conn]];
                 let at = idle.iter().position(|&other| other == conn)?;
-                if history.promises.is_fifo && at > 0 {
+                if !idle[..at].iter().all(|ahead| past.contains(ahead)) {
                     return None;
                 }
                 idle.remove(at);
@@ -105,17 +109,25 @@ impl State {
 pub(crate) fn steps(history: &History, operation: &Operation) -> Vec<Step> {
     let History { promises, servers, server_of, operations, .. } = history;
     match operation.action {
-        Action::Checkout(conn) if promises.fail_takes_down => {
-            vec![Step::See(Sight::MayServe(server_of[conn])), Step::Take(conn)]
+        Action::Checkout(conn) => {
+            let past = match promises.order {
+                Order::Any => (0..server_of.len()).collect(),
+                Order::Fifo => Vec::new(),
+                Order::FifoUpToOverlap => {
+                    let overlapping = operations.iter().filter(|other| other.overlaps(operation));
+                    overlapping.filter_map(Operation::released).collect()
+                }
+            };
+            let may_serve = promises.fail_takes_down.then(|| Step::See(Sight::MayServe(server_of[conn])));
+            may_serve.into_iter().chain([Step::Take { conn, past }]).collect()
         }
-        Action::Checkout(conn) => vec![Step::Take(conn)],
         Action::Release(conn) => vec![Step::Put(conn)],
         Action::Fail(conn) if promises.fail_takes_down => vec![Step::Down(server_of[conn])],
         Action::Discard(_) | Action::Fail(_) => vec![Step::Close],
         Action::Refused => {
             let fails = |other: &Operation| matches!(other.action, Action::Fail(_)) && other.overlaps(operation);
             let in_flux = promises.fail_takes_down && operations.iter().any(fails);
-            if promises.is_fifo {
+            if promises.order != Order::Any {
                 (0..*servers).map(|server| Step::See(Sight::Nothing { server, in_flux })).collect()
             } else {
                 (0..server_of.len()).map(|conn| Step::See(Sight::Without { conn, in_flux })).collect()
