@@ -7,6 +7,7 @@ use connring::{AcquireError, Pool, PooledConn, TryAcquireError};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
+use crate::features::Feature;
 use crate::line::{Course, GiveUp, Watched};
 use crate::net::{SimConnector, SimError};
 use crate::plan::stream;
@@ -57,20 +58,25 @@ impl Caller {
             if self.world.state().is_calm {
                 return;
             }
-            let call = if self.world.plan.has_other_calls {
-                match self.rng.within(0..=9) {
-                    0..=3 => Call::Acquire,
-                    4..=5 => Call::AcquireTimeout { ms: self.rng.pick(&[0, 1, 5, 30, 300]) },
-                    6..=7 => Call::AcquireNow,
-                    _ => Call::TryAcquire,
-                }
-            } else {
-                Call::Acquire
-            };
+            let call = self.pick_call();
             if let Some(conn) = self.call(call).await {
                 self.use_it(conn).await;
             }
         }
+    }
+
+    fn pick_call(&mut self) -> Call {
+        let ms = self.rng.pick(&[0, 1, 5, 30, 300]);
+        let calls = [
+            (Feature::Acquire, Call::Acquire),
+            (Feature::Acquire, Call::Acquire),
+            (Feature::AcquireTimeout, Call::AcquireTimeout { ms }),
+            (Feature::AcquireNow, Call::AcquireNow),
+            (Feature::TryAcquire, Call::TryAcquire),
+        ];
+        let on = calls.into_iter().filter(|&(feature, _)| self.world.plan.has(feature));
+        let on: Vec<_> = on.map(|(_, call)| call).collect();
+        self.rng.pick(&on)
     }
 
     async fn yields(&mut self) {
@@ -86,9 +92,8 @@ impl Caller {
             return self.try_acquire();
         }
         let give_up = match self.rng.within(0..=9) {
-            _ if !world.plan.has_cancels => GiveUp::Never,
-            0..=1 => GiveUp::After(self.rng.within(0..=60)),
-            2 => GiveUp::OnWake,
+            0..=1 if world.plan.has(Feature::Cancels) => GiveUp::After(self.rng.within(0..=60)),
+            2 if world.plan.has(Feature::CancelsOnWake) => GiveUp::OnWake,
             _ => GiveUp::Never,
         };
         let rng = Rng::new(self.rng.within(0..=u64::MAX - 1), 0);
@@ -215,23 +220,24 @@ impl Caller {
 
     /// Asks a few things, and lets go of the connection in one way or another.
     async fn use_it(&mut self, mut conn: Conn) {
-        let has_losses = self.world.plan.has_losses;
+        let [discards, fails, detaches, leaves_early] =
+            [Feature::Discards, Feature::Fails, Feature::Detaches, Feature::HalfAnswers]
+                .map(|feature| self.world.plan.has(feature));
         for _ in 0..self.rng.pick(&[0, 1, 1, 1, 2]) {
             // A caller may go away in the middle: a timeout, an error, a dropped future.
-            let leaves = has_losses && self.rng.chance(10);
+            let leaves = leaves_early && self.rng.chance(10);
             match self.ask(&mut conn, leaves).await {
                 Answer::Whole => {}
                 Answer::Half => return self.ends(conn, "dropped with half an answer", drop),
-                Answer::None if self.rng.chance(60) => return self.fail(conn),
-                Answer::None => return self.ends(conn, "closed broken", Conn::discard),
+                Answer::None if fails && self.rng.chance(60) => return self.fail(conn),
+                Answer::None => return self.ends(conn, "discarded broken", Conn::discard),
             }
         }
         self.yields().await;
         match self.rng.within(0..=99) {
-            _ if !has_losses => self.release(conn),
-            0..=7 => self.ends(conn, "closed", Conn::discard),
-            8..=13 => self.fail(conn),
-            14..=17 => {
+            0..=7 if discards => self.ends(conn, "discarded", Conn::discard),
+            8..=13 if fails => self.fail(conn),
+            14..=17 if detaches => {
                 conn.leave_pool();
                 self.ends(conn, "detached", |conn| drop(Conn::detach(conn)));
             }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::task::{Unconstrained, unconstrained};
 use tokio::time::{Sleep, sleep};
 
+use crate::features::Feature;
 use crate::rng::Rng;
 use crate::world::{Event, World};
 
@@ -172,7 +173,7 @@ impl<F: Future> Watched<F> {
             caller,
             rng,
             joins,
-            may_stall: world.plan.has_stalls,
+            may_stall: world.plan.has(Feature::LatePolls),
             give_up,
             give_up_at: if let GiveUp::After(ms) = give_up { Some(after(ms)) } else { None },
             stall: None,
@@ -180,13 +181,13 @@ impl<F: Future> Watched<F> {
         }
     }
 
-    fn leave(&mut self) {
+    fn leave(&mut self, on_wake: bool) {
         let now = self.world.now();
         {
             let mut state = self.world.state();
             state.line.leaves(self.caller);
             state.tokens_touched = now;
-            state.trace.push((now, Event::GivesUp { caller: self.caller }));
+            state.trace.push((now, Event::GivesUp { caller: self.caller, on_wake }));
         }
         // Without the world's lock: it passes on what it has.
         self.call = None;
@@ -200,7 +201,7 @@ impl<F: Future> Future for Watched<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         if this.give_up_at.as_mut().is_some_and(|at| at.as_mut().poll(cx).is_ready()) {
-            this.leave();
+            this.leave(false);
             return Poll::Ready((None, this.course));
         }
         let is_first = !this.course.waited;
@@ -216,7 +217,7 @@ impl<F: Future> Future for Watched<F> {
             this.stall = None;
         } else if rung_at.is_some() {
             if matches!(this.give_up, GiveUp::OnWake) {
-                this.leave();
+                this.leave(true);
                 return Poll::Ready((None, this.course));
             }
             if this.may_stall && this.rng.chance(20) {

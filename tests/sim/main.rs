@@ -1,6 +1,7 @@
 //! A deterministic simulation of clients, servers, network and time. See `README.md` in this folder.
 
 mod caller;
+mod features;
 mod health;
 mod limits;
 mod line;
@@ -18,6 +19,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use crate::features::{Coverage, Features};
 use crate::plan::Plan;
 use crate::run::{Report, run};
 use crate::world::Event;
@@ -42,7 +44,12 @@ fn tell(report: &Report) -> String {
         text.push_str(&format!("{:>9.3} ms  {event:?}\n", *at as f64 / 1e6));
     }
     let violation = violation.as_deref().unwrap_or("nothing is wrong");
-    text.push_str(&format!("\nseed {seed}: {violation}\nreplay: {}\n", command(*seed)));
+    let features = Features::new(*seed);
+    let without = Features::all().beyond(features);
+    text.push_str(&format!(
+        "\nseed {seed}: {violation}\nwith: {features:?}\nwithout: {without:?}\nreplay: {}\n",
+        command(*seed)
+    ));
     text
 }
 
@@ -50,7 +57,8 @@ fn command(seed: u64) -> String {
     format!("SIM_SEED={seed} cargo test --test sim -- --nocapture what_must_hold_holds")
 }
 
-/// `SIM_SEED` replays one seed with its trace; `SIM_SEEDS` says how many are run, `SIM_FROM` from which on.
+/// `SIM_SEED` replays one seed with its trace; `SIM_SEEDS` says how many are run, `SIM_FROM` from which on;
+/// `SIM_WITHOUT` switches features off.
 #[test]
 fn what_must_hold_holds() {
     if let Some(seed) = number("SIM_SEED") {
@@ -106,8 +114,11 @@ fn what_must_hold_holds() {
         panic!("{}", tell(&run(failed)));
     }
     // What does not happen is not checked.
-    let Sum { seeds, got, dials, probes, joins, stalls, .. } = sum;
-    assert!(seeds < SEEDS || [got, dials, probes, joins, stalls].iter().all(|&count| count > seeds / 4), "{sum:?}");
+    let Sum { seeds, got, dials, probes, joins, stalls, coverage, .. } = &sum;
+    let (seeds, gaps) = (*seeds, coverage.gaps());
+    let is_whole = seeds >= SEEDS && env::var_os("SIM_WITHOUT").is_none();
+    assert!(!is_whole || gaps.is_empty(), "{}", gaps.join("\n"));
+    assert!(!is_whole || [got, dials, probes, joins, stalls].iter().all(|&&count| count > seeds / 4), "{sum:?}");
 }
 
 /// What happened in all runs together.
@@ -124,6 +135,7 @@ struct Sum {
     stalls: u64,
     gave_up: u64,
     removals: u64,
+    coverage: Coverage,
 }
 
 impl Sum {
@@ -134,6 +146,7 @@ impl Sum {
         if report.violation.is_some() {
             self.failed = Some(self.failed.map_or(report.seed, |failed| failed.min(report.seed)));
         }
+        self.coverage.add(report.features, report.shown());
         for (_, event) in &report.trace {
             match event {
                 Event::Gets { .. } => self.got += 1,

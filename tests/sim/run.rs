@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::caller::Caller;
+use crate::features::{Feature, Features};
 use crate::net::SimConnector;
 use crate::plan::{Plan, stream};
 use crate::rng::Rng;
@@ -22,9 +23,18 @@ use crate::world::{Event, MS, World};
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) seed: u64,
+    pub(crate) features: Features,
     pub(crate) violation: Option<String>,
     /// What happened when, in nanoseconds.
     pub(crate) trace: Vec<(u64, Event)>,
+}
+
+impl Report {
+    /// The features that show in the trace.
+    pub(crate) fn shown(&self) -> Features {
+        let shown = self.trace.iter().map(|(_, event)| Features::shown_by(event));
+        shown.fold(Features::default(), Features::union)
+    }
 }
 
 thread_local! {
@@ -68,7 +78,12 @@ pub(crate) fn run(seed: u64) -> Report {
     if let Some(at) = trace.iter().position(|(_, event)| *event == Event::Violation) {
         trace.truncate(at);
     }
-    Report { seed, violation: state.violation.take(), trace }
+    let mut report = Report { seed, features: world.plan.features, violation: state.violation.take(), trace };
+    let off = report.shown().beyond(report.features);
+    if report.violation.is_none() && !off.is_empty() {
+        report.violation = Some(format!("features that are off have shown: {off:?}"));
+    }
+    report
 }
 
 fn build(world: &Arc<World>) -> Pool<SimConnector> {
@@ -113,7 +128,7 @@ async fn simulate(world: &Arc<World>) -> Result<(), String> {
 
     let half = Duration::from_millis(plan.trouble / 2);
     sleep(half).await;
-    let closing = plan.closes_early.then(|| tokio::spawn(close(Arc::clone(world), pool.clone())));
+    let closing = plan.has(Feature::ClosesEarly).then(|| tokio::spawn(close(Arc::clone(world), pool.clone())));
     sleep(half).await;
     clear_up(world);
     ends("a caller", callers, plan.patience()).await?;
@@ -133,7 +148,7 @@ async fn simulate(world: &Arc<World>) -> Result<(), String> {
     // The one of upkeep is there with upkeep off, too.
     let upkeep = usize::from(!is_closed);
     tasks(upkeep)?;
-    if plan.closes {
+    if plan.has(Feature::Closes) {
         ends("the close", vec![tokio::spawn(close(Arc::clone(world), pool.clone()))], Duration::from_millis(10))
             .await?;
     } else {

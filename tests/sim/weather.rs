@@ -6,6 +6,7 @@ use std::time::Duration;
 use connring::Pool;
 use tokio::time::sleep;
 
+use crate::features::Feature;
 use crate::net::SimConnector;
 use crate::plan::{Limits, stream};
 use crate::rng::Rng;
@@ -36,7 +37,8 @@ fn set_mode(world: &World, server: usize, mode: Mode) {
 /// Its connections break. The clients learn of it a little later, or, if the machine is gone, never.
 fn kill(world: &World, rng: &mut Rng, server: usize) {
     let now = world.now();
-    let told_after_ms = if rng.chance(75) { Some(rng.pick(&[0, 1, 5])) } else { None };
+    let is_silent = world.plan.has(Feature::SilentDeaths) && rng.chance(40);
+    let told_after_ms = if is_silent { None } else { Some(rng.pick(&[0, 1, 5])) };
     let mut state = world.state();
     let dead = &mut state.servers[server];
     dead.incarnation += 1;
@@ -49,12 +51,14 @@ pub(crate) async fn blow(world: Arc<World>) {
     let mut rng = Rng::new(world.plan.seed, stream::WEATHER);
     let plan = &world.plan;
     let mut kinds = Vec::new();
+    let [slow_dials, slow_answers] = [Feature::SlowConnects, Feature::SlowAnswers].map(|feature| plan.has(feature));
     let has = [
-        (plan.has_deaths, 0),
-        (plan.has_deaths, 1),
-        (plan.has_hangs, 2),
-        (plan.has_slowness, 3),
-        (plan.has_own_faults, 4),
+        (plan.has(Feature::Refusals), 0),
+        (plan.has(Feature::Deaths), 1),
+        (plan.has(Feature::Refusals) && plan.has(Feature::Deaths), 2),
+        (plan.has(Feature::Hangs), 3),
+        (slow_dials || slow_answers, 4),
+        (plan.has(Feature::LocalFaults), 5),
     ];
     kinds.extend(has.into_iter().filter_map(|(has, kind)| has.then_some(kind)));
     while !kinds.is_empty() {
@@ -70,15 +74,17 @@ pub(crate) async fn blow(world: Arc<World>) {
             continue;
         }
         match rng.pick(&kinds) {
-            0 => {
+            0 => set_mode(&world, server, Mode::Refuses),
+            // Restarts within a moment.
+            1 => kill(&world, &mut rng, server),
+            2 => {
                 set_mode(&world, server, Mode::Refuses);
                 kill(&world, &mut rng, server);
             }
-            // Restarts within a moment.
-            1 => kill(&world, &mut rng, server),
-            2 => set_mode(&world, server, Mode::Hangs),
-            3 => {
-                let (dial_ms, answer_ms) = (rng.pick(&[10, 30, 90]), rng.pick(&[2, 20, 60]));
+            3 => set_mode(&world, server, Mode::Hangs),
+            4 => {
+                let dial_ms = if slow_dials { rng.pick(&[10, 30, 90]) } else { 1 };
+                let answer_ms = if slow_answers { rng.pick(&[2, 20, 60]) } else { 1 };
                 set_mode(&world, server, Mode::Slow { dial_ms, answer_ms });
             }
             _ => set_own_faults(&world, true),
@@ -114,7 +120,12 @@ pub(crate) struct Operator {
 
 impl Operator {
     pub(crate) async fn run(mut self) {
-        while self.world.plan.has_operator {
+        let [registers, sets] =
+            [Feature::Registrations, Feature::SetServers].map(|feature| self.world.plan.has(feature));
+        if !registers && !sets {
+            return;
+        }
+        loop {
             sleep(Duration::from_millis(self.rng.within(1..=120))).await;
             let (is_calm, is_closed, listed) = {
                 let state = self.world.state();
@@ -125,7 +136,8 @@ impl Operator {
                 return;
             }
             let server = self.rng.within(0..=listed.len() as u64 - 1) as usize;
-            if self.rng.chance(30) {
+            if sets && (!registers || self.rng.chance(30)) {
+                self.world.record(Event::SetsServers);
                 self.set_servers(&listed);
             } else if listed[server] {
                 self.deregister(server);
@@ -140,7 +152,7 @@ impl Operator {
     }
 
     fn register(&mut self, server: usize) {
-        let limits = Limits::draw(&mut self.rng, self.world.plan.has_limits);
+        let limits = Limits::draw(&mut self.rng, self.world.plan.features);
         let address = self.world.state().servers[server].address.clone();
         if let Err(error) = self.pool.register(limits.server(&address)) {
             self.world.violated(format!("{address} cannot be registered: {error}"));
@@ -160,7 +172,7 @@ impl Operator {
         let mut chosen = Vec::new();
         for (server, &is_listed) in listed.iter().enumerate() {
             if self.rng.chance(70) {
-                chosen.push((server, Limits::draw(&mut self.rng, self.world.plan.has_limits)));
+                chosen.push((server, Limits::draw(&mut self.rng, self.world.plan.features)));
             } else if is_listed {
                 self.removing(server);
             }

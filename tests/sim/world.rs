@@ -49,6 +49,7 @@ pub(crate) enum Event {
     },
     GivesUp {
         caller: u64,
+        on_wake: bool,
     },
     Fails {
         caller: u64,
@@ -93,6 +94,7 @@ pub(crate) enum Event {
     Removes {
         server: usize,
     },
+    SetsServers,
     AllGood,
     PoolCloses,
     /// The trace ends here.

@@ -1,0 +1,103 @@
+//! Recorded operations, and the table that a failure prints.
+
+use std::fmt;
+
+/// A connection, by its place in [`History::server_of`].
+pub(crate) type Conn = usize;
+pub(crate) type Server = usize;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Checkout(Conn),
+    /// A checkout that returned no connection.
+    Refused,
+    Release(Conn),
+    Discard(Conn),
+    Fail(Conn),
+}
+
+/// One call, with its result and the stamps of its beginning and its end. No two stamps of a history are equal.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Operation {
+    pub(crate) thread: usize,
+    pub(crate) invoked: u64,
+    pub(crate) returned: u64,
+    pub(crate) action: Action,
+}
+
+impl Operation {
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.invoked < other.returned && other.invoked < self.returned
+    }
+
+    /// The connection, if it is a release.
+    pub(crate) fn released(&self) -> Option<Conn> {
+        if let Action::Release(conn) = self.action { Some(conn) } else { None }
+    }
+}
+
+/// Which of a server's idle connections a checkout may return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Any: the threads use several shards.
+    Any,
+    /// The one that was released first.
+    Fifo,
+    /// The same, but a checkout may pass over connections whose release overlaps it.
+    FifoUpToOverlap,
+}
+
+/// The promises that a history is checked against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Promises {
+    pub(crate) order: Order,
+    /// One failure takes a server down, and it stays down.
+    pub(crate) fail_takes_down: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct History {
+    pub(crate) promises: Promises,
+    pub(crate) servers: usize,
+    /// The server of each connection.
+    pub(crate) server_of: Vec<Server>,
+    /// The connections that are idle at the beginning, in the order of their release.
+    pub(crate) idle: Vec<Conn>,
+    pub(crate) operations: Vec<Operation>,
+}
+
+impl History {
+    /// Whether operations of two threads overlap.
+    pub(crate) fn overlaps(&self) -> bool {
+        let pair = |a: &Operation| self.operations.iter().any(|b| a.thread != b.thread && a.overlaps(b));
+        self.operations.iter().any(pair)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Checkout(conn) => write!(f, "checkout -> {conn}"),
+            Self::Refused => write!(f, "checkout -> none"),
+            Self::Release(conn) => write!(f, "release {conn}"),
+            Self::Discard(conn) => write!(f, "discard {conn}"),
+            Self::Fail(conn) => write!(f, "fail {conn}"),
+        }
+    }
+}
+
+/// One line for each operation, with its interval as a bar over the stamps.
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:?}", self.promises)?;
+        writeln!(f, "server of each connection: {:?}; idle at the beginning: {:?}", self.server_of, self.idle)?;
+        let mut operations = self.operations.clone();
+        operations.sort_unstable_by_key(|operation| operation.invoked);
+        writeln!(f, "thread  operation         interval")?;
+        for Operation { thread, invoked, returned, action } in operations {
+            let (before, within) = (invoked as usize, (returned - invoked) as usize - 1);
+            writeln!(f, "{thread:>6}  {:<16}  {}|{}|", action.to_string(), " ".repeat(before), "-".repeat(within))?;
+        }
+        Ok(())
+    }
+}
