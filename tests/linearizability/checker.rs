@@ -2,9 +2,9 @@
 //! which do not overlap.
 //!
 //! The depth-first search of Wing and Gong ("Testing and Verifying Concurrent Objects", J. Parallel Distrib. Comput.,
-//! 1993): the next step is any that no unplaced operation ended before. As in Lowe's improvement ("Testing for
-//! linearizability", Concurrency Computat. Pract. Exper., 2017), a configuration, the set of placed steps with the state
-//! that they led to, is searched once.
+//! 1993): the next step is any of an operation that began before each unplaced one ended. As in Lowe's improvement
+//! ("Testing for linearizability", Concurrency Computat. Pract. Exper., 2017), a configuration, the set of placed steps
+//! with the state that they led to, is searched once.
 //!
 //! A step that only sees is placed as soon as it may be: it changes nothing, so that any order in which it comes later
 //! stays an order when it is moved to the front.

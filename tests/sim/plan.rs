@@ -1,4 +1,4 @@
-//! What a seed decides before the run: which features the run has (`features.rs`), the pool's settings, and the servers.
+//! What a seed decides before the run: the features (`features.rs`), the pool's settings, and the servers.
 
 use std::time::Duration;
 
