@@ -38,6 +38,7 @@ use crate::sync::Arc;
 /// | [`max_lifetime`](Self::max_lifetime) | 30 min | above 0, at most a year; `None`: no end |
 /// | [`max_lifetime_jitter_ratio`](Self::max_lifetime_jitter_ratio) | 0.2 | 0.0 to 1.0 |
 /// | [`maintenance`](Self::maintenance) | on | |
+/// | [`exact_times`](Self::exact_times) | off | |
 /// | [`clock`](Self::clock) | [`Clock::system`] | |
 /// | [`runtime`](Self::runtime) | the current one at `build`, else the first async caller's | |
 ///
@@ -94,6 +95,7 @@ impl<C: Connector> Builder<C> {
             max_lifetime: Some(Duration::from_secs(30 * 60)),
             max_lifetime_jitter_ratio: 0.2,
             maintenance: true,
+            exact_times: false,
             seed: None,
         };
         Self { connector, settings, servers: Vec::new(), clock: None, runtime: None }
@@ -247,6 +249,18 @@ impl<C: Connector> Builder<C> {
         self
     }
 
+    /// Whether each checkout measures age and idle time by the clock, instead of the coarse time. Default: off.
+    ///
+    /// The background task stores the coarse time every 100 ms. While the process is frozen or the task's thread
+    /// computes, that time stands still, and the first checkouts afterwards underestimate how long a connection was
+    /// idle by as much: one past its idle timeout may be checked out, and [`TcpConnector`](crate::TcpConnector) may
+    /// spare its peek. On, a checkout reads the clock, some 20 ns. A server with a rate limit reads it anyway, and so
+    /// does a checkout that does not find a connection in its thread's shard.
+    pub fn exact_times(mut self, on: bool) -> Self {
+        self.settings.exact_times = on;
+        self
+    }
+
     /// Makes all that is random in the pool follow from a seed, for tests that must do the same each time. The first
     /// turn is that of the server at the position `seed` modulo the number of servers. Default: another seed for each
     /// pool. Feature `test-util`.
@@ -309,6 +323,7 @@ fn check(settings: &Settings) -> Result<(), BuildError> {
         max_lifetime,
         max_lifetime_jitter_ratio,
         maintenance: _,
+        exact_times: _,
         seed: _,
     } = settings;
     let (initial, max) = (*initial, *max);

@@ -60,7 +60,7 @@ use crate::sync::Arc;
 /// # }
 /// ```
 pub struct Pool<C: Connector> {
-    shared: Arc<Shared<C>>,
+    pub(crate) shared: Arc<Shared<C>>,
     /// Dropped with the last clone.
     last: Arc<Last<C>>,
 }

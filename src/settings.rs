@@ -23,6 +23,7 @@ pub(crate) struct Settings {
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) max_lifetime_jitter_ratio: f64,
     pub(crate) maintenance: bool,
+    pub(crate) exact_times: bool,
     /// `None`: a seed of its own for each pool.
     pub(crate) seed: Option<u64>,
 }

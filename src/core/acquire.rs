@@ -75,7 +75,8 @@ fn take_next<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>
     }
     let taken = shared.servers.with_kept_list(|list, near| {
         let seat = list.seat(shared.rotation.next(near, &list.up)?)?;
-        let now = || signals.tick().unwrap_or_else(|| read_clock(shared));
+        let tick = || signals.tick().filter(|_| !shared.settings.exact_times);
+        let now = || tick().unwrap_or_else(|| read_clock(shared));
         take(shared, seat, now, || seat.generation.idle.pop_near(near)).ok()
     });
     taken.unwrap_or_else(|| keep_list(shared))
@@ -126,7 +127,7 @@ fn take_any<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<B
     }
     let mut empty = None;
     let served = shared.rotation.go_on(near, &list.up, |number| {
-        let seat = list.seat(number).filter(|seat| seat.server().is_up())?;
+        let seat = list.seat(number)?;
         let taken = take_good(seat);
         if matches!(taken, Err(Miss::Empty)) && seat.server().permits.counts().is_free() {
             empty.get_or_insert(&seat.generation);

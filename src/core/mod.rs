@@ -33,6 +33,9 @@ mod sweep;
 mod transition;
 mod wait;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use self::acquire::{Acquire, Acquired, try_acquire};
 pub(crate) use self::background::ensure as ensure_background;
 pub(crate) use self::change::{close, deregister, register, set_servers};

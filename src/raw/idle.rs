@@ -1,7 +1,8 @@
 //! The idle connections of one generation of a server, and the bit that closes it.
 //!
 //! A few shards hold the items, so that threads do not contend for one queue. A caller names the shard it is near;
-//! callers near different shards share no cache line. FIFO holds within a shard, up to pushes that overlap.
+//! callers near different shards share no cache line. FIFO holds within a shard, up to calls that overlap: a pop
+//! that finds the slot empty while two pushes go by, one into the slot and one into the queue, takes the second.
 //!
 //! # Protocol
 //!

@@ -299,7 +299,7 @@ async fn at_most_one_balance_dial_is_in_flight_at_a_server() {
     tokio::time::sleep(ms(50) + TICK).await;
     // Each has its connection; held, it is missed, and the next balance dial begins.
     let held = [(); 3].map(|()| rig.pool.try_acquire().expect("one is idle"));
-    let (to_a, others): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| server_of(&conn) == "a");
+    let (to_a, others): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| server_of(conn) == "a");
     assert_eq!((to_a.len(), others.len()), (1, 2));
     to_a.into_iter().for_each(Conn::release);
     for _ in 0..100 {

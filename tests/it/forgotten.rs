@@ -82,7 +82,7 @@ async fn a_release_that_makes_room_starts_the_probe_that_had_none() {
         builder.backoff(BACKOFF, BACKOFF).backoff_spread_ratio(0.0)
     });
     let held = [acquire(&rig).await, acquire(&rig).await, acquire(&rig).await];
-    let (mut to_a, _to_b): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| server_of(&conn) == "a");
+    let (mut to_a, _to_b): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| server_of(conn) == "a");
     assert_eq!(to_a.len(), 2);
     to_a.remove(0).fail("broken");
     let servers = [Server::new("a").max_conns(1), Server::new("b").max_conns(1)];
@@ -106,7 +106,7 @@ async fn when_the_last_server_that_is_up_is_removed_the_others_are_the_last_reso
         builder.backoff(100 * BACKOFF, 100 * BACKOFF)
     });
     let held = [acquire(&rig).await, acquire(&rig).await, acquire(&rig).await];
-    let (mut to_a, _to_b): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| server_of(&conn) == "a");
+    let (mut to_a, _to_b): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| server_of(conn) == "a");
     to_a.remove(0).release();
     to_a.remove(0).fail("broken");
     let pool = rig.pool.clone();

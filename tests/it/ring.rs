@@ -24,7 +24,7 @@ fn release(held: Vec<Conn>) {
 
 /// Splits off the connections to one server.
 fn split(held: Vec<Conn>, address: &str) -> (Vec<Conn>, Vec<Conn>) {
-    held.into_iter().partition(|conn| server_of(&conn) == address)
+    held.into_iter().partition(|conn| server_of(conn) == address)
 }
 
 /// One caller acquires and releases; returns who served, in order.

@@ -100,7 +100,7 @@ async fn threads_that_take_one_each_do_not_all_take_the_first() {
     fill(&pool).await;
     let held = on_threads(16, |_| pool.try_acquire().expect("there are more connections than threads"));
     let mut served = BTreeMap::<_, usize>::new();
-    held.iter().for_each(|conn| *served.entry(server_of(&conn)).or_default() += 1);
+    held.iter().for_each(|conn| *served.entry(server_of(conn)).or_default() += 1);
     // Other tests' threads have numbers, too: those of these are not quite in a row.
     assert!(served.len() == 4 && served.values().all(|&count| count <= 8), "{served:?}");
 }

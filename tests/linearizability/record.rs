@@ -16,7 +16,7 @@ use crate::rng::Rng;
 /// a connection that finds its shard full goes into another one.
 const MAX_FIFO: u64 = 3;
 /// The order within a shard.
-const IN_ONE_SHARD: Order = Order::Fifo;
+const IN_ONE_SHARD: Order = Order::FifoUpToOverlap;
 /// A refusal takes a step for each connection, and a set of steps has 128 bits.
 const MAX_OPENED: usize = 6;
 

@@ -31,7 +31,7 @@ fn everything_can_be_dropped_outside_a_runtime() {
                 }
                 // One connection is out, one is idle without a token, and one is dialled for ever.
                 connector.set_default(Connect::Never);
-                let out = conns.iter().position(|conn| server_of(&conn) == "a:1").expect("it was dialled");
+                let out = conns.iter().position(|conn| server_of(conn) == "a:1").expect("it was dialled");
                 let out = conns.swap_remove(out);
                 for conn in conns {
                     if server_of(&conn) == "b:1" { conn.discard() } else { conn.release() }

@@ -200,7 +200,7 @@ async fn one_who_waits_is_served_by_a_server_that_comes() {
 async fn servers_that_stay_keep_their_connections() {
     let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]).max_conns_per_server(1));
     let conns = [rig.pool.acquire().await.unwrap(), rig.pool.acquire().await.unwrap()];
-    let ids = conns.each_ref().map(|conn| (server_of(&conn), conn.id()));
+    let ids = conns.each_ref().map(|conn| (server_of(conn), conn.id()));
     let [first, second] = conns;
     first.release();
     rig.pool.set_servers(["c:1", "b:1", "a:1"]).expect("no address is there twice");
@@ -210,7 +210,7 @@ async fn servers_that_stay_keep_their_connections() {
     let mut again = HashSet::new();
     let conns = [rig.pool.try_acquire().unwrap(), rig.pool.try_acquire().unwrap()];
     for conn in &conns {
-        again.insert((server_of(&conn), conn.id()));
+        again.insert((server_of(conn), conn.id()));
     }
     assert_eq!(again, HashSet::from(ids));
     // Those that go close at once, or when they come back.

@@ -67,7 +67,7 @@ async fn who_waits_for_a_server_without_room_is_served_as_soon_as_there_is_some(
         builder.server(Server::new("a").max_conns(2)).server(Server::new("b").max_conns(1)).backoff(backoff, backoff)
     });
     let (mut to_a, _to_b): (Vec<Conn>, Vec<Conn>) =
-        open(&rig, 3).await.into_iter().partition(|conn| server_of(&conn) == "a");
+        open(&rig, 3).await.into_iter().partition(|conn| server_of(conn) == "a");
     // Down, and its retry passes while its only permit is out.
     rig.pool.set_servers(["a", "b"].map(|address| Server::new(address).max_conns(1))).expect("in range");
     to_a.remove(0).fail("broken");

@@ -78,9 +78,13 @@ fn tcp() -> Connring<TcpConnector> {
 }
 
 fn add_bars(report: &mut Report) {
+    let sync = ["r2d2", "r2d2, try_get", "pingora-pool"].as_slice();
+    let asynchronous = ["deadpool", "bb8", "fast_pool", "mobc"].as_slice();
     for (peers, connring, floor, bar) in [
-        (["r2d2", "r2d2, try_get", "pingora-pool"].as_slice(), "connring, sync", "floor, sync", 5.0),
-        (["deadpool", "bb8", "fast_pool", "mobc"].as_slice(), "connring, async", "floor, async", 4.0),
+        (sync, "connring, sync, no limit", "floor, sync, no limit", 5.0),
+        (sync, "connring, sync", "floor, sync", 4.0),
+        (asynchronous, "connring, async, no limit", "floor, async, no limit", 6.0),
+        (asynchronous, "connring, async", "floor, async", 5.0),
     ] {
         let row = |name: &str| report.row(name, TIME.name, &[]).expect("it was measured");
         let ours = row(connring);

@@ -1,0 +1,247 @@
+//! Costs and states of a pool that no caller sees: locks taken, lists loaded, bits of the up set, wake-ups.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+use crate::clock::Clock;
+use crate::conn::PooledConn;
+use crate::connector::Connector;
+use crate::connector::scripted::ScriptedConnector;
+use crate::core::Shared;
+use crate::pool::Pool;
+use crate::raw::UpSet;
+use crate::server::Server;
+use crate::servers::{let_go_of_closed, near};
+use crate::sync::{Arc, LOCKS_TAKEN};
+
+const SERVERS: usize = 1_000;
+
+fn shared<C: Connector>(pool: &Pool<C>) -> &Arc<Shared<C>> {
+    &pool.shared
+}
+
+fn numbers(set: &UpSet) -> Vec<usize> {
+    set.iter_from(0).collect()
+}
+
+fn pool(build: impl FnOnce(crate::Builder<ScriptedConnector>) -> crate::Builder<ScriptedConnector>) -> Rig {
+    let clock = Clock::manual();
+    let connector = ScriptedConnector::new(clock.clone());
+    let builder = Pool::builder(connector.clone()).clock(clock.clone());
+    Rig { pool: build(builder).build().expect("in range"), connector, clock }
+}
+
+struct Rig {
+    pool: Pool<ScriptedConnector>,
+    connector: ScriptedConnector,
+    clock: Clock,
+}
+
+/// A pool of a thousand servers with one connection each, all in use, in the order of the servers.
+async fn thousand() -> (Rig, Vec<PooledConn<ScriptedConnector>>) {
+    let rig = pool(|builder| builder.max_conns_per_server(1).servers((0..SERVERS).map(|number| number.to_string())));
+    let mut held = Vec::new();
+    for _ in 0..SERVERS {
+        held.push(rig.pool.acquire().await.expect("all accept"));
+    }
+    held.sort_by_key(|conn| conn.address().parse::<usize>().expect("addresses are numbers"));
+    (rig, held)
+}
+
+#[tokio::test]
+async fn a_server_that_goes_down_leaves_the_up_set_and_no_list_is_published() {
+    let (rig, mut held) = thousand().await;
+    let before = shared(&rig.pool).servers.list().version;
+    let alive = held.pop().expect("a thousand");
+    held.into_iter().for_each(|conn| conn.fail("broken"));
+    let list = shared(&rig.pool).servers.list();
+    assert_eq!((list.version, list.len, numbers(&list.up)), (before, SERVERS, vec![SERVERS - 1]));
+    assert_eq!(numbers(&list.last_resort), [], "none of them has an idle connection");
+    drop(alive);
+}
+
+#[tokio::test]
+async fn an_acquire_looks_at_no_server_outside_the_up_set() {
+    let (rig, held) = thousand().await;
+    held.into_iter().for_each(PooledConn::release);
+    // All have an idle connection and would serve, but one alone is in the set.
+    let list = shared(&rig.pool).servers.list();
+    (0..SERVERS).filter(|&number| number != 500).for_each(|number| list.up.follow(number, || false));
+    for _ in 0..2 * SERVERS {
+        let conn = rig.pool.try_acquire().expect("one is up");
+        assert_eq!(conn.address(), "500");
+        conn.release();
+    }
+    // Nor does a pass that finds nothing go on to the others.
+    let _held = rig.pool.try_acquire().expect("one is up");
+    for _ in 0..100 {
+        assert!(rig.pool.try_acquire().is_err());
+    }
+    assert_eq!(rig.connector.total_counts().reuse_checks, 2 * SERVERS as u64 + 1);
+}
+
+#[tokio::test]
+async fn the_last_resort_has_the_servers_that_are_down_with_idle_connections() {
+    let rig = pool(|builder| builder.servers(["a", "b"]).max_conns_per_server(2).seed(0));
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(rig.pool.acquire().await.expect("both accept"));
+    }
+    let last_resort = || numbers(&shared(&rig.pool).servers.list().last_resort);
+    let [first, second] = ["a", "b"].map(|address| {
+        let at = held.iter().position(|conn| conn.address() == address).expect("both were connected to");
+        held.swap_remove(at)
+    });
+    first.fail("broken");
+    second.fail("broken");
+    assert_eq!(last_resort(), []);
+    let (idle, other) = (held.pop().expect("two are left"), held.pop().expect("two are left"));
+    idle.release();
+    assert_eq!(last_resort().len(), 1, "a connection came back to a server that is down");
+    let idle = rig.pool.try_acquire().expect("it is a last resort");
+    assert!(rig.pool.try_acquire().is_err());
+    assert_eq!(last_resort(), [], "the look that found nothing took it out");
+    drop((idle, other));
+}
+
+/// The locks of the crate's own, which are all taken through `sync::lock`; those that tokio takes are not seen.
+#[tokio::test]
+async fn hot_cycles_take_no_lock() {
+    for (maintenance, max_rps) in [(true, None), (true, Some(1e9)), (false, None), (false, Some(1e9))] {
+        let clock = Clock::system();
+        let builder = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock).maintenance(maintenance);
+        let builder = max_rps.into_iter().fold(builder, |builder, rps| builder.max_rps(rps));
+        let pool = builder.server("a").max_conns_per_server(1).build().expect("in range");
+        let held = pool.acquire().await.expect("it accepts");
+        // The count sees the locks of the wait queue.
+        let before = LOCKS_TAKEN.get();
+        assert!(before > 0);
+        assert!(pool.acquire_timeout(Duration::from_millis(1)).await.is_err());
+        assert!(LOCKS_TAKEN.get() > before);
+        held.release();
+        if !maintenance {
+            // Without a tick a release takes the slow way once, and keeps the list.
+            pool.try_acquire().expect("it is idle").release();
+        }
+        let waited = LOCKS_TAKEN.get();
+        for _ in 0..10_000 {
+            black_box(pool.try_acquire().expect("it is idle")).release();
+            black_box(pool.acquire().await.expect("it is idle")).release();
+            black_box(pool.acquire_now().await.expect("it is idle")).release();
+        }
+        assert_eq!(LOCKS_TAKEN.get(), waited, "maintenance {maintenance}, limit {max_rps:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_thread_keeps_the_current_list() {
+    // More than there are slots: all of them are used.
+    for _ in 0..100 {
+        let rig = pool(|builder| builder.server("a"));
+        let kept = || shared(&rig.pool).servers.with_kept_list(|list, near| (list.len, near));
+        assert_eq!(kept(), None);
+        rig.pool.acquire().await.expect("it accepts").release();
+        assert_eq!(kept(), Some((1, near())));
+        rig.pool.register("b").expect("it is not there");
+        assert_eq!(kept(), None, "another list is current");
+        rig.pool.try_acquire().expect("one is idle").release();
+        assert_eq!(kept(), Some((2, near())));
+    }
+}
+
+#[tokio::test]
+async fn a_thread_lets_go_of_the_list_of_a_pool_that_was_closed() {
+    let rig = pool(|builder| builder.server("a"));
+    rig.pool.acquire().await.expect("it accepts").release();
+    let generation = Arc::downgrade(&shared(&rig.pool).servers.list().seat(0).expect("it is registered").generation);
+    assert!(generation.upgrade().is_some());
+    // Another thread closes the pool: this one lets go when it next keeps a list.
+    let clone = rig.pool.clone();
+    drop(rig);
+    std::thread::spawn(move || drop(clone)).join().expect("no panic");
+    assert!(generation.upgrade().is_some());
+    let other = pool(|builder| builder.server("b"));
+    other.pool.acquire().await.expect("it accepts").release();
+    yield_now().await;
+    assert!(generation.upgrade().is_none());
+    // A thread that closes a pool lets go at once.
+    let generation = Arc::downgrade(&shared(&other.pool).servers.list().seat(0).expect("it is registered").generation);
+    drop(other);
+    yield_now().await;
+    let_go_of_closed();
+    assert!(generation.upgrade().is_none());
+}
+
+#[tokio::test]
+async fn a_changed_maximum_begins_a_generation_and_keeps_the_connections() {
+    let rig = pool(|builder| builder.server(Server::new("a").max_conns(2)).idle_timeout(None).max_lifetime(None));
+    let held = [rig.pool.acquire().await.expect("it accepts"), rig.pool.acquire().await.expect("it accepts")];
+    let [out, idle] = held;
+    idle.release();
+    let first = shared(&rig.pool).servers.list().seat(0).expect("it is registered").generation.clone();
+    rig.pool.set_servers([Server::new("a").max_conns(10)]).expect("in range");
+    let second = shared(&rig.pool).servers.list().seat(0).expect("it is registered").generation.clone();
+    assert!(first.idle.is_closed() && first.idle.is_empty() && !first.epoch.is_over());
+    assert_eq!(second.idle.len(), 1, "the idle connection moved");
+    out.release();
+    assert_eq!((first.idle.len(), second.idle.len()), (0, 2), "and so did the one that came back");
+    // Lowered, it closes what is over, and no more.
+    rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("in range");
+    assert_eq!((rig.pool.status().servers[0].open, rig.pool.status().servers[0].idle), (1, 1));
+    assert_eq!(rig.connector.counts("a").connected, 2);
+}
+
+#[tokio::test]
+async fn the_same_rate_again_is_the_same_bucket() {
+    let rig = pool(|builder| builder.server(Server::new("a").max_rps(10.0)));
+    let bucket = || shared(&rig.pool).servers.list().seat(0).expect("it is registered").server().bucket();
+    let before = bucket().expect("there is a rate");
+    rig.pool.set_servers([Server::new("a").max_rps(10.0).max_conns(3)]).expect("in range");
+    assert!(bucket().is_some_and(|same| Arc::ptr_eq(&same, &before)));
+    rig.pool.set_servers([Server::new("a").max_rps(11.0)]).expect("in range");
+    assert!(bucket().is_some_and(|other| !Arc::ptr_eq(&other, &before)));
+}
+
+#[tokio::test]
+async fn only_maintenance_keeps_the_tick() {
+    for (maintenance, tick) in [(true, Some(0)), (false, None)] {
+        let rig = pool(|builder| builder.server("a").maintenance(maintenance));
+        let signals = &shared(&rig.pool).notifier.signals;
+        assert_eq!((signals.is_running(), signals.tick()), (true, tick));
+    }
+}
+
+#[tokio::test]
+async fn a_change_wakes_the_background_task_only_for_waiters() {
+    // On a runtime of its own that is not driven, so that the task does not take the wake-up.
+    let idle = tokio::runtime::Builder::new_current_thread().build().expect("it needs no driver");
+    let rig = pool(|builder| builder.server("a").runtime(idle.handle().clone()));
+    let notifier = &shared(&rig.pool).notifier;
+    let woken = || timeout(Duration::ZERO, notifier.woken());
+    // Building the pool may have woken it.
+    let _ = woken().await;
+    notifier.changed();
+    assert!(woken().await.is_err());
+    let mut ticket = shared(&rig.pool).queue.join(1, true).expect("there is room");
+    notifier.changed();
+    assert!(woken().await.is_ok());
+    shared(&rig.pool).queue.leave(&mut ticket);
+    drop(rig);
+    idle.shutdown_background();
+}
+
+/// While the process is frozen, or its runtime's thread computes, the tick stands still.
+#[tokio::test]
+async fn exact_times_find_a_connection_that_is_too_old_after_a_stall() {
+    for (exact, found) in [(false, true), (true, false)] {
+        let rig = pool(|builder| builder.server("a").idle_timeout(Duration::from_secs(1)).exact_times(exact));
+        rig.pool.acquire().await.expect("it accepts").release();
+        // The background task does not run in between.
+        rig.clock.advance(Duration::from_millis(2_500));
+        let conn = rig.pool.try_acquire();
+        assert_eq!(conn.is_ok(), found, "exact times: {exact}");
+    }
+}
