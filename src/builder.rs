@@ -8,9 +8,8 @@ use tokio::runtime::Handle;
 use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::core::Shared;
-use crate::error::{BuildError, ServerError};
+use crate::error::BuildError;
 use crate::pool::Pool;
-use crate::raw::PermitCounts;
 use crate::server::{PoolLimits, Server};
 use crate::settings::{Backoff, Settings};
 use crate::sync::Arc;
@@ -68,10 +67,6 @@ pub struct Builder<C: Connector> {
     clock: Option<Clock>,
     runtime: Option<Handle>,
 }
-
-const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// The largest `max_idle_per_server`: 16 MiB of room.
-const MAX_IDLE: u32 = 1 << 20;
 
 impl<C: Connector> Builder<C> {
     pub(crate) fn new(connector: C) -> Self {
@@ -294,7 +289,7 @@ impl<C: Connector> Builder<C> {
     /// A [`BuildError`] that names the first value out of its range, or the server that is empty or listed twice.
     pub fn build(self) -> Result<Pool<C>, BuildError> {
         let Self { connector, settings, servers, clock, runtime } = self;
-        check(&settings)?;
+        settings.check()?;
         let runtime = runtime.or_else(|| Handle::try_current().ok());
         let has_runtime = runtime.is_some();
         let pool = Pool::new(Shared::new(connector, settings, clock.unwrap_or_else(Clock::system), runtime));
@@ -304,98 +299,6 @@ impl<C: Connector> Builder<C> {
         }
         Ok(pool)
     }
-}
-
-/// Checks all settings. Destructured without a rest, so that no new one is forgotten.
-fn check(settings: &Settings) -> Result<(), BuildError> {
-    let Settings {
-        name,
-        limits: limits @ PoolLimits { max_conns, max_rps: _, burst: _ },
-        max_idle_per_server,
-        max_concurrent_connects_per_server,
-        connect_timeout,
-        backoff: Backoff { initial, max, multiplier, spread_ratio },
-        fail_threshold,
-        hedge_delay,
-        wait_timeout,
-        max_waiters,
-        idle_timeout,
-        max_lifetime,
-        max_lifetime_jitter_ratio,
-        maintenance: _,
-        exact_times: _,
-        seed: _,
-    } = settings;
-    let (initial, max) = (*initial, *max);
-    if name.is_empty() {
-        return Err(BuildError::EmptyName);
-    }
-    check_count("max_conns_per_server", *max_conns, 1, PermitCounts::MOST_OPEN)?;
-    check_count("max_idle_per_server", max_idle_per_server.unwrap_or(1), 1, MAX_IDLE)?;
-    let most = PermitCounts::MOST_CONNECTING;
-    check_count("max_concurrent_connects_per_server", *max_concurrent_connects_per_server, 1, most)?;
-    check_count("fail_threshold", *fail_threshold, 1, 255)?;
-    check_count("max_waiters", *max_waiters, 1, usize::MAX)?;
-    check_limits(limits)?;
-    check_ratio("backoff_spread_ratio", *spread_ratio, 0.0, 1.0)?;
-    check_ratio("backoff_multiplier", *multiplier, 1.0, 100.0)?;
-    check_ratio("max_lifetime_jitter_ratio", *max_lifetime_jitter_ratio, 0.0, 1.0)?;
-    check_time("connect_timeout", *connect_timeout)?;
-    check_time("hedge_delay", *hedge_delay)?;
-    for (setting, time) in
-        [("wait_timeout", wait_timeout), ("idle_timeout", idle_timeout), ("max_lifetime", max_lifetime)]
-    {
-        time.map_or(Ok(()), |time| check_time(setting, time))?;
-    }
-    let ms = Duration::from_millis(1);
-    check_debug("backoff initial", initial, initial >= ms && initial <= YEAR, || format!("{ms:?}..={YEAR:?}"))?;
-    check_debug("backoff max", max, max >= initial && max <= YEAR, || format!("{initial:?}..={YEAR:?}"))
-}
-
-/// The pool's rate and burst must be in range for a server that sets none of its own.
-fn check_limits(limits: &PoolLimits) -> Result<(), BuildError> {
-    match Server::new("any").limits(limits) {
-        Err(ServerError::OutOfRange { setting, value, range, .. }) => {
-            Err(BuildError::OutOfRange { setting, value, range })
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_count<T: fmt::Display + PartialOrd>(
-    setting: &'static str,
-    value: T,
-    min: T,
-    max: T,
-) -> Result<(), BuildError> {
-    let holds = value >= min && value <= max;
-    check_range(setting, value, holds, || format!("{min}..={max}"))
-}
-
-fn check_ratio(setting: &'static str, value: f64, min: f64, max: f64) -> Result<(), BuildError> {
-    check_range(setting, value, (min..=max).contains(&value), || format!("{min:?}..={max:?}"))
-}
-
-fn check_time(setting: &'static str, value: Duration) -> Result<(), BuildError> {
-    check_debug(setting, value, !value.is_zero() && value <= YEAR, || format!("above 0s, up to {YEAR:?}"))
-}
-
-fn check_debug(
-    setting: &'static str,
-    value: impl fmt::Debug,
-    holds: bool,
-    range: impl FnOnce() -> String,
-) -> Result<(), BuildError> {
-    check_range(setting, format_args!("{value:?}"), holds, range)
-}
-
-fn check_range(
-    setting: &'static str,
-    value: impl fmt::Display,
-    holds: bool,
-    range: impl FnOnce() -> String,
-) -> Result<(), BuildError> {
-    if holds { Ok(()) } else { Err(BuildError::OutOfRange { setting, value: value.to_string(), range: range() }) }
 }
 
 impl<C: Connector> fmt::Debug for Builder<C> {

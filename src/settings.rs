@@ -1,9 +1,16 @@
-//! The settings of a pool, after the builder has checked them.
+//! The settings of a pool and their ranges.
 
+use std::fmt;
 use std::time::Duration;
 
-use crate::server::PoolLimits;
+use crate::error::{BuildError, ServerError};
+use crate::raw::PermitCounts;
+use crate::server::{PoolLimits, Server};
 use crate::sync::Arc;
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The largest `max_idle_per_server`: 16 MiB of room.
+const MAX_IDLE: u32 = 1 << 20;
 
 /// The values of the builder's knobs of the same names.
 #[derive(Debug)]
@@ -26,6 +33,100 @@ pub(crate) struct Settings {
     pub(crate) exact_times: bool,
     /// `None`: a seed of its own for each pool.
     pub(crate) seed: Option<u64>,
+}
+
+impl Settings {
+    /// Checks all settings. Destructured without a rest, so that no new one is forgotten.
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        let Self {
+            name,
+            limits: limits @ PoolLimits { max_conns, max_rps: _, burst: _ },
+            max_idle_per_server,
+            max_concurrent_connects_per_server,
+            connect_timeout,
+            backoff: Backoff { initial, max, multiplier, spread_ratio },
+            fail_threshold,
+            hedge_delay,
+            wait_timeout,
+            max_waiters,
+            idle_timeout,
+            max_lifetime,
+            max_lifetime_jitter_ratio,
+            maintenance: _,
+            exact_times: _,
+            seed: _,
+        } = self;
+        let (initial, max) = (*initial, *max);
+        if name.is_empty() {
+            return Err(BuildError::EmptyName);
+        }
+        check_count("max_conns_per_server", *max_conns, 1, PermitCounts::MOST_OPEN)?;
+        check_count("max_idle_per_server", max_idle_per_server.unwrap_or(1), 1, MAX_IDLE)?;
+        let most = PermitCounts::MOST_CONNECTING;
+        check_count("max_concurrent_connects_per_server", *max_concurrent_connects_per_server, 1, most)?;
+        check_count("fail_threshold", *fail_threshold, 1, 255)?;
+        check_count("max_waiters", *max_waiters, 1, usize::MAX)?;
+        check_limits(limits)?;
+        check_ratio("backoff_spread_ratio", *spread_ratio, 0.0, 1.0)?;
+        check_ratio("backoff_multiplier", *multiplier, 1.0, 100.0)?;
+        check_ratio("max_lifetime_jitter_ratio", *max_lifetime_jitter_ratio, 0.0, 1.0)?;
+        check_time("connect_timeout", *connect_timeout)?;
+        check_time("hedge_delay", *hedge_delay)?;
+        for (setting, time) in
+            [("wait_timeout", wait_timeout), ("idle_timeout", idle_timeout), ("max_lifetime", max_lifetime)]
+        {
+            time.map_or(Ok(()), |time| check_time(setting, time))?;
+        }
+        let ms = Duration::from_millis(1);
+        check_debug("backoff initial", initial, initial >= ms && initial <= YEAR, || format!("{ms:?}..={YEAR:?}"))?;
+        check_debug("backoff max", max, max >= initial && max <= YEAR, || format!("{initial:?}..={YEAR:?}"))
+    }
+}
+
+/// The pool's rate and burst must be in range for a server that sets none of its own.
+fn check_limits(limits: &PoolLimits) -> Result<(), BuildError> {
+    match Server::new("any").limits(limits) {
+        Err(ServerError::OutOfRange { setting, value, range, .. }) => {
+            Err(BuildError::OutOfRange { setting, value, range })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_count<T: fmt::Display + PartialOrd>(
+    setting: &'static str,
+    value: T,
+    min: T,
+    max: T,
+) -> Result<(), BuildError> {
+    let holds = value >= min && value <= max;
+    check_range(setting, value, holds, || format!("{min}..={max}"))
+}
+
+fn check_ratio(setting: &'static str, value: f64, min: f64, max: f64) -> Result<(), BuildError> {
+    check_range(setting, value, (min..=max).contains(&value), || format!("{min:?}..={max:?}"))
+}
+
+fn check_time(setting: &'static str, value: Duration) -> Result<(), BuildError> {
+    check_debug(setting, value, !value.is_zero() && value <= YEAR, || format!("above 0s, up to {YEAR:?}"))
+}
+
+fn check_debug(
+    setting: &'static str,
+    value: impl fmt::Debug,
+    holds: bool,
+    range: impl FnOnce() -> String,
+) -> Result<(), BuildError> {
+    check_range(setting, format_args!("{value:?}"), holds, range)
+}
+
+fn check_range(
+    setting: &'static str,
+    value: impl fmt::Display,
+    holds: bool,
+    range: impl FnOnce() -> String,
+) -> Result<(), BuildError> {
+    if holds { Ok(()) } else { Err(BuildError::OutOfRange { setting, value: value.to_string(), range: range() }) }
 }
 
 /// Exponential backoff with random spread, as in cenkalti's `backoff` for Go.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use crate::builder::Builder;
 use crate::clock::Clock;
 use crate::conn::PooledConn;
 use crate::connector::Connector;
@@ -27,7 +28,7 @@ fn numbers(set: &UpSet) -> Vec<usize> {
     set.iter_from(0).collect()
 }
 
-fn pool(build: impl FnOnce(crate::Builder<ScriptedConnector>) -> crate::Builder<ScriptedConnector>) -> Rig {
+fn pool(build: impl FnOnce(Builder<ScriptedConnector>) -> Builder<ScriptedConnector>) -> Rig {
     let clock = Clock::manual();
     let connector = ScriptedConnector::new(clock.clone());
     let builder = Pool::builder(connector.clone()).clock(clock.clone());
