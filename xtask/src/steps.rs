@@ -20,6 +20,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "first-pool", about: "the example for newcomers runs", run: first_pool },
     Step { name: "loom", about: "the model checks", run: loom },
     Step { name: "mutants", about: "the model checks fail when the kernel is broken", run: mutants },
+    Step { name: "asan", about: "AddressSanitizer and LeakSanitizer over the slot and what is built on it", run: asan },
     Step { name: "rate", about: "rate limits on the real clock, optimized", run: rate },
     Step { name: "test-members", about: "tests of the other members of the workspace", run: test_members },
     Step { name: "instructions", about: "instructions and system calls of the hot path", run: instructions },
@@ -75,6 +76,15 @@ fn loom() -> Outcome {
 
 fn mutants() -> Outcome {
     run("loom-tests/mutants.sh")
+}
+
+/// On the stable compiler, which has the sanitizers behind a flag.
+fn asan() -> Outcome {
+    let line = "cargo test --locked --target x86_64-unknown-linux-gnu --target-dir target/asan --test stress \
+                --test linearizability --lib";
+    let mut command = command(line);
+    command.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Zsanitizer=address");
+    run_command(line, &mut command)
 }
 
 fn rate() -> Outcome {
