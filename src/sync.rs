@@ -10,11 +10,6 @@ pub(crate) use std::sync::{Arc, Mutex, MutexGuard, Weak};
 pub(crate) use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 pub(crate) use crossbeam_queue::ArrayQueue;
 
-/// Stands between a SeqCst read-modify-write and a SeqCst load. The single order of SeqCst operations suffices, so this
-/// is nothing; loom has no such order, so there it is a fence.
-#[inline(always)]
-pub(crate) fn after_seq_cst_rmw() {}
-
 /// Locks, also if a thread panicked with the lock held: what our locks protect is whole at every step.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     #[cfg(test)]

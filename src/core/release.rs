@@ -30,7 +30,7 @@ pub(crate) fn release<C: Connector>(conn: Box<Connection<C>>) {
         conn.info.check_in(tick);
         generation.idle.push(conn, near, refused);
         // Behind the push: pairs with the fences of `WaitQueue::join` and of `UpSet::follow`.
-        let is_wanted = list.signals.waiters() > 0 || !generation.server.health.after_push().is_unblemished();
+        let is_wanted = list.signals.waiters() > 0 || !generation.server.health.snapshot_after_push().is_unblemished();
         is_wanted.then(|| (Arc::clone(generation), near, outage))
     });
     if let Some((generation, near, outage)) = attention {

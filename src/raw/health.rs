@@ -31,7 +31,7 @@
 //!
 //! # Orderings
 //!
-//! Relaxed, but for `after_push`: the word decides for itself and publishes nothing else. The up set, the due time and
+//! Relaxed, but for `snapshot_after_push`: the word decides for itself and publishes nothing else. The up set, the due time and
 //! the error follow the change and have orderings of their own.
 
 use super::time::{STEP_NS, STEPS_BITS, STEPS_MAX, steps};
@@ -171,7 +171,7 @@ impl Health {
     /// The word, behind a push into the server's idle queue: one that went down before the push is seen, or the thread
     /// that took it down sees the push.
     #[inline(always)]
-    pub(crate) fn after_push(&self) -> Snapshot {
+    pub(crate) fn snapshot_after_push(&self) -> Snapshot {
         // SeqCst: behind the SeqCst push by the single order; pairs with the fence of `UpSet::follow`, which comes
         // after the change of this word.
         Snapshot(self.word.load(Ordering::SeqCst))

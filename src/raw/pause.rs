@@ -68,7 +68,8 @@ impl Pause {
         }
         let failures = found.one_failure_more();
         let left = Word::new(until(failures), failures);
-        // A lost race means that another failure of the same moment has set the pause. Relaxed: see the module's page.
+        // A lost race means that another failure of the same moment has set the pause, or that an attempt connected.
+        // Relaxed: see the module's page.
         self.word.compare_exchange(found.0, left.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 

@@ -24,15 +24,15 @@
 //! - `put` is a SeqCst read-modify-write so that no fence is needed between it and a SeqCst load that follows (the
 //!   closed bit, the number of waiters). The other side stores its word, runs a SeqCst fence and loads this pointer. If
 //!   the load after `put` misses that store, it precedes the fence in the single order of SeqCst operations; `put`
-//!   precedes the load, so the load after the fence sees the item (C++20, [atomics.order] p4). Loom treats SeqCst
-//!   accesses as AcqRel: `after_seq_cst_rmw` is a SeqCst fence in the models and nothing in the product.
+//!   precedes the load, so the load after the fence sees the item (C++20, [atomics.order] p4). A Relaxed or an Acquire
+//!   load after `put` is not ordered by this.
 
 #![allow(unsafe_code)]
 
 use core::marker::PhantomData;
 use core::ptr::{null_mut, with_exposed_provenance_mut};
 
-use crate::sync::{AtomicPtr, Mutex, Ordering, after_seq_cst_rmw};
+use crate::sync::{AtomicPtr, Mutex, Ordering};
 
 /// See the module's page.
 #[derive(Debug)]
@@ -59,10 +59,7 @@ impl<T> Slot<T> {
         // SeqCst on success: releases the item to `take`, and orders the SeqCst loads that follow (see Orderings).
         // Relaxed on failure: nothing is read through the pointer found.
         match self.item.compare_exchange(null_mut(), item, Ordering::SeqCst, Ordering::Relaxed) {
-            Ok(_) => {
-                after_seq_cst_rmw();
-                Ok(())
-            }
+            Ok(_) => Ok(()),
             // SAFETY: `item` came from `Box::into_raw` above and the CAS failed, so the slot does not own it (I1).
             Err(_) => Err(unsafe { Box::from_raw(item) }),
         }

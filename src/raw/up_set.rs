@@ -9,14 +9,19 @@
 //!
 //! # Invariants
 //!
-//! - I1: when the last `follow` of a server has returned, its bit is the fact: a `follow` that wrote an outdated bit
-//!   sees the newer fact at its second look, or the `follow` of that newer change writes after it.
+//! - I1: when the last `follow` of a server has returned, its bit is the fact: the last one to write the bit sees, at
+//!   its second look, each change whose `follow` wrote before it.
 //! - I2: bits beyond the capacity are never set; [`UpSet::next_from`] returns each set bit of a quiet set in turn.
 //!
 //! # Orderings
 //!
-//! Two threads each change the fact, then write the bit, then look at the fact. Without the SeqCst fence both may write
-//! in one order and look in the other. The bits publish nothing else: all loads and read-modify-writes are Relaxed.
+//! - The bits are written by AcqRel read-modify-writes: each one acquires the changes of fact that came before the
+//!   earlier ones. A Relaxed write may be read before the change that it follows can be seen, and the second look of
+//!   the thread that read it would miss that change.
+//! - The SeqCst fence between the write and the second look is for facts of two words, each changed by a thread of its
+//!   own, one of which looks at the other word before it calls `follow` (a connection that is pushed while its server
+//!   goes down). It also orders later loads of the thread that calls `follow` behind its change.
+//! - The bits publish nothing else: loads of them are Relaxed.
 
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -53,7 +58,7 @@ impl UpSet {
         let mut is_in = fact();
         loop {
             self.set(number, is_in);
-            // SeqCst: the bit, then the second look; pairs with the same fence of the other `follow`.
+            // SeqCst: the change before, then the second look; pairs with a SeqCst push and the SeqCst load after it.
             fence(Ordering::SeqCst);
             let now = fact();
             if now == is_in {
@@ -65,11 +70,11 @@ impl UpSet {
 
     fn set(&self, number: usize, is_in: bool) {
         let (word, bit) = (&self.words[number / BITS], 1 << (number % BITS));
-        // Relaxed: see the module's page; the fence of `follow` orders them.
+        // AcqRel: pairs with itself in another `follow`: releases the change before it, acquires earlier ones (I1).
         if is_in {
-            word.fetch_or(bit, Ordering::Relaxed);
+            word.fetch_or(bit, Ordering::AcqRel);
         } else {
-            word.fetch_and(!bit, Ordering::Relaxed);
+            word.fetch_and(!bit, Ordering::AcqRel);
         }
     }
 
