@@ -163,6 +163,8 @@ impl<C: Connector> Attempt<C> {
     }
 
     fn finish(mut self, outcome: Outcome<C>, config: Arc<Server>) {
+        // Before it counts as finished: a panic of the user's is a fault of the server, as one in `connect` is.
+        let blames = matches!(&outcome, Outcome::Failed(error) if self.shared.connector.blames_server(error));
         self.is_finished = true;
         match outcome {
             Outcome::Connected(conn) => {
@@ -177,7 +179,7 @@ impl<C: Connector> Attempt<C> {
                     hand_over::offer(&self.shared, Box::new(conn));
                 }
             }
-            Outcome::Failed(error) if !self.shared.connector.blames_server(&error) => {
+            Outcome::Failed(error) if !blames => {
                 transition::paused(&self.shared, &self.generation, error);
             }
             Outcome::Failed(error) => self.fail(Failure::Connect(error)),

@@ -29,7 +29,8 @@ pub(crate) fn ensure<C: Connector>(shared: &Arc<Shared<C>>) {
     let signals = &shared.notifier.signals;
     // The second try is for the caller's runtime, if the first found the pool's gone.
     for _ in 0..2 {
-        if signals.is_closed() || signals.is_running() || !signals.begin_run() {
+        // Without a runtime nothing may look as if the task ran.
+        if signals.is_closed() || signals.is_running() || !shared.runtime.adopt() || !signals.begin_run() {
             return;
         }
         store_tick(shared, shared.clock.now_ns());
@@ -77,7 +78,7 @@ fn work<C: Connector>(shared: &Arc<Shared<C>>, swept_ns: &mut u64) -> u64 {
     if has_waiters {
         settle::settle(shared);
         settle::wake_impatient(shared);
-        wake_at = wake_at.min(settle::next_time(shared));
+        wake_at = wake_at.min(settle::next_time(shared, now_ns));
     }
     let (is_ready, next_due) = shared.due.make_ready(now_ns);
     if is_ready {

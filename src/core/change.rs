@@ -48,8 +48,8 @@ pub(crate) fn runtime_lost<C: Connector>(shared: &Arc<Shared<C>>, number: u64) {
     }
 }
 
-/// Acts on a change. No lock is held: events, drops and wakers run user code. A drop that panics comes last and keeps
-/// nothing else from being done.
+/// Acts on a change. No lock is held: events, drops and wakers run user code. Drops come last. One that panics closes the
+/// other connections, too.
 fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
     let pool = &shared.notifier.pool;
     for generation in &change.registered {
@@ -59,7 +59,9 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
         // A server that was down when it was removed is down still.
         if let Some(until) = generation.server.down_until() {
             shared.due.push(until, generation.number);
-            shared.notifier.signals.set_retry_due(until <= shared.clock.now_ns());
+            if until <= shared.clock.now_ns() {
+                shared.notifier.signals.set_retry_due(true);
+            }
             shared.notifier.wake_before(until);
         }
     }
@@ -69,7 +71,7 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
     }
     for generation in &change.removed {
         tracing::info!(%pool, server = %generation.server.config().name(), state = "draining", "server is removed");
-        generation.server.record_if_gone();
+        generation.server.draining();
         if shared.servers.list().closed {
             // The pool's last failure of a server is the user's and does not outlive the pool.
             generation.server.set_last_failure(None);

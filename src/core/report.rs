@@ -52,7 +52,8 @@ fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Counts {
         counts.retry_after = Some(counts.retry_after.map_or(after, |least| least.min(after)));
     };
     let up = list.up.len();
-    let down_until = |number| list.seat(number)?.server().down_until();
+    // The list of now: an older one may lack the server of an entry, which would be dropped.
+    let down_until = |number| shared.servers.list().seat(number)?.server().down_until();
     if shared.attempts.probes() > 0 {
         retry(now_ns);
     } else if up < list.len {

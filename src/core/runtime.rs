@@ -40,6 +40,15 @@ impl Runtime {
         handle.map(|handle| handle.spawn(task(number))).is_some()
     }
 
+    /// Makes the current runtime the pool's, if it has none. False if there is none either.
+    pub(crate) fn adopt(&self) -> bool {
+        let mut handle = lock(&self.handle);
+        if handle.is_none() {
+            *handle = Handle::try_current().ok();
+        }
+        handle.is_some()
+    }
+
     /// The runtime of that number has gone. True for the first caller that says so.
     pub(crate) fn lost(&self, number: u64) -> bool {
         let mut handle = lock(&self.handle);

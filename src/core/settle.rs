@@ -5,6 +5,7 @@
 
 use crate::connector::Connector;
 use crate::core::attempt::{self, Purpose};
+use crate::core::due::Due;
 use crate::core::hand_over::serve_waiters;
 use crate::core::plan::{Candidate, plan};
 use crate::core::shared::Shared;
@@ -28,31 +29,59 @@ pub(crate) fn start_due<C: Connector>(shared: &Arc<Shared<C>>) {
     }
     // Counts as an attempt: a caller that finds the servers taken from the list must not think that none will run.
     let starting = shared.attempts.begin_for_balance();
-    let mut waiting = Vec::new();
-    for number in shared.due.take_ready() {
-        let Some(generation) = shared.servers.list().seat(number).map(|seat| Arc::clone(&seat.generation)) else {
-            continue;
-        };
-        let server = &generation.server;
-        // Without a time the server is up, or its attempt runs.
-        let Some(until) = server.down_until() else { continue };
-        if until > now_ns {
-            shared.due.push(until, number);
-            continue;
-        }
-        if !server.permits.counts().is_free() {
-            // An idle connection makes room.
-            drop(generation.idle.pop(near()));
-        }
-        if !attempt::start(shared, &generation, Purpose::Probe) && server.down_until().is_some() {
-            // No permit, or too many attempts from before it went down: a release of one wakes the background task.
-            waiting.push(number);
-        }
+    let mut taken = Taken { due: &shared.due, numbers: shared.due.take_ready() };
+    taken.numbers.retain(|&number| !try_due(shared, number, now_ns));
+    let first_left = taken.numbers.first().copied();
+    drop(taken);
+    // Room that was made while the numbers were taken woke a task that found none.
+    if first_left.is_some_and(|number| has_room(shared, number)) {
+        shared.notifier.wake();
     }
-    shared.due.put_back(waiting);
     drop(starting);
     // An impatient waiter may have taken this for an attempt.
     wake_impatient(shared);
+}
+
+/// Servers that are due. Those that are left are made ready again, also after a panic of the user's.
+struct Taken<'a> {
+    due: &'a Due,
+    numbers: Vec<usize>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.due.put_back(std::mem::take(&mut self.numbers));
+    }
+}
+
+/// Starts an attempt at a server that is due. False if it cannot start yet.
+fn try_due<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now_ns: u64) -> bool {
+    let Some(generation) = shared.servers.list().seat(number).map(|seat| Arc::clone(&seat.generation)) else {
+        return true;
+    };
+    let server = &generation.server;
+    // Without a time the server is up, or its attempt runs.
+    let Some(until) = server.down_until() else { return true };
+    if until > now_ns {
+        shared.due.push(until, number);
+        return true;
+    }
+    if !server.permits.counts().is_free() {
+        // An idle connection makes room.
+        drop(generation.idle.pop(near()));
+    }
+    // No permit, or too many attempts from before it went down: a release of one wakes the background task.
+    attempt::start(shared, &generation, Purpose::Probe) || server.down_until().is_none()
+}
+
+/// Whether an attempt may start at a server that is due, but for its time.
+fn has_room<C: Connector>(shared: &Shared<C>, number: usize) -> bool {
+    let list = shared.servers.list();
+    list.seat(number).is_some_and(|seat| {
+        let counts = seat.server().permits.counts();
+        let most = shared.settings.max_concurrent_connects_per_server;
+        seat.server().down_until().is_some() && counts.is_free() && counts.connecting() < most
+    })
 }
 
 /// Without an attempt that runs, impatient waiters have nothing to wait for.
@@ -81,10 +110,8 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
     let candidates = list.up.iter_from(first).filter_map(|number| candidate(shared, &list, number, now_ns, may_wait));
     for number in plan(candidates, waiters - young, young + late >= waiters) {
         let Some(generation) = list.seat(number).map(|seat| Arc::clone(&seat.generation)) else { continue };
-        // Lost a race for the permit, or the runtime is gone? Then what was lost wakes the background task again.
-        if !attempt::start(shared, &generation, Purpose::Waiters) {
-            return;
-        }
+        // One that lost a race for its permit leaves the others of the plan to be tried.
+        attempt::start(shared, &generation, Purpose::Waiters);
     }
 }
 
@@ -114,8 +141,7 @@ fn candidate<C: Connector>(
 }
 
 /// When settling next brings something by time alone: a token, or the end of a pause of a server that is up.
-pub(crate) fn next_time<C: Connector>(shared: &Shared<C>) -> u64 {
-    let now_ns = shared.clock.now_ns();
+pub(crate) fn next_time<C: Connector>(shared: &Shared<C>, now_ns: u64) -> u64 {
     let list = shared.servers.list();
     let set = if list.up.is_empty() { &list.last_resort } else { &list.up };
     let times = set.iter_from(0).filter_map(|number| list.seat(number)).flat_map(|seat| {

@@ -87,10 +87,11 @@ pub(crate) fn begin_probe<C: Connector>(
 /// The probe succeeded: the server serves again.
 pub(crate) fn probe_succeeded<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, probe: ServerProbe<C>) {
     probe.succeeded();
-    let (pool, server) = names(shared, generation);
-    tracing::info!(%pool, %server, state = "recovering", "server serves again");
     shared.servers.follow(generation.server.number());
     shared.notifier.changed();
+    // Last: it runs user code.
+    let (pool, server) = names(shared, generation);
+    tracing::info!(%pool, %server, state = "recovering", "server serves again");
 }
 
 /// The probe failed, by the server's fault.
@@ -133,22 +134,27 @@ fn went_down<C: Connector>(
     failure: Failure<C::Error>,
     now_ns: u64,
 ) {
-    if generation.server.is_removed() {
-        // Its last event is that it is gone.
-        return;
+    let failure = Arc::new(failure);
+    let is_removed = generation.server.is_removed();
+    if !is_removed {
+        generation.server.set_last_failure(Some(Arc::clone(&failure)));
     }
-    let retry_after = between(now_ns, down.retry_at());
-    let (pool, server) = names(shared, generation);
-    tracing::warn!(
-        %pool, %server, state = "down", cause = %chain(&failure), failures = down.failures(), ?retry_after,
-        "server is down"
-    );
-    generation.server.set_last_failure(Some(failure));
     shared.servers.follow(generation.server.number());
     shared.due.push(down.retry_at(), generation.server.number());
     shared.notifier.wake_before(down.retry_at());
     // The last resort serves from now on, if no server is up.
     shared.notifier.changed();
+    if is_removed {
+        // Its last event is that it is gone.
+        return;
+    }
+    // Last: it runs user code, whose panic must not keep the server from being retried.
+    let retry_after = between(now_ns, down.retry_at());
+    let (pool, server) = names(shared, generation);
+    tracing::warn!(
+        %pool, %server, state = "down", cause = %chain(&*failure), failures = down.failures(), ?retry_after,
+        "server is down"
+    );
 }
 
 fn names<'a, C: Connector>(shared: &'a Shared<C>, generation: &Generation<C>) -> (&'a str, Arc<str>) {

@@ -117,11 +117,13 @@ impl<C: Connector> Waiter<'_, C> {
         let shared = self.shared;
         while let Some(mut grant) = shared.queue.poll(&mut self.ticket, cx.waker()) {
             let now_ns = shared.clock.now_ns();
-            if grant.fresh {
+            // Of a server that was removed or reset meanwhile: it closes, as when it is returned.
+            let is_over = grant.conn.generation().epoch.is_over();
+            if grant.fresh && !is_over {
                 grant.conn.info.check_out(now_ns);
                 return Some(grant.conn);
             }
-            if is_reusable(shared, &mut grant.conn, now_ns) {
+            if !is_over && is_reusable(shared, &mut grant.conn, now_ns) {
                 return Some(grant.conn);
             }
             // A dead connection: back to the old place, then look for another. The connection is dropped last: its

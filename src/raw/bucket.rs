@@ -193,7 +193,7 @@ impl Bucket {
         }
     }
 
-    /// Gives a token back, if nobody took one since; otherwise it is forfeit (I2). Says which.
+    /// Returns a token if no other was taken since; otherwise it is forfeit (I2). Returns whether it was returned.
     pub(crate) fn undo(&self, receipt: Receipt) -> bool {
         // Relaxed: see the module's page.
         self.tat.compare_exchange(receipt.left, receipt.found, Ordering::Relaxed, Ordering::Relaxed).is_ok()
@@ -210,7 +210,7 @@ impl Bucket {
     /// Retires this bucket for one of another rate, which starts with the tokens that were left, at most all that it
     /// can hold. So a change gives none, however often it is made (I4).
     pub(crate) fn successor(&self, rate: Rate, now_ns: u64) -> Bucket {
-        // Relaxed: see the module's page. From here on nobody takes from this word.
+        // Relaxed: see the module's page. From here on no take succeeds on this word.
         let tat = self.tat.swap(RETIRED, Ordering::Relaxed);
         let missing = tat.saturating_sub(self.rate.units(now_ns).floor);
         let left = self.rate.full().saturating_sub(missing);

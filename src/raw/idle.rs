@@ -33,7 +33,7 @@
 //! other words after `push` (the number of waiters), by SeqCst loads too, with the same guarantee.
 
 use super::slot::Slot;
-use crate::sync::{ArrayQueue, AtomicBool, Ordering, fence};
+use crate::sync::{ArrayQueue, AtomicBool, Ordering, fence, spin_loop};
 
 /// A shard has room for this many items at least. A server with few connections has few shards.
 const MIN_ROOM: usize = 2;
@@ -136,7 +136,11 @@ impl<T> Idle<T> {
                 refuse(item);
                 return self.fence_and_drain_if_closed(refuse);
             }
-            crate::sync::spin_loop();
+            if self.is_closed() {
+                // Only a closed set may be short of room, for the moment until its closer drains it.
+                self.drain(&mut refuse);
+            }
+            spin_loop();
         }
     }
 

@@ -126,7 +126,7 @@ impl Permits {
         debug_assert!(found.connecting() > 0, "an attempt ended that never began");
     }
 
-    /// The connection is gone: releases its permit. Returns whether none is left.
+    /// The connection is gone: releases its permit.
     pub(crate) fn release(&self) {
         self.give_back(PermitCounts::OPEN);
     }

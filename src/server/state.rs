@@ -10,7 +10,7 @@ use crate::error::Failure;
 use crate::raw::{Bucket, Health, HealthState, Pause, Permits, Rate};
 use crate::server::Notifier;
 use crate::server::config::{Limits, Server};
-use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicUsize, Ordering, fence};
 
 /// See the module's page. It goes on after the server was removed, for as long as connections are out.
 ///
@@ -61,8 +61,8 @@ impl<C: Connector> ServerState<C> {
         self.last_failure.load_full()
     }
 
-    pub(crate) fn set_last_failure(&self, failure: Option<Failure<C::Error>>) {
-        self.last_failure.store(failure.map(Arc::new));
+    pub(crate) fn set_last_failure(&self, failure: Option<Arc<Failure<C::Error>>>) {
+        self.last_failure.store(failure);
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -80,14 +80,9 @@ impl<C: Connector> ServerState<C> {
         self.bucket().is_none_or(|bucket| bucket.has_token(now_ns))
     }
 
-    /// Changes the settings. Only under the lock of the server list.
-    pub(crate) fn apply(&self, config: Server, limits: Limits, now_ns: u64) {
+    /// Changes the settings but for the maximum. Only under the lock of the server list.
+    pub(crate) fn apply(&self, config: Server, rate: Option<Rate>, now_ns: u64) {
         self.config.store(Arc::new(config));
-        self.permits.set_max(limits.max_conns);
-        self.set_rate(limits.rate, now_ns);
-    }
-
-    fn set_rate(&self, rate: Option<Rate>, now_ns: u64) {
         match (self.bucket(), rate) {
             (Some(bucket), Some(rate)) if bucket.rate() == rate => {}
             (Some(bucket), Some(rate)) => self.bucket.store(Some(Arc::new(bucket.successor(rate, now_ns)))),
@@ -102,8 +97,19 @@ impl<C: Connector> ServerState<C> {
         if let Some(number) = number {
             self.number.store(number, Ordering::Relaxed);
         }
-        self.gone.store(false, Ordering::Relaxed);
+        // Until the event of the removal is out, the one of the end must wait: see `draining`.
+        self.gone.store(true, Ordering::Relaxed);
         self.removed.store(number.is_none(), Ordering::Relaxed);
+    }
+
+    /// The event of the removal is out: from now on the last event may be recorded.
+    pub(crate) fn draining(&self) {
+        if self.is_removed() {
+            self.gone.store(false, Ordering::Relaxed);
+            // SeqCst: the flag, then the count; pairs with the fence of `permit_freed`.
+            fence(Ordering::SeqCst);
+            self.record_if_gone();
+        }
     }
 
     /// Its number in the list, or its last one. An attempt may end after its server got another.
@@ -129,7 +135,7 @@ impl<C: Connector> ServerState<C> {
     }
 
     /// Records the last event of a removed server, once its last connection is gone.
-    pub(crate) fn record_if_gone(&self) {
+    fn record_if_gone(&self) {
         // Relaxed: a flag that one caller wins; it publishes nothing.
         if self.permits.counts().open() == 0 && !self.gone.swap(true, Ordering::Relaxed) {
             let (pool, server) = (&self.notifier.pool, self.config());

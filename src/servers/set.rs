@@ -49,11 +49,13 @@ pub(crate) struct Change<C: Connector> {
     pub(crate) grown: Vec<Arc<Generation<C>>>,
     /// The generations whose connections all close.
     pub(crate) reset: Vec<Arc<Generation<C>>>,
+    /// Removed servers that may be dropped, and with them the user's error: not under the lock.
+    forgotten: Option<Arc<Vec<Arc<ServerState<C>>>>>,
 }
 
 impl<C: Connector> Change<C> {
     fn none() -> Self {
-        Self { registered: Vec::new(), removed: Vec::new(), grown: Vec::new(), reset: Vec::new() }
+        Self { registered: Vec::new(), removed: Vec::new(), grown: Vec::new(), reset: Vec::new(), forgotten: None }
     }
 
     /// The generations that were closed and must be drained.
@@ -98,11 +100,11 @@ impl<C: Connector> Servers<C> {
         self.draining.load().iter().filter(|server| server.permits.counts().open() > 0).cloned().collect()
     }
 
-    /// The open generation of the server that a generation belongs to, if the server is registered.
+    /// The open generation of the same epoch as another one, if that is not over.
     pub(crate) fn current(&self, generation: &Generation<C>) -> Option<Arc<Generation<C>>> {
         let list = self.list.load();
         let seat = list.seat(generation.number)?;
-        Arc::ptr_eq(seat.server(), &generation.server).then(|| Arc::clone(&seat.generation))
+        Arc::ptr_eq(&seat.generation.epoch, &generation.epoch).then(|| Arc::clone(&seat.generation))
     }
 
     /// Makes the bitmaps say what is true of a number: whether a server is there that is up; whether a server is there
@@ -203,7 +205,7 @@ impl<C: Connector> Servers<C> {
             return Err(ServerError::Closed);
         }
         let list = list.copy();
-        Ok(Edit { servers: self, registry, list, change: Change::none(), touched: Vec::new() })
+        Ok(Edit { servers: self, registry, list, change: Change::none(), touched: Vec::new(), maxima: Vec::new() })
     }
 }
 
@@ -215,6 +217,8 @@ struct Edit<'a, C: Connector> {
     change: Change<C>,
     /// The numbers whose bits must follow.
     touched: Vec<usize>,
+    /// The maxima that hold once the list is published: before it, the old generations have no room for more.
+    maxima: Vec<(Arc<ServerState<C>>, u32)>,
 }
 
 impl<C: Connector> Edit<'_, C> {
@@ -226,13 +230,14 @@ impl<C: Connector> Edit<'_, C> {
         let known = draining.iter().find(|known| *known.config().name() == *name && known.permits.counts().open() > 0);
         let state = match known {
             Some(known) => {
-                known.apply(server.clone(), limits, now_ns);
+                known.apply(server.clone(), limits.rate, now_ns);
+                known.permits.set_max(limits.max_conns);
                 Arc::clone(known)
             }
             None => Arc::new(ServerState::new(server.clone(), limits, Arc::clone(&self.servers.notifier))),
         };
         state.set_number(Some(number));
-        let generation = self.seat(pool, number, state, Arc::default());
+        let generation = self.seat(pool, number, state, limits.max_conns, Arc::default());
         self.registry.numbers.insert(name, number);
         self.change.registered.push(generation);
     }
@@ -270,21 +275,24 @@ impl<C: Connector> Edit<'_, C> {
             return;
         }
         let is_lower = limits.max_conns < seat.server().permits.counts().max();
-        seat.server().apply(server.clone(), limits, now_ns);
+        seat.server().apply(server.clone(), limits.rate, now_ns);
+        self.maxima.push((Arc::clone(seat.server()), limits.max_conns));
         let (capacity, bounded) = self.room(limits.max_conns);
         if seat.generation.idle.fits(capacity, bounded) && !is_lower {
             let bucket = seat.server().bucket();
             self.list.set(number, Some(Seat { bucket, ..seat }));
             self.touched.push(number);
         } else {
-            self.seat(pool, number, Arc::clone(seat.server()), Arc::clone(&seat.generation.epoch));
+            let epoch = Arc::clone(&seat.generation.epoch);
+            self.seat(pool, number, Arc::clone(seat.server()), limits.max_conns, epoch);
             self.change.grown.push(seat.generation);
         }
     }
 
     fn reset(&mut self, pool: &Weak<dyn Any + Send + Sync>, number: usize) {
         let Some(seat) = self.list.seat(number).cloned() else { return };
-        self.seat(pool, number, Arc::clone(seat.server()), Arc::default());
+        let max_conns = seat.server().permits.counts().max();
+        self.seat(pool, number, Arc::clone(seat.server()), max_conns, Arc::default());
         self.change.reset.push(seat.generation);
     }
 
@@ -294,9 +302,10 @@ impl<C: Connector> Edit<'_, C> {
         pool: &Weak<dyn Any + Send + Sync>,
         number: usize,
         server: Arc<ServerState<C>>,
+        max_conns: u32,
         epoch: Arc<Epoch>,
     ) -> Arc<Generation<C>> {
-        let (capacity, bounded) = self.room(server.permits.counts().max());
+        let (capacity, bounded) = self.room(max_conns);
         let idle: Idle<Connection<C>> = Idle::new(capacity, shards(), bounded);
         let bucket = server.bucket();
         let (cache_slot, pool) = (self.servers.cache_slot, Weak::clone(pool));
@@ -314,10 +323,11 @@ impl<C: Connector> Edit<'_, C> {
 
     /// Makes the list the current one, and its bits true.
     fn publish(self) -> Change<C> {
-        let Self { servers, registry, list, change, touched } = self;
+        let Self { servers, registry, list, mut change, touched, maxima } = self;
         let list = Arc::new(list);
         let before = servers.list.swap(Arc::clone(&list));
         servers.notifier.signals.set_list(list.version);
+        maxima.iter().for_each(|(server, max_conns)| server.permits.set_max(*max_conns));
         // Behind the publication: a connection of a grown generation looks for the next one in the list.
         change.grown.iter().for_each(|generation| generation.idle.close());
         change.removed.iter().chain(&change.reset).for_each(|generation| generation.end());
@@ -329,7 +339,7 @@ impl<C: Connector> Edit<'_, C> {
         if !change.removed.is_empty() || !change.registered.is_empty() {
             let draining = servers.draining();
             let draining = draining.into_iter().filter(|server| !listed(server)).chain(gone).collect();
-            servers.draining.store(Arc::new(draining));
+            change.forgotten = Some(servers.draining.swap(Arc::new(draining)));
         }
         if Arc::ptr_eq(&before.up, &list.up) {
             touched.iter().for_each(|&number| servers.follow(number));

@@ -4,6 +4,7 @@ mod cancel;
 mod config;
 mod dials;
 mod forgotten;
+mod hazards;
 mod health;
 mod info;
 mod life;

@@ -1,0 +1,201 @@
+//! Interleavings and panics at bad moments, each found by reading the code against what must hold.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use connring::test_util::Connect;
+use connring::{Clock, Connector, Pool, PooledConn, Server};
+use tracing::dispatcher::{self, Dispatch};
+use tracing::field::{Field, Visit};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
+
+use crate::support::{Rig, settle};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Refuses, and panics when it is asked whose fault that is.
+#[derive(Clone, Default)]
+struct Undecided {
+    attempts: Arc<AtomicU32>,
+}
+
+impl Connector for Undecided {
+    type Conn = ();
+    type Error = std::io::Error;
+
+    async fn connect(&self, _server: &Server) -> Result<(), std::io::Error> {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        Err(std::io::ErrorKind::ConnectionRefused.into())
+    }
+
+    fn blames_server(&self, _error: &std::io::Error) -> bool {
+        panic!("as scripted")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn panic_of_blames_server_counts_as_a_failed_connect() {
+    let connector = Undecided::default();
+    let builder = Pool::builder(connector.clone()).clock(Clock::tokio()).server("a");
+    let pool = builder.backoff(10 * SECOND, 10 * SECOND).build().expect("in range");
+    pool.acquire_timeout(SECOND).await.expect_err("the server refuses");
+    assert_eq!(connector.attempts.load(Ordering::Relaxed), 1);
+}
+
+/// Runs a closure on the text of each event.
+struct OnEvent<F>(F);
+
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0.push_str(&format!("{}={value:?} ", field.name()));
+    }
+}
+
+impl<S: Subscriber, F: Fn(&str) + 'static> Layer<S> for OnEvent<F> {
+    fn on_event(&self, event: &Event<'_>, _context: LayerContext<'_, S>) {
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        (self.0)(&text.0);
+    }
+}
+
+fn on_event(act: impl Fn(&str) + Send + Sync + 'static) -> (Dispatch, DefaultGuard) {
+    // With a single subscriber in the process, an event that another thread without one comes by first would be
+    // switched off for all.
+    static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
+    ANOTHER.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
+    let dispatch = Dispatch::new(tracing_subscriber::registry().with(OnEvent(act)));
+    (dispatch.clone(), dispatcher::set_default(&dispatch))
+}
+
+#[tokio::test(start_paused = true)]
+async fn panic_of_a_subscriber_does_not_keep_a_server_from_its_retry() {
+    for state in ["server is down", "server serves again"] {
+        let has_panicked = AtomicBool::new(false);
+        let (_, _guard) = on_event(move |text| {
+            assert!(!text.contains(state) || has_panicked.swap(true, Ordering::Relaxed), "as scripted");
+        });
+        let rig = Rig::paused(|builder| builder.server("a"));
+        rig.connector.next_connects("a", [Connect::Refuse]);
+        let served = rig.pool.acquire_timeout(60 * SECOND).await.map(PooledConn::release);
+        assert!(served.is_ok(), "{state}: {:?}", rig.pool.status().servers[0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn panic_of_a_drop_does_not_lose_the_servers_that_are_due() {
+    let rig =
+        Rig::paused(|builder| builder.server(Server::new("a").max_conns(2)).idle_timeout(None).max_lifetime(None));
+    let [idle, other] = [rig.pool.acquire().await.expect("it accepts"), rig.pool.acquire().await.expect("it accepts")];
+    idle.release();
+    other.fail("it is loading");
+    // No permit is free, so the due attempt takes the idle connection, whose drop panics.
+    let filler = rig.pool.try_acquire().expect("it is a last resort");
+    rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("in range");
+    filler.release();
+    rig.connector.set_drop_panics("a", true);
+    tokio::time::sleep(20 * SECOND).await;
+    let pool = rig.pool.clone();
+    let _ = tokio::spawn(async move { pool.acquire_timeout(MS).await.map(PooledConn::release).is_ok() }).await;
+    rig.connector.set_drop_panics("a", false);
+    tokio::time::sleep(20 * SECOND).await;
+    let served = rig.pool.acquire_timeout(60 * SECOND).await.map(PooledConn::release);
+    assert!(served.is_ok(), "{:?}", rig.pool.status().servers[0]);
+}
+
+/// A waker that takes its time: it advances the clock.
+struct SlowWaker {
+    clock: Clock,
+    is_done: AtomicBool,
+}
+
+impl Wake for SlowWaker {
+    fn wake(self: Arc<Self>) {
+        if !self.is_done.swap(true, Ordering::Relaxed) {
+            self.clock.advance(20 * MS);
+        }
+    }
+}
+
+#[tokio::test]
+async fn token_that_comes_while_waiters_are_served_is_not_missed() {
+    let rig = Rig::manual(|builder| {
+        let builder = builder.server(Server::new("a").max_conns(2).max_rps(100.0).burst(1)).maintenance(false);
+        builder.idle_timeout(None).max_lifetime(None).wait_timeout(None)
+    });
+    let first = rig.pool.acquire().await.expect("there is a token");
+    settle().await;
+    rig.clock.advance(10 * MS);
+    let second = rig.pool.acquire().await.expect("there is a token");
+    first.release();
+    second.release();
+    settle().await;
+    // Two connections are idle, and there is no token.
+    let (mut first, mut second) = (pin!(rig.pool.acquire()), pin!(rig.pool.acquire()));
+    let slow = Waker::from(Arc::new(SlowWaker { clock: rig.clock.clone(), is_done: AtomicBool::new(false) }));
+    assert!(first.as_mut().poll(&mut Context::from_waker(&slow)).is_pending());
+    assert!(second.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    settle().await;
+    rig.clock.advance(10 * MS);
+    settle().await;
+    assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    settle().await;
+    let second = second.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(second.is_ready(), "the token came while the first waiter was woken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn gone_is_the_last_event_of_a_removed_server() {
+    let rig = Rig::paused(|builder| builder.server("a"));
+    let held = Arc::new(Mutex::new(Some(rig.pool.acquire().await.expect("it accepts"))));
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let own: Arc<OnceLock<Dispatch>> = Arc::default();
+    let (logged, dispatch) = (Arc::clone(&log), Arc::clone(&own));
+    let act = move |text: &str| {
+        logged.lock().expect("no panic").push(text.to_owned());
+        if text.contains("registered") {
+            // Another thread closes the connection before the event of the removal is recorded.
+            let (held, dispatch) = (Arc::clone(&held), dispatch.get().expect("it is set").clone());
+            let drops = move || dispatcher::with_default(&dispatch, || drop(held.lock().expect("no panic").take()));
+            std::thread::spawn(drops).join().expect("no panic");
+        }
+    };
+    let (dispatch, _guard) = on_event(act);
+    own.set(dispatch).expect("it is set once");
+    rig.pool.set_servers(["b"]).expect("in range");
+    let log = log.lock().expect("no panic");
+    let of_a: Vec<_> = log.iter().filter(|text| text.contains("server=a")).collect();
+    assert!(of_a.len() == 2 && of_a[0].contains("draining") && of_a[1].contains("gone"), "{of_a:#?}");
+}
+
+#[test]
+fn waiter_gets_no_connection_of_a_runtime_that_is_gone() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let [first, second] = [(); 2].map(|()| runtime().expect("a runtime"));
+    let clock = Clock::system();
+    let connector = connring::test_util::ScriptedConnector::new(clock.clone());
+    let (pool, conn) = first.block_on(async {
+        let builder = Pool::builder(connector.clone()).clock(clock).server(Server::new("a").max_conns(1));
+        let pool = builder.build().expect("in range");
+        let conn = pool.acquire().await.expect("it accepts");
+        (pool, conn)
+    });
+    let id = conn.id();
+    second.block_on(async {
+        let mut waiter = pin!(pool.acquire());
+        assert!(waiter.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        // The connection is in the slot of the waiter when its runtime goes.
+        conn.release();
+        std::thread::spawn(move || drop(first)).join().expect("no panic");
+        let conn = tokio::time::timeout(5 * SECOND, waiter).await.expect("in time").expect("it accepts");
+        assert_ne!(conn.id(), id);
+    });
+}
