@@ -1,6 +1,6 @@
 //! Replays the saved corpus of each fuzz target, on stable and without a fuzzer.
 //!
-//! It compiles the targets' bodies, and the kernel's files beside `sync` as they do. It is not in the published
+//! It compiles the targets' bodies, and the files of `src/raw` beside `sync` as they do. It is not in the published
 //! package, which has no corpus.
 
 #![allow(unreachable_pub, reason = "public to the fuzz targets")]
@@ -8,10 +8,10 @@
 use std::fs;
 use std::path::Path;
 
-#[path = "../fuzz/src/config.rs"]
-mod config;
 #[path = "../fuzz/src/health.rs"]
 mod health;
+#[path = "../fuzz/src/idle.rs"]
+mod idle;
 #[path = "../fuzz/src/pool_ops/mod.rs"]
 mod pool_ops;
 #[path = "../fuzz/src/rate.rs"]
@@ -22,6 +22,8 @@ mod raw;
 #[path = "../src/sync.rs"]
 #[allow(dead_code, unused_imports)]
 mod sync;
+#[path = "../fuzz/src/up_set.rs"]
+mod up_set;
 
 /// Runs a target on each input of its corpus. A corpus that is empty or was not found checks nothing.
 fn replay(target: &str, run: fn(&[u8])) {
@@ -54,6 +56,11 @@ fn pool_ops_replays() {
 }
 
 #[test]
-fn config_replays() {
-    replay("config", config::run);
+fn up_set_replays() {
+    replay("up_set", up_set::run);
+}
+
+#[test]
+fn idle_replays() {
+    replay("idle", idle::run);
 }

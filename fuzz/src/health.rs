@@ -1,8 +1,8 @@
 //! The health word against a state machine of plain enums, written down from the design's transitions.
 //!
 //! What the word's format adds to them is its documented limits: times are rounded up to 10 µs, each Down is retried at
-//! least one such tick later than the one before, and failures stop counting at 511. The clock stays within the ten
-//! years for which no generation is used twice.
+//! least one such step later than the one before, and failures stop counting at 511. The clock stays within the ten
+//! years for which no outage is used twice.
 
 use std::cell::Cell;
 
@@ -10,11 +10,11 @@ use arbitrary::{Arbitrary, Unstructured};
 
 use crate::raw::{Health, HealthState, Outage, Probe, ProbeOwner, Reported, Snapshot};
 
-const TICK_NS: u64 = 10_000;
+const STEP_NS: u64 = 10_000;
 const TEN_YEARS_NS: u64 = 10 * 365 * 24 * 3_600 * 1_000_000_000;
 const MOST_FAILURES: u32 = 511;
 const MAX_OPS: usize = 1_000;
-const MAX_DIALLED: usize = 64;
+const MAX_OUTAGES: usize = 64;
 
 #[derive(Debug, Arbitrary)]
 struct Case {
@@ -26,9 +26,9 @@ struct Case {
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
 enum Op {
-    /// Something is dialled now, whatever the state, and keeps its generation.
-    Dial,
-    DialFails(u8),
+    /// An attempt begins now, whatever the state, and keeps its outage.
+    Connect,
+    ConnectFails(u8),
     Fail(u8),
     Release(u8),
     ProbeBegins,
@@ -47,12 +47,12 @@ enum Op {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Model {
     Up { strikes: u32 },
-    Trial { failures: u32 },
+    Recovering { failures: u32 },
     Down { failures: u32 },
     Probing { failures: u32 },
 }
 
-/// Who owns the health, as a server does.
+/// Owns the health, as a server does.
 struct Owner {
     health: Health,
     retry_after_drop: Cell<u64>,
@@ -80,13 +80,13 @@ struct Run<'a> {
     threshold: u32,
     backoff: u8,
     now_ns: u64,
-    /// Counts the Downs: the generation.
+    /// Counts the Downs: the outage.
     downs: u64,
     /// When the last Down is, or was, retried.
     retry_ns: u64,
     probe: Option<Probe<&'a Owner>>,
-    /// What was dialled, in which generation: the kernel's name and ours.
-    dialled: Vec<(Outage, u64)>,
+    /// The outages in which attempts began: the name that `raw` gives them, and ours.
+    outages: Vec<(Outage, u64)>,
 }
 
 pub fn run(data: &[u8]) {
@@ -102,7 +102,7 @@ pub fn run(data: &[u8]) {
         downs: 0,
         retry_ns: 0,
         probe: None,
-        dialled: vec![(first, 0)],
+        outages: vec![(first, 0)],
     };
     for op in case.ops.into_iter().take(MAX_OPS) {
         run.step(op);
@@ -117,20 +117,20 @@ pub fn run(data: &[u8]) {
 impl<'a> Run<'a> {
     fn step(&mut self, op: Op) {
         match op {
-            Op::Dial => {
-                if self.dialled.len() == MAX_DIALLED {
-                    self.dialled.remove(1);
+            Op::Connect => {
+                if self.outages.len() == MAX_OUTAGES {
+                    self.outages.remove(1);
                 }
-                self.dialled.push((self.owner.health.snapshot().outage(), self.downs));
+                self.outages.push((self.owner.health.snapshot().outage(), self.downs));
             }
-            Op::DialFails(which) => self.dial_fails(which),
+            Op::ConnectFails(which) => self.connect_fails(which),
             Op::Fail(which) => self.fail(which),
             Op::Release(which) => self.release(which),
             Op::ProbeBegins => self.probe_begins(),
             Op::ProbeSucceeds => {
                 if let (Some(probe), Model::Probing { failures }) = (self.probe.take(), self.model) {
                     probe.succeeded();
-                    self.model = Model::Trial { failures };
+                    self.model = Model::Recovering { failures };
                 }
             }
             Op::ProbeFails => self.probe_fails(),
@@ -155,7 +155,7 @@ impl<'a> Run<'a> {
         self.now_ns = now_ns.min(TEN_YEARS_NS);
     }
 
-    /// When to retry after so many failures in a row. The kernel must ask for the right number.
+    /// When to retry after so many failures in a row. `raw` must ask for the right number.
     fn backoff_ends(now_ns: u64, backoff: u8) -> impl Fn(u32) -> u64 {
         move |failures| now_ns + (u64::from(failures) << backoff)
     }
@@ -167,7 +167,7 @@ impl<'a> Run<'a> {
     fn goes_down(&mut self, failures: u32, retry_ns: u64) {
         let failures = failures.min(MOST_FAILURES);
         self.model = Model::Down { failures };
-        self.retry_ns = (retry_ns.div_ceil(TICK_NS) * TICK_NS).max(self.retry_ns + TICK_NS);
+        self.retry_ns = (retry_ns.div_ceil(STEP_NS) * STEP_NS).max(self.retry_ns + STEP_NS);
         self.downs += 1;
     }
 
@@ -178,26 +178,26 @@ impl<'a> Run<'a> {
         self.goes_down(failures, retry_ns);
     }
 
-    fn dialled(&self, which: u8) -> (Outage, bool) {
-        let (generation, downs) = self.dialled[usize::from(which) % self.dialled.len()];
-        (generation, downs == self.downs)
+    fn outage(&self, which: u8) -> (Outage, bool) {
+        let (outage, downs) = self.outages[usize::from(which) % self.outages.len()];
+        (outage, downs == self.downs)
     }
 
-    fn dial_fails(&mut self, which: u8) {
-        let (generation, is_of_now) = self.dialled(which);
-        let down = self.owner.health.connect_failed(generation, self.retry());
-        let counts = is_of_now && matches!(self.model, Model::Up { .. } | Model::Trial { .. });
+    fn connect_fails(&mut self, which: u8) {
+        let (outage, is_of_now) = self.outage(which);
+        let down = self.owner.health.connect_failed(outage, self.retry());
+        let counts = is_of_now && matches!(self.model, Model::Up { .. } | Model::Recovering { .. });
         assert_eq!(down.is_some(), counts, "it takes the server down");
         match self.model {
             Model::Up { .. } if counts => self.one_failure_more(0),
-            Model::Trial { failures } if counts => self.one_failure_more(failures),
+            Model::Recovering { failures } if counts => self.one_failure_more(failures),
             _ => {}
         }
     }
 
     fn fail(&mut self, which: u8) {
-        let (generation, is_of_now) = self.dialled(which);
-        let reported = self.owner.health.reported(generation, self.threshold, self.retry());
+        let (outage, is_of_now) = self.outage(which);
+        let reported = self.owner.health.reported(outage, self.threshold, self.retry());
         let is_down = match self.model {
             Model::Up { strikes } if is_of_now && strikes + 1 < self.threshold => {
                 self.model = Model::Up { strikes: strikes + 1 };
@@ -207,7 +207,7 @@ impl<'a> Run<'a> {
                 self.one_failure_more(0);
                 true
             }
-            Model::Trial { failures } if is_of_now => {
+            Model::Recovering { failures } if is_of_now => {
                 self.one_failure_more(failures);
                 true
             }
@@ -221,11 +221,11 @@ impl<'a> Run<'a> {
     }
 
     fn release(&mut self, which: u8) {
-        let (generation, is_of_now) = self.dialled(which);
-        let ended_trial = self.owner.health.released(generation);
-        let is_trial = matches!(self.model, Model::Trial { .. });
-        assert_eq!(ended_trial, is_trial && is_of_now, "the first release since the probe ends the trial");
-        if is_of_now && matches!(self.model, Model::Up { .. } | Model::Trial { .. }) {
+        let (outage, is_of_now) = self.outage(which);
+        let ended_recovery = self.owner.health.released(outage);
+        let is_recovering = matches!(self.model, Model::Recovering { .. });
+        assert_eq!(ended_recovery, is_recovering && is_of_now, "the first release since the probe ends the recovery");
+        if is_of_now && matches!(self.model, Model::Up { .. } | Model::Recovering { .. }) {
             self.model = Model::Up { strikes: 0 };
         }
     }
@@ -249,7 +249,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// It was nobody's failure: it is retried after the initial interval.
+    /// A dropped probe is no failure: it is retried after the initial interval.
     fn drop_probe(&mut self, probe: Option<Probe<&'a Owner>>) {
         if let (Some(probe), Model::Probing { failures }) = (probe, self.model) {
             let (retry_ns, drops) = (self.retry()(1), self.owner.drops.get());
@@ -264,19 +264,19 @@ impl<'a> Run<'a> {
         let snapshot = self.owner.health.snapshot();
         let (state, failures) = match self.model {
             Model::Up { .. } => (HealthState::Up, 0),
-            Model::Trial { failures } => (HealthState::Recovering, failures),
+            Model::Recovering { failures } => (HealthState::Recovering, failures),
             Model::Down { failures } => (HealthState::Down, failures),
             Model::Probing { failures } => (HealthState::Probing, failures),
         };
         assert_eq!((snapshot.state(), snapshot.failures()), (state, failures), "{:?}", self.model);
         assert_eq!(snapshot.retry_at(), self.retry_ns, "{:?}", self.model);
-        let serves = matches!(self.model, Model::Up { .. } | Model::Trial { .. });
+        let serves = matches!(self.model, Model::Up { .. } | Model::Recovering { .. });
         assert_eq!(snapshot.is_up(), serves);
-        let blemished = matches!(self.model, Model::Trial { .. } | Model::Up { strikes: 1.. });
-        for (generation, downs) in &self.dialled {
+        let blemished = matches!(self.model, Model::Recovering { .. } | Model::Up { strikes: 1.. });
+        for (outage, downs) in &self.outages {
             let is_of_now = *downs == self.downs;
-            assert_eq!(snapshot.outage() == *generation, is_of_now, "each Down is a generation of its own");
-            assert_eq!(snapshot.is_changed_by_release(*generation), blemished && is_of_now, "{:?}", self.model);
+            assert_eq!(snapshot.outage() == *outage, is_of_now, "each Down is an outage of its own");
+            assert_eq!(snapshot.is_changed_by_release(*outage), blemished && is_of_now, "{:?}", self.model);
         }
     }
 }

@@ -9,7 +9,8 @@ mod raw;
 #[allow(dead_code, unused_imports)]
 mod sync;
 
-pub mod config;
 pub mod health;
+pub mod idle;
 pub mod pool_ops;
 pub mod rate;
+pub mod up_set;

@@ -1,7 +1,7 @@
 //! The bucket against an exact token bucket.
 //!
 //! The reference counts in units of which a nanosecond brings a whole number and a token is a whole number, whatever
-//! the rate: nothing is rounded. The kernel counts in units of 2⁻ᵏ tokens, 4 to 8 a nanosecond, and may decide
+//! the rate: nothing is rounded. The bucket counts in units of 2⁻ᵏ tokens, 4 to 8 a nanosecond, and may decide
 //! otherwise only so near to the boundary as its rounding explains:
 //!
 //! - It may grant *late*, by at most 2 of its units (half a nanosecond): an idle bucket restarts at now rounded up to a
@@ -10,7 +10,7 @@
 //!   nanosecond is too long by less than one part in 2⁶³.
 //! - A successor adds as much again, in its predecessor's units and in its own.
 //!
-//! Where the two may differ the reference follows the kernel, so that no error hides behind another.
+//! Where the two may differ the reference follows the bucket, so that no error hides behind another.
 
 use arbitrary::{Arbitrary, Unstructured};
 
@@ -121,13 +121,13 @@ struct Exact {
     each_ns: i128,
     token: i128,
     burst: i128,
-    /// A unit of the kernel.
+    /// A unit of the bucket.
     unit: i128,
     level: i128,
     at_ns: u64,
-    /// The latest time that the kernel was told.
+    /// The latest time that the bucket was told.
     latest_ns: u64,
-    /// How much later than exactly the kernel may grant, and how much earlier but for its drift.
+    /// How much later than exactly the bucket may grant, and how much earlier but for its drift.
     late: i128,
     early: i128,
 }
@@ -139,7 +139,7 @@ impl Exact {
         let exponent = ((bits >> 52) & 0x7ff) as i32 - 1023 - 52;
         let mantissa = (bits & ((1 << 52) - 1)) | (1 << 52);
         let token = 1_000_000_000_i128 << -exponent;
-        // The kernel's: the least power of two of which a nanosecond brings four.
+        // The bucket's: the least power of two of which a nanosecond brings four.
         let mut unit = token;
         while unit * 4 > i128::from(mantissa) {
             unit /= 2;
@@ -163,7 +163,7 @@ impl Exact {
         (self.level + self.each_ns * (i128::from(now_ns) - i128::from(self.at_ns))).min(self.burst)
     }
 
-    /// How far the kernel's clock may be ahead, as late as it was ever told that it is.
+    /// How far the bucket's clock may be ahead, as late as it was ever told that it is.
     fn drift(&self) -> i128 {
         ((i128::from(self.latest_ns) * self.unit) >> 61) + 1
     }
@@ -268,7 +268,7 @@ impl Run {
         let expected = self.exact.decides(self.now_ns);
         let hint = self.bucket.has_token(self.now_ns);
         let receipt = self.bucket.take(self.now_ns);
-        assert_eq!(hint, receipt.is_some(), "the hint, with nobody else about");
+        assert_eq!(hint, receipt.is_some(), "the hint, without another thread");
         let Some(receipt) = receipt else {
             assert_ne!(expected, Some(true), "a token was there at {}: {:?}", self.now_ns, self.exact);
             return;
@@ -282,7 +282,7 @@ impl Run {
         self.exact.take(self.now_ns);
     }
 
-    /// An undo is exact if nobody took since, else the token is forfeit.
+    /// An undo is exact if no other take came since, else the token is forfeit.
     fn undo(&mut self, which: u8) {
         if self.receipts.is_empty() {
             return;

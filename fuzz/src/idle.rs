@@ -1,0 +1,209 @@
+//! The idle connections of a generation, by one thread, against plain queues: the same order, the same items refused,
+//! and each item dropped once.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use arbitrary::{Arbitrary, Unstructured};
+
+use crate::raw::Idle;
+
+const MAX_CAPACITY: usize = 24;
+const MAX_SHARDS: usize = 8;
+const MAX_OPS: usize = 300;
+
+#[derive(Debug, Arbitrary)]
+struct Case {
+    capacity: u8,
+    shards: u8,
+    bounded: bool,
+    ops: Vec<Op>,
+}
+
+#[derive(Debug, Arbitrary)]
+enum Op {
+    Push(u8),
+    PushMany(u8, u8),
+    Pop(u8),
+    PopNear(u8),
+    /// Keeps the items whose number has this bit.
+    Retain(u8),
+    Close,
+    Drain,
+}
+
+/// The count of references is that of the items that exist.
+struct Item {
+    number: u32,
+    _alive: Rc<()>,
+}
+
+/// A shard holds one item more than its room, in the slot, unless it is bounded.
+struct Shard {
+    room: usize,
+    slot: Option<u32>,
+    queue: VecDeque<u32>,
+}
+
+impl Shard {
+    fn push(&mut self, item: u32, bounded: bool) -> bool {
+        if !bounded && self.slot.is_none() && self.queue.is_empty() {
+            self.slot = Some(item);
+            return true;
+        }
+        let has_room = self.queue.len() < self.room;
+        if has_room {
+            self.queue.push_back(item);
+        }
+        has_room
+    }
+
+    fn pop(&mut self) -> Option<u32> {
+        self.slot.take().or_else(|| self.queue.pop_front())
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.slot.is_some()) + self.queue.len()
+    }
+}
+
+struct Run {
+    idle: Idle<Item>,
+    capacity: usize,
+    bounded: bool,
+    shards: Vec<Shard>,
+    is_closed: bool,
+    next: u32,
+    alive: Rc<()>,
+}
+
+pub fn run(data: &[u8]) {
+    let Ok(case) = Case::arbitrary_take_rest(Unstructured::new(data)) else { return };
+    let capacity = 1 + usize::from(case.capacity) % MAX_CAPACITY;
+    let shards = 1 + usize::from(case.shards) % MAX_SHARDS;
+    // Two items a shard at least, and a power of two of shards.
+    let count = [8, 4, 2, 1].into_iter().find(|&count| count <= shards && 2 * count <= capacity).unwrap_or(1);
+    let room = |shard| capacity / count + usize::from(shard < capacity % count);
+    let shard = |shard| Shard { room: room(shard), slot: None, queue: VecDeque::new() };
+    let mut run = Run {
+        idle: Idle::new(capacity, shards, case.bounded),
+        capacity,
+        bounded: case.bounded,
+        shards: (0..count).map(shard).collect(),
+        is_closed: false,
+        next: 0,
+        alive: Rc::new(()),
+    };
+    run.check_fits();
+    for op in case.ops.into_iter().take(MAX_OPS) {
+        run.step(op);
+        run.check();
+    }
+    let Run { idle, alive, .. } = run;
+    drop(idle);
+    assert_eq!(Rc::strong_count(&alive), 1, "an item is left");
+}
+
+impl Run {
+    fn step(&mut self, op: Op) {
+        match op {
+            Op::Push(near) => self.push(near.into()),
+            Op::PushMany(near, count) => (0..count % 16).for_each(|_| self.push(near.into())),
+            Op::Pop(near) => {
+                let popped = self.idle.pop(near.into()).map(|item| item.number);
+                assert_eq!(popped, self.pop(near.into()));
+            }
+            Op::PopNear(near) => {
+                let popped = self.idle.pop_near(near.into()).map(|item| item.number);
+                let near = self.at(near.into());
+                assert_eq!(popped, self.shards[near].pop());
+            }
+            Op::Retain(bit) => self.retain(bit),
+            Op::Close => {
+                self.idle.close();
+                self.is_closed = true;
+            }
+            Op::Drain => {
+                let mut refused = Vec::new();
+                self.idle.drain(|item| refused.push(item.number));
+                assert_eq!(refused, self.drain());
+            }
+        }
+    }
+
+    fn at(&self, near: usize) -> usize {
+        near % self.shards.len()
+    }
+
+    fn push(&mut self, near: usize) {
+        if !self.bounded && self.len() == self.capacity {
+            // As many connections as permits exist.
+            return;
+        }
+        let number = self.next;
+        self.next += 1;
+        let mut refused = Vec::new();
+        let item = Box::new(Item { number, _alive: Rc::clone(&self.alive) });
+        self.idle.push(item, near, |item| refused.push(item.number));
+        let mut expected = Vec::new();
+        let order: Vec<_> = (near..near + self.shards.len()).map(|near| self.at(near)).collect();
+        if !order.into_iter().any(|shard| self.shards[shard].push(number, self.bounded)) {
+            assert!(self.bounded, "there is room for as many as the capacity");
+            expected.push(number);
+        }
+        if self.is_closed {
+            expected.extend(self.drain());
+        }
+        assert_eq!(refused, expected);
+    }
+
+    fn pop(&mut self, near: usize) -> Option<u32> {
+        (near..near + self.shards.len()).find_map(|near| {
+            let shard = self.at(near);
+            self.shards[shard].pop()
+        })
+    }
+
+    fn drain(&mut self) -> Vec<u32> {
+        std::iter::from_fn(|| self.pop(0)).collect()
+    }
+
+    fn retain(&mut self, bit: u8) {
+        let keeps = |number: u32| number >> (bit % 4) & 1 == 1;
+        let (mut seen, mut refused) = (Vec::new(), Vec::new());
+        let keep = |item: &Item| {
+            seen.push(item.number);
+            keeps(item.number)
+        };
+        self.idle.retain(keep, |item| refused.push(item.number));
+        let (mut all, mut expected) = (Vec::new(), Vec::new());
+        for shard in &mut self.shards {
+            all.extend(shard.slot.iter().chain(&shard.queue));
+            expected.extend(shard.slot.iter().chain(&shard.queue).filter(|&&number| !keeps(number)));
+            shard.slot = shard.slot.filter(|&number| keeps(number));
+            shard.queue.retain(|&number| keeps(number));
+        }
+        if self.is_closed {
+            expected.extend(self.drain());
+        }
+        assert_eq!((seen, refused), (all, expected));
+    }
+
+    fn len(&self) -> usize {
+        self.shards.iter().map(Shard::len).sum()
+    }
+
+    fn check(&self) {
+        let len = self.len();
+        assert!(len <= self.capacity);
+        assert_eq!((self.idle.len(), self.idle.is_empty(), self.idle.is_closed()), (len, len == 0, self.is_closed));
+        assert_eq!(Rc::strong_count(&self.alive), 1 + len, "an item was lost, or is there twice");
+    }
+
+    fn check_fits(&self) {
+        for (capacity, bounded) in [(self.capacity, false), (self.capacity, true), (self.capacity + 1, self.bounded)] {
+            let fits = capacity == self.capacity && (self.bounded || !bounded);
+            assert_eq!(self.idle.fits(capacity, bounded), fits, "{capacity}, bounded: {bounded}");
+        }
+    }
+}
