@@ -149,7 +149,7 @@ async fn addresses_are_there_once_and_not_empty() {
     let pool = builder().server("a:1").build().expect("the settings are in range");
     assert_eq!(pool.register("a:1"), Err(ServerError::Duplicate { address: "a:1".into() }));
     assert_eq!(pool.register(""), Err(ServerError::EmptyAddress));
-    let error = pool.deregister("b:1").expect_err("it is not there");
+    let error = pool.deregister("b:1").expect_err("the server is not registered");
     assert_eq!(error, ServerError::Unknown { address: "b:1".into() });
     assert_line(&error, &["\"b:1\"", "not registered"]);
     assert_eq!(pool.status().servers.len(), 1);
@@ -267,7 +267,7 @@ async fn defaults_are_as_the_table_says() {
 async fn the_default_times_hold() {
     let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]));
     rig.connector.set_default(Connect::Never);
-    let error = rig.pool.acquire().await.expect_err("dials never end");
+    let error = rig.pool.acquire().await.expect_err("no attempt ends");
     let AcquireError::Timeout { waited, reason } = error else { panic!("{error:?}") };
     assert_eq!(waited, Duration::from_secs(30));
     // The second dial is the hedge of the first.
@@ -280,7 +280,7 @@ async fn the_default_times_hold() {
     }
     // The first backoff lies in 100 ms ± 50 %.
     let rig = Rig::paused(|builder| builder.server("a:1"));
-    rig.pool.acquire().await.expect("dials succeed").fail("broken");
+    rig.pool.acquire().await.expect("the server accepts").fail("broken");
     let ServerState::Down { failures: 1, retry_after } = rig.pool.status().servers[0].state else {
         panic!("one failure takes it down")
     };
@@ -310,7 +310,7 @@ async fn the_default_counts_hold() {
     assert_eq!((rig.connector.total_counts().open, rig.pool.status().waiters), (10, 9_990));
     let mut turned_away = 0;
     for caller in callers.into_iter().filter(|caller| caller.is_finished()) {
-        turned_away += usize::from(caller.await.expect("no panic"));
+        turned_away += usize::from(caller.await.expect("the task does not panic"));
     }
     assert_eq!(turned_away, 12);
 }
@@ -319,7 +319,7 @@ async fn the_default_counts_hold() {
 async fn the_default_burst_is_one_and_ten_milliseconds_of_the_rate_rounded_up() {
     for (rps, burst) in [(1.0, 2), (99.0, 2), (100.0, 2), (1_000.0, 11), (250.0, 4)] {
         let rig = Rig::paused(|builder| builder.server(Server::new("a:1").max_rps(rps)));
-        rig.pool.acquire().await.expect("dials succeed").release();
+        rig.pool.acquire().await.expect("the server accepts").release();
         // The bucket fills up.
         advance(Duration::from_secs(10)).await;
         let mut served = 0;
@@ -334,9 +334,9 @@ async fn the_default_burst_is_one_and_ten_milliseconds_of_the_rate_rounded_up() 
 #[tokio::test(start_paused = true)]
 async fn a_timeout_of_zero_takes_what_is_idle_and_an_endless_one_waits() {
     let rig = Rig::paused(|builder| builder.server("a:1").max_conns_per_server(1));
-    rig.pool.acquire().await.expect("dials succeed").release();
-    let conn = rig.pool.acquire_timeout(Duration::ZERO).await.expect("it is idle");
-    let error = rig.pool.acquire_timeout(Duration::ZERO).await.expect_err("it is out");
+    rig.pool.acquire().await.expect("the server accepts").release();
+    let conn = rig.pool.acquire_timeout(Duration::ZERO).await.expect("the connection is idle");
+    let error = rig.pool.acquire_timeout(Duration::ZERO).await.expect_err("the connection is in use");
     assert!(matches!(error, AcquireError::Timeout { waited: Duration::ZERO, .. }), "{error:?}");
     let started = rig.clock.now();
     tokio::spawn(async move {

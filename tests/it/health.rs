@@ -63,7 +63,7 @@ async fn pass(rig: &Rig, time: Duration, mut each_step: impl AsyncFnMut()) {
 /// A caller that waits.
 fn waiting(rig: &Rig) -> JoinHandle<PooledConn<ScriptedConnector>> {
     let pool = rig.pool.clone();
-    tokio::spawn(async move { pool.acquire().await.expect("it may wait for ever") })
+    tokio::spawn(async move { pool.acquire().await.expect("the wait has no timeout") })
 }
 
 /// A connection that is there, or is dialled without a move of the clock.
@@ -130,7 +130,7 @@ async fn the_backoff_of_a_connector_that_panics() {
     // It recovers all the same.
     rig.connector.on_connect("a", Connect::Ok);
     pass(&rig, MINUTE * 5, async || {}).await;
-    waiter.await.expect("it was served").release();
+    waiter.await.expect("the caller was served").release();
     assert_eq!(state(&rig), ServerState::Up);
 }
 
@@ -187,7 +187,7 @@ async fn nothing_but_a_release_after_a_dial_resets_the_backoff() {
         conn.release();
         assert_eq!(state(&rig), trial, "released, but dialled before");
     }
-    let probed = waiter.await.expect("it was served");
+    let probed = waiter.await.expect("the caller was served");
     drop(probed);
     assert_eq!(state(&rig), trial, "dialled since, but not released");
     let [_first, _second, dialled_since] = [acquired(&rig).await, acquired(&rig).await, acquired(&rig).await];
@@ -203,7 +203,7 @@ async fn a_failure_on_trial_goes_on_where_the_backoff_was() {
     rig.connector.next_connects("a", [Connect::Refuse, Connect::Refuse]);
     let waiter = waiting(&rig);
     pass(&rig, MINUTE * 3, async || {}).await;
-    let on_trial = waiter.await.expect("it was served");
+    let on_trial = waiter.await.expect("the caller was served");
     assert_eq!(state(&rig), ServerState::Recovering { failures: 2 });
     on_trial.fail("one is enough, whatever the threshold");
     assert_eq!(state(&rig), down(3, Duration::from_secs(135)));
@@ -327,12 +327,12 @@ async fn a_dial_that_succeeds_ends_the_pauses_growth() {
     rig.connector.next_connects("a", [Connect::LocalFault, Connect::LocalFault, Connect::Ok, Connect::LocalFault]);
     let first = waiting(&rig);
     pass(&rig, MINUTE * 3, async || {}).await;
-    let first = first.await.expect("it was served");
+    let first = first.await.expect("the caller was served");
     let second = waiting(&rig);
     pass(&rig, MINUTE * 2, async || {}).await;
     let seconds: Vec<_> = rig.connector.connect_times("a").iter().map(Duration::as_secs).collect();
     assert_eq!(seconds, [0, 60, 150, 180, 240]);
-    drop((first, second.await.expect("it was served")));
+    drop((first, second.await.expect("the caller was served")));
 }
 
 #[tokio::test]
@@ -347,6 +347,6 @@ async fn a_fault_of_the_client_in_a_probe_counts_nothing_and_does_not_stick() {
     assert_eq!(state(&rig), ServerState::Recovering { failures: 1 });
     let seconds: Vec<_> = rig.connector.connect_times("a").iter().map(Duration::as_secs).collect();
     assert_eq!(seconds, [0, 60, 120, 210, 345], "by the backoff of the pause");
-    waiter.await.expect("it was served").release();
+    waiter.await.expect("the caller was served").release();
     assert_eq!(state(&rig), ServerState::Up);
 }

@@ -163,7 +163,7 @@ impl Drop for Witness {
 async fn a_permit_is_held_until_the_drop_has_returned() {
     let connector = connect_fn(|_: Server| async { Ok::<_, Infallible>(Witness(None)) });
     let pool = Pool::builder(connector).clock(Clock::manual()).server("a").max_conns_per_server(1).build();
-    let pool = pool.expect("in range");
+    let pool = pool.expect("the settings are in range");
     for way in ways_to_close() {
         let mut conn = pool.acquire_timeout(SECOND).await.expect("the permit is free");
         let (seen, witness) = (Arc::new(AtomicU32::new(9)), pool.clone());
@@ -190,7 +190,7 @@ async fn a_detached_connection_is_out_of_the_counts() {
 async fn a_lowered_maximum_closes_on_return() {
     let rig = Rig::manual(|b| b.server(Server::new("a").max_conns(5)));
     let mut held = acquire_all(&rig.pool, 5).await;
-    rig.pool.set_servers([Server::new("a").max_conns(2)]).expect("in range");
+    rig.pool.set_servers([Server::new("a").max_conns(2)]).expect("the settings are in range");
     assert_eq!((numbers(&rig.pool), only_server(&rig.pool).max_conns), ((5, 0, 5, 0), 2));
     for after in [(4, 0, 4, 0), (3, 0, 3, 0), (2, 0, 2, 0), (2, 1, 1, 0), (2, 2, 0, 0)] {
         held.pop().expect("one for each").release();
@@ -204,7 +204,7 @@ async fn a_lowered_maximum_closes_on_return() {
 async fn a_lowered_maximum_dials_for_nobody_until_enough_came_back() {
     let rig = Rig::manual(|b| b.server(Server::new("a").max_conns(3)).wait_timeout(None));
     let mut held = acquire_all(&rig.pool, 3).await;
-    rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("in range");
+    rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("the settings are in range");
     let mut waiter = pin!(rig.pool.acquire());
     for left in [2, 1] {
         drop(held.pop());
@@ -226,7 +226,7 @@ async fn a_raised_maximum_serves_those_who_wait() {
     assert!(poll_once(waiter.as_mut()).is_pending());
     settle().await;
     assert_eq!(rig.connector.counts("a").attempts, 1);
-    rig.pool.set_servers([Server::new("a").max_conns(2)]).expect("in range");
+    rig.pool.set_servers([Server::new("a").max_conns(2)]).expect("the settings are in range");
     settle().await;
     assert!(matches!(poll_once(waiter.as_mut()), Poll::Ready(Ok(_))));
     assert_eq!(rig.connector.counts("a").max_open, 2);
@@ -237,7 +237,7 @@ async fn a_raised_maximum_serves_those_who_wait() {
 async fn the_maximum_spans_registrations() {
     let rig = Rig::manual(|b| b.server(Server::new("a").max_conns(2)).wait_timeout(None));
     let mut held = acquire_all(&rig.pool, 2).await;
-    rig.pool.deregister("a").expect("it is there");
+    rig.pool.deregister("a").expect("the server is registered");
     let draining = only_server(&rig.pool);
     assert_eq!((draining.state, draining.open, draining.in_use), (ServerState::Draining, 2, 2));
     rig.pool.register(Server::new("a").max_conns(2)).expect("it is gone");
@@ -260,7 +260,7 @@ async fn the_status_tells_what_is_open_idle_in_use_and_dialled() {
     assert_eq!(numbers(&rig.pool), (3, 0, 3, 0));
     held.pop().expect("three are out").release();
     assert_eq!(numbers(&rig.pool), (3, 1, 2, 0));
-    held.push(rig.pool.try_acquire().expect("one is idle"));
+    held.push(rig.pool.try_acquire().expect("a connection is idle"));
     rig.connector.on_connect("a", Connect::Slow(SECOND));
     assert!(rig.pool.try_acquire().is_err(), "it asks for a dial");
     assert_eq!(numbers(&rig.pool), (4, 0, 3, 1));

@@ -26,7 +26,7 @@ fn assert_at(at: Duration, expected: Duration) {
 async fn a_token_is_on_time_for_who_joins_a_line_that_was_empty() {
     let rig = Rig::paused(|builder| builder.server(Server::new("a").max_rps(100.0).burst(1)));
     rig.connector.on_connect("a", Connect::Slow(ms(5)));
-    rig.pool.acquire().await.expect("it accepts").release();
+    rig.pool.acquire().await.expect("the server accepts").release();
     let taken = rig.clock.now();
     rig.pool.acquire().await.expect("a token comes").release();
     assert_at(rig.clock.now(), taken + ms(10));
@@ -37,9 +37,9 @@ async fn a_probe_is_on_time_for_who_joins_a_line_that_was_empty() {
     let backoff = ms(100);
     let rig = Rig::paused(|builder| builder.server("a").backoff(backoff, backoff).backoff_spread_ratio(0.0));
     rig.connector.on_connect("a", Connect::Slow(ms(5)));
-    rig.pool.acquire().await.expect("it accepts").fail("broken");
+    rig.pool.acquire().await.expect("the server accepts").fail("broken");
     let failed = rig.clock.now();
-    rig.pool.acquire().await.expect("it is probed").release();
+    rig.pool.acquire().await.expect("the probe succeeds").release();
     assert_at(rig.clock.now(), failed + backoff + ms(5));
 }
 
@@ -50,8 +50,8 @@ async fn a_token_of_the_last_resort_is_on_time() {
         let server = Server::new("a").max_rps(10.0).burst(2);
         builder.server(server).backoff(hour, hour).backoff_spread_ratio(0.0)
     });
-    let first = rig.pool.acquire().await.expect("it accepts");
-    let second = rig.pool.acquire().await.expect("it accepts");
+    let first = rig.pool.acquire().await.expect("the server accepts");
+    let second = rig.pool.acquire().await.expect("the server accepts");
     first.release();
     second.fail("broken");
     let taken = rig.clock.now();
@@ -65,16 +65,16 @@ async fn the_last_resort_is_there_at_once_when_the_last_server_that_is_up_goes()
     let rig = Rig::paused(|builder| {
         builder.server("a").max_conns_per_server(2).backoff(hour, hour).backoff_spread_ratio(0.0)
     });
-    let idle = rig.pool.acquire().await.expect("it accepts");
-    rig.pool.acquire().await.expect("it accepts").fail("broken");
+    let idle = rig.pool.acquire().await.expect("the server accepts");
+    rig.pool.acquire().await.expect("the server accepts").fail("broken");
     idle.release();
-    rig.pool.register(Server::new("full").max_conns(1)).expect("it is new");
-    let full = rig.pool.acquire().await.expect("it accepts");
+    rig.pool.register(Server::new("full").max_conns(1)).expect("the server is not registered");
+    let full = rig.pool.acquire().await.expect("the server accepts");
     assert_eq!(server_of(&full), "full");
     let mut waiter = Box::pin(rig.pool.acquire());
     assert!(poll_once(waiter.as_mut()).await);
     settle().await;
-    rig.pool.deregister("full").expect("it is registered");
+    rig.pool.deregister("full").expect("the server is registered");
     let removed = rig.clock.now();
     assert_eq!(waiter.await.expect("it is the last resort").address(), "a");
     assert_eq!(rig.clock.now(), removed);
@@ -87,19 +87,21 @@ async fn a_release_that_makes_room_for_a_probe_starts_it_for_those_who_wait() {
         let builder = builder.server(Server::new("a").max_conns(2)).backoff(backoff, backoff);
         builder.backoff_spread_ratio(0.0)
     });
-    let broken = rig.pool.acquire().await.expect("it accepts");
-    let whole = rig.pool.acquire().await.expect("it accepts");
+    let broken = rig.pool.acquire().await.expect("the server accepts");
+    let whole = rig.pool.acquire().await.expect("the server accepts");
     broken.fail("broken");
     // Full again, and down; the other is up, and full.
-    rig.pool.set_servers(["a", "b"].map(|address| Server::new(address).max_conns(1))).expect("they are in range");
-    let full = rig.pool.acquire().await.expect("it accepts");
+    rig.pool
+        .set_servers(["a", "b"].map(|address| Server::new(address).max_conns(1)))
+        .expect("the settings are in range");
+    let full = rig.pool.acquire().await.expect("the server accepts");
     assert_eq!(server_of(&full), "b");
     let mut waiter = Box::pin(rig.pool.acquire());
     assert!(poll_once(waiter.as_mut()).await);
     tokio::time::sleep(2 * backoff).await;
     let released = rig.clock.now();
     whole.release();
-    assert_eq!(waiter.await.expect("it is probed").address(), "a");
+    assert_eq!(waiter.await.expect("the probe succeeds").address(), "a");
     assert_eq!(rig.clock.now(), released);
 }
 
@@ -114,12 +116,12 @@ async fn who_leaves_with_a_grant_loses_no_probe() {
     let mut to_a = Vec::new();
     let mut to_b = Vec::new();
     for _ in 0..4 {
-        let conn = rig.pool.acquire().await.expect("both accept");
+        let conn = rig.pool.acquire().await.expect("both servers accept");
         if server_of(&conn) == "a" { to_a.push(conn) } else { to_b.push(conn) }
     }
     to_a.pop().expect("there are two").fail("broken");
     // Full again, and down.
-    rig.pool.set_servers([Server::new("a").max_conns(1), Server::new("b")]).expect("they are in range");
+    rig.pool.set_servers([Server::new("a").max_conns(1), Server::new("b")]).expect("the settings are in range");
     tokio::time::sleep(backoff / 2).await;
     to_b.drain(..).for_each(|conn| conn.fail("broken"));
     let mut waiter = Box::pin(rig.pool.acquire());

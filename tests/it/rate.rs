@@ -141,12 +141,12 @@ async fn hand_outs_from_the_line_are_the_burst_and_the_rate() {
                 let (pool, clock, ledger) = (rig.pool.clone(), rig.clock.clone(), Arc::clone(&ledger));
                 tokio::spawn(async move {
                     while let Ok(conn) = pool.acquire().await {
-                        ledger.lock().expect("no panic").grant(clock.now());
+                        ledger.lock().expect("the lock is not poisoned").grant(clock.now());
                         conn.release();
                     }
                 });
             }
-            let granted = || ledger.lock().expect("no panic").granted;
+            let granted = || ledger.lock().expect("the lock is not poisoned").granted;
             while granted() < 3_000 {
                 let mut before = u64::MAX;
                 while before != granted() {
@@ -161,7 +161,7 @@ async fn hand_outs_from_the_line_are_the_burst_and_the_rate() {
                 settle().await;
             }
             rig.pool.close().await;
-            let mut ledger = ledger.lock().expect("no panic");
+            let mut ledger = ledger.lock().expect("the lock is not poisoned");
             ledger.advance(rig.clock.now());
             ledger.assert_all_was_granted();
         }
@@ -300,7 +300,7 @@ async fn the_bound_holds_where_callers_leave_with_what_they_were_given() {
                     match waiter.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&woken)))) {
                         Poll::Ready(conn) => {
                             ledger.grant(rig.clock.now());
-                            conn.expect("it may wait for ever").release();
+                            conn.expect("the wait has no timeout").release();
                         }
                         Poll::Pending => waiters.push((waiter, woken)),
                     }
@@ -332,7 +332,7 @@ async fn a_new_rate_keeps_the_bound_over_the_change() {
             // Less than half the burst comes before the change and after it, so that no token is lost.
             rig.clock.advance(Duration::from_nanos(random.below(9 * SECOND_NS / ledger.rps)));
             let rps = rates[random.below(5) as usize];
-            rig.pool.set_servers([Server::new("a").max_rps(rps as f64).burst(20)]).expect("in range");
+            rig.pool.set_servers([Server::new("a").max_rps(rps as f64).burst(20)]).expect("the settings are in range");
             ledger.set_rate(rig.clock.now(), rps);
             rig.clock.advance(Duration::from_nanos(random.below(9 * SECOND_NS / rps)));
             drain(&rig, &mut ledger);
@@ -349,7 +349,7 @@ async fn a_change_of_rate_and_burst_to_and_fro_gives_no_token() {
     ledger.grant(rig.clock.now());
     for _ in 0..20 {
         for (rps, burst) in [(1_000.0, 10), (10_000.0, 100), (3.0, 10)] {
-            rig.pool.set_servers([Server::new("a").max_rps(rps).burst(burst)]).expect("in range");
+            rig.pool.set_servers([Server::new("a").max_rps(rps).burst(burst)]).expect("the settings are in range");
             drain(&rig, &mut ledger);
         }
     }
@@ -363,7 +363,7 @@ async fn a_new_rate_is_there_at_once_for_those_who_wait() {
     let mut waiter = Box::pin(rig.pool.acquire());
     assert!(poll_once(waiter.as_mut()).is_pending());
     settle().await;
-    rig.pool.set_servers([Server::new("a").max_rps(1_000.0).burst(1)]).expect("in range");
+    rig.pool.set_servers([Server::new("a").max_rps(1_000.0).burst(1)]).expect("the settings are in range");
     settle().await;
     rig.clock.advance(Duration::from_micros(999));
     settle().await;

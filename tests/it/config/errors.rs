@@ -26,7 +26,7 @@ async fn all_down(servers: usize) -> Rig {
     let addresses = (0..servers).map(|server| format!("s{server}:1"));
     let rig = Rig::paused(|builder| builder.servers(addresses).backoff(1_000 * MS, 1_000 * MS));
     rig.connector.set_default(Connect::Refuse);
-    while rig.pool.acquire_now().await.expect_err("dials are refused").retry_after().is_none() {}
+    while rig.pool.acquire_now().await.expect_err("the server refuses").retry_after().is_none() {}
     rig
 }
 
@@ -67,9 +67,9 @@ async fn the_last_source_is_the_connectors_error() {
     }
     // What a caller reported is a source, too.
     let rig = Rig::paused(|builder| builder.server("a:1"));
-    rig.pool.acquire().await.expect("dials succeed").fail("half an answer");
+    rig.pool.acquire().await.expect("the server accepts").fail("half an answer");
     rig.connector.set_default(Connect::Never);
-    let error = rig.pool.acquire_now().await.expect_err("it is down");
+    let error = rig.pool.acquire_now().await.expect_err("the server is down");
     let chain = chain(&error);
     assert_eq!(chain[chain.len() - 1].to_string(), "half an answer");
 }
@@ -82,10 +82,10 @@ async fn errors_say_in_one_line_why_no_server_serves() {
     }
     // Full.
     let rig = Rig::paused(|builder| builder.server("a:1").max_conns_per_server(1).max_waiters(1));
-    let conn = rig.pool.acquire().await.expect("dials succeed");
-    let error = rig.pool.try_acquire().expect_err("it is full");
+    let conn = rig.pool.acquire().await.expect("the server accepts");
+    let error = rig.pool.try_acquire().expect_err("the server is full");
     check(&error, error.retry_after(), false, &["all servers are full"]);
-    let error = rig.pool.acquire_now().await.expect_err("it is full");
+    let error = rig.pool.acquire_now().await.expect_err("the server is full");
     check(&error, error.retry_after(), false, &["all servers are full"]);
     let AcquireError::Unavailable(reason) = &error else { panic!("{error:?}") };
     assert!(matches!(reason.servers()[0].reason, Reason::Full { max_conns: 1 }));
@@ -101,28 +101,28 @@ async fn errors_say_in_one_line_why_no_server_serves() {
     assert!(matches!(error, AcquireError::QueueFull { waiters: 1 }));
     check(&error, error.retry_after(), false, &["wait queue is full (1 waiters)"]);
     drop(conn);
-    waiting.await.expect("no panic").expect("dials succeed");
+    waiting.await.expect("the task does not panic").expect("the server accepts");
     // Closed, and without servers.
     rig.pool.close().await;
-    let error = rig.pool.acquire().await.expect_err("it is closed");
+    let error = rig.pool.acquire().await.expect_err("the pool is closed");
     check(&error, error.retry_after(), false, &["closed"]);
-    let error = rig.pool.try_acquire().expect_err("it is closed");
+    let error = rig.pool.try_acquire().expect_err("the pool is closed");
     check(&error, error.retry_after(), false, &["closed"]);
     let rig = Rig::paused(|builder| builder);
-    let error = rig.pool.acquire().await.expect_err("there are none");
+    let error = rig.pool.acquire().await.expect_err("there is no server");
     check(&error, error.retry_after(), false, &["no servers"]);
-    let error = rig.pool.try_acquire().expect_err("there are none");
+    let error = rig.pool.try_acquire().expect_err("there is no server");
     check(&error, error.retry_after(), false, &["no servers"]);
     // Limited, and a mix.
     let rig = Rig::paused(|builder| builder.server(Server::new("a:1").max_rps(2.0).burst(1)));
-    rig.pool.acquire().await.expect("dials succeed").release();
+    rig.pool.acquire().await.expect("the server accepts").release();
     let error = rig.pool.try_acquire().expect_err("the token is spent");
     check(&error, error.retry_after(), true, &["all servers are rate limited"]);
     assert_eq!(error.retry_after(), Some(500 * MS));
-    rig.pool.register(Server::new("b:1").max_conns(1)).expect("it is not there");
-    let _conn = rig.pool.acquire().await.expect("dials succeed");
-    rig.pool.register("c:1").expect("it is not there");
-    rig.pool.acquire().await.expect("dials succeed").fail("broken");
+    rig.pool.register(Server::new("b:1").max_conns(1)).expect("the server is not registered");
+    let _conn = rig.pool.acquire().await.expect("the server accepts");
+    rig.pool.register("c:1").expect("the server is not registered");
+    rig.pool.acquire().await.expect("the server accepts").fail("broken");
     let error = rig.pool.acquire_timeout(MS).await.expect_err("none can serve");
     check(&error, error.retry_after(), true, &["1ms", "1 down", "1 rate limited", "1 full"]);
 }
@@ -131,13 +131,13 @@ async fn errors_say_in_one_line_why_no_server_serves() {
 async fn a_server_that_lacks_but_a_connection_is_empty() {
     let rig = Rig::paused(|builder| builder.servers([Server::new("a:1"), Server::new("b:1").max_rps(2.0)]));
     rig.connector.set_default(Connect::Never);
-    let error = rig.pool.acquire_timeout(MS).await.expect_err("dials hang");
+    let error = rig.pool.acquire_timeout(MS).await.expect_err("no attempt ends");
     let AcquireError::Timeout { reason, .. } = error else { panic!("{error:?}") };
     assert!(reason.servers().iter().all(|server| matches!(server.reason, Reason::Empty { .. })), "{reason:?}");
     assert_eq!(reason.counts().empty, 2);
     // One that has a token is full and not limited.
     let rig = Rig::paused(|builder| builder.server(Server::new("a:1").max_rps(2.0).burst(1).max_conns(1)));
-    let conn = rig.pool.acquire().await.expect("dials succeed");
+    let conn = rig.pool.acquire().await.expect("the server accepts");
     for (limited, full) in [(1, 0), (0, 1)] {
         match rig.pool.try_acquire() {
             Err(TryAcquireError::Unavailable(counts)) => assert_eq!((counts.limited, counts.full), (limited, full)),

@@ -15,7 +15,7 @@ pub(super) struct Recorder(Arc<Mutex<Vec<Recorded>>>);
 
 impl Recorder {
     pub(super) fn take(&self) -> Vec<Recorded> {
-        std::mem::take(&mut *self.0.lock().expect("no panic"))
+        std::mem::take(&mut *self.0.lock().expect("the lock is not poisoned"))
     }
 }
 
@@ -24,7 +24,7 @@ impl<S: Subscriber> Layer<S> for Recorder {
         if event.metadata().target().starts_with("connring") {
             let mut recorded = Recorded { level: *event.metadata().level(), fields: BTreeMap::new() };
             event.record(&mut recorded);
-            self.0.lock().expect("no panic").push(recorded);
+            self.0.lock().expect("the lock is not poisoned").push(recorded);
         }
     }
 }
@@ -63,9 +63,9 @@ async fn each_change_of_a_servers_state_is_one_event() {
     rig.connector.next_connects("a", [Connect::Refuse, Connect::LocalFault, Connect::Ok]);
     let waiter = waiting(&rig);
     pass(&rig, MINUTE * 3, async || {}).await;
-    waiter.await.expect("it was served").release();
+    waiter.await.expect("the caller was served").release();
     acquired(&rig).await.fail("no answer");
-    rig.pool.deregister("a").expect("it is there");
+    rig.pool.deregister("a").expect("the server is registered");
     let events = recorder.take();
     let told: Vec<_> = events
         .iter()
@@ -99,7 +99,7 @@ async fn events_and_status_carry_the_pools_name() {
     let (recorder, _guard) = record();
     let rig = Rig::manual(|b| b.name("sessions").server("a"));
     acquired(&rig).await.discard();
-    rig.pool.deregister("a").expect("it is there");
+    rig.pool.deregister("a").expect("the server is registered");
     let events = recorder.take();
     assert_eq!(events.len(), 3, "registered, draining, gone: {events:?}");
     assert!(events.iter().all(|event| event.field("pool") == "sessions"), "{events:?}");
@@ -111,7 +111,7 @@ async fn a_removed_server_is_gone_when_its_last_connection_has_come_back() {
     let (recorder, _guard) = record();
     let rig = Rig::manual(|b| b.server("a").max_conns_per_server(2));
     let [first, last] = [acquired(&rig).await, acquired(&rig).await];
-    rig.pool.deregister("a").expect("it is there");
+    rig.pool.deregister("a").expect("the server is registered");
     let states = || recorder.take().iter().map(|event| event.field("state").to_owned()).collect::<Vec<_>>();
     assert_eq!(states(), ["registered", "draining"]);
     first.release();

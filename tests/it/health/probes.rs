@@ -25,7 +25,7 @@ async fn one_of_many_waiters_makes_the_probe() {
 async fn one_of_many_callers_on_many_threads_makes_the_probe() {
     for _ in 0..20 {
         let rig = Rig::manual(|b| steady(b).max_conns_per_server(64).connect_timeout(MINUTE * 10));
-        rig.pool.acquire().await.expect("it may wait for ever").fail("broken");
+        rig.pool.acquire().await.expect("the wait has no timeout").fail("broken");
         // The dial has handed its connection out, but may not have ended.
         while rig.pool.status().servers[0].connecting > 0 {
             yield_now().await;
@@ -120,14 +120,14 @@ async fn a_probe_that_finds_no_permit_free_is_made_when_one_returns() {
     let (first, second) = (acquired(&rig).await, acquired(&rig).await);
     first.fail("broken");
     pass(&rig, MINUTE - SECOND, async || {}).await;
-    rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("in range");
+    rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("the settings are in range");
     let waiter = waiting(&rig);
     pass(&rig, MINUTE, async || {}).await;
     assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (2, down(1, Duration::ZERO)));
     drop(second);
     settle().await;
     assert_eq!(rig.connector.counts("a").attempts, 3, "at once");
-    waiter.await.expect("it was served").release();
+    waiter.await.expect("the caller was served").release();
 }
 
 #[test]
@@ -135,17 +135,21 @@ fn a_probe_that_finds_no_permit_free_is_not_tried_in_a_loop() {
     let (done, finished) = mpsc::channel();
     // Tokio moves its paused clock on only when nothing runs. Here it would wait for ever for a task that loops.
     thread::spawn(move || {
-        let paused = runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+        let paused = runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .expect("a runtime can be built");
         paused.block_on(async {
             let rig = Rig::paused(|b| steady(b).max_conns_per_server(2));
             let (first, second) = (acquired(&rig).await, acquired(&rig).await);
-            rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("in range");
+            rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("the settings are in range");
             first.fail("broken");
             let waiter = waiting(&rig);
             tokio::time::sleep(MINUTE * 10).await;
             assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (2, down(1, Duration::ZERO)));
             drop(second);
-            waiter.await.expect("it was served").release();
+            waiter.await.expect("the caller was served").release();
         });
         done.send(()).expect("the test waits");
     });
@@ -161,7 +165,7 @@ async fn without_callers_nothing_is_probed() {
 }
 
 fn current_thread() -> runtime::Runtime {
-    runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+    runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built")
 }
 
 #[test]

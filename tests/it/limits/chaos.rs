@@ -170,7 +170,7 @@ async fn the_maximum_holds_in_chaos_on_many_threads() {
 async fn the_maximum_holds_where_many_threads_dial_at_once() {
     let meter = Meter { calm: true, ..Meter::new(1) };
     let pool = Pool::builder(meter.clone()).clock(Clock::manual()).server("0").max_conns_per_server(1).build();
-    let pool = pool.expect("in range");
+    let pool = pool.expect("the settings are in range");
     let mut callers = JoinSet::new();
     for _ in 0..16 {
         let pool = pool.clone();
@@ -226,7 +226,11 @@ async fn a_tcp_server_sees_no_more_connections_than_allowed() {
     let address = listener.local_addr().expect("bound").to_string();
     let accepted = Arc::new(Accepted::default());
     let server = tokio::spawn(echo(listener, Arc::clone(&accepted)));
-    let pool = Pool::builder(TcpConnector::new()).server(address).max_conns_per_server(4).build().expect("in range");
+    let pool = Pool::builder(TcpConnector::new())
+        .server(address)
+        .max_conns_per_server(4)
+        .build()
+        .expect("the settings are in range");
     let mut callers = JoinSet::new();
     for caller in 0..64_u64 {
         let pool = pool.clone();

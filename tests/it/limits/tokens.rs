@@ -132,7 +132,7 @@ async fn threads_that_race_get_each_token_once() {
         };
         let granted: u32 = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(race)).collect();
-            threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+            threads.into_iter().map(|thread| thread.join().expect("the task does not panic")).sum()
         });
         assert_eq!(granted, tokens);
     }
@@ -151,7 +151,7 @@ struct Limiter {
 impl Wake for Limiter {
     fn wake(self: Arc<Self>) {
         if self.wakes.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.pool.set_servers([limited()]).expect("in range");
+            self.pool.set_servers([limited()]).expect("the settings are in range");
         }
     }
 }
@@ -160,7 +160,7 @@ impl Wake for Limiter {
 async fn a_limit_that_is_set_while_the_line_is_served_holds_from_then_on() {
     let rig = Rig::manual(|b| b.server("a").max_conns_per_server(20).wait_timeout(None));
     let held = open(&rig, 20).await;
-    rig.pool.set_servers([limited()]).expect("in range");
+    rig.pool.set_servers([limited()]).expect("the settings are in range");
     held.into_iter().for_each(PooledConn::release);
     let _the_token = rig.pool.try_acquire().expect("there is a token");
     let limiter = Arc::new(Limiter { pool: rig.pool.clone(), wakes: AtomicU32::new(0) });
@@ -170,7 +170,7 @@ async fn a_limit_that_is_set_while_the_line_is_served_holds_from_then_on() {
         let polled = caller.as_mut().poll(&mut Context::from_waker(&waker));
         assert!(polled.is_pending(), "19 are idle, but no token is there");
     }
-    rig.pool.set_servers(["a"]).expect("in range");
+    rig.pool.set_servers(["a"]).expect("the settings are in range");
     settle().await;
     // Those that were served before the first was woken, and one for the new limit's burst.
     let wakes = limiter.wakes.load(Ordering::Relaxed);

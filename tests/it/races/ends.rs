@@ -9,7 +9,7 @@ use super::*;
 
 /// A runtime that has shut down, with which a thread may still be entered.
 fn gone() -> Handle {
-    let runtime = RuntimeBuilder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = RuntimeBuilder::new_current_thread().enable_all().build().expect("a runtime can be built");
     runtime.handle().clone()
 }
 
@@ -62,7 +62,8 @@ impl Drop for Tells {
 /// The same as it comes about: a worker is in the midst of a task when the runtime is shut down.
 #[test]
 fn a_runtime_shuts_down_while_a_caller_joins() {
-    let runtime = RuntimeBuilder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        RuntimeBuilder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime can be built");
     let (pool, _connector) = pool_of(&["a"]);
     let (tells, closing) = mpsc::channel();
     let (running, is_running) = mpsc::channel();
@@ -85,7 +86,7 @@ async fn a_drop_that_panics_strands_no_other_connection() {
     let rig = Rig::paused(|builder| builder.servers(["a", "b"]).max_conns_per_server(3));
     let mut held = Vec::new();
     for _ in 0..6 {
-        held.push(rig.pool.acquire().await.expect("both accept"));
+        held.push(rig.pool.acquire().await.expect("both servers accept"));
     }
     held.into_iter().for_each(PooledConn::release);
     rig.connector.set_drop_panics("a", true);
@@ -96,7 +97,7 @@ async fn a_drop_that_panics_strands_no_other_connection() {
 #[tokio::test(start_paused = true)]
 async fn an_attempt_whose_connection_does_not_fit_and_panics_leaves_the_counts_right() {
     let rig = Rig::paused(|builder| builder.server("a").max_conns_per_server(2).max_idle_per_server(1));
-    let held = rig.pool.acquire().await.expect("it accepts");
+    let held = rig.pool.acquire().await.expect("the server accepts");
     rig.connector.on_connect("a", Connect::Slow(ms(50)));
     let mut caller = Box::pin(rig.pool.acquire_now());
     assert!(poll_once(caller.as_mut()).await);
@@ -108,7 +109,7 @@ async fn an_attempt_whose_connection_does_not_fit_and_panics_leaves_the_counts_r
     let status = rig.pool.status();
     assert_eq!((status.servers[0].open, status.servers[0].idle, status.servers[0].connecting), (1, 1, 0));
     rig.connector.set_drop_panics("a", false);
-    let _held = rig.pool.acquire().await.expect("one is idle");
+    let _held = rig.pool.acquire().await.expect("a connection is idle");
     let answer = tokio::time::timeout(60 * SECOND, rig.pool.acquire_now()).await.expect("it has an end");
     assert!(answer.is_ok(), "{answer:?}");
 }
@@ -119,7 +120,7 @@ fn a_thread_that_unwinds_blames_no_server() {
     let (pool, connector) = pool_of(&["a"]);
     connector.on_connect("a", Connect::Never);
     let unwound = catch_unwind(AssertUnwindSafe(|| {
-        let runtime = RuntimeBuilder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime = RuntimeBuilder::new_current_thread().enable_all().build().expect("a runtime can be built");
         runtime.block_on(async {
             let mut waiter = Box::pin(pool.acquire());
             assert!(poll_once(waiter.as_mut()).await);
@@ -143,7 +144,8 @@ async fn upkeep_outlives_the_end_of_a_manual_clock() {
 /// The first dial fails on another thread before its caller has looked at it.
 #[test]
 fn acquire_now_goes_on_after_a_dial_that_failed_at_once() {
-    let runtime = RuntimeBuilder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        RuntimeBuilder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime can be built");
     let handle = runtime.handle().clone();
     for round in 0..3_000 {
         let connector = ScriptedConnector::new(Clock::manual());
@@ -159,20 +161,21 @@ fn acquire_now_goes_on_after_a_dial_that_failed_at_once() {
 /// A pass that takes the retry out looks at a list in which the server is not yet.
 #[test]
 fn a_retry_survives_a_pass_beside_the_registration() {
-    let runtime = RuntimeBuilder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime =
+        RuntimeBuilder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can be built");
     let _entered = runtime.enter();
     let clock = Clock::manual();
     let connector = ScriptedConnector::new(clock.clone());
     let builder = Pool::builder(connector.clone()).server("b").maintenance(false).clock(clock.clone());
     let builder = builder.max_conns_per_server(2).idle_timeout(None).max_lifetime(None);
     let pool = builder.build().expect("the settings are in range");
-    runtime.block_on(pool.acquire()).expect("it accepts").release();
+    runtime.block_on(pool.acquire()).expect("the server accepts").release();
     connector.on_connect("a", Connect::Ok);
     let lost = (0..3_000).filter(|_| {
-        pool.register("a").expect("it is new");
+        pool.register("a").expect("the server is not registered");
         let mut held = Vec::new();
         while held.len() < 2 {
-            let conn = runtime.block_on(pool.acquire()).expect("both accept");
+            let conn = runtime.block_on(pool.acquire()).expect("both servers accept");
             match &*server_of(&conn) {
                 "a" => held.push(conn),
                 _ => conn.release(),
@@ -180,7 +183,7 @@ fn a_retry_survives_a_pass_beside_the_registration() {
         }
         held.pop().expect("there are two").fail("broken");
         // Before it is registered again nobody but the retry's own time tells of it.
-        pool.deregister("a").expect("it is registered");
+        pool.deregister("a").expect("the server is registered");
         clock.advance(Duration::from_secs(3_600));
         pool.try_acquire().expect("b has one").release();
         let done = std::sync::atomic::AtomicBool::new(false);
@@ -190,7 +193,7 @@ fn a_retry_survives_a_pass_beside_the_registration() {
                     pool.try_acquire().expect("b has one").release();
                 }
             });
-            pool.register("a").expect("it was removed");
+            pool.register("a").expect("the server was removed");
             done.store(true, std::sync::atomic::Ordering::Relaxed);
         });
         pool.try_acquire().expect("b has one").release();
@@ -198,7 +201,7 @@ fn a_retry_survives_a_pass_beside_the_registration() {
         while pool.status().servers.iter().any(|server| server.connecting > 0) {
             std::thread::yield_now();
         }
-        pool.deregister("a").expect("it is registered");
+        pool.deregister("a").expect("the server is registered");
         drop(held);
         is_lost
     });
@@ -211,11 +214,13 @@ fn the_next_callers_runtime_takes_over() {
     for now in [false, true] {
         let clock = Clock::system();
         let connector = ScriptedConnector::new(clock.clone());
-        let first = RuntimeBuilder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let second = RuntimeBuilder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let first =
+            RuntimeBuilder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can be built");
+        let second =
+            RuntimeBuilder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can be built");
         let builder = Pool::builder(connector.clone()).server("a").runtime(first.handle().clone());
         let pool = builder.build().expect("the settings are in range");
-        first.block_on(pool.acquire()).expect("it accepts").release();
+        first.block_on(pool.acquire()).expect("the server accepts").release();
         drop(first);
         let started = clock.now();
         let answer = if now { second.block_on(pool.acquire_now()) } else { second.block_on(pool.acquire()) };
@@ -252,24 +257,24 @@ impl Drop for AsksBack {
 #[test]
 fn no_error_is_dropped_under_the_lock_of_the_registry() {
     assert!(ends(|| {
-        let runtime = RuntimeBuilder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime = RuntimeBuilder::new_current_thread().enable_all().build().expect("a runtime can be built");
         let _entered = runtime.enter();
         let builder = Pool::builder(ScriptedConnector::new(Clock::manual())).maintenance(false).max_conns_per_server(2);
         let pool = builder.clock(Clock::manual()).build().expect("the settings are in range");
         let others: Vec<_> = (0..50).map(|number| number.to_string()).collect();
         for _ in 0..500 {
-            pool.set_servers(["a"]).expect("it is in range");
-            let held = runtime.block_on(pool.acquire()).expect("it accepts");
-            runtime.block_on(pool.acquire()).expect("it accepts").fail(AsksBack(pool.clone()));
+            pool.set_servers(["a"]).expect("the settings are in range");
+            let held = runtime.block_on(pool.acquire()).expect("the server accepts");
+            runtime.block_on(pool.acquire()).expect("the server accepts").fail(AsksBack(pool.clone()));
             let barrier = std::sync::Barrier::new(2);
-            pool.deregister("a").expect("it is registered");
+            pool.deregister("a").expect("the server is registered");
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     barrier.wait();
                     drop(held);
                 });
                 barrier.wait();
-                pool.set_servers(others.iter().map(String::as_str)).expect("they are in range");
+                pool.set_servers(others.iter().map(String::as_str)).expect("the settings are in range");
             });
         }
     }));
