@@ -135,7 +135,7 @@ fn try_acquire_drops_connections_of_dead_runtime() {
         let pool = builder.build().expect("the settings are in range");
         for turn in 1..=3 {
             runtime().block_on(async {
-                assert!(pool.try_acquire().is_err(), "case is idle is of the runtime before: turn {turn}");
+                assert!(pool.try_acquire().is_err(), "the idle connection is of the previous runtime: turn {turn}");
                 settle().await;
                 let conn = pool.try_acquire().expect("an attempt has connected");
                 assert_eq!((conn.id(), connector.total_counts().open), (turn, 1));
