@@ -363,7 +363,7 @@ async fn connect_timeout_takes_server_down() {
         assert_eq!((server.open, rig.connector.counts("a").open), (0, 0), "{call:?}");
         let error = caller.await.expect_err("no attempt succeeds");
         let failure = cause(&error);
-        let is_timeout = matches!(failure, Some(Failure::ConnectTimeout { after: told }) if *told == after);
+        let is_timeout = matches!(failure, Some(Failure::ConnectTimeout { after: reported }) if *reported == after);
         assert!(is_timeout, "{call:?}: {failure:?}");
     }
 }

@@ -82,16 +82,16 @@ async fn build_rejects_out_of_range_settings_by_name_and_value() {
         (|b| b.max_lifetime_jitter_ratio(1.5), "max_lifetime_jitter_ratio", "1.5"),
         (|b| b.max_lifetime_jitter_ratio(f64::NAN), "max_lifetime_jitter_ratio", "NaN"),
     ];
-    for (build, name, told) in rejected {
+    for (build, name, expected) in rejected {
         // With and without servers.
         for builder in [builder(), builder().server("a:1")] {
-            let error = build(builder).build().err().unwrap_or_else(|| panic!("{name} {told} was accepted"));
-            assert_line(&error, &[name, told, "outside"]);
+            let error = build(builder).build().err().unwrap_or_else(|| panic!("{name} {expected} was accepted"));
+            assert_line(&error, &[name, expected, "outside"]);
             match error {
                 BuildError::OutOfRange { setting, value, .. } => {
-                    assert_eq!((setting, &*value), (*name, *told));
+                    assert_eq!((setting, &*value), (*name, *expected));
                 }
-                other => panic!("{name} {told}: {other:?}"),
+                other => panic!("{name} {expected}: {other:?}"),
             }
         }
     }
@@ -112,14 +112,14 @@ async fn out_of_range_server_settings_are_rejected_by_address_name_and_value() {
         (a().max_rps(1e-6).burst(1_000), "burst", "1000"),
     ];
     let pool = builder().build().expect("a pool needs no server");
-    for (server, name, told) in rejected {
+    for (server, name, expected) in rejected {
         let of_build = builder().server("b:1").server(server.clone()).build().expect_err(name);
-        assert_line(&of_build, &["\"a:1\"", name, told, "outside"]);
+        assert_line(&of_build, &["\"a:1\"", name, expected, "outside"]);
         let of_register = pool.register(server.clone()).expect_err(name);
         let of_set = pool.set_servers([server]).expect_err(name);
         match &of_register {
             ServerError::OutOfRange { address, setting, value, .. } => {
-                assert_eq!((&**address, *setting, &**value), ("a:1", name, told));
+                assert_eq!((&**address, *setting, &**value), ("a:1", name, expected));
             }
             other => panic!("{other:?}"),
         }
