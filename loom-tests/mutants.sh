@@ -1,17 +1,23 @@
 #!/usr/bin/env bash
-# Breaks the kernel on purpose, one way after the other, in a copy, and shows that the model named for it fails.
+# Breaks `src/raw` on purpose, one way after the other, in a copy, and shows that the model named for it fails.
 # A mutant that its model does not catch, or that does not compile, ends the run with an error.
+#
+# ./mutants.sh [MODEL]: only those of models whose name contains MODEL.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$here/target}/mutants
+# A mutant runs once: to compile it without debug information takes less than it saves.
+export CARGO_PROFILE_TEST_DEBUG=0 CARGO_PROFILE_DEV_DEBUG=0
+only=${1:-}
 caught=0
 
 # mutant MODEL FILE FROM TO: replaces the only FROM in src/raw/FILE by TO, and runs MODEL.
 mutant() {
     local model=$1 file=$2
+    [[ $model == *"$only"* ]] || return 0
     rm -rf "$work/src" "$work/loom-tests"
     mkdir -p "$work/src" "$work/loom-tests"
     cp -r "$here/../src/raw" "$work/src/raw"
@@ -39,83 +45,109 @@ mutant() {
     echo "caught by $model: $file: $(head -n 1 <<<"$3" | sed 's/^ *//')"
 }
 
-join_fence='        // SeqCst: pairs with the fence of whoever puts something there and then looks at `waiting`.
-        fence(Ordering::SeqCst);'
-push_fence='        // SeqCst: pairs with the fence of `close`, and with that of `Line::join`.
-        fence(Ordering::SeqCst);'
-close_fence='        // SeqCst: pairs with the fence of `push`.
-        fence(Ordering::SeqCst);'
-pop='self.from(near).find_map(|stripe| if stripe.is_empty() { None } else { stripe.pop() })'
+# swap MODEL FILE LINE FROM TO: the same, of FROM in the only LINE.
+swap() {
+    mutant "$1" "$2" "$3" "${3/"$4"/"$5"}"
+}
 
-mutant alarm::a_change_is_seen_or_rings alarm.rs \
-    '        // SeqCst: pairs with the fence of `must_ring`: `until`, then the look.
-        fence(Ordering::SeqCst);' ''
-mutant alarm::a_change_is_seen_or_rings alarm.rs \
-    '        // SeqCst: pairs with the fence of `look`: the change, then `until`.
-        fence(Ordering::SeqCst);' ''
-mutant alarm::who_joins_is_watched alarm.rs \
-    '        // SeqCst: pairs with the fence of `Line::join`: nobody watches, then the look at the line.
-        fence(Ordering::SeqCst);' ''
-mutant alarm::who_joins_is_watched line.rs "$join_fence" ''
-mutant alarm::who_joins_is_watched alarm.rs '!self.watched.swap(true, Ordering::Acquire)' \
-    '{ let watched = self.watched.load(Ordering::Acquire); self.watched.store(true, Ordering::Relaxed); !watched }'
+put='self.item.compare_exchange(null_mut(), item, Ordering::SeqCst, Ordering::Relaxed)'
+take='self.item.compare_exchange(found, null_mut(), Ordering::Acquire, Ordering::Relaxed).is_ok()'
+closed='if self.closed.load(Ordering::SeqCst) {'
+push_fence='        // `WaitQueue::join`.
+        fence(Ordering::SeqCst);'
+close_fence='        // SeqCst: pairs with the SeqCst operations of `push`.
+        fence(Ordering::SeqCst);'
+pop='self.from(near).find_map(|shard| if shard.is_empty() { None } else { shard.pop() })'
+join_fence='        // SeqCst: the count, then the look; pairs with a push and the load of `Signals::waiters` after it.
+        fence(Ordering::SeqCst);'
+rejoin_fence='        // SeqCst: as in `join`.
+        fence(Ordering::SeqCst);'
+waiters='self.waiters.load(Ordering::SeqCst)'
+change_fence='        // SeqCst: the change, then the load; pairs with the fence of `WaitQueue::join`.
+        fence(Ordering::SeqCst);'
+follow_fence='            // SeqCst: the change before, then the second look; pairs with a SeqCst push and the SeqCst load after it.
+            fence(Ordering::SeqCst);'
+look_fence='        // SeqCst: the word, then the look; pairs with the fence of `must_wake`.
+        fence(Ordering::SeqCst);'
+wake_fence='        // SeqCst: the change, then the word; pairs with the fence of `look`.
+        fence(Ordering::SeqCst);'
+begin='self.word.compare_exchange_weak(found.0, next, Ordering::Acquire, Ordering::Relaxed)'
+begin_run='!self.running.swap(true, Ordering::Acquire)'
 
-mutant bucket::takes_grant_the_quota bucket.rs \
-    'match self.tat.compare_exchange_weak(found, left, Ordering::Relaxed, Ordering::Relaxed) {' \
-    'match { self.tat.store(left, Ordering::Relaxed); if found == found { Ok(found) } else { Err(found) } } {'
-for model in takes_grant_the_quota what_was_seen_may_be_gone; do
-    mutant "bucket::$model" bucket.rs 'Err(tat) if tat > seen.latest => return None,' ''
+# The slot: the ownership, then the orderings.
+mutant slot::an_item_is_owned_once slot.rs "$put" \
+    '{ self.item.store(item, Ordering::SeqCst); if item.is_null() { Err(()) } else { Ok(()) } }'
+swap slot::an_item_is_owned_once slot.rs "$put" SeqCst Relaxed
+swap slot::an_item_is_owned_once slot.rs "$take" Acquire Relaxed
+mutant slot::an_item_is_taken_once slot.rs "$take" '{ self.item.store(null_mut(), Ordering::Relaxed); true }'
+mutant slot::an_address_that_comes_back_is_a_new_item slot.rs "$take" \
+    '{ self.item.store(null_mut(), Ordering::Relaxed); true }'
+swap slot::an_address_that_comes_back_is_a_new_item slot.rs "$take" Acquire Relaxed
+swap slot::a_waiter_is_served_or_finds_the_item slot.rs "$put" SeqCst Release
+swap slot::a_waiter_is_served_or_finds_the_item signals.rs "$waiters" SeqCst Acquire
+mutant slot::a_waiter_is_served_or_finds_the_item wait_queue.rs "$join_fence" ''
+
+# The idle connections: the handshake with the close over the slot, then over the queue.
+for model in nothing_stays_behind_the_closed_bit nothing_stays_behind_the_closed_bit_in_any_shard \
+    each_item_is_reused_or_closed_once; do
+    swap "idle::$model" slot.rs "$put" SeqCst Release
+    swap "idle::$model" idle.rs "$closed" SeqCst Acquire
+    mutant "idle::$model" idle.rs "$close_fence" ''
 done
-mutant bucket::an_undo_is_exact_or_nothing bucket.rs \
-    'self.tat.compare_exchange(receipt.left, receipt.found, Ordering::Relaxed, Ordering::Relaxed).is_ok()' \
-    '{ self.tat.store(receipt.found, Ordering::Relaxed); true }'
-mutant bucket::a_successor_inherits_what_is_missing bucket.rs \
-    'self.tat.swap(RETIRED, Ordering::Relaxed)' 'self.tat.load(Ordering::Relaxed)'
-
-mutant permits::never_more_than_the_maximum permits.rs \
-    'match self.word.compare_exchange_weak(found.0, left.0, Ordering::Acquire, Ordering::Relaxed) {' \
-    'match { self.word.fetch_add(1, Ordering::Acquire); if found.0 < left.0 { Ok(()) } else { Err(found.0) } } {'
-mutant permits::a_changed_maximum_loses_none permits.rs \
-    'match self.word.compare_exchange_weak(found.0, left.0, Ordering::Relaxed, Ordering::Relaxed) {' \
-    'match { self.word.store(left.0, Ordering::Relaxed); if max > 0 { Ok(()) } else { Err(found.0) } } {'
-mutant permits::a_permit_carries_what_its_last_holder_did permits.rs \
-    'self.word.fetch_sub(1, Ordering::Release)' 'self.word.fetch_sub(1, Ordering::Relaxed)'
-mutant permits::a_permit_carries_what_its_last_holder_did permits.rs \
-    'compare_exchange_weak(found.0, left.0, Ordering::Acquire, Ordering::Relaxed)' \
-    'compare_exchange_weak(found.0, left.0, Ordering::Relaxed, Ordering::Relaxed)'
-
-mutant health::one_probes health.rs \
-    'found.state() == HealthState::Down && found.retry_at() <= now_ns' 'found.retry_at() <= now_ns'
-mutant health::failures_of_one_generation_count_once health.rs \
-    'found.is_up() && found.generation() == generation' 'found.generation() == found.generation() || generation == generation'
-mutant health::a_dropped_probe_reopens health.rs \
-    '        if !self.decided {' '        if !self.decided && self.decided {'
-mutant health::a_trial_ends_by_the_protocol health.rs \
-    'found.is_changed_by_release(generation).then(' '(found.0 > 0 || generation == generation).then('
-mutant health::strikes_add_up health.rs \
-    'match self.word.compare_exchange_weak(found.0, left.0, Ordering::Relaxed, Ordering::Relaxed) {' \
-    'match { self.word.store(left.0, Ordering::Relaxed); if left == left { Ok(()) } else { Err(found.0) } } {'
-
-for model in nothing_stays_behind_the_closed_bit nothing_stays_behind_the_closed_bit_in_any_stripe \
-    nothing_stays_behind_the_closed_bit_elsewhere each_is_reused_or_closed_once; do
+for model in nothing_stays_in_the_queue_behind_the_closed_bit nothing_stays_behind_the_closed_bit_elsewhere; do
     mutant "idle::$model" idle.rs "$push_fence" ''
     mutant "idle::$model" idle.rs "$close_fence" ''
 done
 mutant idle::nothing_stays_behind_the_closed_bit idle.rs \
     'while let Some(item) = self.pop(0) {' 'if let Some(item) = self.pop(0) {'
-mutant idle::nothing_stays_behind_the_closed_bit_in_any_stripe idle.rs "$pop" 'self.pop_near(near)'
+mutant idle::nothing_stays_behind_the_closed_bit_in_any_shard idle.rs "$pop" 'self.pop_near(near)'
 mutant idle::nothing_stays_behind_the_closed_bit_elsewhere idle.rs \
     'while let Some(item) = self.pop(0) {' 'while let Some(item) = self.pop_near(0) {'
-mutant idle::nothing_is_refused_while_there_is_room idle.rs \
-    'if may_be_full() && self.stripes.iter().all(ArrayQueue::is_full) {' 'if may_be_full() || near == near {'
-mutant idle::what_stays_elsewhere_is_found idle.rs "$pop" 'self.pop_near(near)'
+mutant idle::nothing_stays_behind_the_closed_bit_by_retain idle.rs "$push_fence" ''
+mutant idle::nothing_stays_behind_the_closed_bit_by_retain idle.rs \
+    '        }
+        self.fence_and_drain_if_closed(refuse);' '        }'
+mutant idle::retain_loses_no_item idle.rs \
+    'else if let Err(item) = shard.slot.put(item) {
+                    self.push_elsewhere(item, near, &mut refuse);' 'else if let Err(item) = shard.slot.put(item) {
+                    drop(item);'
+for model in nothing_is_refused_while_there_is_room a_bound_refuses_what_exceeds_it; do
+    mutant "idle::$model" idle.rs 'Err(item) => self.push_elsewhere(item, near, refuse),' 'Err(item) => refuse(item),'
+done
+mutant idle::a_bound_refuses_what_exceeds_it idle.rs 'if bounded || !self.queue.is_empty() {' \
+    'if !self.queue.is_empty() {'
+mutant idle::an_item_elsewhere_is_found idle.rs "$pop" 'self.pop_near(near)'
 
-mutant line::no_wake_up_is_lost line.rs "$join_fence" ''
-mutant line::no_wake_up_is_lost idle.rs "$push_fence" ''
-mutant line::no_wake_up_is_lost_between_stripes line.rs "$join_fence" ''
-mutant line::no_wake_up_is_lost_between_stripes idle.rs "$push_fence" ''
-mutant line::no_wake_up_is_lost_between_stripes idle.rs "$pop" 'self.pop_near(near)'
-mutant line::who_leaves_passes_on line.rs \
+# The up set.
+mutant up_set::the_bit_ends_as_the_fact up_set.rs 'if now == is_in {' 'if now == is_in || now != is_in {'
+swap up_set::the_bit_ends_as_the_fact up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' AcqRel Relaxed
+swap up_set::the_bit_ends_as_the_fact up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' AcqRel Release
+swap up_set::the_bit_ends_as_the_fact up_set.rs 'word.fetch_and(!bit, Ordering::AcqRel);' AcqRel Relaxed
+swap up_set::the_bits_of_one_word_end_as_their_facts up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' AcqRel Relaxed
+mutant up_set::the_bits_of_one_word_end_as_their_facts up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' \
+    'let found = word.load(Ordering::Acquire); word.store(found | bit, Ordering::Release);'
+mutant up_set::an_idle_connection_of_a_down_server_is_a_last_resort up_set.rs "$follow_fence" ''
+swap up_set::an_idle_connection_of_a_down_server_is_a_last_resort slot.rs "$put" SeqCst Release
+swap up_set::an_idle_connection_of_a_down_server_is_a_last_resort health.rs \
+    'Snapshot(self.word.load(Ordering::SeqCst))' SeqCst Relaxed
+mutant due::a_due_attempt_finds_a_permit_or_is_woken up_set.rs "$follow_fence" ''
+mutant due::a_due_attempt_finds_a_permit_or_is_woken signals.rs "$change_fence" ''
+
+# The wait queue.
+for model in no_wake_up_is_lost no_wake_up_is_lost_behind_a_full_slot no_wake_up_is_lost_between_shards \
+    an_impatient_waiter_sees_the_last_attempt_end a_freed_permit_is_seen_by_a_new_waiter_or_told; do
+    mutant "wait_queue::$model" wait_queue.rs "$join_fence" ''
+done
+swap wait_queue::no_wake_up_is_lost slot.rs "$put" SeqCst Release
+swap wait_queue::no_wake_up_is_lost idle.rs "$closed" SeqCst Acquire
+mutant wait_queue::no_wake_up_is_lost_behind_a_full_slot idle.rs "$push_fence" ''
+swap wait_queue::no_wake_up_is_lost_between_shards slot.rs "$put" SeqCst Release
+mutant wait_queue::no_wake_up_is_lost_between_shards idle.rs "$pop" 'self.pop_near(near)'
+mutant wait_queue::an_impatient_waiter_sees_the_last_attempt_end signals.rs "$change_fence" ''
+mutant wait_queue::an_impatient_waiter_sees_the_last_attempt_end wait_queue.rs \
+    'self.wake(|patient| !patient);' 'self.wake(|_| true);'
+mutant wait_queue::a_freed_permit_is_seen_by_a_new_waiter_or_told signals.rs "$change_fence" ''
+mutant wait_queue::a_waiter_that_leaves_passes_its_item_on wait_queue.rs \
     '            drop(waker);
             return None;
         }
@@ -124,22 +156,84 @@ mutant line::who_leaves_passes_on line.rs \
             return None;
         }
         queue.vacate(slot).filter(|_| false)'
-mutant line::who_is_never_polled_again_blocks_nobody line.rs \
+mutant wait_queue::a_waiter_that_is_never_polled_blocks_no_other wait_queue.rs \
     '                self.unlink(ahead, behind);
                 waker' \
     '                let _ = (ahead, behind);
                 waker'
-mutant line::first_come_first_served line.rs \
+mutant wait_queue::waiters_are_served_in_order wait_queue.rs \
     'let Some(front) = queue.front else { break };' 'let Some(front) = queue.back else { break };'
-mutant line::who_rejoins_keeps_its_place line.rs \
-    'if number > place.number {' 'if number < place.number {'
-mutant line::nobody_is_woken_for_nothing line.rs \
+mutant wait_queue::a_waiter_that_rejoins_keeps_its_place wait_queue.rs \
+    'if number > ticket.number {' 'if number < ticket.number {'
+mutant wait_queue::a_waiter_that_rejoins_misses_no_item wait_queue.rs "$rejoin_fence" ''
+mutant wait_queue::no_waiter_is_woken_without_an_item wait_queue.rs \
     '                    let Some(item) = supply() else { break };' \
     '                    if let Slot::Joined { waker: Some(waker), .. } = &queue.slots[front] { waker.wake_by_ref(); }
                     let Some(item) = supply() else { break };'
+mutant wait_queue::the_number_of_waiters_is_that_of_the_queue wait_queue.rs \
+    '            queue.vacate(slot);
+            self.signals.count_waiters(-1);' '            queue.vacate(slot);'
+mutant wait_queue::the_number_of_waiters_is_that_of_the_queue wait_queue.rs \
+    '                    self.signals.count_waiters(-1);
+                    batch += 1;' '                    batch += 1;'
 
-mutant pool::everybody_is_served line.rs "$join_fence" ''
-mutant pool::everybody_is_served permits.rs \
-    'self.word.fetch_sub(1, Ordering::Release)' 'self.word.fetch_sub(0, Ordering::Release)'
+# The background task.
+mutant wake_at::a_change_is_seen_or_wakes wake_at.rs "$look_fence" ''
+mutant wake_at::a_change_is_seen_or_wakes wake_at.rs "$wake_fence" ''
+mutant wake_at::a_waiter_is_seen_or_wakes wake_at.rs "$look_fence" ''
+mutant wake_at::a_waiter_is_seen_or_wakes wake_at.rs 'self.must_wake(AWAKE - 1)' 'self.must_wake(AWAKE)'
+mutant wake_at::a_waiter_sees_the_task_end_or_is_woken signals.rs "$begin_run" \
+    '{ let running = self.running.load(Ordering::Acquire); self.running.store(true, Ordering::Relaxed); !running }'
+swap wake_at::a_waiter_sees_the_task_end_or_is_woken signals.rs "$begin_run" Acquire Relaxed
+swap wake_at::a_waiter_sees_the_task_end_or_is_woken signals.rs 'self.running.store(false, Ordering::Release);' \
+    Release Relaxed
+mutant wake_at::a_waiter_sees_the_task_end_or_is_woken wait_queue.rs \
+    'self.wake(|_| true);' 'self.wake(|patient| !patient);'
+
+# The permits.
+mutant permits::never_more_than_the_maximum permits.rs "$begin" \
+    '{ self.word.fetch_add(next - found.0, Ordering::Acquire); if found.0 < next { Ok(0) } else { Err(found.0) } }'
+mutant permits::never_more_than_the_maximum permits.rs 'found.connecting() < most.min(' \
+    'found.connecting() <= most.min('
+mutant permits::the_counts_are_kept permits.rs 'self.word.fetch_sub(PermitCounts::CONNECTING, Ordering::Relaxed)' \
+    '{ let word = self.word.load(Ordering::Relaxed); self.word.store(word - 1, Ordering::Relaxed); word }'
+mutant permits::a_changed_maximum_loses_none permits.rs \
+    'match self.word.compare_exchange_weak(found.0, set, Ordering::Relaxed, Ordering::Relaxed) {' \
+    'match { self.word.store(set, Ordering::Relaxed); if max > 0 { Ok(()) } else { Err(found.0) } } {'
+swap permits::a_permit_carries_what_its_last_holder_did permits.rs 'self.word.fetch_sub(change, Ordering::Release)' \
+    Release Relaxed
+swap permits::a_permit_carries_what_its_last_holder_did permits.rs "$begin" Acquire Relaxed
+
+# The health, the pause and the bucket, each of one word.
+mutant health::one_caller_probes health.rs \
+    'found.state() == HealthState::Down && found.retry_at() <= now_ns' 'found.retry_at() <= now_ns'
+mutant health::failures_of_one_outage_count_once health.rs \
+    'found.is_up() && found.outage() == outage' 'found.outage() == found.outage() || outage == outage'
+mutant health::a_dropped_probe_allows_the_next health.rs \
+    '        if !self.decided {' '        if !self.decided && self.decided {'
+mutant health::a_recovery_ends_by_the_protocol health.rs \
+    'found.is_changed_by_release(outage).then(' '(found.0 > 0 || outage == outage).then('
+mutant health::strikes_add_up health.rs \
+    'match self.word.compare_exchange_weak(found.0, left.0, Ordering::Relaxed, Ordering::Relaxed) {' \
+    'match { self.word.store(left.0, Ordering::Relaxed); if left == left { Ok(()) } else { Err(found.0) } } {'
+mutant pause::failures_together_pause_once pause.rs \
+    'self.word.compare_exchange(found.0, left.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()' \
+    '{ self.word.store(left.0, Ordering::Relaxed); true }'
+mutant bucket::concurrent_takes_grant_the_quota bucket.rs \
+    'match self.tat.compare_exchange_weak(found, left, Ordering::Relaxed, Ordering::Relaxed) {' \
+    'match { self.tat.store(left, Ordering::Relaxed); if found == found { Ok(found) } else { Err(found) } } {'
+for model in concurrent_takes_grant_the_quota a_token_that_was_seen_may_be_gone; do
+    mutant "bucket::$model" bucket.rs 'Err(tat) if tat > seen.latest => return None,' ''
+done
+mutant bucket::an_undo_is_exact_or_nothing bucket.rs \
+    'self.tat.compare_exchange(receipt.left, receipt.found, Ordering::Relaxed, Ordering::Relaxed).is_ok()' \
+    '{ self.tat.store(receipt.found, Ordering::Relaxed); true }'
+mutant bucket::a_successor_inherits_the_tokens_that_are_left bucket.rs \
+    'self.tat.swap(RETIRED, Ordering::Relaxed)' 'self.tat.load(Ordering::Relaxed)'
+
+# All together.
+mutant pool::every_caller_is_served wait_queue.rs "$join_fence" ''
+mutant pool::every_caller_is_served permits.rs \
+    'self.word.fetch_sub(change, Ordering::Release)' 'self.word.fetch_sub(0 * change, Ordering::Release)'
 
 echo "$caught mutants, all caught"

@@ -17,10 +17,10 @@ fn left(bucket: &Bucket) -> usize {
 
 /// Property: concurrent takes grant no more than the quota, and no less (I1).
 /// Threads: three take, one token fewer is there.
-/// Mutation that fails it: `take_seen` stores `left` without a CAS, or does not compare with `latest` what it found
-/// when it lost a race.
-pub fn takes_grant_the_quota() {
-    check(Some(3), || {
+/// Mutation that fails it: `take_seen` stores `left` without a CAS, or does not compare the word that it found
+/// with `latest` when it lost a race.
+pub fn concurrent_takes_grant_the_quota() {
+    check(3, || {
         let bucket = bucket(2);
         let takers: Vec<_> = (0..2)
             .map(|_| {
@@ -34,14 +34,14 @@ pub fn takes_grant_the_quota() {
     });
 }
 
-/// Property: what was seen before others took is granted only as far as the quota goes, and so is what an undo brought
-/// back (I1, I2).
-/// Threads: the main one and two others have all seen the same two tokens; one of them gives its own back.
-/// Mutation that fails it: a `take_seen` that lost a race does not compare what it found with `latest`.
-pub fn what_was_seen_may_be_gone() {
-    check(Some(3), || {
+/// Property: a token that was seen is granted only within the quota, also if other takes came first, and so is one that
+/// an undo brought back (I1, I2).
+/// Threads: the main one and two others have all seen the same two tokens; one of them undoes its take.
+/// Mutation that fails it: a `take_seen` that lost a race does not compare the word that it found with `latest`.
+pub fn a_token_that_was_seen_may_be_gone() {
+    check(3, || {
         let bucket = bucket(2);
-        let [mine, its, theirs] = std::array::from_fn(|_| bucket.look(0).expect("nobody took one yet"));
+        let [mine, its, theirs] = std::array::from_fn(|_| bucket.look(0).expect("none was taken yet"));
         let takes = {
             let bucket = Arc::clone(&bucket);
             thread::spawn(move || usize::from(bucket.take_seen(its).is_some()))
@@ -57,12 +57,12 @@ pub fn what_was_seen_may_be_gone() {
     });
 }
 
-/// Property: an undo gives back exactly its own token, or none (I2): what is granted and not undone, and what is left,
-/// is the quota or, where an undo came too late, less.
+/// Property: an undo restores exactly its own token, or none (I2): grants, forfeit tokens and tokens that are left are the
+/// quota.
 /// Threads: two take and undo, a third takes.
 /// Mutation that fails it: `undo` stores `found` without a CAS.
 pub fn an_undo_is_exact_or_nothing() {
-    check(Some(3), || {
+    check(3, || {
         let bucket = bucket(2);
         let undoers: Vec<_> = (0..2)
             .map(|_| {
@@ -87,8 +87,8 @@ pub fn an_undo_is_exact_or_nothing() {
 /// successor inherits, or finds the word retired (I1).
 /// Threads: two take from the old bucket while the main one retires it.
 /// Mutation that fails it: `successor` loads the word instead of swapping it.
-pub fn a_successor_inherits_what_is_missing() {
-    check(Some(3), || {
+pub fn a_successor_inherits_the_tokens_that_are_left() {
+    check(3, || {
         let old = bucket(2);
         let takers: Vec<_> = (0..2)
             .map(|_| {

@@ -6,7 +6,7 @@ use loom::thread;
 use crate::check;
 use crate::raw::{Health, HealthState, Probe, ProbeOwner, Reported, Snapshot};
 
-/// A retry time far enough apart to be a tick of its own.
+/// A retry time far enough from the start to be a step of its own.
 const RETRY: u64 = 1_000_000;
 
 #[derive(Clone)]
@@ -28,15 +28,15 @@ impl ProbeOwner for Owner {
 
 fn down() -> Owner {
     let health = Health::new();
-    health.dial_failed(health.snapshot().generation(), |_| RETRY).expect("it goes down");
+    health.connect_failed(health.snapshot().outage(), |_| RETRY).expect("it goes down");
     Owner(Arc::new(health))
 }
 
-/// Property: of those who find a retry due exactly one probes (I1).
+/// Property: of the callers that find a retry due exactly one begins the probe (I1).
 /// Threads: three begin a probe.
 /// Mutation that fails it: `begin` does not look at the state.
-pub fn one_probes() {
-    check(Some(3), || {
+pub fn one_caller_probes() {
+    check(3, || {
         let owner = down();
         let begin = |owner: &Owner| Probe::begin(owner.clone(), RETRY);
         let others: Vec<_> = (0..2)
@@ -50,36 +50,36 @@ pub fn one_probes() {
         assert_eq!(probes.len(), 1);
         assert_eq!(owner.0.snapshot().state(), HealthState::Probing);
         probes.remove(0).succeeded();
-        assert_eq!(owner.0.snapshot().state(), HealthState::Trial);
+        assert_eq!(owner.0.snapshot().state(), HealthState::Recovering);
     });
 }
 
-/// Property: failures of one generation count once (I3).
-/// Threads: two dials fail and a caller reports a failure.
-/// Mutation that fails it: `dial_failed` does not look at the state.
-pub fn failures_of_one_generation_count_once() {
-    check(Some(3), || {
+/// Property: failures of one outage count once (I3).
+/// Threads: two attempts fail and a caller reports a failure.
+/// Mutation that fails it: `connect_failed` does not look at the state.
+pub fn failures_of_one_outage_count_once() {
+    check(3, || {
         let health = Arc::new(Health::new());
-        let generation = health.snapshot().generation();
-        let dials: Vec<_> = (0..2)
+        let outage = health.snapshot().outage();
+        let attempts: Vec<_> = (0..2)
             .map(|_| {
                 let health = Arc::clone(&health);
-                thread::spawn(move || usize::from(health.dial_failed(generation, |_| RETRY).is_some()))
+                thread::spawn(move || usize::from(health.connect_failed(outage, |_| RETRY).is_some()))
             })
             .collect();
-        let reported = health.reported(generation, 1, |_| RETRY);
-        let by_dials: usize = dials.into_iter().map(|dial| dial.join().unwrap()).sum();
-        assert_eq!(by_dials + usize::from(matches!(reported, Reported::Down(_))), 1);
+        let reported = health.reported(outage, 1, |_| RETRY);
+        let by_attempts: usize = attempts.into_iter().map(|attempt| attempt.join().unwrap()).sum();
+        assert_eq!(by_attempts + usize::from(matches!(reported, Reported::Down(_))), 1);
         let health = health.snapshot();
         assert_eq!((health.state(), health.failures()), (HealthState::Down, 1));
     });
 }
 
-/// Property: a probe that is dropped opens the next one, and counts no failure (I2, I4).
+/// Property: a probe that is dropped allows the next one, and counts no failure (I2, I4).
 /// Threads: two begin a probe and drop it, the main one begins one and fails it.
 /// Mutation that fails it: the drop of `Probe` does nothing.
-pub fn a_dropped_probe_reopens() {
-    check(Some(2), || {
+pub fn a_dropped_probe_allows_the_next() {
+    check(2, || {
         let owner = down();
         let droppers: Vec<_> = (0..2)
             .map(|_| {
@@ -97,26 +97,26 @@ pub fn a_dropped_probe_reopens() {
     });
 }
 
-/// Property: on trial, a release, a report and a failed dial race to a state that the protocol allows: whoever fails
-/// after the release starts from no failures, whoever fails before it goes on counting, and no release brings a server
+/// Property: while recovering, a release, a report and a failed attempt race to a state that the protocol allows: a
+/// failure after the release starts from no failures, one before it goes on counting, and no release brings a server
 /// up that is down (I3, I4).
-/// Threads: one releases, one reports, the main one's dial fails.
+/// Threads: one releases, one reports, the attempt of the main one fails.
 /// Mutation that fails it: `released` does not look at the state.
-pub fn a_trial_ends_by_the_protocol() {
-    check(None, || {
+pub fn a_recovery_ends_by_the_protocol() {
+    check(3, || {
         let owner = down();
         let probe = Probe::begin(owner.clone(), RETRY).expect("it is due");
-        let generation = probe.generation();
+        let outage = probe.outage();
         probe.succeeded();
         let release = {
             let health = Arc::clone(&owner.0);
-            thread::spawn(move || health.released(generation))
+            thread::spawn(move || health.released(outage))
         };
         let report = {
             let health = Arc::clone(&owner.0);
-            thread::spawn(move || health.reported(generation, 1, |_| 2 * RETRY))
+            thread::spawn(move || health.reported(outage, 1, |_| 2 * RETRY))
         };
-        let failed = owner.0.dial_failed(generation, |_| 2 * RETRY);
+        let failed = owner.0.connect_failed(outage, |_| 2 * RETRY);
         let released = release.join().unwrap();
         let reported = report.join().unwrap();
         let health = owner.0.snapshot();
@@ -131,10 +131,10 @@ pub fn a_trial_ends_by_the_protocol() {
 /// Threads: three report.
 /// Mutation that fails it: the CAS of `transition` is a store (so that a strike is lost).
 pub fn strikes_add_up() {
-    check(Some(3), || {
+    check(3, || {
         let health = Arc::new(Health::new());
-        let generation = health.snapshot().generation();
-        let report = move |health: &Health| matches!(health.reported(generation, 3, |_| RETRY), Reported::Down(_));
+        let outage = health.snapshot().outage();
+        let report = move |health: &Health| matches!(health.reported(outage, 3, |_| RETRY), Reported::Down(_));
         let reports: Vec<_> = (0..2)
             .map(|_| {
                 let health = Arc::clone(&health);

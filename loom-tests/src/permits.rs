@@ -1,5 +1,6 @@
 //! The permits.
 
+use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
@@ -7,82 +8,117 @@ use loom::thread;
 use crate::check;
 use crate::raw::Permits;
 
-/// Property: permits held never exceed the maximum (I1), none is lost (I2).
-/// Threads: three take and give back, of one permit fewer.
-/// Mutation that fails it: `take` adds without a CAS (a load, then a `fetch_add`).
+/// Property: permits that are taken never exceed the maximum, nor attempts the most that may run (I1), and none is lost
+/// (I2).
+/// Threads: three begin an attempt, one of which connects; there are two permits, and one attempt may run.
+/// Mutation that fails it: `begin` adds without a CAS (a load, then a `fetch_add`).
 pub fn never_more_than_the_maximum() {
-    check(Some(3), || {
+    check(3, || {
         let permits = Arc::new(Permits::new(2));
-        let held = Arc::new(AtomicUsize::new(0));
-        let hold = |permits: &Permits, held: &AtomicUsize| {
-            if permits.take() {
-                assert!(held.fetch_add(1, Ordering::Relaxed) < 2, "more are held than the maximum");
-                held.fetch_sub(1, Ordering::Relaxed);
-                permits.give_back();
+        let open = Arc::new(AtomicUsize::new(0));
+        let connecting = Arc::new(AtomicUsize::new(0));
+        let connect = |permits: &Permits, open: &AtomicUsize, connecting: &AtomicUsize, connects: bool| {
+            if !permits.begin(1) {
+                return;
+            }
+            assert!(open.fetch_add(1, Ordering::Relaxed) < 2, "more are open than the maximum");
+            assert_eq!(connecting.fetch_add(1, Ordering::Relaxed), 0, "two attempts run");
+            connecting.fetch_sub(1, Ordering::Relaxed);
+            if connects {
+                permits.connected();
+                open.fetch_sub(1, Ordering::Relaxed);
+                permits.release();
+            } else {
+                open.fetch_sub(1, Ordering::Relaxed);
+                permits.failed();
             }
         };
-        let holders: Vec<_> = (0..2)
-            .map(|_| {
-                let (permits, held) = (Arc::clone(&permits), Arc::clone(&held));
-                thread::spawn(move || hold(&permits, &held))
-            })
-            .collect();
-        hold(&permits, &held);
-        for holder in holders {
-            holder.join().unwrap();
-        }
-        assert_eq!(permits.open(), 0);
-        assert!(permits.take() && permits.take() && !permits.take());
+        let others = [true, false].map(|connects| {
+            let (permits, open, connecting) = (Arc::clone(&permits), Arc::clone(&open), Arc::clone(&connecting));
+            thread::spawn(move || connect(&permits, &open, &connecting, connects))
+        });
+        connect(&permits, &open, &connecting, true);
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert_eq!((permits.counts().open(), permits.counts().connecting()), (0, 0));
+        assert!(permits.begin(2) && permits.begin(2) && !permits.begin(3));
     });
 }
 
-/// Property: a change of the maximum loses no permit taken or given back meanwhile (I2), and what is taken after it
+/// Property: attempts that connect and fail and connections that are released keep the counts (I2).
+/// Threads: one attempt connects, one fails, a connection is released; the main thread begins another attempt.
+/// Mutation that fails it: `connected` is a load and a store.
+pub fn the_counts_are_kept() {
+    check(3, || {
+        let permits = Arc::new(Permits::new(4));
+        for _ in 0..3 {
+            assert!(permits.begin(3));
+        }
+        permits.connected();
+        let changes: [fn(&Permits); 3] = [Permits::connected, Permits::failed, Permits::release];
+        let changes = changes.map(|change| {
+            let permits = Arc::clone(&permits);
+            thread::spawn(move || change(&permits))
+        });
+        let begun = permits.begin(3);
+        assert!(begun, "there is room at each moment");
+        changes.into_iter().for_each(|change| change.join().unwrap());
+        assert_eq!((permits.counts().open(), permits.counts().connecting()), (2, 1));
+    });
+}
+
+/// Property: a change of the maximum loses no permit that is taken or released meanwhile (I2), and what is taken after it
 /// keeps to it (I1).
-/// Threads: one takes, one gives back, the main one lowers the maximum.
+/// Threads: one begins an attempt, one releases, the main one lowers the maximum.
 /// Mutation that fails it: `set_max` stores without a CAS.
 pub fn a_changed_maximum_loses_none() {
-    check(None, || {
+    check(3, || {
         let permits = Arc::new(Permits::new(3));
-        assert!(permits.take());
-        let taker = {
+        assert!(permits.begin(2));
+        permits.connected();
+        let begins = {
             let permits = Arc::clone(&permits);
-            thread::spawn(move || permits.take())
+            thread::spawn(move || permits.begin(2))
         };
-        let giver = {
+        let releases = {
             let permits = Arc::clone(&permits);
-            thread::spawn(move || permits.give_back())
+            thread::spawn(move || permits.release())
         };
         permits.set_max(1);
-        let taken = taker.join().unwrap();
-        giver.join().unwrap();
-        assert_eq!((permits.open(), permits.max()), (u32::from(taken), 1));
-        assert_eq!(permits.take(), !taken);
+        let begun = begins.join().unwrap();
+        releases.join().unwrap();
+        let counts = permits.counts();
+        assert_eq!((counts.open(), counts.connecting(), counts.max()), (u32::from(begun), u32::from(begun), 1));
+        assert_eq!(permits.begin(2), !begun);
     });
 }
 
-/// Property: what the last holder did happens before what the next does.
-/// Threads: two, each writing the same cell with a permit held, of which there is one; the main one writes too.
-/// Mutation that fails it: `give_back` without Release, or `take` without Acquire.
+/// Property: what the last holder of a permit did happens before what the next does, also with a change of the maximum in
+/// between.
+/// Threads: two write the same cell with a permit, of which there is one; one of them connects, the other fails. The main
+/// one changes the maximum.
+/// Mutation that fails it: `give_back` does not release, or `begin` does not acquire.
 pub fn a_permit_carries_what_its_last_holder_did() {
-    check(Some(3), || {
+    check(3, || {
         let permits = Arc::new(Permits::new(1));
-        let cell = Arc::new(loom::cell::UnsafeCell::new(0));
-        let write = |permits: &Permits, cell: &loom::cell::UnsafeCell<i32>| {
-            if permits.take() {
+        let cell = Arc::new(UnsafeCell::new(()));
+        let writers = [true, false].map(|connects| {
+            let (permits, cell) = (Arc::clone(&permits), Arc::clone(&cell));
+            thread::spawn(move || {
+                if !permits.begin(1) {
+                    return;
+                }
                 // Loom complains if two such accesses are not ordered.
-                cell.with_mut(|_| {});
-                permits.give_back();
-            }
-        };
-        let writers: Vec<_> = (0..2)
-            .map(|_| {
-                let (permits, cell) = (Arc::clone(&permits), Arc::clone(&cell));
-                thread::spawn(move || write(&permits, &cell))
+                if connects {
+                    permits.connected();
+                    cell.with_mut(|_| {});
+                    permits.release();
+                } else {
+                    cell.with_mut(|_| {});
+                    permits.failed();
+                }
             })
-            .collect();
-        write(&permits, &cell);
-        for writer in writers {
-            writer.join().unwrap();
-        }
+        });
+        permits.set_max(1);
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
     });
 }

@@ -1,17 +1,16 @@
-//! The whole small pool: two servers with one connection each, and the line.
+//! A whole small pool: two servers with one connection each, and the wait queue.
 
 use loom::future::block_on;
 use loom::sync::Arc;
-use loom::sync::atomic::{Ordering, fence};
 use loom::thread;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use crate::check;
-use crate::raw::{Health, Idle, Line, Permits, Probe, ProbeOwner, Snapshot};
+use crate::check_large;
+use crate::raw::{Health, Idle, Permits, Probe, ProbeOwner, Signals, Snapshot, WaitQueue};
 
 struct Server {
-    /// One stripe, so that what is near is all there is: `pop_near` looks at a slot once where `pop` does so twice.
+    /// One shard, so that the near one is all there is: `pop_near` looks at it once where `pop` does so twice.
     idle: Idle<Conn>,
     permits: Permits,
     health: Health,
@@ -23,7 +22,8 @@ struct Conn(usize);
 
 struct Pool {
     servers: [Server; 2],
-    line: Line<Conn>,
+    signals: Arc<Signals>,
+    queue: WaitQueue<Box<Conn>>,
 }
 
 struct Owner(Arc<Pool>, usize);
@@ -50,95 +50,100 @@ enum End {
 
 impl Pool {
     fn new() -> Arc<Self> {
-        let server = || Server { idle: Idle::new(1, 1), permits: Permits::new(1), health: Health::new() };
-        Arc::new(Self { servers: [server(), server()], line: Line::new() })
+        let server = || Server { idle: Idle::new(1, 1, false), permits: Permits::new(1), health: Health::new() };
+        let signals = Arc::new(Signals::new());
+        let queue = WaitQueue::new(Arc::clone(&signals));
+        Arc::new(Self { servers: [server(), server()], signals, queue })
     }
 
-    /// A dial that succeeds at once: a probe, if the server is down.
-    fn dial(this: &Arc<Self>, at: usize) -> Option<Conn> {
+    /// An attempt that connects at once: a probe, if the server is down.
+    fn connect(this: &Arc<Self>, at: usize) -> Option<Box<Conn>> {
         let server = &this.servers[at];
-        if !server.permits.take() {
+        if !server.permits.begin(1) {
             return None;
         }
         if !server.health.snapshot().is_up() {
             match Probe::begin(Owner(Arc::clone(this), at), u64::MAX) {
                 Some(probe) => probe.succeeded(),
                 None => {
-                    Self::free(this, at);
+                    server.permits.failed();
+                    Self::freed(this);
                     return None;
                 }
             }
         }
-        Some(Conn(at))
+        server.permits.connected();
+        Some(Box::new(Conn(at)))
     }
 
     fn serve(this: &Arc<Self>) {
-        this.line.serve(|| this.servers.iter().find_map(|server| server.idle.pop_near(0)));
-        // Dials for those who still wait.
+        this.queue.serve(|| this.servers.iter().find_map(|server| server.idle.pop_near(0)));
+        // Connects for the callers that still wait.
         for at in 0..this.servers.len() {
-            if this.line.waiting() > 0 {
-                if let Some(conn) = Self::dial(this, at) {
+            if this.signals.waiters() > 0 {
+                if let Some(conn) = Self::connect(this, at) {
                     Self::put(this, conn);
                 }
             }
         }
     }
 
-    fn put(this: &Arc<Self>, conn: Conn) {
+    fn put(this: &Arc<Self>, conn: Box<Conn>) {
         let server = &this.servers[conn.0];
-        server.idle.push(conn, 0, || false, |_| panic!("it is open and has room"));
-        if this.line.waiting() > 0 {
-            this.line.serve(|| server.idle.pop_near(0));
+        server.idle.push(conn, 0, |_| panic!("it is open and has room"));
+        if this.signals.waiters() > 0 {
+            this.queue.serve(|| server.idle.pop_near(0));
         }
     }
 
-    fn free(this: &Arc<Self>, at: usize) {
-        this.servers[at].permits.give_back();
-        // Pairs with the fence of `Line::join`.
-        fence(Ordering::SeqCst);
-        if this.line.waiting() > 0 {
+    /// A permit was released.
+    fn freed(this: &Arc<Self>) {
+        if this.signals.waiters_after_change() > 0 {
             Self::serve(this);
         }
     }
 
-    fn acquire(this: &Arc<Self>) -> Conn {
-        let idle = if this.line.waiting() == 0 {
+    fn acquire(this: &Arc<Self>) -> Box<Conn> {
+        let idle = if this.signals.waiters() == 0 {
             this.servers.iter().find_map(|server| server.idle.pop_near(0))
         } else {
             None
         };
         idle.unwrap_or_else(|| {
-            let mut place = this.line.join(8).expect("there is room");
+            let mut ticket = this.queue.join(8, true).expect("there is room");
             Self::serve(this);
-            block_on(poll_fn(|cx| match this.line.poll(&mut place, cx.waker()) {
+            block_on(poll_fn(|cx| match this.queue.poll(&mut ticket, cx.waker()) {
                 Some(conn) => Poll::Ready(conn),
                 None => Poll::Pending,
             }))
         })
     }
 
-    fn end(this: &Arc<Self>, conn: Conn, end: End) {
-        let at = conn.0;
-        let health = &this.servers[at].health;
+    fn end(this: &Arc<Self>, conn: Box<Conn>, end: End) {
+        let Server { health, permits, .. } = &this.servers[conn.0];
         match end {
             End::Release => {
-                health.released(health.snapshot().generation());
+                health.released(health.snapshot().outage());
                 Self::put(this, conn);
             }
-            End::Close => Self::free(this, at),
+            End::Close => {
+                permits.release();
+                Self::freed(this);
+            }
             End::Fail => {
-                health.reported(health.snapshot().generation(), 1, |_| 0);
-                Self::free(this, at);
+                health.reported(health.snapshot().outage(), 1, |_| 0);
+                permits.release();
+                Self::freed(this);
             }
         }
     }
 }
 
-/// Property: everybody is served and nothing is lost. A caller that is never served is a deadlock, which loom reports.
-/// Threads: three acquire; one releases, one closes, one fails what it got.
-/// Mutation that fails it: no fence in `Line::join`, or `give_back` gives nothing back.
-pub fn everybody_is_served() {
-    check(Some(2), || {
+/// Property: every caller is served and nothing is lost. A caller that is never served is a deadlock, which loom reports.
+/// Threads: three acquire; one releases its connection, one closes it, one reports a failure.
+/// Mutation that fails it: no fence in `WaitQueue::join`, or `give_back` gives nothing back.
+pub fn every_caller_is_served() {
+    check_large(2, || {
         let pool = Pool::new();
         let act = |pool: &Arc<Pool>, end: End| {
             let conn = Pool::acquire(pool);
@@ -152,9 +157,10 @@ pub fn everybody_is_served() {
         for actor in actors {
             actor.join().unwrap();
         }
-        assert_eq!(pool.line.waiting(), 0);
+        assert_eq!(pool.signals.waiters(), 0);
         for server in &pool.servers {
-            assert_eq!(server.permits.open() as usize, server.idle.len(), "a permit without a connection");
+            let counts = server.permits.counts();
+            assert_eq!((counts.open() as usize, counts.connecting()), (server.idle.len(), 0), "a permit was lost");
         }
     });
 }

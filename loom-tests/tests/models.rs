@@ -10,18 +10,27 @@ macro_rules! models {
 }
 
 models! {
-    alarm: a_change_is_seen_or_rings who_joins_is_watched;
-    bucket: takes_grant_the_quota an_undo_is_exact_or_nothing a_successor_inherits_what_is_missing
-        what_was_seen_may_be_gone;
-    health: one_probes failures_of_one_generation_count_once a_dropped_probe_reopens a_trial_ends_by_the_protocol
-        strikes_add_up;
-    idle: nothing_stays_behind_the_closed_bit nothing_stays_behind_the_closed_bit_in_any_stripe
-        nothing_stays_behind_the_closed_bit_elsewhere each_is_reused_or_closed_once
-        nothing_is_refused_while_there_is_room what_stays_elsewhere_is_found;
-    line: no_wake_up_is_lost no_wake_up_is_lost_between_stripes who_leaves_passes_on
-        who_is_never_polled_again_blocks_nobody first_come_first_served who_rejoins_keeps_its_place
-        nobody_is_woken_for_nothing;
-    permits: never_more_than_the_maximum a_changed_maximum_loses_none a_permit_carries_what_its_last_holder_did;
-    pool: everybody_is_served;
-    retry: a_retry_finds_room_or_is_entered_again;
+    bucket: concurrent_takes_grant_the_quota a_token_that_was_seen_may_be_gone an_undo_is_exact_or_nothing
+        a_successor_inherits_the_tokens_that_are_left;
+    due: a_due_attempt_finds_a_permit_or_is_woken;
+    health: one_caller_probes failures_of_one_outage_count_once a_dropped_probe_allows_the_next
+        a_recovery_ends_by_the_protocol strikes_add_up;
+    idle: nothing_stays_behind_the_closed_bit nothing_stays_in_the_queue_behind_the_closed_bit
+        nothing_stays_behind_the_closed_bit_in_any_shard nothing_stays_behind_the_closed_bit_elsewhere
+        nothing_stays_behind_the_closed_bit_by_retain retain_loses_no_item each_item_is_reused_or_closed_once
+        nothing_is_refused_while_there_is_room a_bound_refuses_what_exceeds_it an_item_elsewhere_is_found;
+    pause: failures_together_pause_once;
+    permits: never_more_than_the_maximum the_counts_are_kept a_changed_maximum_loses_none
+        a_permit_carries_what_its_last_holder_did;
+    pool: every_caller_is_served;
+    slot: an_item_is_owned_once an_item_is_taken_once an_address_that_comes_back_is_a_new_item
+        a_waiter_is_served_or_finds_the_item;
+    up_set: the_bit_ends_as_the_fact the_bits_of_one_word_end_as_their_facts
+        an_idle_connection_of_a_down_server_is_a_last_resort;
+    wait_queue: no_wake_up_is_lost no_wake_up_is_lost_behind_a_full_slot no_wake_up_is_lost_between_shards
+        a_waiter_that_leaves_passes_its_item_on a_waiter_that_is_never_polled_blocks_no_other
+        waiters_are_served_in_order a_waiter_that_rejoins_keeps_its_place a_waiter_that_rejoins_misses_no_item
+        no_waiter_is_woken_without_an_item an_impatient_waiter_sees_the_last_attempt_end
+        a_freed_permit_is_seen_by_a_new_waiter_or_told the_number_of_waiters_is_that_of_the_queue;
+    wake_at: a_change_is_seen_or_wakes a_waiter_is_seen_or_wakes a_waiter_sees_the_task_end_or_is_woken;
 }

@@ -1,0 +1,34 @@
+//! The attempt at a server that is down, which needs a permit: restates the few lines of `src/core` that start it, with
+//! one server that has one permit.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use crate::check;
+use crate::raw::{Health, Permits, Signals, UpSet};
+
+/// Property: an attempt that is due finds a permit, or the thread that releases the permit sees that the server is down
+/// and wakes the background task, which tries again.
+/// Threads: one takes the server down, makes its bit follow and begins an attempt, the other one releases the only permit.
+/// Mutation that fails it: no fence in `UpSet::follow`, or none in `Signals::waiters_after_change`.
+pub fn a_due_attempt_finds_a_permit_or_is_woken() {
+    check(3, || {
+        let (health, permits) = (Arc::new(Health::new()), Arc::new(Permits::new(1)));
+        let (up, signals) = (UpSet::new(1), Signals::new());
+        up.follow(0, || health.snapshot().is_up());
+        assert!(permits.begin(1));
+        permits.connected();
+        let releases = {
+            let (health, permits) = (Arc::clone(&health), Arc::clone(&permits));
+            thread::spawn(move || {
+                permits.release();
+                signals.waiters_after_change() > 0 || !health.snapshot().is_up()
+            })
+        };
+        health.connect_failed(health.snapshot().outage(), |_| 0).expect("it is up");
+        up.follow(0, || health.snapshot().is_up());
+        let begins = permits.begin(1);
+        let wakes = releases.join().unwrap();
+        assert!(begins || wakes, "a permit is free, and nothing tries the server again");
+    });
+}

@@ -1,0 +1,174 @@
+//! The slot, and its handshake with a word that another thread stores.
+//!
+//! No box is freed before its execution ends, so that no address comes back but where a model puts the same box twice:
+//! what an allocator does is nothing that loom explores.
+
+use std::sync::Arc as StdArc;
+use std::sync::atomic::{AtomicU32, Ordering as StdOrdering};
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+use crate::check;
+use crate::raw::{Signals, WaitQueue};
+use crate::raw_slot::Slot;
+
+/// Loom complains of two accesses to `written` that are not ordered, and each drop is counted.
+struct Item {
+    number: usize,
+    written: UnsafeCell<usize>,
+    drops: Drops,
+}
+
+/// Loom runs one thread at a time and need not see these counters.
+type Drops = StdArc<[AtomicU32; 2]>;
+
+impl Item {
+    fn new(number: usize, drops: &Drops) -> Box<Self> {
+        Box::new(Self { number, written: UnsafeCell::new(0), drops: StdArc::clone(drops) })
+    }
+
+    fn write(&self, value: usize) {
+        self.written.with_mut(|written| {
+            // SAFETY: the caller owns the item, and loom reports it if another access may be concurrent.
+            unsafe { *written = value };
+        });
+    }
+
+    fn read(&self) -> usize {
+        self.written.with(|written| {
+            // SAFETY: as in `write`.
+            unsafe { *written }
+        })
+    }
+}
+
+impl Drop for Item {
+    fn drop(&mut self) {
+        assert_eq!(self.drops[self.number].fetch_add(1, StdOrdering::Relaxed), 0, "freed twice");
+    }
+}
+
+fn drops(drops: &Drops) -> [u32; 2] {
+    [0, 1].map(|number: usize| drops[number].load(StdOrdering::Relaxed))
+}
+
+/// Writes into an item and puts it. Returns what does not fit, which must be that item.
+fn puts(slot: &Arc<Slot<Item>>, item: Box<Item>) -> thread::JoinHandle<Option<Box<Item>>> {
+    let slot = Arc::clone(slot);
+    thread::spawn(move || {
+        let number = item.number;
+        item.write(number + 1);
+        let back = slot.put(item).err();
+        assert!(back.as_ref().is_none_or(|item| item.number == number && item.read() == number + 1));
+        back
+    })
+}
+
+fn takes(slot: &Slot<Item>) -> Option<Box<Item>> {
+    let item = slot.take()?;
+    assert_eq!(item.read(), item.number + 1, "written before it was put");
+    Some(item)
+}
+
+/// Property: of two items that are put at once, each is owned once, by the slot, its putter or the taker (I1). The taker
+/// sees what the putter wrote.
+/// Threads: two put an item, the main one takes twice.
+/// Mutation that fails it: `put` stores the pointer without a CAS, or does not release; `take` does not acquire.
+pub fn an_item_is_owned_once() {
+    check(3, || {
+        let counts = Drops::default();
+        let slot = Arc::new(Slot::new());
+        let putters = [0, 1].map(|number| puts(&slot, Item::new(number, &counts)));
+        let taken = [takes(&slot), takes(&slot)];
+        let back = putters.map(|putter| putter.join().unwrap());
+        assert!(slot.is_empty() || taken.iter().chain(&back).flatten().count() == 1, "one is in the slot");
+        assert_eq!(drops(&counts), [0, 0], "an item was dropped");
+        drop((taken, back));
+        drop(slot);
+        assert_eq!(drops(&counts), [1, 1], "an item was lost");
+    });
+}
+
+/// Property: of two callers that take the only item, one gets it (I1).
+/// Threads: one puts, another one and the main one take.
+/// Mutation that fails it: `take` stores null without a CAS.
+pub fn an_item_is_taken_once() {
+    check(3, || {
+        let counts = Drops::default();
+        let slot = Arc::new(Slot::new());
+        let puts = puts(&slot, Item::new(0, &counts));
+        let taker = {
+            let slot = Arc::clone(&slot);
+            thread::spawn(move || takes(&slot))
+        };
+        let here = takes(&slot);
+        assert!(puts.join().unwrap().is_none(), "it was empty");
+        let there = taker.join().unwrap();
+        assert!(!(here.is_some() && there.is_some()));
+        assert_eq!(slot.is_empty(), here.is_some() || there.is_some());
+        drop((here, there));
+        drop(slot);
+        assert_eq!(drops(&counts)[0], 1);
+    });
+}
+
+/// Property: a caller that has loaded an address takes the item that is there at its CAS, though that address has left
+/// and come back meanwhile (I2). It sees what was written in between.
+/// Threads: one takes the item and puts it again, with another value; another one and the main one take it.
+/// Mutation that fails it: `take` does not acquire; `take` stores null without a CAS.
+pub fn an_address_that_comes_back_is_a_new_item() {
+    check(3, || {
+        let counts = Drops::default();
+        let slot = Arc::new(Slot::new());
+        let item = Item::new(0, &counts);
+        item.write(1);
+        assert!(slot.put(item).is_ok());
+        let returns = {
+            let slot = Arc::clone(&slot);
+            thread::spawn(move || {
+                let Some(item) = slot.take() else { return None };
+                item.write(item.read() + 1);
+                slot.put(item).err()
+            })
+        };
+        let taker = {
+            let slot = Arc::clone(&slot);
+            thread::spawn(move || slot.take())
+        };
+        let here = slot.take();
+        let items = [here, taker.join().unwrap(), returns.join().unwrap(), slot.take()];
+        let values: Vec<_> = items.iter().flatten().map(|item| item.read()).collect();
+        assert!(values == [1] || values == [2], "{values:?}");
+    });
+}
+
+/// Property: an item is served to a waiter that joins while it is put, or the waiter finds it (the page of the slot,
+/// Orderings): no fence stands between the put and the load of the number of waiters.
+/// Threads: two join and look, the main one puts and loads.
+/// Mutation that fails it: the CAS of `put` only releases; the load of `Signals::waiters` is Relaxed; no fence in
+/// `WaitQueue::join`.
+pub fn a_waiter_is_served_or_finds_the_item() {
+    check(3, || {
+        let counts = Drops::default();
+        let slot = Arc::new(Slot::new());
+        let signals = crate::sync::Arc::new(Signals::new());
+        let queue = Arc::new(WaitQueue::new(crate::sync::Arc::clone(&signals)));
+        let joiners = [(); 2].map(|()| {
+            let (slot, queue) = (Arc::clone(&slot), Arc::clone(&queue));
+            thread::spawn(move || {
+                let ticket = queue.join(2, true).expect("there is room");
+                queue.serve(|| slot.take());
+                ticket
+            })
+        });
+        assert!(slot.put(Item::new(0, &counts)).is_ok());
+        if signals.waiters() > 0 {
+            queue.serve(|| slot.take());
+        }
+        let tickets = joiners.map(|joiner| joiner.join().unwrap());
+        let served = tickets.map(|mut ticket| queue.leave(&mut ticket));
+        assert_eq!((served.iter().flatten().count(), slot.is_empty()), (1, true), "an item and a waiter");
+    });
+}
