@@ -8,8 +8,6 @@
 use std::fs;
 use std::path::Path;
 
-#[path = "../fuzz/src/config.rs"]
-mod config;
 #[path = "../fuzz/src/health.rs"]
 mod health;
 #[path = "../fuzz/src/pool_ops/mod.rs"]
@@ -51,9 +49,4 @@ fn health_replays() {
 #[test]
 fn pool_ops_replays() {
     replay("pool_ops", pool_ops::run);
-}
-
-#[test]
-fn config_replays() {
-    replay("config", config::run);
 }

@@ -9,7 +9,6 @@ mod raw;
 #[allow(dead_code, unused_imports)]
 mod sync;
 
-pub mod config;
 pub mod health;
 pub mod pool_ops;
 pub mod rate;
