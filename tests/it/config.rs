@@ -24,8 +24,8 @@ fn builder() -> Build {
     Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock)
 }
 
-/// Asserts that the message is one line that contains all `words`, has no capital at the start and no full stop at the end
-/// (an open range may end it).
+/// Asserts that the message is one line that contains all `words`, has no capital at the start and no full stop at the
+/// end (an open range may end it).
 #[track_caller]
 fn assert_line(error: &dyn Error, words: &[&str]) {
     let line = error.to_string();

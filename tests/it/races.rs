@@ -126,7 +126,8 @@ async fn waiter_that_leaves_with_grant_does_not_lose_probe() {
     to_b.drain(..).for_each(|conn| conn.fail("broken"));
     let mut waiter = Box::pin(rig.pool.acquire());
     assert!(poll_once(waiter.as_mut()).await);
-    // The waiter is served with a last-resort connection, but not polled. Only this connection could make room for the probe.
+    // The waiter is served with a last-resort connection, but not polled. Only this connection could make room for the
+    // probe.
     to_a.remove(0).release();
     tokio::time::sleep(backoff).await;
     assert!(rig.pool.try_acquire().is_err(), "a is due, but has no free permit; b is probed");

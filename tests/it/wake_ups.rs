@@ -1,5 +1,5 @@
-//! The background task wakes in time for each waiter, and starts no probe without callers. The simulation in `tests/sim`
-//! found each of these cases: the waiter was served later than possible.
+//! The background task wakes in time for each waiter, and starts no probe without callers. The simulation in
+//! `tests/sim` found each of these cases: the waiter was served later than possible.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ fn assert_took(rig: &Rig, since: Duration, after: Duration) {
     assert!(took >= after && took <= after + TICK, "{took:?} instead of {after:?}");
 }
 
-/// Acquires through the wait queue. Then the queue is empty, and the background task's next wake-up is one that it chose
-/// for the served waiter.
+/// Acquires through the wait queue. Then the queue is empty, and the background task's next wake-up is one that it
+/// chose for the served waiter.
 async fn acquire_through_wait_queue(rig: &Rig) -> Conn {
     let held = acquire(rig).await;
     let pool = rig.pool.clone();

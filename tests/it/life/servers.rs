@@ -12,8 +12,8 @@ use tokio::time::sleep;
 use super::{MS, Owned, acquiring, soon};
 use crate::support::{Rig, server_of, settle};
 
-/// Callers acquire connections and end them in all ways while servers are registered and removed. If `keeps`, one server
-/// is always registered.
+/// Callers acquire connections and end them in all ways while servers are registered and removed. If `keeps`, one
+/// server is always registered.
 fn churn(keeps: bool) {
     const CALLERS: usize = 8;
     const ACQUIRES: usize = 400;

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// Returns a pool's only connection, which a waiter has just received. The queue is empty, and the background task's next
-/// wake-up is the one that it chose for that waiter.
+/// Returns a pool's only connection, which a waiter has just received. The queue is empty, and the background task's
+/// next wake-up is the one that it chose for that waiter.
 async fn handed_over_moments_ago(server: Server, backoff: Duration) -> (Rig, Conn) {
     let rig = Rig::paused(|builder| {
         builder.server(server).max_conns_per_server(1).backoff(backoff, backoff).backoff_spread_ratio(0.0)
