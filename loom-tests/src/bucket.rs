@@ -57,10 +57,8 @@ pub fn a_token_that_was_seen_may_be_gone() {
     });
 }
 
-/// Property: an undo restores exactly its own token, or none (I2): grants, forfeit tokens and tokens that are left are the
-/// quota.
-/// Threads: two take and undo, a third takes.
-/// Mutation that fails it: `undo` stores `found` without a CAS.
+/// Property: an undo restores exactly its own token, or none (I2): grants, forfeit tokens and tokens that are left are
+/// the quota. Threads: two take and undo, a third takes. Mutation that fails it: `undo` stores `found` without a CAS.
 pub fn an_undo_is_exact_or_nothing() {
     check(3, || {
         let bucket = bucket(2);

@@ -139,9 +139,9 @@ impl Pool {
     }
 }
 
-/// Property: every caller is served and nothing is lost. A caller that is never served is a deadlock, which loom reports.
-/// Threads: three acquire; one releases its connection, one closes it, one reports a failure.
-/// Mutation that fails it: no fence in `WaitQueue::join`, or `give_back` gives nothing back.
+/// Property: every caller is served and nothing is lost. A caller that is never served is a deadlock, which loom
+/// reports. Threads: three acquire; one releases its connection, one closes it, one reports a failure. Mutation that
+/// fails it: no fence in `WaitQueue::join`, or `give_back` gives nothing back.
 pub fn every_caller_is_served() {
     check_large(2, || {
         let pool = Pool::new();

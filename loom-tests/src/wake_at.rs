@@ -38,9 +38,9 @@ pub fn a_change_is_seen_or_wakes() {
     });
 }
 
-/// Property: a caller that joins wakes the task, unless the task has seen a waiter and sleeps with regard to waiters (I1).
-/// Threads: two join, the main one looks and goes to sleep.
-/// Mutation that fails it: no fence in `look`; `must_wake_for_waiter` says no.
+/// Property: a caller that joins wakes the task, unless the task has seen a waiter and sleeps with regard to waiters
+/// (I1). Threads: two join, the main one looks and goes to sleep. Mutation that fails it: no fence in `look`;
+/// `must_wake_for_waiter` says no.
 pub fn a_waiter_is_seen_or_wakes() {
     check(3, || {
         let wake_at = Arc::new(WakeAt::new());
@@ -78,11 +78,10 @@ impl Wake for Wakes {
     }
 }
 
-/// Property: a waiter that joins while the task ends sees it and starts the next one, or is woken to look again. At most
-/// one task runs, and what the last one did happens before what the next does (I2 of the signals).
-/// Threads: two join, poll and look, the main one ends the task and wakes all waiters.
-/// Mutation that fails it: `begin_run` is a load and a store; `end_run` does not release, or `begin_run` not acquire;
-/// `wake_all` wakes no patient waiter.
+/// Property: a waiter that joins while the task ends sees it and starts the next one, or is woken to look again. At
+/// most one task runs, and what the last one did happens before what the next does (I2 of the signals). Threads: two
+/// join, poll and look, the main one ends the task and wakes all waiters. Mutation that fails it: `begin_run` is a load
+/// and a store; `end_run` does not release, or `begin_run` not acquire; `wake_all` wakes no patient waiter.
 pub fn a_waiter_sees_the_task_end_or_is_woken() {
     check(3, || {
         let signals = Arc::new(Signals::new());
