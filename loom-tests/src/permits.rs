@@ -67,7 +67,7 @@ pub fn the_counts_are_kept() {
 }
 
 /// Property: a change of the maximum loses no permit that is taken or released meanwhile (I2), and what is taken after
-/// it keeps to it (I1). Threads: one begins an attempt, one releases, the main one lowers the maximum. 
+/// it keeps to it (I1). Threads: one begins an attempt, one releases, the main one lowers the maximum.
 /// Mutation that fails it: `set_max` stores without a CAS.
 pub fn a_changed_maximum_loses_none() {
     check(3, || {
