@@ -1,8 +1,9 @@
-//! The hot path, an idle connection taken and given back, allocates nothing and frees nothing.
+//! The hot path, checkout and return of an idle connection, allocates nothing and frees nothing.
 //!
-//! A binary of its own: the crate that counts replaces the allocator. It counts what this thread does in the polls of
-//! the cycles, and nothing of the runtime's in between. That the hot path takes no lock either is a test of the crate's
-//! own, in `src/pool/tests.rs`, and that it makes no system call is counted by `benches/instructions.sh`.
+//! A binary of its own, because the counting crate replaces the allocator. It counts this thread's allocations during
+//! the polls of the cycles, and excludes those of the runtime in between. That the hot path takes no lock either is a
+//! test of the crate's own, in `src/core/tests.rs`, and that it makes no system call is counted by
+//! `benches/instructions.sh`.
 
 use std::future::{Future, poll_fn};
 use std::hint::black_box;
@@ -18,7 +19,7 @@ use tokio::runtime::Runtime;
 
 const SERVERS: usize = 4;
 const CYCLES: usize = 10_000;
-/// The limit is there and is never met.
+/// A limit that is set but never reached.
 const MAX_RPS: f64 = 1e9;
 
 #[derive(Debug, Clone, Copy)]
@@ -42,8 +43,8 @@ async fn cycles<C: Connector>(pool: &Pool<C>, call: Call, count: usize) {
     }
 }
 
-/// What hot cycles allocate, once each server has an idle connection and the thread has been here before: the first
-/// load of the list in each thread allocates, and so does the first task that gives up its turn in a runtime.
+/// The allocations of hot cycles, once each server has an idle connection and the thread is warm: a thread's first load
+/// of the list allocates, and so does the first task that yields in a runtime.
 async fn allocations<C: Connector>(pool: &Pool<C>, call: Call) -> AllocationInfo {
     while pool.status().servers.iter().any(|server| server.idle == 0) {
         cycles(pool, Call::Acquire, 1).await;
@@ -70,36 +71,42 @@ fn assert_no_allocations<C: Connector>(runtime: &Runtime, pool: &Pool<C>, of: &s
 }
 
 fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built")
 }
 
 #[test]
-fn hot_cycles_allocate_nothing() {
+fn hot_path_does_not_allocate() {
     let runtime = runtime();
     let _inside = runtime.enter();
-    for upkeep in [true, false] {
+    for maintenance in [true, false] {
         for limited in [true, false] {
             let addresses = (0..SERVERS).map(|server| format!("server-{server}"));
-            let builder = Pool::builder(ScriptedConnector::new(Clock::system())).servers(addresses).maintenance(upkeep);
-            let pool = if limited { builder.max_rps(MAX_RPS) } else { builder }.build().expect("in range");
-            assert_no_allocations(&runtime, &pool, &format!("upkeep {upkeep}, limited {limited}"));
+            let builder =
+                Pool::builder(ScriptedConnector::new(Clock::system())).servers(addresses).maintenance(maintenance);
+            let pool =
+                if limited { builder.max_rps(MAX_RPS) } else { builder }.build().expect("the settings are in range");
+            assert_no_allocations(&runtime, &pool, &format!("maintenance {maintenance}, limited {limited}"));
         }
     }
 }
 
 #[test]
-fn hot_cycles_with_real_sockets_allocate_nothing() {
+fn hot_path_with_real_sockets_does_not_allocate() {
     let runtime = runtime();
     let _inside = runtime.enter();
     let listeners: Vec<_> =
         (0..SERVERS).map(|_| runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port")).collect();
     let addresses = listeners.iter().map(|listener| listener.local_addr().expect("it is bound"));
-    let pool = Pool::builder(TcpConnector::new()).max_rps(MAX_RPS).servers(addresses).build().expect("in range");
+    let pool = Pool::builder(TcpConnector::new())
+        .max_rps(MAX_RPS)
+        .servers(addresses)
+        .build()
+        .expect("the settings are in range");
     assert_no_allocations(&runtime, &pool, "TCP");
 }
 
 #[test]
-fn an_allocation_and_a_free_would_be_counted() {
+fn allocation_counter_counts_allocations_and_frees() {
     let held = Box::new(1);
     let AllocationInfo { count_total, count_current, .. } = measure(|| drop(black_box(held)));
     assert_eq!((count_total, count_current), (0, -1));

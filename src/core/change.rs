@@ -48,8 +48,8 @@ pub(crate) fn runtime_lost<C: Connector>(shared: &Arc<Shared<C>>, number: u64) {
     }
 }
 
-/// Acts on a change. No lock is held: events, drops and wakers run user code. Drops come last. One that panics closes the
-/// other connections, too.
+/// Acts on a change. No lock is held: events, drops and wakers run user code. Drops come last. One that panics closes
+/// the other connections, too.
 fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
     let pool = &shared.notifier.pool;
     for generation in &change.registered {

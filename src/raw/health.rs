@@ -31,8 +31,8 @@
 //!
 //! # Orderings
 //!
-//! Relaxed, but for `snapshot_after_push`: the word decides for itself and publishes nothing else. The up set, the due time and
-//! the error follow the change and have orderings of their own.
+//! Relaxed, but for `snapshot_after_push`: the word decides for itself and publishes nothing else. The up set, the due
+//! time and the error follow the change and have orderings of their own.
 
 use super::time::{STEP_NS, STEPS_BITS, STEPS_MAX, steps};
 use crate::sync::{AtomicU64, Ordering};

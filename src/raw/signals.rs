@@ -7,7 +7,7 @@
 //! | `waiters` | the wait queue, under its lock | acquire: do not overtake; release: hand over |
 //! | `tick` | the background task | acquire, release: the coarse time |
 //! | `list` | a change of the server list | acquire: is the list that this thread keeps the current one? |
-//! | `retry_due` | the background task and a registration set it, the next caller clears it | acquire: start the attempts that are due |
+//! | `retry_due` | set by the background task or a registration, cleared by a caller | acquire: start due attempts |
 //! | `running` | the start and the end of the background task | async acquire: start the task |
 //! | `closed` | the close of the pool | threads that keep a list: let go of it |
 //!

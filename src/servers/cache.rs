@@ -5,8 +5,9 @@
 //! the idle queue, where it is another's. A version tells whether a list is still the current one. A release needs no
 //! current list, only one that has the generation of its connection.
 //!
-//! A list that is kept holds no connection once its pool is closed, and not the connector. Its empty idle queues, and the
-//! last errors of servers removed before the close, stay until this thread next keeps a list, drops the pool's last handle, or ends.
+//! A list that is kept holds no connection once its pool is closed, and not the connector. Its empty idle queues, and
+//! the last errors of servers removed before the close, stay until this thread next keeps a list, drops the pool's last
+//! handle, or ends.
 
 use std::any::Any;
 use std::cell::RefCell;

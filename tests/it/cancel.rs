@@ -1,8 +1,8 @@
-//! A future of the pool that is dropped, at whatever await point, takes nothing with it: no permit, no connection, no
-//! probe, no place in the line.
+//! Cancel safety: a future of the pool that is dropped at any await point leaks no permit, no connection, no probe and
+//! no place in the wait queue.
 //!
-//! Each case polls the future `polls` times, lets everybody else run in between, drops it, and looks at what is left;
-//! `polls` rises until the future ends by itself. A case that fails prints itself.
+//! Each case polls the future `polls` times, runs the other tasks in between, drops the future and checks the pool.
+//! `polls` rises until the future completes. A failed assertion prints its case.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,7 @@ use tokio::time::{advance, sleep};
 use crate::support::{Rig, server_of, settle};
 
 const SERVERS: [&str; 2] = ["a:1", "b:1"];
-/// What passes after each poll but the last. Together they are longer than every timeout.
+/// The time that passes after each poll but the last. The sum exceeds every timeout.
 const GAPS_MS: [u64; 10] = [0, 20, 40, 60, 100, 200, 500, 1_000, 1_000, 1_000];
 const LONGER_THAN_ALL: Duration = Duration::from_secs(5);
 
@@ -33,28 +33,28 @@ enum Call {
     CloseTimeout,
 }
 
-/// What the call finds. There are two servers with one permit each.
+/// The state of the pool when the call begins. There are two servers with one permit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Start {
     /// No connection.
     Empty,
     /// An idle connection at each server.
     Idle,
-    /// The same, but no token for a while.
+    /// An idle connection at each server, and no token.
     Limited,
-    /// All connections are out. They come back after the first poll.
+    /// All connections are in use. They are returned after the first poll.
     Held,
     /// Both servers are down, and their retries are due.
     Down,
 }
 
-/// Whether somebody else acquires.
+/// Whether another caller acquires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Other {
-    Nobody,
-    /// Before the first poll.
+    None,
+    /// Another caller joins before the first poll.
     Ahead,
-    /// After it.
+    /// Another caller joins after the first poll.
     Behind,
 }
 
@@ -62,11 +62,11 @@ enum Other {
 struct Case {
     call: Call,
     start: Start,
-    /// How dials end once the call has begun.
-    dial: Connect,
+    /// The outcome of connect attempts once the call has begun.
+    connect: Connect,
     reuse: Reuse,
     other: Other,
-    /// Whether the others run between the last poll and the drop.
+    /// Whether the other tasks run between the last poll and the drop.
     settled: bool,
 }
 
@@ -90,26 +90,26 @@ impl Case {
         })
     }
 
-    /// Brings about what the call finds. Returns the connections that are out.
+    /// Brings the pool into the start state. Returns the connections in use.
     async fn begin(&self, rig: &Rig) -> Vec<PooledConn<ScriptedConnector>> {
         let mut held = Vec::new();
         match self.start {
             Start::Empty => {}
             Start::Idle | Start::Limited | Start::Held => {
                 for _ in SERVERS {
-                    held.push(rig.pool.acquire().await.expect("dials succeed"));
+                    held.push(rig.pool.acquire().await.expect("the server accepts"));
                 }
             }
             Start::Down => {
                 rig.connector.set_default(Connect::Refuse);
-                rig.pool.acquire_timeout(Duration::from_millis(1)).await.expect_err("dials are refused");
+                rig.pool.acquire_timeout(Duration::from_millis(1)).await.expect_err("the server refuses");
                 advance(Duration::from_millis(160)).await;
             }
         }
         if self.start != Start::Held {
             held.drain(..).for_each(PooledConn::release);
         }
-        rig.connector.set_default(self.dial.clone());
+        rig.connector.set_default(self.connect.clone());
         SERVERS.iter().for_each(|server| rig.connector.set_reuse(server, self.reuse));
         held
     }
@@ -136,7 +136,7 @@ impl Case {
         matches!(self.call, Call::Close | Call::CloseTimeout)
     }
 
-    /// Drops the future after `polls` polls. True if it had ended before.
+    /// Drops the future after `polls` polls. Returns whether it had completed before.
     async fn run(&self, polls: usize) -> bool {
         let rig = self.rig();
         let mut held = self.begin(&rig).await;
@@ -169,7 +169,7 @@ impl Case {
         held.drain(..).for_each(PooledConn::release);
         sleep(LONGER_THAN_ALL).await;
         if let Some(other) = other {
-            self.holds(polls, other.is_finished(), "nobody waits for ever");
+            self.holds(polls, other.is_finished(), "the other caller is not stuck");
         }
         self.check_counts(&rig, polls);
         if self.closes() && polls > 0 {
@@ -184,30 +184,34 @@ impl Case {
     }
 
     fn holds(&self, polls: usize, condition: bool, what: &str) {
-        assert!(condition, "not so: {what}; after {polls} polls of {self:?}");
+        assert!(condition, "violated: {what}; after {polls} polls of {self:?}");
     }
 
-    /// Nothing is under way, and what is open is idle.
+    /// Asserts that no call and no attempt runs, and that all open connections are idle.
     fn check_counts(&self, rig: &Rig, polls: usize) {
         let status = rig.pool.status();
         let mut idle = 0;
-        self.holds(polls, status.waiters == 0, "nobody waits");
+        self.holds(polls, status.waiters == 0, "the wait queue is empty");
         for server in &status.servers {
             self.holds(polls, !matches!(server.state, ServerState::Probing { .. }), "no probe is left");
-            self.holds(polls, server.connecting == 0, "no dial is under way");
-            self.holds(polls, server.in_use == 0 && server.open as usize == server.idle, "what is open is idle");
+            self.holds(polls, server.connecting == 0, "no attempt is counted");
+            self.holds(
+                polls,
+                server.in_use == 0 && server.open as usize == server.idle,
+                "all open connections are idle",
+            );
             let counts = rig.connector.counts(&server.address);
-            self.holds(polls, counts.open == server.open, "each permit is a connection, and each connection has one");
-            self.holds(polls, counts.in_flight == 0, "no dial is left alone");
-            self.holds(polls, counts.max_open <= 1, "there were never more connections than permits");
+            self.holds(polls, counts.open == server.open, "permits and connections are equally many");
+            self.holds(polls, counts.in_flight == 0, "no attempt is left in the connector");
+            self.holds(polls, counts.max_open <= 1, "connections never exceeded permits");
             idle += server.idle as u64;
         }
         let total = rig.connector.total_counts();
-        self.holds(polls, status.closed || u64::from(total.open) == idle, "all connections are the pool's");
+        self.holds(polls, status.closed || u64::from(total.open) == idle, "the pool holds all open connections");
         if self.reuse == Reuse::Yes && !status.closed {
             self.holds(polls, total.connected == idle, "no connection was lost");
             if matches!(self.start, Start::Idle | Start::Held | Start::Limited) {
-                self.holds(polls, total.attempts == 2, "no connection was dialled anew");
+                self.holds(polls, total.attempts == 2, "no connection was opened twice");
             }
         }
     }
@@ -219,28 +223,32 @@ impl Case {
             let pool = rig.pool.clone();
             async move { pool.close().await }
         });
-        self.holds(polls, poll_ends(&mut close).await, "closing again ends at once");
-        self.holds(polls, matches!(rig.pool.acquire().await, Err(AcquireError::Closed)), "callers learn of it");
+        self.holds(polls, poll_ends(&mut close).await, "closing again completes immediately");
+        self.holds(
+            polls,
+            matches!(rig.pool.acquire().await, Err(AcquireError::Closed)),
+            "callers get the error Closed",
+        );
     }
 
-    /// Both permits can be had, and no third.
+    /// Asserts that exactly the two permits are available.
     async fn check_usable(&self, rig: &Rig, polls: usize) {
         rig.connector.set_default(Connect::Ok);
         SERVERS.iter().for_each(|server| rig.connector.set_reuse(server, Reuse::Yes));
         let mut held = Vec::new();
         for _ in SERVERS {
             let acquired = rig.pool.acquire_timeout(LONGER_THAN_ALL).await;
-            self.holds(polls, acquired.is_ok(), "a further acquire has a connection");
+            self.holds(polls, acquired.is_ok(), "a later acquire gets a connection");
             held.extend(acquired);
         }
         self.holds(polls, server_of(&held[0]) != server_of(&held[1]), "each server has its permit");
         let third = rig.pool.acquire_timeout(Duration::from_millis(1)).await;
-        self.holds(polls, matches!(third, Err(AcquireError::Timeout { .. })), "no server has a permit more");
+        self.holds(polls, matches!(third, Err(AcquireError::Timeout { .. })), "no server has an additional permit");
         self.holds(polls, rig.connector.total_counts().open == 2, "both connections are open");
     }
 }
 
-/// Polls once. True if the future has ended, or panicked.
+/// Polls once. Returns whether the future has completed or panicked.
 async fn poll_ends(future: &mut Dropped) -> bool {
     poll_fn(|cx| {
         let poll = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
@@ -258,29 +266,29 @@ fn acquire_and_release(pool: &Pool<ScriptedConnector>) -> JoinHandle<()> {
     })
 }
 
-/// Enough for a chain of dial, grant and release.
+/// Runs the other tasks long enough for an attempt, a grant and a release in turn.
 async fn settle_a_little() {
     for _ in 0..12 {
         tokio::task::yield_now().await;
     }
 }
 
-/// Runs all cases of some calls.
+/// Runs all cases of these calls.
 fn run_all(calls: &[Call]) {
     let slow = Connect::Slow(Duration::from_millis(70));
-    let dials = [Connect::Ok, Connect::Refuse, Connect::LocalFault, slow, Connect::Never, Connect::Panic];
+    let connects = [Connect::Ok, Connect::Refuse, Connect::LocalFault, slow, Connect::Never, Connect::Panic];
     let mut cases = Vec::new();
     for &call in calls {
         for start in [Start::Empty, Start::Idle, Start::Limited, Start::Held, Start::Down] {
-            for dial in &dials {
+            for connect in &connects {
                 for reuse in [Reuse::Yes, Reuse::No, Reuse::Panic] {
-                    // A connection fresh from its dial is not asked about.
+                    // A new connection is not checked for reuse.
                     if reuse != Reuse::Yes && matches!(start, Start::Empty | Start::Down) {
                         continue;
                     }
-                    for other in [Other::Nobody, Other::Ahead, Other::Behind] {
+                    for other in [Other::None, Other::Ahead, Other::Behind] {
                         for settled in [false, true] {
-                            cases.push(Case { call, start, dial: dial.clone(), reuse, other, settled });
+                            cases.push(Case { call, start, connect: connect.clone(), reuse, other, settled });
                         }
                     }
                 }
@@ -290,7 +298,7 @@ fn run_all(calls: &[Call]) {
     let mut dropped = 0;
     for case in &cases {
         for polls in 0.. {
-            assert!(polls <= GAPS_MS.len(), "never ends: {case:?}");
+            assert!(polls <= GAPS_MS.len(), "the call never completes: {case:?}");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
             if runtime.expect("a runtime can be built").block_on(case.run(polls)) {
                 break;
@@ -302,21 +310,21 @@ fn run_all(calls: &[Call]) {
 }
 
 #[test]
-fn a_dropped_acquire_loses_nothing() {
+fn dropped_acquire_leaks_nothing() {
     run_all(&[Call::Acquire]);
 }
 
 #[test]
-fn a_dropped_acquire_timeout_loses_nothing() {
+fn dropped_acquire_timeout_leaks_nothing() {
     run_all(&[Call::AcquireTimeout]);
 }
 
 #[test]
-fn a_dropped_acquire_now_loses_nothing() {
+fn dropped_acquire_now_leaks_nothing() {
     run_all(&[Call::AcquireNow]);
 }
 
 #[test]
-fn a_dropped_close_loses_nothing() {
+fn dropped_close_leaks_nothing() {
     run_all(&[Call::Close, Call::CloseTimeout]);
 }

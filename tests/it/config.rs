@@ -1,4 +1,4 @@
-//! Every knob is checked, its bounds are taken, its default is what the table says.
+//! Every setting: its valid range, its bounds and its default.
 
 mod errors;
 
@@ -16,26 +16,27 @@ const NS: Duration = Duration::from_nanos(1);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 type Build = Builder<ScriptedConnector>;
-/// What is refused, with the name of the setting and the value as the error must tell them.
-type Refused = (fn(Build) -> Build, &'static str, &'static str);
+/// A rejected setting, with the name and the value that the error must contain.
+type Rejected = (fn(Build) -> Build, &'static str, &'static str);
 
 fn builder() -> Build {
     let clock = Clock::tokio();
     Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock)
 }
 
-/// One line, without a capital or a full stop (but a range may be open), that has all these words.
+/// Asserts that the message is one line that contains all `words`, has no capital at the start and no full stop at the
+/// end (an open range may end it).
 #[track_caller]
 fn assert_line(error: &dyn Error, words: &[&str]) {
     let line = error.to_string();
     assert!(!line.is_empty() && !line.contains('\n') && (!line.ends_with('.') || line.ends_with("..")), "{line:?}");
     assert!(!line.starts_with(char::is_uppercase), "{line:?}");
-    assert!(words.iter().all(|word| line.contains(word)), "{line:?} has not all of {words:?}");
+    assert!(words.iter().all(|word| line.contains(word)), "{line:?} does not contain all of {words:?}");
 }
 
 #[tokio::test]
-async fn nonsense_is_refused_by_name_and_value() {
-    let refused: &[Refused] = &[
+async fn build_rejects_out_of_range_settings_by_name_and_value() {
+    let rejected: &[Rejected] = &[
         (|b| b.max_conns_per_server(0), "max_conns_per_server", "0"),
         (|b| b.max_idle_per_server(0), "max_idle_per_server", "0"),
         (|b| b.max_idle_per_server(1_048_577), "max_idle_per_server", "1048577"),
@@ -81,25 +82,25 @@ async fn nonsense_is_refused_by_name_and_value() {
         (|b| b.max_lifetime_jitter_ratio(1.5), "max_lifetime_jitter_ratio", "1.5"),
         (|b| b.max_lifetime_jitter_ratio(f64::NAN), "max_lifetime_jitter_ratio", "NaN"),
     ];
-    for (build, name, told) in refused {
-        // Whether or not there are servers.
+    for (build, name, expected) in rejected {
+        // With and without servers.
         for builder in [builder(), builder().server("a:1")] {
-            let error = build(builder).build().err().unwrap_or_else(|| panic!("{name} {told} was taken"));
-            assert_line(&error, &[name, told, "outside"]);
+            let error = build(builder).build().err().unwrap_or_else(|| panic!("{name} {expected} was accepted"));
+            assert_line(&error, &[name, expected, "outside"]);
             match error {
                 BuildError::OutOfRange { setting, value, .. } => {
-                    assert_eq!((setting, &*value), (*name, *told));
+                    assert_eq!((setting, &*value), (*name, *expected));
                 }
-                other => panic!("{name} {told}: {other:?}"),
+                other => panic!("{name} {expected}: {other:?}"),
             }
         }
     }
 }
 
 #[tokio::test]
-async fn nonsense_of_a_server_is_refused_by_address_name_and_value() {
+async fn out_of_range_server_settings_are_rejected_by_address_name_and_value() {
     let a = || Server::new("a:1");
-    let refused = [
+    let rejected = [
         (a().max_conns(0), "max_conns", "0"),
         (a().max_rps(0.0), "max_rps", "0"),
         (a().max_rps(-1.0), "max_rps", "-1"),
@@ -110,46 +111,46 @@ async fn nonsense_of_a_server_is_refused_by_address_name_and_value() {
         (a().max_rps(5.0).burst(0), "burst", "0"),
         (a().max_rps(1e-6).burst(1_000), "burst", "1000"),
     ];
-    let pool = builder().build().expect("no server is needed");
-    for (server, name, told) in refused {
+    let pool = builder().build().expect("a pool needs no server");
+    for (server, name, expected) in rejected {
         let of_build = builder().server("b:1").server(server.clone()).build().expect_err(name);
-        assert_line(&of_build, &["\"a:1\"", name, told, "outside"]);
+        assert_line(&of_build, &["\"a:1\"", name, expected, "outside"]);
         let of_register = pool.register(server.clone()).expect_err(name);
         let of_set = pool.set_servers([server]).expect_err(name);
         match &of_register {
             ServerError::OutOfRange { address, setting, value, .. } => {
-                assert_eq!((&**address, *setting, &**value), ("a:1", name, told));
+                assert_eq!((&**address, *setting, &**value), ("a:1", name, expected));
             }
             other => panic!("{other:?}"),
         }
         assert_eq!(of_build.to_string(), of_register.to_string());
         assert_eq!(of_set.to_string(), of_register.to_string());
-        assert!(pool.status().servers.is_empty(), "nothing was registered");
+        assert!(pool.status().servers.is_empty(), "no server was registered");
     }
 }
 
 #[tokio::test]
-async fn an_empty_pool_name_is_refused() {
-    let error = builder().name("").build().expect_err("it is empty");
+async fn build_rejects_empty_pool_name() {
+    let error = builder().name("").build().expect_err("the text is empty");
     assert_eq!(error, BuildError::EmptyName);
     assert_line(&error, &["pool name", "empty"]);
-    let pool = builder().name("sessions".to_owned()).build().expect("any other text will do");
+    let pool = builder().name("sessions".to_owned()).build().expect("any other name is valid");
     assert_eq!(&*pool.status().name, "sessions");
 }
 
 #[tokio::test]
-async fn addresses_are_there_once_and_not_empty() {
-    let error = builder().servers(["a:1", "b:1", "a:1"]).build().expect_err("one is there twice");
+async fn addresses_must_be_distinct_and_not_empty() {
+    let error = builder().servers(["a:1", "b:1", "a:1"]).build().expect_err("an address is duplicate");
     assert_eq!(error, BuildError::Server(ServerError::Duplicate { address: "a:1".into() }));
     assert_line(&error, &["\"a:1\"", "twice"]);
-    let error = builder().server("").build().expect_err("it is empty");
+    let error = builder().server("").build().expect_err("the text is empty");
     assert_eq!(error, BuildError::Server(ServerError::EmptyAddress));
     assert_line(&error, &["empty"]);
 
     let pool = builder().server("a:1").build().expect("the settings are in range");
     assert_eq!(pool.register("a:1"), Err(ServerError::Duplicate { address: "a:1".into() }));
     assert_eq!(pool.register(""), Err(ServerError::EmptyAddress));
-    let error = pool.deregister("b:1").expect_err("it is not there");
+    let error = pool.deregister("b:1").expect_err("the server is not registered");
     assert_eq!(error, ServerError::Unknown { address: "b:1".into() });
     assert_line(&error, &["\"b:1\"", "not registered"]);
     assert_eq!(pool.status().servers.len(), 1);
@@ -160,7 +161,7 @@ async fn addresses_are_there_once_and_not_empty() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bounds_are_taken_and_the_pool_works() {
+async fn build_accepts_bounds_and_pool_works() {
     let bounds: &[fn(Build) -> Build] = &[
         |b| b.max_conns_per_server(1),
         |b| b.max_conns_per_server(16_777_215),
@@ -210,7 +211,7 @@ async fn bounds_are_taken_and_the_pool_works() {
         assert_eq!(pool.status().servers[0].in_use, 0, "bound {number}");
         pool.close().await;
     }
-    // What a server says for itself.
+    // Settings of a server.
     let servers = [
         Server::new("a:1").max_conns(1),
         Server::new("a:1").max_conns(16_777_215),
@@ -225,7 +226,7 @@ async fn bounds_are_taken_and_the_pool_works() {
 }
 
 #[tokio::test]
-async fn a_server_says_more_than_the_builder() {
+async fn server_settings_override_builder_settings() {
     let builder = builder().max_conns_per_server(3).max_rps(100.0).burst(7);
     let pool = builder.server("a:1").server(Server::new("b:1").max_conns(4).max_rps(5.0)).build();
     let servers = pool.expect("the settings are in range").status().servers;
@@ -234,7 +235,7 @@ async fn a_server_says_more_than_the_builder() {
 }
 
 #[tokio::test]
-async fn defaults_are_as_the_table_says() {
+async fn defaults_match_documented_table() {
     let builder = builder();
     let shown = format!("{builder:?}");
     for part in [
@@ -264,13 +265,13 @@ async fn defaults_are_as_the_table_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_default_times_hold() {
+async fn default_durations_apply() {
     let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]));
     rig.connector.set_default(Connect::Never);
-    let error = rig.pool.acquire().await.expect_err("dials never end");
+    let error = rig.pool.acquire().await.expect_err("no attempt ends");
     let AcquireError::Timeout { waited, reason } = error else { panic!("{error:?}") };
     assert_eq!(waited, Duration::from_secs(30));
-    // The second dial is the hedge of the first.
+    // The second attempt is the hedge of the first.
     let log = rig.connector.connect_log();
     assert!(log[0].0 != log[1].0 && log[1].1 - log[0].1 == 100 * MS, "{log:?}");
     // After the connect timeout the server is down.
@@ -280,15 +281,15 @@ async fn the_default_times_hold() {
     }
     // The first backoff lies in 100 ms ± 50 %.
     let rig = Rig::paused(|builder| builder.server("a:1"));
-    rig.pool.acquire().await.expect("dials succeed").fail("broken");
+    rig.pool.acquire().await.expect("the server accepts").fail("broken");
     let ServerState::Down { failures: 1, retry_after } = rig.pool.status().servers[0].state else {
-        panic!("one failure takes it down")
+        panic!("one failure takes the server down")
     };
     assert!(retry_after >= 50 * MS && retry_after <= 151 * MS, "{retry_after:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_default_counts_hold() {
+async fn default_counts_apply() {
     let rig = Rig::paused(|builder| builder.server("a:1").wait_timeout(None));
     rig.connector.set_default(Connect::Slow(MS));
     let callers: Vec<_> = (0..10_012)
@@ -300,7 +301,7 @@ async fn the_default_counts_hold() {
             })
         })
         .collect();
-    // So many callers take their time.
+    // It takes several turns to poll all callers.
     while rig.connector.total_counts().in_flight < 8 {
         settle().await;
     }
@@ -308,19 +309,19 @@ async fn the_default_counts_hold() {
     assert_eq!(rig.pool.status().waiters, 10_000);
     sleep(10 * MS).await;
     assert_eq!((rig.connector.total_counts().open, rig.pool.status().waiters), (10, 9_990));
-    let mut turned_away = 0;
+    let mut rejected = 0;
     for caller in callers.into_iter().filter(|caller| caller.is_finished()) {
-        turned_away += usize::from(caller.await.expect("no panic"));
+        rejected += usize::from(caller.await.expect("the task does not panic"));
     }
-    assert_eq!(turned_away, 12);
+    assert_eq!(rejected, 12);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_default_burst_is_one_and_ten_milliseconds_of_the_rate_rounded_up() {
+async fn default_burst_is_one_plus_ten_milliseconds_of_rate() {
     for (rps, burst) in [(1.0, 2), (99.0, 2), (100.0, 2), (1_000.0, 11), (250.0, 4)] {
         let rig = Rig::paused(|builder| builder.server(Server::new("a:1").max_rps(rps)));
-        rig.pool.acquire().await.expect("dials succeed").release();
-        // The bucket fills up.
+        rig.pool.acquire().await.expect("the server accepts").release();
+        // Fills the bucket.
         advance(Duration::from_secs(10)).await;
         let mut served = 0;
         while let Ok(conn) = rig.pool.try_acquire() {
@@ -332,17 +333,17 @@ async fn the_default_burst_is_one_and_ten_milliseconds_of_the_rate_rounded_up() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_of_zero_takes_what_is_idle_and_an_endless_one_waits() {
+async fn zero_timeout_takes_idle_connection_and_unlimited_timeout_waits() {
     let rig = Rig::paused(|builder| builder.server("a:1").max_conns_per_server(1));
-    rig.pool.acquire().await.expect("dials succeed").release();
-    let conn = rig.pool.acquire_timeout(Duration::ZERO).await.expect("it is idle");
-    let error = rig.pool.acquire_timeout(Duration::ZERO).await.expect_err("it is out");
+    rig.pool.acquire().await.expect("the server accepts").release();
+    let conn = rig.pool.acquire_timeout(Duration::ZERO).await.expect("the connection is idle");
+    let error = rig.pool.acquire_timeout(Duration::ZERO).await.expect_err("the connection is in use");
     assert!(matches!(error, AcquireError::Timeout { waited: Duration::ZERO, .. }), "{error:?}");
     let started = rig.clock.now();
     tokio::spawn(async move {
         sleep(Duration::from_secs(1_000)).await;
         conn.release();
     });
-    rig.pool.acquire_timeout(Duration::MAX).await.expect("it came back").release();
+    rig.pool.acquire_timeout(Duration::MAX).await.expect("the connection was returned").release();
     assert_eq!((rig.clock.now() - started).as_secs(), 1_000);
 }

@@ -1,4 +1,4 @@
-//! Backoff and health: when a broken server is left alone, who probes it, and what brings it back.
+//! Backoff and health: the pauses between attempts at a down server, its probes, and its recovery.
 
 mod events;
 mod probes;
@@ -25,10 +25,10 @@ use crate::support::{Rig, settle};
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-/// When a server that always fails is dialled: after 60, 90, 135, 202.5, 300 and 300 seconds.
-const DIALS_MS: [u64; 7] = [0, 60_000, 150_000, 285_000, 487_500, 787_500, 1_087_500];
+/// The times of the attempts at a server that always fails: at intervals of 60, 90, 135, 202.5, 300 and 300 seconds.
+const ATTEMPTS_MS: [u64; 7] = [0, 60_000, 150_000, 285_000, 487_500, 787_500, 1_087_500];
 
-/// One server, left alone for a minute after its first failure and for no more than five.
+/// One server, with a backoff of one to five minutes and no spread.
 fn steady(b: Builder<ScriptedConnector>) -> Builder<ScriptedConnector> {
     b.server("a")
         .backoff(MINUTE, MINUTE * 5)
@@ -38,8 +38,8 @@ fn steady(b: Builder<ScriptedConnector>) -> Builder<ScriptedConnector> {
         .max_lifetime(None)
 }
 
-fn expected_dials() -> Vec<Duration> {
-    DIALS_MS.map(Duration::from_millis).to_vec()
+fn expected_attempts() -> Vec<Duration> {
+    ATTEMPTS_MS.map(Duration::from_millis).to_vec()
 }
 
 fn state(rig: &Rig) -> ServerState {
@@ -50,7 +50,7 @@ fn down(failures: u32, retry_after: Duration) -> ServerState {
     ServerState::Down { failures, retry_after }
 }
 
-/// Moves a manual clock on, in steps of half a second, and lets everybody do what there is to do after each.
+/// Advances a manual clock in steps of half a second, and runs the other tasks after each.
 async fn pass(rig: &Rig, time: Duration, mut each_step: impl AsyncFnMut()) {
     for _ in 0..time.as_millis() / 500 {
         each_step().await;
@@ -60,102 +60,102 @@ async fn pass(rig: &Rig, time: Duration, mut each_step: impl AsyncFnMut()) {
     }
 }
 
-/// A caller that waits.
+/// Spawns a caller that waits without a timeout.
 fn waiting(rig: &Rig) -> JoinHandle<PooledConn<ScriptedConnector>> {
     let pool = rig.pool.clone();
-    tokio::spawn(async move { pool.acquire().await.expect("it may wait for ever") })
+    tokio::spawn(async move { pool.acquire().await.expect("the wait has no timeout") })
 }
 
-/// A connection that is there, or is dialled without a move of the clock.
+/// Acquires an idle or a new connection without advancing the clock.
 async fn acquired(rig: &Rig) -> PooledConn<ScriptedConnector> {
     poll_at_most(64, rig.pool.acquire()).await.expect("the server serves")
 }
 
-/// Down after one failure, at the present time.
+/// Takes the server down by one failure, at the present time.
 async fn downed(rig: &Rig) {
     acquired(rig).await.fail("broken");
     assert_eq!(state(rig), down(1, MINUTE));
 }
 
 #[tokio::test]
-async fn the_backoff_under_a_standing_waiter() {
+async fn backoff_applies_with_permanent_waiter() {
     let rig = Rig::manual(steady);
     rig.connector.on_connect("a", Connect::Refuse);
     let waiter = waiting(&rig);
     pass(&rig, MINUTE * 19, async || {}).await;
-    assert_eq!(rig.connector.connect_times("a"), expected_dials());
+    assert_eq!(rig.connector.connect_times("a"), expected_attempts());
     waiter.abort();
 }
 
 #[tokio::test]
-async fn the_backoff_under_callers_that_try() {
+async fn backoff_applies_with_try_acquire() {
     let rig = Rig::manual(steady);
     rig.connector.on_connect("a", Connect::Refuse);
     pass(&rig, MINUTE * 19, async || assert!(rig.pool.try_acquire().is_err())).await;
-    assert_eq!(rig.connector.connect_times("a"), expected_dials());
+    assert_eq!(rig.connector.connect_times("a"), expected_attempts());
 }
 
 #[tokio::test]
-async fn the_backoff_under_callers_in_a_hurry() {
+async fn backoff_applies_with_acquire_now() {
     let rig = Rig::manual(steady);
     rig.connector.on_connect("a", Connect::Refuse);
     pass(&rig, MINUTE * 19, async || assert!(rig.pool.acquire_now().await.is_err())).await;
-    assert_eq!(rig.connector.connect_times("a"), expected_dials());
+    assert_eq!(rig.connector.connect_times("a"), expected_attempts());
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_backoff_on_tokios_clock() {
+async fn backoff_applies_on_tokio_clock() {
     let rig = Rig::paused(steady);
     rig.connector.on_connect("a", Connect::Refuse);
     let waiter = waiting(&rig);
     tokio::time::sleep(MINUTE * 19).await;
-    let dials = rig.connector.connect_times("a");
-    assert_eq!(dials.len(), 7);
-    for (dials, expected_ms) in dials.windows(2).zip([60_000, 90_000, 135_000, 202_500, 300_000, 300_000]) {
+    let attempts = rig.connector.connect_times("a");
+    assert_eq!(attempts.len(), 7);
+    for (attempts, expected_ms) in attempts.windows(2).zip([60_000, 90_000, 135_000, 202_500, 300_000, 300_000]) {
         let expected = Duration::from_millis(expected_ms);
-        let interval = dials[1] - dials[0];
+        let interval = attempts[1] - attempts[0];
         assert!((expected..expected + MILLISECOND * 5).contains(&interval), "{interval:?} is not {expected:?}");
     }
     waiter.abort();
 }
 
 #[tokio::test]
-async fn the_backoff_of_a_connector_that_panics() {
+async fn backoff_applies_to_panicking_connector() {
     let rig = Rig::manual(steady);
     rig.connector.on_connect("a", Connect::Panic);
     let waiter = waiting(&rig);
     pass(&rig, MINUTE * 19, async || {}).await;
-    assert_eq!(rig.connector.connect_times("a"), expected_dials());
+    assert_eq!(rig.connector.connect_times("a"), expected_attempts());
     assert_eq!(rig.pool.status().servers[0].open, 0);
-    // It recovers all the same.
+    // The server recovers once its attempts succeed.
     rig.connector.on_connect("a", Connect::Ok);
     pass(&rig, MINUTE * 5, async || {}).await;
-    waiter.await.expect("it was served").release();
+    waiter.await.expect("the caller was served").release();
     assert_eq!(state(&rig), ServerState::Up);
 }
 
 #[tokio::test]
-async fn the_backoff_of_a_server_that_accepts_and_then_fails() {
+async fn backoff_grows_for_server_that_accepts_then_fails() {
     let rig = Rig::manual(|b| steady(b).max_conns_per_server(8));
     for _ in 0..8 {
         let pool = rig.pool.clone();
         tokio::spawn(async move {
             while let Ok(conn) = pool.acquire().await {
                 yield_now().await;
-                conn.fail("it accepts and then fails");
+                conn.fail("the server accepts and then fails");
             }
         });
     }
     pass(&rig, MINUTE * 19, async || {}).await;
-    let mut dials = rig.connector.connect_times("a");
-    assert!(dials.len() > 20, "callers that wait are dialled for while it is on trial");
-    dials.dedup();
-    assert_eq!(dials, expected_dials());
+    let mut attempts = rig.connector.connect_times("a");
+    assert!(attempts.len() > 20, "attempts start for waiters while the server is recovering");
+    attempts.dedup();
+    assert_eq!(attempts, expected_attempts());
     rig.pool.close().await;
 }
 
 #[tokio::test]
-async fn the_spread_is_drawn_from_all_of_its_range() {
+async fn spread_covers_its_range() {
     let addresses = || (0..500).map(|index| index.to_string());
     let rig = Rig::manual(|b| b.servers(addresses()).backoff(MINUTE, MINUTE * 5));
     rig.connector.set_default(Connect::Refuse);
@@ -172,7 +172,7 @@ async fn the_spread_is_drawn_from_all_of_its_range() {
 }
 
 #[tokio::test]
-async fn nothing_but_a_release_after_a_dial_resets_the_backoff() {
+async fn only_release_of_connection_opened_since_outage_resets_backoff() {
     let rig = Rig::manual(steady);
     let old = [acquired(&rig).await, acquired(&rig).await];
     downed(&rig).await;
@@ -181,36 +181,36 @@ async fn nothing_but_a_release_after_a_dial_resets_the_backoff() {
     pass(&rig, MINUTE + SECOND, async || {}).await;
     assert_eq!(state(&rig), down(2, MINUTE * 3 / 2 - SECOND), "the probe was refused");
     pass(&rig, MINUTE * 3 / 2, async || {}).await;
-    let trial = ServerState::Recovering { failures: 2 };
-    assert_eq!(state(&rig), trial);
+    let recovering = ServerState::Recovering { failures: 2 };
+    assert_eq!(state(&rig), recovering);
     for conn in old {
         conn.release();
-        assert_eq!(state(&rig), trial, "released, but dialled before");
+        assert_eq!(state(&rig), recovering, "released, but opened before the outage");
     }
-    let probed = waiter.await.expect("it was served");
+    let probed = waiter.await.expect("the caller was served");
     drop(probed);
-    assert_eq!(state(&rig), trial, "dialled since, but not released");
-    let [_first, _second, dialled_since] = [acquired(&rig).await, acquired(&rig).await, acquired(&rig).await];
-    dialled_since.release();
+    assert_eq!(state(&rig), recovering, "opened since the outage, but not released");
+    let [_first, _second, opened_since] = [acquired(&rig).await, acquired(&rig).await, acquired(&rig).await];
+    opened_since.release();
     assert_eq!(state(&rig), ServerState::Up);
     acquired(&rig).await.fail("once more");
-    assert_eq!(state(&rig), down(1, MINUTE), "from the beginning");
+    assert_eq!(state(&rig), down(1, MINUTE), "the backoff starts again");
 }
 
 #[tokio::test]
-async fn a_failure_on_trial_goes_on_where_the_backoff_was() {
+async fn failure_while_recovering_continues_backoff() {
     let rig = Rig::manual(|b| steady(b).fail_threshold(3));
     rig.connector.next_connects("a", [Connect::Refuse, Connect::Refuse]);
     let waiter = waiting(&rig);
     pass(&rig, MINUTE * 3, async || {}).await;
-    let on_trial = waiter.await.expect("it was served");
+    let probed = waiter.await.expect("the caller was served");
     assert_eq!(state(&rig), ServerState::Recovering { failures: 2 });
-    on_trial.fail("one is enough, whatever the threshold");
+    probed.fail("one failure is enough, regardless of the threshold");
     assert_eq!(state(&rig), down(3, Duration::from_secs(135)));
 }
 
 #[tokio::test]
-async fn dials_that_fail_together_count_once() {
+async fn concurrent_failed_attempts_count_once() {
     let rig = Rig::manual(|b| steady(b).max_conns_per_server(8));
     rig.connector.on_connect("a", Connect::SlowRefuse(SECOND));
     let waiters: Vec<_> = (0..8).map(|_| waiting(&rig)).collect();
@@ -223,13 +223,13 @@ async fn dials_that_fail_together_count_once() {
 }
 
 #[tokio::test]
-async fn failures_of_connections_from_before_a_restart_count_nothing() {
+async fn failures_of_connections_from_before_outage_are_ignored() {
     let rig = Rig::manual(steady);
     let mut stale = [acquired(&rig).await, acquired(&rig).await, acquired(&rig).await].into_iter();
-    let mut fail_one = || stale.next().expect("three were out").fail("stale");
+    let mut fail_one = || stale.next().expect("three connections were in use").fail("stale");
     downed(&rig).await;
     fail_one();
-    assert_eq!(state(&rig), down(1, MINUTE), "Down");
+    assert_eq!(state(&rig), down(1, MINUTE), "the server stays down");
     rig.connector.next_connects("a", [Connect::Slow(SECOND)]);
     pass(&rig, MINUTE + SECOND / 2, async || assert!(rig.pool.try_acquire().is_err())).await;
     assert_eq!(state(&rig), ServerState::Probing { failures: 1 });
@@ -242,15 +242,15 @@ async fn failures_of_connections_from_before_a_restart_count_nothing() {
     assert_eq!(state(&rig), ServerState::Recovering { failures: 1 });
     new.release();
     assert_eq!(state(&rig), ServerState::Up);
-    assert_eq!(rig.connector.counts("a").open, 1, "those that failed were closed");
+    assert_eq!(rig.connector.counts("a").open, 1, "failed connections were closed");
 }
 
 #[tokio::test]
-async fn a_dial_from_before_a_restart_counts_nothing() {
+async fn failed_attempt_from_before_outage_is_ignored() {
     let rig = Rig::manual(|b| steady(b).connect_timeout(MINUTE * 10).hedge_delay(MINUTE * 10));
     let conn = acquired(&rig).await;
     rig.connector.next_connects("a", [Connect::SlowRefuse(MINUTE * 2)]);
-    assert!(rig.pool.try_acquire().is_err(), "it asks for a dial, which takes long");
+    assert!(rig.pool.try_acquire().is_err(), "the call starts a slow attempt");
     settle().await;
     conn.fail("broken");
     pass(&rig, MINUTE * 3 / 2, async || drop(rig.pool.try_acquire())).await;
@@ -261,13 +261,13 @@ async fn a_dial_from_before_a_restart_counts_nothing() {
 }
 
 #[tokio::test]
-async fn a_threshold_counts_failures_without_a_release_between() {
+async fn threshold_counts_consecutive_failures() {
     let rig = Rig::manual(|b| steady(b).fail_threshold(3));
     let mut held = Vec::new();
     for _ in 0..6 {
         held.push(acquired(&rig).await);
     }
-    let mut next = || held.pop().expect("six were out");
+    let mut next = || held.pop().expect("six connections were in use");
     next().fail("first");
     next().fail("second");
     next().release();
@@ -279,7 +279,7 @@ async fn a_threshold_counts_failures_without_a_release_between() {
 }
 
 #[tokio::test]
-async fn a_failed_dial_takes_a_server_down_whatever_the_threshold() {
+async fn failed_attempt_takes_server_down_regardless_of_threshold() {
     let rig = Rig::manual(|b| steady(b).fail_threshold(255));
     rig.connector.on_connect("a", Connect::Refuse);
     assert!(rig.pool.acquire_now().await.is_err());
@@ -287,7 +287,7 @@ async fn a_failed_dial_takes_a_server_down_whatever_the_threshold() {
 }
 
 #[tokio::test]
-async fn a_dial_that_takes_too_long_has_failed() {
+async fn connect_timeout_counts_as_failure() {
     let rig = Rig::manual(|b| steady(b).connect_timeout(SECOND * 5).hedge_delay(MINUTE));
     rig.connector.on_connect("a", Connect::Never);
     let waiter = waiting(&rig);
@@ -296,47 +296,47 @@ async fn a_dial_that_takes_too_long_has_failed() {
     pass(&rig, SECOND / 2, async || {}).await;
     assert_eq!((state(&rig), rig.connector.counts("a").open), (down(1, MINUTE), 0));
     pass(&rig, MINUTE + SECOND * 5, async || {}).await;
-    assert_eq!(state(&rig), down(2, MINUTE * 3 / 2), "so has a probe");
+    assert_eq!(state(&rig), down(2, MINUTE * 3 / 2), "a probe times out as well");
     waiter.abort();
 }
 
 #[tokio::test]
-async fn a_fault_of_the_client_pauses_dials_and_leaves_the_server_up() {
-    for standing in [true, false] {
+async fn client_fault_pauses_attempts_and_leaves_server_up() {
+    for waits in [true, false] {
         let rig = Rig::manual(|b| steady(b).server("b"));
         rig.connector.set_default(Connect::LocalFault);
-        let waiter = standing.then(|| waiting(&rig));
+        let waiter = waits.then(|| waiting(&rig));
         let up = || rig.pool.status().servers.iter().all(|server| server.state == ServerState::Up);
         pass(&rig, MINUTE * 19, async || {
             assert!(up());
-            if !standing {
+            if !waits {
                 assert!(rig.pool.acquire_now().await.is_err());
             }
         })
         .await;
         for address in ["a", "b"] {
-            assert_eq!(rig.connector.connect_times(address), expected_dials(), "{address}");
+            assert_eq!(rig.connector.connect_times(address), expected_attempts(), "{address}");
         }
         waiter.inspect(JoinHandle::abort);
     }
 }
 
 #[tokio::test]
-async fn a_dial_that_succeeds_ends_the_pauses_growth() {
+async fn successful_attempt_resets_pause() {
     let rig = Rig::manual(steady);
     rig.connector.next_connects("a", [Connect::LocalFault, Connect::LocalFault, Connect::Ok, Connect::LocalFault]);
     let first = waiting(&rig);
     pass(&rig, MINUTE * 3, async || {}).await;
-    let first = first.await.expect("it was served");
+    let first = first.await.expect("the caller was served");
     let second = waiting(&rig);
     pass(&rig, MINUTE * 2, async || {}).await;
     let seconds: Vec<_> = rig.connector.connect_times("a").iter().map(Duration::as_secs).collect();
     assert_eq!(seconds, [0, 60, 150, 180, 240]);
-    drop((first, second.await.expect("it was served")));
+    drop((first, second.await.expect("the caller was served")));
 }
 
 #[tokio::test]
-async fn a_fault_of_the_client_in_a_probe_counts_nothing_and_does_not_stick() {
+async fn client_fault_in_probe_is_not_counted() {
     let rig = Rig::manual(steady);
     downed(&rig).await;
     rig.connector.next_connects("a", [Connect::LocalFault, Connect::LocalFault, Connect::LocalFault]);
@@ -346,7 +346,7 @@ async fn a_fault_of_the_client_in_a_probe_counts_nothing_and_does_not_stick() {
     pass(&rig, MINUTE * 10, async || {}).await;
     assert_eq!(state(&rig), ServerState::Recovering { failures: 1 });
     let seconds: Vec<_> = rig.connector.connect_times("a").iter().map(Duration::as_secs).collect();
-    assert_eq!(seconds, [0, 60, 120, 210, 345], "by the backoff of the pause");
-    waiter.await.expect("it was served").release();
+    assert_eq!(seconds, [0, 60, 120, 210, 345], "the pause has its own backoff");
+    waiter.await.expect("the caller was served").release();
     assert_eq!(state(&rig), ServerState::Up);
 }

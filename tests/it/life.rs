@@ -1,4 +1,4 @@
-//! Servers, pools and runtimes come and go, and nothing is left of them.
+//! The lifecycle of servers, pools and runtimes, and that each is freed at its end.
 
 mod closing;
 mod dropping;
@@ -18,7 +18,7 @@ use tokio::task::{JoinHandle, yield_now};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A scripted connector that shows whether the pool still holds it.
+/// A scripted connector with a weak reference that tells whether the pool still holds it.
 struct Owned {
     scripted: ScriptedConnector,
     _alive: Arc<()>,
@@ -56,7 +56,7 @@ async fn is_pending<F: Future + ?Sized>(mut future: Pin<&mut F>) -> bool {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
 }
 
-/// The result of a future that ends without time passing.
+/// Runs a future that completes without the passage of time, and returns its output.
 async fn soon<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     for _ in 0..1_000 {

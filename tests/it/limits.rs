@@ -1,4 +1,4 @@
-//! The limit on open connections, and that no token is spent on a hand-out that fails.
+//! The limit on open connections, and that a failed checkout spends no token.
 
 mod chaos;
 mod tokens;
@@ -26,11 +26,11 @@ use crate::support::{Rig, open, settle};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-/// So low a rate that a test sees the burst and nothing more. It is a power of two, so that a second is a whole number
-/// of the bucket's units: at other moments an idle bucket rounds up, and its last token comes a nanosecond late.
+/// A rate so low that no test gets more than the burst. It is a power of two, so that a second is a whole number of the
+/// bucket's units: at other rates an idle bucket rounds up, and its last token is a nanosecond late.
 const NO_RATE: f64 = 1.0 / 131_072.0;
 
-/// Numbers that look random and are the same in each run: SplitMix64 (Steele, Lea, Flood).
+/// Pseudo-random numbers that are the same in each run: SplitMix64 (Steele, Lea, Flood).
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -49,7 +49,7 @@ fn only_server<C: Connector>(pool: &Pool<C>) -> ServerStatus {
     servers.remove(0)
 }
 
-/// Open, idle, in use, dialling.
+/// The counts open, idle, in use and connecting.
 fn numbers<C: Connector>(pool: &Pool<C>) -> (u32, usize, u32, u32) {
     let ServerStatus { open, idle, in_use, connecting, .. } = only_server(pool);
     (open, idle, in_use, connecting)
@@ -59,7 +59,7 @@ fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Polls up to `times` times, then drops the future: a caller that loses patience.
+/// Polls up to `times` times, then drops the future: a caller that gives up.
 pub(crate) async fn poll_at_most<T, E>(times: u64, future: impl Future<Output = Result<T, E>>) -> Option<T> {
     let mut future = pin!(future);
     for _ in 0..times {
@@ -71,7 +71,7 @@ pub(crate) async fn poll_at_most<T, E>(times: u64, future: impl Future<Output = 
     None
 }
 
-/// Acquires `count` new connections, without a move of the clock.
+/// Acquires `count` new connections without advancing the clock.
 async fn acquire_all<C: Connector>(pool: &Pool<C>, count: usize) -> Vec<PooledConn<C>> {
     let mut held = Vec::new();
     for _ in 0..count {
@@ -81,7 +81,7 @@ async fn acquire_all<C: Connector>(pool: &Pool<C>, count: usize) -> Vec<PooledCo
 }
 
 #[tokio::test]
-async fn a_dial_holds_its_permit_until_it_ends() {
+async fn attempt_holds_permit_until_it_ends() {
     let rig = Rig::manual(|b| b.server("a").max_conns_per_server(2).connect_timeout(SECOND * 2).wait_timeout(None));
     rig.connector.on_connect("a", Connect::Never);
     let mut waiters: Vec<_> = (0..4).map(|_| Box::pin(rig.pool.acquire())).collect();
@@ -90,11 +90,11 @@ async fn a_dial_holds_its_permit_until_it_ends() {
     }
     settle().await;
     assert_eq!((numbers(&rig.pool), rig.connector.counts("a").attempts), ((2, 0, 0, 2), 2));
-    // Older than the hedge delay they no longer count as dials for the line, but as permits they do.
+    // After the hedge delay the attempts no longer count for the waiters, but they still hold permits.
     rig.clock.advance(SECOND);
     settle().await;
     assert_eq!((numbers(&rig.pool), rig.connector.counts("a").attempts), ((2, 0, 0, 2), 2));
-    // The callers leave their dials to the pool.
+    // The attempts outlive their callers.
     drop(waiters);
     settle().await;
     assert_eq!((numbers(&rig.pool), rig.connector.counts("a").in_flight), ((2, 0, 0, 2), 2));
@@ -104,7 +104,7 @@ async fn a_dial_holds_its_permit_until_it_ends() {
 }
 
 #[tokio::test]
-async fn a_permit_returns_though_the_drop_panics() {
+async fn permit_is_released_if_drop_of_connection_panics() {
     let rig = Rig::manual(|b| b.server("a").max_conns_per_server(1).wait_timeout(SECOND));
     let ways: [fn(PooledConn<ScriptedConnector>); 3] = [drop, PooledConn::discard, |conn| drop(conn.detach())];
     for way in ways {
@@ -118,7 +118,7 @@ async fn a_permit_returns_though_the_drop_panics() {
 }
 
 #[tokio::test]
-async fn a_permit_returns_though_the_drop_after_a_failure_panics() {
+async fn permit_is_released_if_drop_after_fail_panics() {
     let rig = Rig::manual(|b| b.server("a").max_conns_per_server(1).fail_threshold(2));
     let conn = rig.pool.acquire().await.expect("the permit is free");
     rig.connector.set_drop_panics("a", true);
@@ -127,11 +127,11 @@ async fn a_permit_returns_though_the_drop_after_a_failure_panics() {
 }
 
 #[tokio::test]
-async fn a_permit_returns_though_the_drop_of_one_that_is_too_old_panics() {
+async fn permit_is_released_if_drop_of_expired_connection_panics() {
     let rig = Rig::manual(|b| b.server("a").max_conns_per_server(2).idle_timeout(SECOND).wait_timeout(SECOND));
     acquire_all(&rig.pool, 2).await.into_iter().for_each(PooledConn::release);
     rig.connector.set_drop_panics("a", true);
-    // The background task panics with the first and closes the second all the same; the next caller starts it again.
+    // The background task panics with the first connection and still closes the second. The next caller restarts it.
     for _ in 0..20 {
         rig.clock.advance(SECOND / 10);
         settle().await;
@@ -148,7 +148,7 @@ fn ways_to_close<C: Connector>() -> [fn(PooledConn<C>); 3] {
     [drop, PooledConn::discard, |conn| conn.fail("broken")]
 }
 
-/// A connection that looks around while it is dropped.
+/// A connection that calls a function while it is dropped.
 struct Witness(Option<Box<dyn FnOnce() + Send>>);
 
 impl Drop for Witness {
@@ -160,10 +160,10 @@ impl Drop for Witness {
 }
 
 #[tokio::test]
-async fn a_permit_is_held_until_the_drop_has_returned() {
+async fn permit_is_held_until_drop_has_returned() {
     let connector = connect_fn(|_: Server| async { Ok::<_, Infallible>(Witness(None)) });
     let pool = Pool::builder(connector).clock(Clock::manual()).server("a").max_conns_per_server(1).build();
-    let pool = pool.expect("in range");
+    let pool = pool.expect("the settings are in range");
     for way in ways_to_close() {
         let mut conn = pool.acquire_timeout(SECOND).await.expect("the permit is free");
         let (seen, witness) = (Arc::new(AtomicU32::new(9)), pool.clone());
@@ -175,7 +175,7 @@ async fn a_permit_is_held_until_the_drop_has_returned() {
 }
 
 #[tokio::test]
-async fn a_detached_connection_is_out_of_the_counts() {
+async fn detached_connection_is_not_counted() {
     let rig = Rig::manual(|b| b.server("a").max_conns_per_server(1).wait_timeout(SECOND));
     let detached = rig.pool.acquire().await.expect("a new connection").detach();
     assert_eq!(numbers(&rig.pool), (0, 0, 0, 0));
@@ -187,24 +187,24 @@ async fn a_detached_connection_is_out_of_the_counts() {
 }
 
 #[tokio::test]
-async fn a_lowered_maximum_closes_on_return() {
+async fn lowered_maximum_closes_connections_on_return() {
     let rig = Rig::manual(|b| b.server(Server::new("a").max_conns(5)));
     let mut held = acquire_all(&rig.pool, 5).await;
-    rig.pool.set_servers([Server::new("a").max_conns(2)]).expect("in range");
+    rig.pool.set_servers([Server::new("a").max_conns(2)]).expect("the settings are in range");
     assert_eq!((numbers(&rig.pool), only_server(&rig.pool).max_conns), ((5, 0, 5, 0), 2));
     for after in [(4, 0, 4, 0), (3, 0, 3, 0), (2, 0, 2, 0), (2, 1, 1, 0), (2, 2, 0, 0)] {
-        held.pop().expect("one for each").release();
+        held.pop().expect("five connections are in use").release();
         assert_eq!(numbers(&rig.pool), after);
     }
     assert_eq!(rig.connector.counts("a").open, 2);
-    assert!(poll_at_most(3, rig.pool.acquire_now()).await.is_some(), "the others serve on");
+    assert!(poll_at_most(3, rig.pool.acquire_now()).await.is_some(), "the other connections are reused");
 }
 
 #[tokio::test]
-async fn a_lowered_maximum_dials_for_nobody_until_enough_came_back() {
+async fn lowered_maximum_starts_no_attempt_until_permit_is_free() {
     let rig = Rig::manual(|b| b.server(Server::new("a").max_conns(3)).wait_timeout(None));
     let mut held = acquire_all(&rig.pool, 3).await;
-    rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("in range");
+    rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("the settings are in range");
     let mut waiter = pin!(rig.pool.acquire());
     for left in [2, 1] {
         drop(held.pop());
@@ -219,14 +219,14 @@ async fn a_lowered_maximum_dials_for_nobody_until_enough_came_back() {
 }
 
 #[tokio::test]
-async fn a_raised_maximum_serves_those_who_wait() {
+async fn raised_maximum_serves_waiters() {
     let rig = Rig::manual(|b| b.server(Server::new("a").max_conns(1)).wait_timeout(None));
     let held = acquire_all(&rig.pool, 1).await;
     let mut waiter = pin!(rig.pool.acquire());
     assert!(poll_once(waiter.as_mut()).is_pending());
     settle().await;
     assert_eq!(rig.connector.counts("a").attempts, 1);
-    rig.pool.set_servers([Server::new("a").max_conns(2)]).expect("in range");
+    rig.pool.set_servers([Server::new("a").max_conns(2)]).expect("the settings are in range");
     settle().await;
     assert!(matches!(poll_once(waiter.as_mut()), Poll::Ready(Ok(_))));
     assert_eq!(rig.connector.counts("a").max_open, 2);
@@ -234,42 +234,42 @@ async fn a_raised_maximum_serves_those_who_wait() {
 }
 
 #[tokio::test]
-async fn the_maximum_spans_registrations() {
+async fn maximum_spans_registrations() {
     let rig = Rig::manual(|b| b.server(Server::new("a").max_conns(2)).wait_timeout(None));
     let mut held = acquire_all(&rig.pool, 2).await;
-    rig.pool.deregister("a").expect("it is there");
+    rig.pool.deregister("a").expect("the server is registered");
     let draining = only_server(&rig.pool);
     assert_eq!((draining.state, draining.open, draining.in_use), (ServerState::Draining, 2, 2));
-    rig.pool.register(Server::new("a").max_conns(2)).expect("it is gone");
+    rig.pool.register(Server::new("a").max_conns(2)).expect("the server is not registered");
     assert_eq!((numbers(&rig.pool), only_server(&rig.pool).state), ((2, 0, 2, 0), ServerState::Up));
     let mut waiter = pin!(rig.pool.acquire());
     assert!(poll_once(waiter.as_mut()).is_pending());
     settle().await;
     assert_eq!(rig.connector.counts("a").attempts, 2);
-    held.pop().expect("two are out").release();
+    held.pop().expect("two connections are in use").release();
     settle().await;
-    assert!(matches!(poll_once(waiter.as_mut()), Poll::Ready(Ok(_))), "its permit is free for a new one");
+    assert!(matches!(poll_once(waiter.as_mut()), Poll::Ready(Ok(_))), "the permit is free for a new connection");
     assert_eq!(rig.connector.counts("a").max_open, 2);
 }
 
 #[tokio::test]
-async fn the_status_tells_what_is_open_idle_in_use_and_dialled() {
+async fn status_counts_open_idle_in_use_and_connecting() {
     let rig = Rig::manual(|b| b.server("a").max_conns_per_server(4).wait_timeout(None));
     assert_eq!(numbers(&rig.pool), (0, 0, 0, 0));
     let mut held = acquire_all(&rig.pool, 3).await;
     assert_eq!(numbers(&rig.pool), (3, 0, 3, 0));
-    held.pop().expect("three are out").release();
+    held.pop().expect("three connections are in use").release();
     assert_eq!(numbers(&rig.pool), (3, 1, 2, 0));
-    held.push(rig.pool.try_acquire().expect("one is idle"));
+    held.push(rig.pool.try_acquire().expect("a connection is idle"));
     rig.connector.on_connect("a", Connect::Slow(SECOND));
-    assert!(rig.pool.try_acquire().is_err(), "it asks for a dial");
+    assert!(rig.pool.try_acquire().is_err(), "the call starts a balance attempt");
     assert_eq!(numbers(&rig.pool), (4, 0, 3, 1));
     rig.clock.advance(SECOND);
     settle().await;
     rig.clock.advance(SECOND);
     settle().await;
     assert_eq!(numbers(&rig.pool), (4, 1, 3, 0));
-    held.pop().expect("three are out").discard();
+    held.pop().expect("three connections are in use").discard();
     assert_eq!(numbers(&rig.pool), (3, 1, 2, 0));
     held.into_iter().for_each(PooledConn::release);
     assert_eq!(numbers(&rig.pool), (3, 3, 0, 0));

@@ -1,8 +1,8 @@
-//! A dead connection is not handed out: real sockets, over TCP and Unix sockets.
+//! Dead connections are not reused: tests on real TCP and Unix sockets.
 //!
-//! Nothing here waits for time to pass. That an end or a byte has come is waited for at a twin: a second descriptor of
-//! the client's end. On the pool's own runtime the twin is readable when the reactor has delivered; on another one,
-//! while the pool's is not driven, when the system has it and the reactor has not.
+//! No test waits for time to pass. A test waits for an end of stream or a byte at a twin: a second descriptor of the
+//! client's socket. On the pool's runtime the twin is readable when the reactor has delivered the event. On another
+//! runtime, while the pool's is not driven, the twin is readable when the system has the event and the reactor has not.
 #![cfg(unix)]
 
 use std::fmt;
@@ -20,7 +20,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::support::settle;
 
-/// The connectors' default.
+/// The default of the connectors.
 const PEEK_AFTER: Duration = Duration::from_millis(500);
 
 /// A transport under test, with a server that listens.
@@ -89,22 +89,21 @@ impl Drop for Unix {
     }
 }
 
-/// What the server does to an idle connection.
+/// An action of the server on an idle connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Harm {
     Closes,
     Writes,
 }
 
-/// A pool with one idle connection. It is on a manual clock without upkeep, so that the connection is as old as the
-/// test says.
+/// A pool with one idle connection, on a manual clock and without maintenance: the test alone sets the idle time.
 struct Scene<N: Net> {
     pool: Pool<N::Connector>,
     clock: Clock,
     net: N,
     /// The server's end.
     peer: Option<N::Stream>,
-    /// The idle connection's socket. While this is open no other socket has its number.
+    /// A second descriptor of the idle connection's socket. While it is open, no other socket has its inode number.
     twin: OwnedFd,
 }
 
@@ -122,7 +121,7 @@ impl<N: Net> Scene<N> {
         Self { pool, clock, net, peer, twin }
     }
 
-    /// The server closes, or writes what nobody asked for.
+    /// Closes the connection at the server, or writes an unsolicited byte string.
     async fn harm(&mut self, harm: Harm) {
         let peer = self.peer.as_mut().expect("not yet closed");
         match harm {
@@ -131,23 +130,23 @@ impl<N: Net> Scene<N> {
         }
     }
 
-    /// Whether this is the connection that was idle.
+    /// Whether `conn` is the connection that was idle.
     fn is_same(&self, conn: &PooledConn<N::Connector>) -> bool {
         let conn = conn.as_fd().try_clone_to_owned().expect("a descriptor is free");
         number(&conn) == number(&self.twin)
     }
 
-    /// Waits until the reactor of the runtime that this is called in has delivered what came.
+    /// Waits until the reactor of the current runtime has delivered the event.
     async fn delivered(&self) {
         let twin = self.twin.try_clone().expect("a descriptor is free");
-        // Any socket will do for a stream that is only asked whether it is readable.
+        // The type of the stream is irrelevant: it is only polled for readability.
         let twin = UnixStream::from_std(twin.into()).expect("a socket can be polled");
         twin.readable().await.expect("the reactor runs");
-        // Both descriptors become ready at once; another turn of the reactor, if it took them one by one.
+        // Both descriptors become ready together. If the reactor took them one by one, it needs another turn.
         settle().await;
     }
 
-    /// Sees a request and its answer through.
+    /// Sends a request, receives its answer, and releases the connection.
     async fn converses(&mut self, mut conn: PooledConn<N::Connector>) {
         let peer = self.peer.as_mut().expect("not yet closed");
         let mut seen = [0; 4];
@@ -160,7 +159,7 @@ impl<N: Net> Scene<N> {
     }
 }
 
-/// The number that the system gives a socket.
+/// The inode number of a socket.
 fn number(socket: &OwnedFd) -> u64 {
     let socket = socket.try_clone().expect("a descriptor is free");
     File::from(socket).metadata().expect("the descriptor is open").ino()
@@ -170,21 +169,21 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime can be built")
 }
 
-/// What the reactor has delivered is seen, without a peek.
-async fn what_was_delivered_is_seen<N: Net>(harm: Harm) {
+/// Harm that the reactor has delivered is detected without a peek.
+async fn delivered_harm_is_detected<N: Net>(harm: Harm) {
     let mut scene = Scene::<N>::new(Duration::MAX).await;
     scene.harm(harm).await;
     scene.delivered().await;
     assert_eq!(scene.pool.status().servers[0].idle, 1);
-    assert!(matches!(scene.pool.try_acquire(), Err(TryAcquireError::Unavailable(_))), "handed out after {harm:?}");
+    assert!(matches!(scene.pool.try_acquire(), Err(TryAcquireError::Unavailable(_))), "reused after {harm:?}");
     let conn = scene.pool.acquire().await.expect("the server listens");
-    assert!(!scene.is_same(&conn), "handed out after {harm:?}");
+    assert!(!scene.is_same(&conn), "reused after {harm:?}");
     scene.peer = Some(scene.net.accept().await);
     scene.converses(conn).await;
 }
 
-/// What the reactor has not delivered is seen by a peek, and by nothing else.
-fn what_was_not_delivered_is_peeked_at<N: Net>(harm: Harm) {
+/// Harm that the reactor has not delivered is detected by a peek, and only by a peek.
+fn undelivered_harm_is_detected_by_peek<N: Net>(harm: Harm) {
     let (pools, another) = (runtime(), runtime());
     let mut scene = pools.block_on(Scene::<N>::new(PEEK_AFTER));
     another.block_on(async {
@@ -193,16 +192,16 @@ fn what_was_not_delivered_is_peeked_at<N: Net>(harm: Harm) {
     });
     // The pool's runtime has not run since.
     scene.clock.advance(PEEK_AFTER);
-    let conn = scene.pool.try_acquire().expect("it is not yet time for a peek: this is the documented race");
+    let conn = scene.pool.try_acquire().expect("a peek is not due yet: this is the documented race");
     assert!(scene.is_same(&conn));
     conn.release();
     scene.clock.advance(PEEK_AFTER + Duration::from_millis(1));
     let conn = pools.block_on(scene.pool.acquire()).expect("the server listens");
-    assert!(!scene.is_same(&conn), "handed out after {harm:?}");
+    assert!(!scene.is_same(&conn), "reused after {harm:?}");
 }
 
-/// A quiet connection is handed out again, young or old.
-async fn a_quiet_one_is_good<N: Net>() {
+/// A quiet connection is reused after a short and after a long idle time.
+async fn quiet_connection_is_reused<N: Net>() {
     let mut scene = Scene::<N>::new(PEEK_AFTER).await;
     for idle in [Duration::ZERO, PEEK_AFTER * 2, Duration::from_secs(3_600)] {
         scene.clock.advance(idle);
@@ -213,43 +212,43 @@ async fn a_quiet_one_is_good<N: Net>() {
 }
 
 #[test]
-fn a_dead_tcp_connection_that_the_reactor_delivered_is_not_handed_out() {
-    runtime().block_on(what_was_delivered_is_seen::<Tcp>(Harm::Closes));
+fn closed_tcp_connection_is_not_reused_after_reactor_event() {
+    runtime().block_on(delivered_harm_is_detected::<Tcp>(Harm::Closes));
 }
 
 #[test]
-fn a_tcp_connection_with_unexpected_bytes_is_not_handed_out() {
-    runtime().block_on(what_was_delivered_is_seen::<Tcp>(Harm::Writes));
+fn tcp_connection_with_unexpected_bytes_is_not_reused() {
+    runtime().block_on(delivered_harm_is_detected::<Tcp>(Harm::Writes));
 }
 
 #[test]
-fn an_old_tcp_connection_is_peeked_at() {
-    what_was_not_delivered_is_peeked_at::<Tcp>(Harm::Closes);
-    what_was_not_delivered_is_peeked_at::<Tcp>(Harm::Writes);
+fn long_idle_tcp_connection_is_peeked() {
+    undelivered_harm_is_detected_by_peek::<Tcp>(Harm::Closes);
+    undelivered_harm_is_detected_by_peek::<Tcp>(Harm::Writes);
 }
 
 #[test]
-fn a_quiet_tcp_connection_is_handed_out() {
-    runtime().block_on(a_quiet_one_is_good::<Tcp>());
+fn quiet_tcp_connection_is_reused() {
+    runtime().block_on(quiet_connection_is_reused::<Tcp>());
 }
 
 #[test]
-fn a_dead_unix_connection_that_the_reactor_delivered_is_not_handed_out() {
-    runtime().block_on(what_was_delivered_is_seen::<Unix>(Harm::Closes));
+fn closed_unix_connection_is_not_reused_after_reactor_event() {
+    runtime().block_on(delivered_harm_is_detected::<Unix>(Harm::Closes));
 }
 
 #[test]
-fn a_unix_connection_with_unexpected_bytes_is_not_handed_out() {
-    runtime().block_on(what_was_delivered_is_seen::<Unix>(Harm::Writes));
+fn unix_connection_with_unexpected_bytes_is_not_reused() {
+    runtime().block_on(delivered_harm_is_detected::<Unix>(Harm::Writes));
 }
 
 #[test]
-fn an_old_unix_connection_is_peeked_at() {
-    what_was_not_delivered_is_peeked_at::<Unix>(Harm::Closes);
-    what_was_not_delivered_is_peeked_at::<Unix>(Harm::Writes);
+fn long_idle_unix_connection_is_peeked() {
+    undelivered_harm_is_detected_by_peek::<Unix>(Harm::Closes);
+    undelivered_harm_is_detected_by_peek::<Unix>(Harm::Writes);
 }
 
 #[test]
-fn a_quiet_unix_connection_is_handed_out() {
-    runtime().block_on(a_quiet_one_is_good::<Unix>());
+fn quiet_unix_connection_is_reused() {
+    runtime().block_on(quiet_connection_is_reused::<Unix>());
 }

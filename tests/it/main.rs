@@ -1,19 +1,18 @@
-//! Black-box tests, one module a hazard. Time is a paused or a manual clock, the connector a scripted one.
+//! Black-box tests, one module per hazard, on a paused or manual clock and with a scripted connector.
 
+mod attempts;
 mod cancel;
 mod config;
-mod dials;
-mod forgotten;
-mod hazards;
 mod health;
 mod info;
 mod life;
 mod limits;
-mod line;
 mod liveness;
+mod maintenance;
 mod races;
 mod rate;
-mod ring;
+mod rotation;
 mod support;
 mod threads;
-mod upkeep;
+mod wait_queue;
+mod wake_ups;

@@ -1,4 +1,4 @@
-//! The limit on hand-outs a second: never above the bound in any window, and all of the rate below it.
+//! The limit on checkouts per second: no window exceeds the bound, and the rate is fully used.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,19 +14,19 @@ use crate::limits::Random;
 use crate::support::{Rig, server_of, settle};
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// A rate of which a second is a whole number of the bucket's units, and so low that nothing comes in a test.
+/// A rate at which a second is a whole number of the bucket's units, and so low that no token arrives during a test.
 const NO_RATE: f64 = 1.0 / 131_072.0;
 
-/// Checks each hand-out against the bound, in every window that ends with it: for all `i <= j`,
+/// Checks each checkout against the bound, in every window that ends with it: for all `i <= j`,
 /// `j - i + 1 <= burst + rate × (t_j - t_i)`. Exact: counted in 10⁻⁹ tokens.
 struct Ledger {
     burst: u64,
     rps: u64,
     now_ns: u64,
-    /// What the rate has given since zero.
+    /// The tokens that the rate has given since the start.
     earned: i128,
     granted: u64,
-    /// The least of `i - earned at t_i` over all hand-outs so far.
+    /// The minimum of `i - earned at t_i` over all checkouts so far.
     least: i128,
 }
 
@@ -53,10 +53,10 @@ impl Ledger {
         self.granted += 1;
         let worst = nano_tokens(self.granted) - self.earned - self.least;
         let burst = nano_tokens(self.burst);
-        assert!(worst <= burst, "hand-out {} at {now:?} is {} too early", self.granted, worst - burst);
+        assert!(worst <= burst, "checkout {} at {now:?} exceeds the bound by {}", self.granted, worst - burst);
     }
 
-    /// ⌊burst + rate × T⌋, where the whole burst was used.
+    /// ⌊burst + rate × T⌋, if the whole burst was used.
     fn allowed(&self) -> u64 {
         self.burst + (self.earned / i128::from(SECOND_NS)) as u64
     }
@@ -67,7 +67,7 @@ impl Ledger {
     }
 }
 
-/// A pool of one server with this rate, of which no connection grows old.
+/// A pool of one server with this rate and without expiry.
 fn limited(rps: f64, burst: u32) -> impl FnOnce(Builder<ScriptedConnector>) -> Builder<ScriptedConnector> {
     move |b| {
         let server = Server::new("a").max_rps(rps).burst(burst);
@@ -75,7 +75,7 @@ fn limited(rps: f64, burst: u32) -> impl FnOnce(Builder<ScriptedConnector>) -> B
     }
 }
 
-/// Takes what there is, now.
+/// Checks out until no token is left.
 fn drain(rig: &Rig, ledger: &mut Ledger) {
     while let Ok(conn) = rig.pool.try_acquire() {
         ledger.grant(rig.clock.now());
@@ -83,12 +83,12 @@ fn drain(rig: &Rig, ledger: &mut Ledger) {
     }
 }
 
-/// Steps that lose no token: after each, whatever came fits into the burst.
+/// Steps of the clock that lose no token: the tokens of each step fit into the burst.
 #[derive(Debug, Clone, Copy)]
 enum Steps {
-    /// All the same.
+    /// Steps of equal length.
     Regular,
-    /// Each of another length, up to that.
+    /// Steps of random length, at most the longest.
     Odd,
 }
 
@@ -101,7 +101,7 @@ impl Steps {
     }
 }
 
-/// Rate, burst, and the longest step: in it no more than `burst - 1` come.
+/// Rate, burst, and the longest step, in which at most `burst - 1` tokens arrive.
 const RATES: [(u64, u32, u64); 5] = [
     (3, 4, SECOND_NS),
     (1_000, 11, 10_000_000),
@@ -111,7 +111,7 @@ const RATES: [(u64, u32, u64); 5] = [
 ];
 
 #[tokio::test]
-async fn hand_outs_are_the_burst_and_the_rate() {
+async fn checkouts_equal_burst_plus_rate() {
     for (rps, burst, longest_ns) in RATES {
         for steps in [Steps::Regular, Steps::Odd] {
             let rig = Rig::manual(limited(rps as f64, burst));
@@ -131,7 +131,7 @@ async fn hand_outs_are_the_burst_and_the_rate() {
 }
 
 #[tokio::test]
-async fn hand_outs_from_the_line_are_the_burst_and_the_rate() {
+async fn checkouts_from_wait_queue_equal_burst_plus_rate() {
     for (rps, burst, longest_ns) in RATES {
         for steps in [Steps::Regular, Steps::Odd] {
             let rig = Rig::manual(limited(rps as f64, burst));
@@ -141,12 +141,12 @@ async fn hand_outs_from_the_line_are_the_burst_and_the_rate() {
                 let (pool, clock, ledger) = (rig.pool.clone(), rig.clock.clone(), Arc::clone(&ledger));
                 tokio::spawn(async move {
                     while let Ok(conn) = pool.acquire().await {
-                        ledger.lock().expect("no panic").grant(clock.now());
+                        ledger.lock().expect("the lock is not poisoned").grant(clock.now());
                         conn.release();
                     }
                 });
             }
-            let granted = || ledger.lock().expect("no panic").granted;
+            let granted = || ledger.lock().expect("the lock is not poisoned").granted;
             while granted() < 3_000 {
                 let mut before = u64::MAX;
                 while before != granted() {
@@ -161,7 +161,7 @@ async fn hand_outs_from_the_line_are_the_burst_and_the_rate() {
                 settle().await;
             }
             rig.pool.close().await;
-            let mut ledger = ledger.lock().expect("no panic");
+            let mut ledger = ledger.lock().expect("the lock is not poisoned");
             ledger.advance(rig.clock.now());
             ledger.assert_all_was_granted();
         }
@@ -169,7 +169,7 @@ async fn hand_outs_from_the_line_are_the_burst_and_the_rate() {
 }
 
 #[tokio::test]
-async fn the_default_burst_is_one_and_ten_milliseconds_of_the_rate_rounded_up() {
+async fn default_burst_is_one_plus_ten_milliseconds_of_rate_rounded_up() {
     for (rps, burst) in [(3.0, 2), (99.0, 2), (100.0, 2), (101.0, 3), (1_000.0, 11), (300_000.0, 3_001)] {
         let rig = Rig::manual(|b| b.server("a").max_rps(rps));
         let mut ledger = Ledger::new(rps as u64, burst);
@@ -181,7 +181,7 @@ async fn the_default_burst_is_one_and_ten_milliseconds_of_the_rate_rounded_up() 
 }
 
 #[tokio::test]
-async fn a_rest_earns_no_more_than_the_burst() {
+async fn idle_time_earns_at_most_burst() {
     let rig = Rig::manual(limited(1_000.0, 7));
     let mut ledger = Ledger::new(1_000, 7);
     rig.pool.acquire().await.expect("a new connection").release();
@@ -194,7 +194,7 @@ async fn a_rest_earns_no_more_than_the_burst() {
 }
 
 #[tokio::test]
-async fn each_server_has_a_rate_of_its_own() {
+async fn each_server_has_its_own_rate() {
     let slow = Server::new("slow").max_rps(NO_RATE).burst(3);
     let fast = Server::new("fast").max_rps(NO_RATE).burst(100);
     let rig = Rig::manual(|b| b.servers([slow, fast]));
@@ -215,7 +215,7 @@ fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// A pool of one connection, held, and callers that wait for it; it has `tokens` left.
+/// Checks out a connection, and makes `N` callers wait for it.
 async fn held_with_waiters<const N: usize>(
     rig: &Rig,
 ) -> (PooledConn<ScriptedConnector>, [Pin<Box<impl Future + use<'_, N>>>; N]) {
@@ -228,32 +228,32 @@ async fn held_with_waiters<const N: usize>(
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_gives_its_token_back_exactly() {
+async fn cancelled_waiter_returns_its_token_exactly() {
     let rig = Rig::manual(|b| limited(NO_RATE, 3)(b).max_conns_per_server(1));
     let mut ledger = Ledger::new(0, 3);
     let (held, [waiter]) = held_with_waiters(&rig).await;
     ledger.grant(rig.clock.now());
     held.release();
-    assert!(rig.pool.try_acquire().is_err(), "it was given to the waiter");
+    assert!(rig.pool.try_acquire().is_err(), "the waiter was served with the connection");
     drop(waiter);
     drain(&rig, &mut ledger);
     assert_eq!(ledger.granted, 3);
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_passes_its_connection_on_with_a_token_of_its_own() {
+async fn cancelled_waiter_passes_connection_and_token_on() {
     let rig = Rig::manual(|b| limited(NO_RATE, 2)(b).max_conns_per_server(1));
     let (held, [first, mut second]) = held_with_waiters(&rig).await;
     held.release();
-    assert!(poll_once(second.as_mut()).is_pending(), "the first was given the last token");
+    assert!(poll_once(second.as_mut()).is_pending(), "the first waiter has the last token");
     drop(first);
-    assert!(poll_once(second.as_mut()).is_ready(), "it got the token and the connection");
+    assert!(poll_once(second.as_mut()).is_ready(), "the second waiter has the token and the connection");
     assert_eq!(rig.pool.try_acquire().err().and_then(|error| error.retry_after()), Some(Duration::from_secs(131_072)));
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_undone_is_forfeit() {
-    // Two connections, each put into the slot of a waiter, with a token each.
+async fn token_taken_before_another_is_forfeited() {
+    // Two waiters are served with a connection and a token each.
     let rig = Rig::manual(|b| limited(NO_RATE, 5)(b).max_conns_per_server(2));
     let mut ledger = Ledger::new(0, 5);
     let other = rig.pool.acquire().await.expect("a new connection");
@@ -262,14 +262,14 @@ async fn a_token_that_cannot_be_undone_is_forfeit() {
         ledger.grant(rig.clock.now());
         conn.release();
     }
-    // The second took since the first did: the first's is lost, the second's comes back.
+    // The first token was taken before the second, so it is lost. The second is returned.
     drop(first);
     drop(second);
     drain(&rig, &mut ledger);
     assert_eq!(ledger.granted, 4);
 }
 
-/// Whether a caller in the line was woken: then it was given something.
+/// Whether a waiter was woken, and thus served.
 #[derive(Default)]
 struct Woken(AtomicBool);
 
@@ -280,7 +280,7 @@ impl Wake for Woken {
 }
 
 #[tokio::test]
-async fn the_bound_holds_where_callers_leave_with_what_they_were_given() {
+async fn bound_holds_when_served_waiters_leave() {
     for seed in 0..4 {
         let rig = Rig::manual(|b| limited(1_000.0, 11)(b).max_conns_per_server(4));
         let mut ledger = Ledger::new(1_000, 11);
@@ -290,7 +290,7 @@ async fn the_bound_holds_where_callers_leave_with_what_they_were_given() {
         for _ in 0..500 {
             let joining = random.below(8);
             waiters.extend((0..joining).map(|_| (Box::pin(rig.pool.acquire()), Arc::new(Woken(true.into())))));
-            // Until nobody has anything: a hand-out counts at the time at which its token was taken.
+            // Repeats until no waiter is served, so that each checkout counts at the time at which its token was taken.
             while waiters.iter().any(|(_, woken)| woken.0.load(Ordering::SeqCst)) {
                 for (mut waiter, woken) in std::mem::take(&mut waiters) {
                     if woken.0.swap(false, Ordering::SeqCst) && random.below(3) == 0 {
@@ -300,7 +300,7 @@ async fn the_bound_holds_where_callers_leave_with_what_they_were_given() {
                     match waiter.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&woken)))) {
                         Poll::Ready(conn) => {
                             ledger.grant(rig.clock.now());
-                            conn.expect("it may wait for ever").release();
+                            conn.expect("the wait has no timeout").release();
                         }
                         Poll::Pending => waiters.push((waiter, woken)),
                     }
@@ -319,7 +319,7 @@ async fn the_bound_holds_where_callers_leave_with_what_they_were_given() {
 }
 
 #[tokio::test]
-async fn a_new_rate_keeps_the_bound_over_the_change() {
+async fn bound_holds_across_change_of_rate() {
     let rates = [1_000, 50, 20_000, 3, 999];
     for seed in 0..4 {
         let rig = Rig::manual(limited(1_000.0, 20));
@@ -329,10 +329,10 @@ async fn a_new_rate_keeps_the_bound_over_the_change() {
         ledger.grant(rig.clock.now());
         drain(&rig, &mut ledger);
         for _ in 0..4_000 {
-            // Less than half the burst comes before the change and after it, so that no token is lost.
+            // Fewer tokens than half the burst arrive before and after the change, so that none is lost.
             rig.clock.advance(Duration::from_nanos(random.below(9 * SECOND_NS / ledger.rps)));
             let rps = rates[random.below(5) as usize];
-            rig.pool.set_servers([Server::new("a").max_rps(rps as f64).burst(20)]).expect("in range");
+            rig.pool.set_servers([Server::new("a").max_rps(rps as f64).burst(20)]).expect("the settings are in range");
             ledger.set_rate(rig.clock.now(), rps);
             rig.clock.advance(Duration::from_nanos(random.below(9 * SECOND_NS / rps)));
             drain(&rig, &mut ledger);
@@ -342,14 +342,14 @@ async fn a_new_rate_keeps_the_bound_over_the_change() {
 }
 
 #[tokio::test]
-async fn a_change_of_rate_and_burst_to_and_fro_gives_no_token() {
+async fn repeated_changes_of_rate_and_burst_grant_no_token() {
     let rig = Rig::manual(limited(1_000.0, 10));
     let mut ledger = Ledger::new(0, 100);
     rig.pool.acquire().await.expect("a new connection").release();
     ledger.grant(rig.clock.now());
     for _ in 0..20 {
         for (rps, burst) in [(1_000.0, 10), (10_000.0, 100), (3.0, 10)] {
-            rig.pool.set_servers([Server::new("a").max_rps(rps).burst(burst)]).expect("in range");
+            rig.pool.set_servers([Server::new("a").max_rps(rps).burst(burst)]).expect("the settings are in range");
             drain(&rig, &mut ledger);
         }
     }
@@ -357,13 +357,13 @@ async fn a_change_of_rate_and_burst_to_and_fro_gives_no_token() {
 }
 
 #[tokio::test]
-async fn a_new_rate_is_there_at_once_for_those_who_wait() {
+async fn new_rate_applies_to_waiters_immediately() {
     let rig = Rig::manual(limited(NO_RATE, 1));
     rig.pool.acquire().await.expect("a new connection").release();
     let mut waiter = Box::pin(rig.pool.acquire());
     assert!(poll_once(waiter.as_mut()).is_pending());
     settle().await;
-    rig.pool.set_servers([Server::new("a").max_rps(1_000.0).burst(1)]).expect("in range");
+    rig.pool.set_servers([Server::new("a").max_rps(1_000.0).burst(1)]).expect("the settings are in range");
     settle().await;
     rig.clock.advance(Duration::from_micros(999));
     settle().await;

@@ -1,9 +1,9 @@
-//! What the modules share.
+//! Helpers that several modules share.
 
 use connring::test_util::ScriptedConnector;
 use connring::{Builder, Clock, Connector, Pool, PooledConn};
 
-/// A pool under test with its connector.
+/// A pool under test, with its connector and its clock.
 pub(crate) struct Rig {
     pub(crate) pool: Pool<ScriptedConnector>,
     pub(crate) connector: ScriptedConnector,
@@ -23,14 +23,14 @@ impl Rig {
 
     fn on(clock: Clock, build: impl FnOnce(Builder<ScriptedConnector>) -> Builder<ScriptedConnector>) -> Self {
         let connector = ScriptedConnector::new(clock.clone());
-        // The first server comes first.
+        // With this seed the rotation starts at the first server.
         let builder = Pool::builder(connector.clone()).clock(clock.clone()).seed(0);
         let pool = build(builder).build().expect("the settings are in range");
         Self { pool, connector, clock }
     }
 }
 
-/// Opens that many connections and holds them.
+/// Opens `count` connections and returns them without releasing any.
 pub(crate) async fn open(rig: &Rig, count: usize) -> Vec<PooledConn<ScriptedConnector>> {
     let mut held = Vec::new();
     for _ in 0..count {
@@ -39,14 +39,14 @@ pub(crate) async fn open(rig: &Rig, count: usize) -> Vec<PooledConn<ScriptedConn
     held
 }
 
-/// Lets all tasks run until they wait for something.
+/// Runs the other tasks until each of them waits.
 pub(crate) async fn settle() {
     for _ in 0..64 {
         tokio::task::yield_now().await;
     }
 }
 
-/// The address of the server that a connection goes to.
+/// Returns the address of a connection's server.
 pub(crate) fn server_of<C: Connector>(conn: &PooledConn<C>) -> String {
     PooledConn::info(conn).server().address().to_owned()
 }

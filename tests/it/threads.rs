@@ -1,4 +1,4 @@
-//! One pool and many threads, one thread and many pools: what is striped, and what a thread remembers.
+//! Many threads on one pool, and many pools on one thread: the shards, and the thread-local cache of the server list.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -10,12 +10,12 @@ use connring::{Builder, Connector, Pool, Server, TryAcquireError, connect_fn};
 
 use crate::support::server_of;
 
-/// Its connections are the addresses.
+/// A pool whose connections are copies of the server's settings.
 fn builder() -> Builder<impl Connector<Conn = Server, Error = Infallible>> {
     Pool::builder(connect_fn(|server: Server| async { Ok::<_, Infallible>(server) }))
 }
 
-/// Makes a pool dial as many connections as it may, and takes them back.
+/// Opens as many connections as the pool allows, and releases them.
 async fn fill<C: Connector>(pool: &Pool<C>) {
     let count: u32 = pool.status().servers.iter().map(|server| server.max_conns).sum();
     let mut held = Vec::new();
@@ -42,25 +42,27 @@ fn on_threads<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T>
 }
 
 #[tokio::test]
-async fn what_one_thread_released_every_other_finds() {
-    let pool = builder().max_conns_per_server(8).server("a").build().expect("valid");
+async fn connection_released_on_one_thread_is_found_on_others() {
+    let pool = builder().max_conns_per_server(8).server("a").build().expect("the settings are in range");
     fill(&pool).await;
     for _ in 0..20 {
-        let held = on_threads(1, |_| (0..8).map(|_| pool.try_acquire().expect("8 are idle")).collect::<Vec<_>>()).pop();
+        let held =
+            on_threads(1, |_| (0..8).map(|_| pool.try_acquire().expect("8 connections are idle")).collect::<Vec<_>>())
+                .pop();
         assert!(pool.try_acquire().is_err());
         thread::scope(|scope| {
             scope.spawn(|| held.into_iter().flatten().for_each(connring::PooledConn::release)).join()
         })
-        .expect("no panic");
+        .expect("the task does not panic");
         assert_eq!(pool.status().servers[0].idle, 8);
     }
 }
 
 #[tokio::test]
-async fn no_connection_is_closed_while_there_is_room() {
-    // As many slots as connections: whoever finds its own stripe full must find room in another.
+async fn no_connection_is_closed_while_idle_queue_has_room() {
+    // There are as many slots as connections: a release to a full shard must find room in another shard.
     for max_conns in [2, 3, 4, 7, 8] {
-        let pool = builder().max_conns_per_server(max_conns).server("a").build().expect("valid");
+        let pool = builder().max_conns_per_server(max_conns).server("a").build().expect("the settings are in range");
         fill(&pool).await;
         on_threads(max_conns as usize, |index| {
             for round in 0..5_000 {
@@ -76,7 +78,11 @@ async fn no_connection_is_closed_while_there_is_room() {
 #[tokio::test]
 async fn threads_rotate_evenly() {
     const TURNS: usize = 20_000;
-    let pool = builder().max_conns_per_server(16).servers(["a", "b", "c", "d", "e"]).build().expect("valid");
+    let pool = builder()
+        .max_conns_per_server(16)
+        .servers(["a", "b", "c", "d", "e"])
+        .build()
+        .expect("the settings are in range");
     fill(&pool).await;
     let served = on_threads(4, |_| {
         let mut served = BTreeMap::<_, usize>::new();
@@ -95,27 +101,32 @@ async fn threads_rotate_evenly() {
 }
 
 #[tokio::test]
-async fn threads_that_take_one_each_do_not_all_take_the_first() {
-    let pool = builder().max_conns_per_server(32).servers(["a", "b", "c", "d"]).build().expect("valid");
+async fn threads_begin_rotation_at_different_servers() {
+    let pool =
+        builder().max_conns_per_server(32).servers(["a", "b", "c", "d"]).build().expect("the settings are in range");
     fill(&pool).await;
     let held = on_threads(16, |_| pool.try_acquire().expect("there are more connections than threads"));
     let mut served = BTreeMap::<_, usize>::new();
     held.iter().for_each(|conn| *served.entry(server_of(conn)).or_default() += 1);
-    // Other tests' threads have numbers, too: those of these are not quite in a row.
+    // Threads of other tests have numbers too, so the numbers of these threads are not quite consecutive.
     assert!(served.len() == 4 && served.values().all(|&count| count <= 8), "{served:?}");
 }
 
 #[tokio::test]
-async fn a_thread_tells_many_pools_apart() {
+async fn thread_cache_distinguishes_pools() {
     let mut pools = Vec::new();
     for index in 0..30 {
-        let pool = builder().max_conns_per_server(1).server(format!("server-{index}")).build().expect("valid");
+        let pool = builder()
+            .max_conns_per_server(1)
+            .server(format!("server-{index}"))
+            .build()
+            .expect("the settings are in range");
         fill(&pool).await;
         pools.push(pool);
     }
     for _ in 0..3 {
         for (index, pool) in pools.iter().enumerate() {
-            let conn = pool.try_acquire().expect("one is idle");
+            let conn = pool.try_acquire().expect("a connection is idle");
             assert_eq!(server_of(&conn), format!("server-{index}"));
             conn.release();
         }
@@ -123,44 +134,45 @@ async fn a_thread_tells_many_pools_apart() {
 }
 
 #[tokio::test]
-async fn a_list_that_a_thread_remembers_does_not_outlive_the_change() {
-    let pool = builder().max_conns_per_server(2).servers(["a", "b"]).build().expect("valid");
+async fn thread_cache_of_server_list_is_invalidated_by_change() {
+    let pool = builder().max_conns_per_server(2).servers(["a", "b"]).build().expect("the settings are in range");
     fill(&pool).await;
     let next = || pool.try_acquire().map(|conn| server_of(&conn));
-    assert!(next().is_ok(), "remembered");
-    thread::scope(|scope| scope.spawn(|| pool.deregister("a")).join().expect("no panic")).expect("it is registered");
+    assert!(next().is_ok(), "the list is cached");
+    thread::scope(|scope| scope.spawn(|| pool.deregister("a")).join().expect("the task does not panic"))
+        .expect("the server is registered");
     for _ in 0..10 {
-        let conn = pool.try_acquire().expect("b has two");
+        let conn = pool.try_acquire().expect("b has two idle connections");
         assert_eq!(server_of(&conn), "b");
         conn.release();
     }
-    pool.set_servers([Server::new("b").max_rps(1e-3).burst(1)]).expect("valid");
+    pool.set_servers([Server::new("b").max_rps(1e-3).burst(1)]).expect("the settings are in range");
     assert!(next().is_ok(), "the burst of the new rate");
     assert!(matches!(next(), Err(TryAcquireError::Unavailable(counts)) if counts.limited == 1));
-    pool.deregister("b").expect("it is registered");
+    pool.deregister("b").expect("the server is registered");
     assert_eq!(next(), Err(TryAcquireError::NoServers));
 }
 
 #[tokio::test]
-async fn nothing_of_the_users_outlives_a_pool_in_the_memory_of_a_thread() {
+async fn thread_cache_does_not_keep_dropped_pool_alive() {
     let witness = Arc::new(());
-    let (theirs, every) = (Arc::clone(&witness), Arc::clone(&witness));
+    let (of_connector, of_conns) = (Arc::clone(&witness), Arc::clone(&witness));
     let connector = connect_fn(move |_| {
-        let (_connector, conn) = (&theirs, Arc::clone(&every));
+        let (_connector, conn) = (&of_connector, Arc::clone(&of_conns));
         async { Ok::<_, Infallible>(conn) }
     });
-    let pool = Pool::builder(connector).max_conns_per_server(3).server("a").build().expect("valid");
+    let pool = Pool::builder(connector).max_conns_per_server(3).server("a").build().expect("the settings are in range");
     fill(&pool).await;
-    pool.try_acquire().expect("three are idle").release();
+    pool.try_acquire().expect("three connections are idle").release();
     drop(pool);
-    // Upkeep's task notices at its next turn.
+    // The background task ends at its next turn.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(Arc::strong_count(&witness), 1, "the connector or a connection is still there");
+    assert_eq!(Arc::strong_count(&witness), 1, "the connector or a connection is still alive");
 }
 
-/// Acquires from its own pool whenever it is asked about a connection.
+/// A connector whose `is_reusable` acquires from its own pool.
 struct Nested {
     pool: Arc<OnceLock<WeakPool>>,
 }
@@ -177,10 +189,10 @@ impl Connector for Nested {
 
     fn is_reusable(&self, (): &mut (), info: &connring::ConnInfo) -> bool {
         if let Some(pool) = self.pool.get().and_then(Weak::upgrade) {
-            // Another one changes the list, and takes what is left, while the first is being looked at.
+            // A nested call changes the list and takes another connection while the first is being checked.
             if info.idle() < Duration::from_secs(3_600) && pool.register("b").is_ok() {
-                pool.try_acquire().expect("the other one is idle").release();
-                pool.deregister("b").expect("it is registered");
+                pool.try_acquire().expect("another connection is idle").release();
+                pool.deregister("b").expect("the server is registered");
             }
         }
         true
@@ -188,13 +200,15 @@ impl Connector for Nested {
 }
 
 #[tokio::test]
-async fn a_check_may_use_the_pool_itself() {
+async fn reuse_check_may_call_the_pool() {
     let known = Arc::new(OnceLock::new());
     let connector = Nested { pool: Arc::clone(&known) };
-    let pool = Arc::new(Pool::builder(connector).max_conns_per_server(4).server("a").build().expect("valid"));
+    let pool = Arc::new(
+        Pool::builder(connector).max_conns_per_server(4).server("a").build().expect("the settings are in range"),
+    );
     fill(&pool).await;
     known.set(Arc::downgrade(&pool)).expect("set once");
     for _ in 0..10 {
-        pool.try_acquire().expect("four are idle").release();
+        pool.try_acquire().expect("four connections are idle").release();
     }
 }

@@ -1,4 +1,4 @@
-//! The callers: they acquire in every way, ask their server something, and let go of the connection in every way.
+//! Callers: they acquire by every call, send requests, and end their connections in every way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::features::Feature;
-use crate::line::{Course, GiveUp, Watched};
 use crate::net::{SimConnector, SimError};
 use crate::plan::stream;
 use crate::rng::Rng;
+use crate::wait_queue::{Course, GiveUp, SimulatedCall};
 use crate::weather::Mode;
 use crate::world::{Event, MS, World};
 
@@ -107,7 +107,7 @@ impl Caller {
             }
         };
         let joins = call != Call::AcquireNow;
-        let (ended, course) = Watched::new(&world, self.number, rng, joins, give_up, acquire).await;
+        let (ended, course) = SimulatedCall::new(&world, self.number, rng, joins, give_up, acquire).await;
         match ended? {
             Ok(conn) => Some(self.got(conn, course)),
             Err(error) => {
@@ -118,10 +118,10 @@ impl Caller {
     }
 
     fn try_acquire(&mut self) -> Option<Conn> {
-        let ahead = self.world.state().line.first_unserved();
+        let ahead = self.world.state().wait_queue.first_unserved();
         match self.pool.try_acquire() {
             Ok(conn) => {
-                let overtook = ahead.filter(|&ahead| self.world.state().line.is_unserved(ahead));
+                let overtook = ahead.filter(|&ahead| self.world.state().wait_queue.is_unserved(ahead));
                 Some(self.got(conn, Course { overtook, ..Course::default() }))
             }
             Err(error) => {
@@ -151,7 +151,7 @@ impl Caller {
         let is_right = match error {
             AcquireError::Closed => state.is_closed,
             AcquireError::NoServers => state.listed() == 0,
-            AcquireError::QueueFull { waiters } => *waiters >= self.world.plan.max_waiting,
+            AcquireError::QueueFull { waiters } => *waiters >= self.world.plan.max_waiters,
             AcquireError::Unavailable(_) => call == Call::AcquireNow,
             AcquireError::Timeout { .. } => {
                 let timeout = match call {
@@ -170,7 +170,7 @@ impl Caller {
         self.check(is_right, error);
     }
 
-    /// A connection is handed out: all that must hold of it and of its server.
+    /// Checks a connection that was checked out, and its server.
     fn got(&mut self, mut conn: Conn, course: Course) -> Conn {
         let now = self.world.now();
         let caller = self.number;
@@ -184,7 +184,7 @@ impl Caller {
         server.touched = now;
         let mut wrong = Vec::new();
         if let Some(ahead) = course.overtook {
-            wrong.push(format!("it overtook caller {ahead}, who joined before it"));
+            wrong.push(format!("it overtook caller {ahead}, which had joined before"));
         }
         if !conn.unread.is_empty() {
             wrong.push(format!("half an answer is in it, to request {:?}", conn.unread));
@@ -193,13 +193,13 @@ impl Caller {
             wrong.push(format!("caller {holder} has the same connection"));
         }
         if conn.uses > 0 && !conn.is_released {
-            wrong.push("nobody released it".into());
+            wrong.push("it was not released".into());
         }
         if *Conn::info(&conn).server().address() != *server.address {
             wrong.push(format!("it is said to go to {}", Conn::info(&conn).server().address()));
         }
         if !course.is_late {
-            if let Err(why) = server.held.hand_out(now) {
+            if let Err(why) = server.held.check_out(now) {
                 wrong.push(why);
             }
             if !server.is_listed && server.listing_changed != now {
@@ -218,13 +218,13 @@ impl Caller {
         conn
     }
 
-    /// Asks a few things, and lets go of the connection in one way or another.
+    /// Sends some requests, and ends the connection in some way.
     async fn use_it(&mut self, mut conn: Conn) {
         let [discards, fails, detaches, leaves_early] =
             [Feature::Discards, Feature::Fails, Feature::Detaches, Feature::HalfAnswers]
                 .map(|feature| self.world.plan.has(feature));
         for _ in 0..self.rng.pick(&[0, 1, 1, 1, 2]) {
-            // A caller may go away in the middle: a timeout, an error, a dropped future.
+            // A caller may leave in the middle of an answer: by a timeout, an error or a dropped future.
             let leaves = leaves_early && self.rng.chance(10);
             match self.ask(&mut conn, leaves).await {
                 Answer::Whole => {}
@@ -269,7 +269,7 @@ impl Caller {
             return Answer::None;
         }
         if conn.is_broken() {
-            // Reset, if it was told; else nothing comes.
+            // The connection is reset if the client sees the death. Otherwise no answer comes.
             if !conn.is_told() {
                 pause(ANSWER_TIMEOUT).await;
             }
@@ -322,6 +322,6 @@ impl Caller {
 enum Answer {
     Whole,
     Half,
-    /// The connection is broken, or nothing came in time.
+    /// The connection is broken, or no answer came in time.
     None,
 }

@@ -173,9 +173,9 @@ impl Features {
         let feature = match event {
             Event::Server { becomes: Mode::Refuses, .. } => Feature::Refusals,
             Event::Server { becomes: Mode::Hangs, .. } => Feature::Hangs,
-            Event::Server { becomes: Mode::Slow { dial_ms, answer_ms }, .. } => {
+            Event::Server { becomes: Mode::Slow { connect_ms, answer_ms }, .. } => {
                 let slow = |ms: u64, feature| if ms > 1 { Self::default().with(feature) } else { Self::default() };
-                return slow(*dial_ms, Feature::SlowConnects).union(slow(*answer_ms, Feature::SlowAnswers));
+                return slow(*connect_ms, Feature::SlowConnects).union(slow(*answer_ms, Feature::SlowAnswers));
             }
             Event::ServerDies { told_after_ms: None, .. } => {
                 return Self::default().with(Feature::Deaths).with(Feature::SilentDeaths);

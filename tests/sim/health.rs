@@ -7,12 +7,12 @@ const MS: u64 = 1_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Up { strikes: u32 },
-    Trial,
+    Recovering,
     Down { retry_at: u64, since: u64 },
     Probing,
 }
 
-/// How a dial ended.
+/// The outcome of a connect attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Connected,
@@ -23,7 +23,7 @@ pub(crate) enum Outcome {
     Removed,
 }
 
-/// What the pool decided when it began a dial.
+/// The pool's decision when it began an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Begun {
     pub(crate) generation: u64,
@@ -65,7 +65,7 @@ impl Health {
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        matches!(self.state, State::Up { .. } | State::Trial)
+        matches!(self.state, State::Up { .. } | State::Recovering)
     }
 
     /// A server that was gone for good and is registered anew.
@@ -93,37 +93,37 @@ impl Health {
         self.down(failures, self.interval(failures), now);
     }
 
-    /// The server sees a dial.
+    /// The server sees a connect attempt.
     ///
     /// # Errors
     ///
-    /// Why there must not be one.
-    pub(crate) fn dial_began(&mut self, now: u64) -> Result<Begun, String> {
-        // The pool decides on a dial and a task begins it: in between, but within one instant, others may fail.
+    /// The reason why this attempt must not run.
+    pub(crate) fn attempt_began(&mut self, now: u64) -> Result<Begun, String> {
+        // The pool schedules an attempt and a task begins it. In between, within one instant, other attempts may fail.
         if self.pause_until > now && self.pause_set != now {
-            return Err(format!("a dial in a pause that lasts until {} ms", self.pause_until / MS));
+            return Err(format!("an attempt in a pause that lasts until {} ms", self.pause_until / MS));
         }
         match self.state {
-            State::Up { .. } | State::Trial => Ok(Begun { generation: self.generation, is_probe: false }),
+            State::Up { .. } | State::Recovering => Ok(Begun { generation: self.generation, is_probe: false }),
             State::Down { retry_at, .. } if retry_at <= now => {
                 self.state = State::Probing;
                 Ok(Begun { generation: self.generation, is_probe: true })
             }
             State::Down { since, .. } if since == now => Ok(Begun { generation: self.generation - 1, is_probe: false }),
             State::Down { retry_at, .. } => {
-                Err(format!("a dial to a server that is down, {} us before its retry", (retry_at - now) / 1_000))
+                Err(format!("an attempt at a server that is down, {} us before its retry", (retry_at - now) / 1_000))
             }
-            State::Probing => Err("a second dial to a server that is being probed".into()),
+            State::Probing => Err("a second attempt at a server that is being probed".into()),
         }
     }
 
-    pub(crate) fn dial_ended(&mut self, begun: Begun, outcome: Outcome, now: u64) {
+    pub(crate) fn attempt_ended(&mut self, begun: Begun, outcome: Outcome, now: u64) {
         match outcome {
             Outcome::Connected => {
                 (self.pause_until, self.pause_failures) = (0, 0);
                 if begun.is_probe {
                     self.turned = now;
-                    self.state = State::Trial;
+                    self.state = State::Recovering;
                 }
             }
             Outcome::Refused | Outcome::TimedOut => {
@@ -138,7 +138,7 @@ impl Health {
                     self.pause_set = now;
                 }
                 if begun.is_probe {
-                    // Nothing was found out.
+                    // The probe has no result.
                     self.down(self.failures, self.interval(1), now);
                 }
             }
@@ -150,7 +150,7 @@ impl Health {
         match self.state {
             _ if generation != self.generation => {}
             State::Up { strikes } if strikes + 1 < self.threshold => self.state = State::Up { strikes: strikes + 1 },
-            State::Up { .. } | State::Trial => self.failed(now),
+            State::Up { .. } | State::Recovering => self.failed(now),
             State::Down { .. } | State::Probing => {}
         }
     }

@@ -2,36 +2,36 @@
 
 use crate::plan::{Limits, Rate};
 
-/// From when on which limits held. Times are in nanoseconds.
+/// The history of a server's limits. Times are in nanoseconds.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
-    /// The most connections, now and, because a dial that was decided on is begun within the instant, in this instant.
+    /// The maximum now, and the greatest maximum within this instant: a scheduled attempt begins within the instant.
     max_conns: u32,
     max_before: u32,
     changed: u64,
     /// The rates and their beginnings, since there is one.
     rates: Vec<(u64, Option<Rate>)>,
-    /// Hand-outs since then.
-    handed_out: Vec<u64>,
+    /// The checkouts since then.
+    checkouts: Vec<u64>,
 }
 
 impl Held {
     pub(crate) fn new(limits: Limits) -> Self {
         let Limits { max_conns, rate } = limits;
-        Self { max_conns, max_before: 0, changed: 0, rates: vec![(0, rate)], handed_out: Vec::new() }
+        Self { max_conns, max_before: 0, changed: 0, rates: vec![(0, rate)], checkouts: Vec::new() }
     }
 
     pub(crate) fn rate(&self) -> Option<Rate> {
         self.rates.last().and_then(|&(_, rate)| rate)
     }
 
-    /// Told anew. `is_new`: the pool has forgotten the server, and begins with a full bucket.
+    /// Sets new limits. `is_new`: the pool has dropped the server's state, and begins with a full bucket.
     pub(crate) fn change(&mut self, limits: Limits, now: u64, is_new: bool) {
         self.max_before = if self.changed == now { self.max_before.max(self.max_conns) } else { self.max_conns };
         self.max_conns = limits.max_conns;
         self.changed = now;
         if is_new || self.rate().is_none() || limits.rate.is_none() {
-            self.handed_out.clear();
+            self.checkouts.clear();
             self.rates = vec![(now, limits.rate)];
         } else if self.rate() != limits.rate {
             self.rates.push((now, limits.rate));
@@ -43,23 +43,23 @@ impl Held {
         if self.changed == now { self.max_conns.max(self.max_before) } else { self.max_conns }
     }
 
-    /// A connection is handed out.
+    /// Counts a checkout.
     ///
     /// # Errors
     ///
     /// The window that has too many.
-    pub(crate) fn hand_out(&mut self, now: u64) -> Result<(), String> {
-        // In the instant in which a limit began it may have been granted before that.
+    pub(crate) fn check_out(&mut self, now: u64) -> Result<(), String> {
+        // In the instant in which a limit began, the checkout may have been granted before it.
         if self.rate().is_none() || (self.rates[0].0 == now && now > 0) {
             return Ok(());
         }
-        self.handed_out.push(now);
-        for (before, &from) in self.handed_out.iter().enumerate() {
-            let (count, quota) = (self.handed_out.len() - before, self.quota(from, now));
+        self.checkouts.push(now);
+        for (before, &from) in self.checkouts.iter().enumerate() {
+            let (count, quota) = (self.checkouts.len() - before, self.quota(from, now));
             // A millionth of a token, for what is lost in this sum.
             if count as f64 > quota + 1e-6 {
                 let ms = (now - from) / 1_000_000;
-                return Err(format!("{count} hand-outs in a window of {ms} ms, where {quota:.3} may be"));
+                return Err(format!("{count} checkouts in a window of {ms} ms, where {quota:.3} are allowed"));
             }
         }
         Ok(())

@@ -4,12 +4,12 @@ mod caller;
 mod features;
 mod health;
 mod limits;
-mod line;
+mod monitor;
 mod net;
 mod plan;
 mod rng;
 mod run;
-mod watch;
+mod wait_queue;
 mod weather;
 mod world;
 
@@ -28,7 +28,7 @@ use crate::world::Event;
 const SEEDS: u64 = 300;
 /// Virtual time is free: a seed that takes this long in real time hangs.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
-/// How much of a trace is shown.
+/// The number of events of a trace that are printed.
 const SHOWN: usize = 400;
 
 fn number(variable: &str) -> Option<u64> {
@@ -54,13 +54,13 @@ fn tell(report: &Report) -> String {
 }
 
 fn command(seed: u64) -> String {
-    format!("SIM_SEED={seed} cargo test --test sim -- --nocapture what_must_hold_holds")
+    format!("SIM_SEED={seed} cargo test --test sim -- --nocapture invariants_hold_for_all_seeds")
 }
 
 /// `SIM_SEED` replays one seed with its trace; `SIM_SEEDS` says how many are run, `SIM_FROM` from which on;
 /// `SIM_WITHOUT` switches features off.
 #[test]
-fn what_must_hold_holds() {
+fn invariants_hold_for_all_seeds() {
     if let Some(seed) = number("SIM_SEED") {
         let report = run(seed);
         let text = tell(&report);
@@ -72,11 +72,11 @@ fn what_must_hold_holds() {
     let until = from + number("SIM_SEEDS").unwrap_or(SEEDS);
     let next = AtomicU64::new(from);
     let threads = thread::available_parallelism().map_or(1, |threads| threads.get());
-    let under_way: Vec<_> = (0..threads).map(|_| AtomicU64::new(u64::MAX)).collect();
+    let running: Vec<_> = (0..threads).map(|_| AtomicU64::new(u64::MAX)).collect();
     let (reports, received) = channel();
     let mut sum = Sum::default();
     thread::scope(|scope| {
-        for under_way in &under_way {
+        for running in &running {
             let (reports, next) = (reports.clone(), &next);
             scope.spawn(move || {
                 loop {
@@ -85,14 +85,14 @@ fn what_must_hold_holds() {
                     if seed >= until {
                         break;
                     }
-                    under_way.store(seed, Ordering::Relaxed);
+                    running.store(seed, Ordering::Relaxed);
                     let report = run(seed);
                     let failed = report.violation.is_some();
                     if reports.send(report).is_err() || failed {
                         next.store(until, Ordering::Relaxed);
                     }
                 }
-                under_way.store(u64::MAX, Ordering::Relaxed);
+                running.store(u64::MAX, Ordering::Relaxed);
             });
         }
         drop(reports);
@@ -101,7 +101,7 @@ fn what_must_hold_holds() {
                 Ok(report) => sum.add(&report),
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
-                    let seeds = under_way.iter().map(|seed| seed.load(Ordering::Relaxed));
+                    let seeds = running.iter().map(|seed| seed.load(Ordering::Relaxed));
                     let seeds: Vec<_> = seeds.filter(|&seed| seed != u64::MAX).map(command).collect();
                     eprintln!("one of these hangs:\n{}", seeds.join("\n"));
                     std::process::abort();
@@ -113,15 +113,15 @@ fn what_must_hold_holds() {
     if let Some(failed) = sum.failed {
         panic!("{}", tell(&run(failed)));
     }
-    // What does not happen is not checked.
-    let Sum { seeds, got, dials, probes, joins, stalls, coverage, .. } = &sum;
+    // An event that never occurs leaves its invariants unchecked.
+    let Sum { seeds, got, attempts, probes, joins, stalls, coverage, .. } = &sum;
     let (seeds, gaps) = (*seeds, coverage.gaps());
     let is_whole = seeds >= SEEDS && env::var_os("SIM_WITHOUT").is_none();
     assert!(!is_whole || gaps.is_empty(), "{}", gaps.join("\n"));
-    assert!(!is_whole || [got, dials, probes, joins, stalls].iter().all(|&&count| count > seeds / 4), "{sum:?}");
+    assert!(!is_whole || [got, attempts, probes, joins, stalls].iter().all(|&&count| count > seeds / 4), "{sum:?}");
 }
 
-/// What happened in all runs together.
+/// Totals over all runs.
 #[derive(Debug, Default)]
 struct Sum {
     seeds: u64,
@@ -129,7 +129,7 @@ struct Sum {
     events: u64,
     virtual_s: u64,
     got: u64,
-    dials: u64,
+    attempts: u64,
     probes: u64,
     joins: u64,
     stalls: u64,
@@ -150,8 +150,8 @@ impl Sum {
         for (_, event) in &report.trace {
             match event {
                 Event::Gets { .. } => self.got += 1,
-                Event::DialBegins { is_probe, .. } => {
-                    self.dials += 1;
+                Event::AttemptBegins { is_probe, .. } => {
+                    self.attempts += 1;
                     self.probes += u64::from(*is_probe);
                 }
                 Event::Joins { .. } => self.joins += 1,
@@ -165,7 +165,7 @@ impl Sum {
 }
 
 #[test]
-fn the_seed_decides_everything() {
+fn runs_are_deterministic() {
     for seed in 0..50 {
         let first = run(seed);
         let second = thread::scope(|scope| scope.spawn(|| run(seed)).join().expect("no panic"));

@@ -1,4 +1,4 @@
-//! The network: how servers are dialled, and the connections to them.
+//! The network: connect attempts, and the connections to servers.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::health::Outcome;
 use crate::weather::Mode;
-use crate::world::{Dial, Event, MS, World};
+use crate::world::{Attempt, Event, MS, World};
 
 #[derive(Debug)]
 pub(crate) struct SimConnector {
@@ -37,7 +37,7 @@ impl fmt::Display for SimError {
 
 impl std::error::Error for SimError {}
 
-/// A connection: it knows to which of its server's incarnations it goes.
+/// A connection to one incarnation of a server.
 #[derive(Debug)]
 pub(crate) struct SimConn {
     pub(crate) id: u64,
@@ -45,11 +45,11 @@ pub(crate) struct SimConn {
     pub(crate) generation: u64,
     pub(crate) holder: Option<u64>,
     pub(crate) uses: u64,
-    /// Its last user released it.
+    /// Whether its last caller released it.
     pub(crate) is_released: bool,
-    /// The requests whose answers nobody has read to the end.
+    /// The requests whose answers were not read to the end.
     pub(crate) unread: VecDeque<u64>,
-    /// It was taken out of the pool.
+    /// Whether it was detached from the pool.
     pub(crate) is_detached: bool,
     incarnation: usize,
     world: Arc<World>,
@@ -61,14 +61,14 @@ impl SimConn {
         self.world.state().servers[self.server].incarnation != self.incarnation
     }
 
-    /// Whether this end has learnt of it.
+    /// Whether the client's end has seen the death.
     pub(crate) fn is_told(&self) -> bool {
         let now = self.world.now();
         let told_at = self.world.state().servers[self.server].told_at.get(self.incarnation).copied();
         told_at.flatten().is_some_and(|at| at <= now)
     }
 
-    /// The caller takes it out of the pool: the server sees it still, but it is not the pool's.
+    /// Marks the connection as detached: the server still sees it, but it no longer belongs to the pool.
     pub(crate) fn leave_pool(&mut self) {
         self.is_detached = true;
         let mut state = self.world.state();
@@ -91,15 +91,15 @@ impl Drop for SimConn {
     }
 }
 
-/// A dial under way. Dropped before it has ended, it timed out or its server was removed.
-struct Dialling {
+/// A running attempt. A drop before its end means that it timed out or its server was removed.
+struct RunningAttempt {
     world: Arc<World>,
     id: u64,
     server: usize,
     is_over: bool,
 }
 
-impl Dialling {
+impl RunningAttempt {
     fn begin(world: &Arc<World>, address: &str) -> Self {
         let now = world.now();
         let (id, server) = {
@@ -108,26 +108,26 @@ impl Dialling {
             let (id, index) = (state.id(), state.find(address));
             let server = &mut state.servers[index];
             server.open += 1;
-            server.dialing += 1;
+            server.connecting += 1;
             server.touched = now;
             let max_conns = server.held.max_conns(now);
             let mut wrong = Vec::new();
             if server.open > max_conns {
-                wrong.push(format!("{} connections, where {max_conns} may be", server.open));
+                wrong.push(format!("{} connections, where {max_conns} are allowed", server.open));
             }
-            if server.dialing > world.plan.max_dials {
-                wrong.push(format!("{} dials at once", server.dialing));
+            if server.connecting > world.plan.max_attempts {
+                wrong.push(format!("{} attempts at a time", server.connecting));
             }
             if !server.is_listed && server.listing_changed != now {
-                wrong.push("a dial to a server that was removed".into());
+                wrong.push("an attempt at a server that was removed".into());
             }
-            let begun = server.health.dial_began(now).unwrap_or_else(|why| {
+            let begun = server.health.attempt_began(now).unwrap_or_else(|why| {
                 wrong.push(why);
                 crate::health::Begun { generation: 0, is_probe: false }
             });
             let is_probe = begun.is_probe;
-            state.dials.insert(id, Dial { server: index, began: now, begun, is_removed: false });
-            state.trace.push((now, Event::DialBegins { dial: id, server: index, is_probe }));
+            state.attempts.insert(id, Attempt { server: index, began: now, begun, is_removed: false });
+            state.trace.push((now, Event::AttemptBegins { attempt: id, server: index, is_probe }));
             wrong.into_iter().for_each(|wrong| state.violated(format!("{address}: {wrong}")));
             (id, index)
         };
@@ -135,28 +135,28 @@ impl Dialling {
         Self { world: Arc::clone(world), id, server, is_over: false }
     }
 
-    /// It has ended: the pool learns of it before anybody else does anything.
+    /// Ends the attempt: the pool sees it before any other event.
     fn end(&mut self, outcome: Outcome) -> u64 {
         self.is_over = true;
         let now = self.world.now();
         let mut state = self.world.state();
-        let dial = state.dials.remove(&self.id).expect("a dial ends once");
-        state.trace.push((now, Event::DialEnds { dial: self.id, server: self.server, outcome }));
-        if now > dial.began + (self.world.plan.connect_timeout + 1) * MS {
-            state.violated(format!("a dial lasted {} ms", (now - dial.began) / MS));
+        let attempt = state.attempts.remove(&self.id).expect("an attempt ends once");
+        state.trace.push((now, Event::AttemptEnds { attempt: self.id, server: self.server, outcome }));
+        if now > attempt.began + (self.world.plan.connect_timeout + 1) * MS {
+            state.violated(format!("an attempt lasted {} ms", (now - attempt.began) / MS));
         }
         let server = &mut state.servers[self.server];
-        server.dialing -= 1;
+        server.connecting -= 1;
         server.touched = now;
         if outcome != Outcome::Connected {
             server.open -= 1;
         }
-        server.health.dial_ended(dial.begun, outcome, now);
-        dial.begun.generation
+        server.health.attempt_ended(attempt.begun, outcome, now);
+        attempt.begun.generation
     }
 }
 
-impl Drop for Dialling {
+impl Drop for RunningAttempt {
     fn drop(&mut self) {
         if self.is_over {
             return;
@@ -164,18 +164,18 @@ impl Drop for Dialling {
         let now = self.world.now();
         let (is_removed, began) = {
             let state = self.world.state();
-            let dial = &state.dials[&self.id];
-            (dial.is_removed, dial.began)
+            let attempt = &state.attempts[&self.id];
+            (attempt.is_removed, attempt.began)
         };
         if !is_removed && now < began + self.world.plan.connect_timeout * MS {
-            self.world.violated(format!("dial {} was dropped before its time", self.id));
+            self.world.violated(format!("attempt {} was dropped before its time", self.id));
         }
         self.end(if is_removed { Outcome::Removed } else { Outcome::TimedOut });
     }
 }
 
 impl SimConnector {
-    /// What the dial comes to. Says to which incarnation it went.
+    /// The outcome of the attempt, with the incarnation that it connected to.
     async fn outcome(&self, server: usize) -> Result<usize, Outcome> {
         let (mode, incarnation, latency, yields) = {
             let mut state = self.world.state();
@@ -187,7 +187,7 @@ impl SimConnector {
         for _ in 0..yields {
             yield_now().await;
         }
-        let latency = if let Mode::Slow { dial_ms, .. } = mode { dial_ms } else { latency };
+        let latency = if let Mode::Slow { connect_ms, .. } = mode { connect_ms } else { latency };
         if latency > 0 {
             sleep(Duration::from_millis(latency)).await;
         }
@@ -209,13 +209,13 @@ impl Connector for SimConnector {
     type Error = SimError;
 
     async fn connect(&self, server: &Server) -> Result<SimConn, SimError> {
-        let mut dial = Dialling::begin(&self.world, server.address());
-        let outcome = self.outcome(dial.server).await;
-        let generation = dial.end(outcome.err().unwrap_or(Outcome::Connected));
+        let mut attempt = RunningAttempt::begin(&self.world, server.address());
+        let outcome = self.outcome(attempt.server).await;
+        let generation = attempt.end(outcome.err().unwrap_or(Outcome::Connected));
         match outcome {
             Ok(incarnation) => Ok(SimConn {
-                id: dial.id,
-                server: dial.server,
+                id: attempt.id,
+                server: attempt.server,
                 generation,
                 holder: None,
                 uses: 0,
@@ -230,7 +230,7 @@ impl Connector for SimConnector {
         }
     }
 
-    /// Half an answer is not seen here: only a release may make a connection reusable.
+    /// Half an answer is not detected here: only a release may make a connection reusable.
     fn is_reusable(&self, conn: &mut SimConn, _info: &ConnInfo) -> bool {
         !conn.is_told()
     }

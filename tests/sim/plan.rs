@@ -17,7 +17,7 @@ pub(crate) mod stream {
     pub(crate) const CALLERS: u64 = 100;
 }
 
-/// One server's limits, as the pool is told them.
+/// One server's limits, as set in the pool.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Limits {
     pub(crate) max_conns: u32,
@@ -60,19 +60,19 @@ pub(crate) struct Plan {
     pub(crate) backoff_initial: u64,
     pub(crate) backoff_max: u64,
     pub(crate) fail_threshold: u32,
-    pub(crate) max_dials: u32,
-    pub(crate) max_waiting: usize,
+    pub(crate) max_attempts: u32,
+    pub(crate) max_waiters: usize,
     pub(crate) wait_timeout: Option<u64>,
     pub(crate) idle_timeout: Option<u64>,
     pub(crate) max_lifetime: Option<u64>,
-    pub(crate) upkeep: bool,
-    /// Those registered at the start; the operator may add the others.
+    pub(crate) maintenance: bool,
+    /// The servers registered at the start. The operator may add the others.
     pub(crate) first_servers: Vec<Limits>,
     pub(crate) servers: usize,
     pub(crate) callers: u64,
     /// Calls of each caller.
     pub(crate) calls: u64,
-    /// For how long there is trouble.
+    /// The duration of the trouble.
     pub(crate) trouble: u64,
 }
 
@@ -92,12 +92,12 @@ impl Plan {
             backoff_initial,
             backoff_max: backoff_initial * rng.pick(&[1, 4, 10]),
             fail_threshold: if features.has(Feature::Thresholds) { rng.pick(&[2, 3]) } else { 1 },
-            max_dials: if features.has(Feature::ManyAttempts) { rng.pick(&[2, 8]) } else { 1 },
-            max_waiting: if features.has(Feature::SmallQueue) { rng.pick(&[1, 2]) } else { 10_000 },
+            max_attempts: if features.has(Feature::ManyAttempts) { rng.pick(&[2, 8]) } else { 1 },
+            max_waiters: if features.has(Feature::SmallQueue) { rng.pick(&[1, 2]) } else { 10_000 },
             wait_timeout: features.has(Feature::WaitTimeout).then(|| rng.pick(&[1_000, 100])),
             idle_timeout: features.has(Feature::IdleTimeout).then_some(300),
             max_lifetime: features.has(Feature::Lifetime).then_some(400),
-            upkeep: features.has(Feature::Maintenance),
+            maintenance: features.has(Feature::Maintenance),
             first_servers: (0..first).map(|_| Limits::draw(rng, features)).collect(),
             servers: servers as usize,
             callers: rng.within(2..=12),
@@ -110,13 +110,13 @@ impl Plan {
         self.features.has(feature)
     }
 
-    /// How long the last of the callers may take once everything is good again: the rest of a backoff and of dials that
-    /// hang, and for each caller the longest use of a connection, late polls included, and the longest wait for a
+    /// How long the last of the callers may take once everything is good again: the rest of a backoff and of attempts
+    /// that hang, and for each caller the longest use of a connection, late polls included, and the longest wait for a
     /// token.
     pub(crate) fn patience(&self) -> Duration {
         const USE: u64 = 400;
         const TOKEN: u64 = 50;
-        let dials = self.backoff_max + 3 * self.connect_timeout + 3 * self.hedge_delay.min(self.connect_timeout);
-        Duration::from_millis(dials + self.callers * (USE + TOKEN) + 500)
+        let attempts = self.backoff_max + 3 * self.connect_timeout + 3 * self.hedge_delay.min(self.connect_timeout);
+        Duration::from_millis(attempts + self.callers * (USE + TOKEN) + 500)
     }
 }

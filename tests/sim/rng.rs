@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 pub(crate) struct Rng(u64);
 
 impl Rng {
-    /// The stream number `stream` of a seed: each actor has its own, so that what one draws shifts nobody else's.
+    /// The stream number `stream` of a seed: each actor has its own, so that one actor's draws do not shift another's.
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
         let mut rng = Self(seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95));
         rng.next();

@@ -1,4 +1,4 @@
-//! One run: trouble for a while, then calm, then the end; and what must be left of it: nothing.
+//! One run: a phase of trouble, a phase of calm, and the end, after which nothing may be left over.
 
 use std::cell::Cell;
 use std::panic;
@@ -12,20 +12,20 @@ use tokio::time::{sleep, timeout};
 
 use crate::caller::Caller;
 use crate::features::{Feature, Features};
+use crate::monitor::monitor;
 use crate::net::SimConnector;
 use crate::plan::{Plan, stream};
 use crate::rng::Rng;
-use crate::watch::watch;
 use crate::weather::{Operator, blow, clear_up, removing};
 use crate::world::{Event, MS, World};
 
-/// What came of a seed.
+/// The result of a seed.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) seed: u64,
     pub(crate) features: Features,
     pub(crate) violation: Option<String>,
-    /// What happened when, in nanoseconds.
+    /// The events, with their times in nanoseconds.
     pub(crate) trace: Vec<(u64, Event)>,
 }
 
@@ -38,7 +38,7 @@ impl Report {
 }
 
 thread_local! {
-    /// Panics of this thread, those that a task keeps to itself included.
+    /// The panics of this thread, including those that a task's handle swallows.
     static PANICS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -55,7 +55,7 @@ fn count_panics() {
 
 /// Runs one seed.
 pub(crate) fn run(seed: u64) -> Report {
-    // The rotation begins there, whichever thread this is.
+    // The rotation begins at this shard on every thread.
     connring::test_util::set_shard(0);
     count_panics();
     PANICS.with(|panics| panics.set(0));
@@ -71,7 +71,7 @@ pub(crate) fn run(seed: u64) -> Report {
     drop(runtime);
     world.set_pool(None);
     if PANICS.with(Cell::get) > 0 {
-        world.violated("something panicked".into());
+        world.violated("a thread or task panicked".into());
     }
     let mut state = world.state();
     let mut trace = std::mem::take(&mut state.trace);
@@ -94,7 +94,7 @@ fn build(world: &Arc<World>) -> Pool<SimConnector> {
         let described = plan.first_servers.iter().zip(&state.servers);
         described.map(|(limits, server)| limits.server(&server.address)).collect()
     };
-    // The pool's own lots are not drawn: they would differ from run to run.
+    // The pool's own random numbers are switched off: they would differ from run to run.
     let builder = Pool::builder(SimConnector { world: Arc::clone(world) })
         .backoff_spread_ratio(0.0)
         .max_lifetime_jitter_ratio(0.0)
@@ -104,12 +104,12 @@ fn build(world: &Arc<World>) -> Pool<SimConnector> {
         .hedge_delay(ms(plan.hedge_delay))
         .backoff(ms(plan.backoff_initial), ms(plan.backoff_max))
         .fail_threshold(plan.fail_threshold)
-        .max_concurrent_connects_per_server(plan.max_dials)
-        .max_waiters(plan.max_waiting)
+        .max_concurrent_connects_per_server(plan.max_attempts)
+        .max_waiters(plan.max_waiters)
         .wait_timeout(plan.wait_timeout.map(ms))
         .idle_timeout(plan.idle_timeout.map(ms))
         .max_lifetime(plan.max_lifetime.map(ms))
-        .maintenance(plan.upkeep)
+        .maintenance(plan.maintenance)
         .seed(plan.seed);
     builder.build().expect("the plan is in range")
 }
@@ -124,7 +124,7 @@ async fn simulate(world: &Arc<World>) -> Result<(), String> {
     let weather = tokio::spawn(blow(Arc::clone(world)));
     let rng = Rng::new(plan.seed, stream::OPERATOR);
     let operator = tokio::spawn(Operator { world: Arc::clone(world), pool: pool.clone(), rng }.run());
-    let watcher = tokio::spawn(watch(Arc::clone(world), pool.clone()));
+    let monitor_task = tokio::spawn(monitor(Arc::clone(world), pool.clone()));
 
     let half = Duration::from_millis(plan.trouble / 2);
     sleep(half).await;
@@ -134,20 +134,20 @@ async fn simulate(world: &Arc<World>) -> Result<(), String> {
     ends("a caller", callers, plan.patience()).await?;
     let others = [weather, operator].into_iter().chain(closing);
     ends("weather or operator", others.collect(), Duration::from_millis(200)).await?;
-    // The dials that nobody waits for.
+    // Attempts that no caller waits for.
     sleep(Duration::from_millis(plan.connect_timeout + 2)).await;
     rests(world, &pool)?;
-    // The watcher of the line stays a second after it is empty.
+    // The pool rests for longer than the sweep's interval of a second.
     sleep(Duration::from_millis(2_100)).await;
     let is_closed = world.state().is_closed;
     if !is_closed {
-        // It looks on until the pool closes.
-        watcher.abort();
+        // The monitor runs until the pool closes.
+        monitor_task.abort();
     }
     sleep(Duration::from_millis(1)).await;
-    // The one of upkeep is there with upkeep off, too.
-    let upkeep = usize::from(!is_closed);
-    tasks(upkeep)?;
+    // The background task runs with maintenance off, too.
+    let maintenance = usize::from(!is_closed);
+    tasks(maintenance)?;
     if plan.has(Feature::Closes) {
         ends("the close", vec![tokio::spawn(close(Arc::clone(world), pool.clone()))], Duration::from_millis(10))
             .await?;
@@ -160,7 +160,7 @@ async fn simulate(world: &Arc<World>) -> Result<(), String> {
     gone(world)
 }
 
-/// Waits for tasks; a violation, or one that does not end in time, ends it.
+/// Waits for tasks. Fails if one of them panics or does not end in time.
 async fn ends(who: &str, tasks: Vec<JoinHandle<()>>, patience: Duration) -> Result<(), String> {
     let all = async {
         for (number, task) in tasks.into_iter().enumerate() {
@@ -187,12 +187,12 @@ async fn close(world: Arc<World>, pool: Pool<SimConnector>) {
     }
 }
 
-/// Nobody calls, nobody dials: what is open is idle.
+/// Checks the pool at rest: no caller, no attempt, and every open connection is idle.
 fn rests(world: &World, pool: &Pool<SimConnector>) -> Result<(), String> {
     let status = pool.status();
     let state = world.state();
-    if status.waiters > 0 || state.line.unserved() > 0 || !state.dials.is_empty() {
-        return Err(format!("{} wait and {} dials are under way, at rest", status.waiters, state.dials.len()));
+    if status.waiters > 0 || state.wait_queue.unserved() > 0 || !state.attempts.is_empty() {
+        return Err(format!("{} wait and {} attempts are under way, at rest", status.waiters, state.attempts.len()));
     }
     for server in &status.servers {
         let seen = state.servers[state.find(&server.address)].open;
@@ -208,12 +208,12 @@ fn tasks(expected: usize) -> Result<(), String> {
     if alive == expected { Ok(()) } else { Err(format!("{alive} tasks are alive instead of {expected}")) }
 }
 
-/// The pool has gone: no connection, no task, and no reference to the connector is left.
+/// Checks that a dropped pool left no connection, no task and no reference to the connector.
 fn gone(world: &Arc<World>) -> Result<(), String> {
     tasks(0)?;
     let state = world.state();
     for server in &state.servers {
-        if server.open > 0 || server.dialing > 0 {
+        if server.open > 0 || server.connecting > 0 {
             return Err(format!("{} connections to {} are left over", server.open, server.address));
         }
     }

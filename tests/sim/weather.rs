@@ -12,18 +12,18 @@ use crate::plan::{Limits, stream};
 use crate::rng::Rng;
 use crate::world::{Event, MS, World};
 
-/// How a server behaves towards new dials and requests.
+/// A server's behaviour towards new attempts and requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Good,
     Refuses,
-    /// Swallows dials and requests.
+    /// Swallows attempts and requests.
     Hangs,
     Slow {
-        dial_ms: u64,
+        connect_ms: u64,
         answer_ms: u64,
     },
-    /// Not the server's: the client is out of something.
+    /// A client fault: attempts fail for lack of a local resource.
     OwnFault,
 }
 
@@ -34,7 +34,7 @@ fn set_mode(world: &World, server: usize, mode: Mode) {
     state.trace.push((now, Event::Server { server, becomes: mode }));
 }
 
-/// Its connections break. The clients learn of it a little later, or, if the machine is gone, never.
+/// Breaks the server's connections. The clients see it a little later, or never if the machine is lost.
 fn kill(world: &World, rng: &mut Rng, server: usize) {
     let now = world.now();
     let is_silent = world.plan.has(Feature::SilentDeaths) && rng.chance(40);
@@ -51,13 +51,13 @@ pub(crate) async fn blow(world: Arc<World>) {
     let mut rng = Rng::new(world.plan.seed, stream::WEATHER);
     let plan = &world.plan;
     let mut kinds = Vec::new();
-    let [slow_dials, slow_answers] = [Feature::SlowConnects, Feature::SlowAnswers].map(|feature| plan.has(feature));
+    let [slow_attempts, slow_answers] = [Feature::SlowConnects, Feature::SlowAnswers].map(|feature| plan.has(feature));
     let has = [
         (plan.has(Feature::Refusals), 0),
         (plan.has(Feature::Deaths), 1),
         (plan.has(Feature::Refusals) && plan.has(Feature::Deaths), 2),
         (plan.has(Feature::Hangs), 3),
-        (slow_dials || slow_answers, 4),
+        (slow_attempts || slow_answers, 4),
         (plan.has(Feature::LocalFaults), 5),
     ];
     kinds.extend(has.into_iter().filter_map(|(has, kind)| has.then_some(kind)));
@@ -67,7 +67,7 @@ pub(crate) async fn blow(world: Arc<World>) {
             return;
         }
         let server = rng.within(0..=plan.servers as u64 - 1) as usize;
-        // Half of the time something gets better.
+        // In half of the cases a server recovers.
         if rng.chance(50) {
             set_own_faults(&world, false);
             set_mode(&world, server, Mode::Good);
@@ -83,9 +83,9 @@ pub(crate) async fn blow(world: Arc<World>) {
             }
             3 => set_mode(&world, server, Mode::Hangs),
             4 => {
-                let dial_ms = if slow_dials { rng.pick(&[10, 30, 90]) } else { 1 };
+                let connect_ms = if slow_attempts { rng.pick(&[10, 30, 90]) } else { 1 };
                 let answer_ms = if slow_answers { rng.pick(&[2, 20, 60]) } else { 1 };
-                set_mode(&world, server, Mode::Slow { dial_ms, answer_ms });
+                set_mode(&world, server, Mode::Slow { connect_ms, answer_ms });
             }
             _ => set_own_faults(&world, true),
         }
@@ -189,12 +189,12 @@ impl Operator {
         }
     }
 
-    /// Before the pool is told: it drops idle connections and dials at once.
+    /// Called before the pool removes the server, because it drops idle connections and attempts immediately.
     fn removing(&self, server: usize) {
         removing(&self.world, server);
     }
 
-    /// After the pool was told. Whether it knew the server still, it says itself, if the network cannot know.
+    /// Called after the pool has registered the server. The pool's status decides whether the server is new to it.
     fn listed(&self, server: usize, limits: Limits) {
         let now = self.world.now();
         let status = self.pool.status();
@@ -207,7 +207,7 @@ impl Operator {
     }
 }
 
-/// Its dials end, and what they would bring no longer counts.
+/// Ends the server's attempts. Their outcomes no longer count.
 pub(crate) fn removing(world: &World, server: usize) {
     let now = world.now();
     let mut state = world.state();
@@ -215,5 +215,9 @@ pub(crate) fn removing(world: &World, server: usize) {
     state.servers[server].is_listed = false;
     state.servers[server].listing_changed = now;
     state.servers[server].touched = now;
-    state.dials.values_mut().filter(|dial| dial.server == server).for_each(|dial| dial.is_removed = true);
+    state
+        .attempts
+        .values_mut()
+        .filter(|attempt| attempt.server == server)
+        .for_each(|attempt| attempt.is_removed = true);
 }

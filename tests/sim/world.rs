@@ -1,4 +1,4 @@
-//! What there is besides the pool: time, servers, dials, the line as the callers see it; and the trace of it all.
+//! The state outside the pool: time, servers, connect attempts, the wait queue as the callers see it, and the trace.
 //!
 //! The world never calls the pool with its lock held.
 
@@ -9,23 +9,23 @@ use connring::{Clock, Pool, PoolStatus};
 
 use crate::health::{Begun, Health};
 use crate::limits::Held;
-use crate::line::Line;
 use crate::net::SimConnector;
 use crate::plan::{Limits, Plan, stream};
 use crate::rng::Rng;
+use crate::wait_queue::WaitQueue;
 
 pub(crate) const MS: u64 = 1_000_000;
 
-/// What happened, with the numbers of those whom it concerns.
+/// An event, with the numbers of the callers, connections and servers involved.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Event {
-    DialBegins {
-        dial: u64,
+    AttemptBegins {
+        attempt: u64,
         server: usize,
         is_probe: bool,
     },
-    DialEnds {
-        dial: u64,
+    AttemptEnds {
+        attempt: u64,
         server: usize,
         outcome: crate::health::Outcome,
     },
@@ -101,30 +101,30 @@ pub(crate) enum Event {
     Violation,
 }
 
-/// A server and what the pool must know of it.
+/// A server, and the model of the pool's state of it.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) address: String,
     pub(crate) mode: crate::weather::Mode,
-    /// One more each time it died.
+    /// The number of its deaths.
     pub(crate) incarnation: usize,
-    /// For each incarnation that died: when its connections learn of it, if ever.
+    /// For each dead incarnation: the time at which its connections break, if ever.
     pub(crate) told_at: Vec<Option<u64>>,
     pub(crate) is_listed: bool,
     /// When it was listed or removed.
     pub(crate) listing_changed: u64,
-    /// Connections of the pool and its dials under way, as the network sees them.
+    /// The pool's connections and running attempts, as the network sees them.
     pub(crate) open: u32,
-    pub(crate) dialing: u32,
+    pub(crate) connecting: u32,
     pub(crate) held: Held,
     pub(crate) health: Health,
     /// When something last happened to it.
     pub(crate) touched: u64,
 }
 
-/// A dial under way.
+/// A running connect attempt.
 #[derive(Debug)]
-pub(crate) struct Dial {
+pub(crate) struct Attempt {
     pub(crate) server: usize,
     pub(crate) began: u64,
     pub(crate) begun: Begun,
@@ -135,17 +135,17 @@ pub(crate) struct Dial {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) servers: Vec<Server>,
-    pub(crate) dials: BTreeMap<u64, Dial>,
-    pub(crate) line: Line,
+    pub(crate) attempts: BTreeMap<u64, Attempt>,
+    pub(crate) wait_queue: WaitQueue,
     pub(crate) network: Rng,
     pub(crate) next_id: u64,
     pub(crate) own_faults: bool,
     pub(crate) is_calm: bool,
     pub(crate) is_closed: bool,
-    /// When a token may last have been taken without a hand-out.
+    /// The last time at which a token may have been taken without a checkout.
     pub(crate) tokens_touched: u64,
     pub(crate) trace: Vec<(u64, Event)>,
-    /// The first thing that must not be.
+    /// The first violation.
     pub(crate) violation: Option<String>,
 }
 
@@ -169,7 +169,7 @@ impl World {
                 is_listed: index < plan.first_servers.len(),
                 listing_changed: 0,
                 open: 0,
-                dialing: 0,
+                connecting: 0,
                 held: Held::new(limits),
                 health: Health::new(&plan),
                 touched: 0,
@@ -177,8 +177,8 @@ impl World {
         };
         let state = State {
             servers: (0..plan.servers).map(server).collect(),
-            dials: BTreeMap::new(),
-            line: Line::default(),
+            attempts: BTreeMap::new(),
+            wait_queue: WaitQueue::default(),
             network: Rng::new(plan.seed, stream::NETWORK),
             next_id: 0,
             own_faults: false,
@@ -201,12 +201,12 @@ impl World {
     }
 
     pub(crate) fn set_pool(&self, pool: Option<Pool<SimConnector>>) {
-        let before = std::mem::replace(&mut *self.pool.lock().expect("nobody panics here"), pool);
+        let before = std::mem::replace(&mut *self.pool.lock().expect("the lock is not poisoned"), pool);
         drop(before);
     }
 
     pub(crate) fn pool(&self) -> Option<Pool<SimConnector>> {
-        self.pool.lock().expect("nobody panics here").clone()
+        self.pool.lock().expect("the lock is not poisoned").clone()
     }
 
     pub(crate) fn record(&self, event: Event) {
@@ -222,7 +222,8 @@ impl World {
         self.state().violation.is_some()
     }
 
-    /// The pool must count at least what the network sees: a permit is taken before and given back after.
+    /// The pool must count at least as many connections as the network sees: a permit is taken before a connection
+    /// opens, and released after it closes.
     pub(crate) fn check_permits(&self, server: usize) {
         let Some(pool) = self.pool() else { return };
         self.check_permits_in(&pool.status(), server);
@@ -231,7 +232,7 @@ impl World {
     pub(crate) fn check_permits_in(&self, status: &PoolStatus, server: usize) {
         let mut state = self.state();
         let Server { address, open, .. } = &state.servers[server];
-        // A server that drains may be there twice, if it was gone and came back within an instant.
+        // A draining server may be listed twice, if it was removed and registered again within an instant.
         let counted: u32 = status.servers.iter().filter(|s| *s.address == **address).map(|s| s.open).sum();
         if counted < *open {
             let what = format!("{address} sees {open} connections, the pool counts {counted}");
@@ -256,7 +257,7 @@ impl State {
 
     pub(crate) fn find(&self, address: &str) -> usize {
         let found = self.servers.iter().position(|server| server.address == address);
-        found.expect("only servers of this world are dialled")
+        found.expect("the pool connects only to servers of this world")
     }
 
     pub(crate) fn listed(&self) -> usize {

@@ -5,6 +5,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 struct Counting;
 
@@ -22,6 +24,17 @@ pub fn growth<T>(make: impl FnOnce() -> T) -> (T, i64) {
     let made = make();
     IS_ON.store(false, Ordering::SeqCst);
     (made, BYTES.load(Ordering::Relaxed))
+}
+
+/// The same as [`growth`], but after the tasks that ended before it were freed.
+pub fn growth_in_quiet<T>(make: impl FnOnce() -> T) -> (T, i64) {
+    let_tasks_go();
+    growth(make)
+}
+
+/// Gives tasks that ended the time to be freed.
+pub fn let_tasks_go() {
+    thread::sleep(Duration::from_millis(20));
 }
 
 fn count(bytes: i64) {

@@ -43,6 +43,8 @@ enum Command {
     Redis(Options),
     /// Bytes for each server, idle connection, queue slot and waiter
     Memory(Options),
+    /// Servers that change state, refuse, come and go, 10 to 10 000: what that costs
+    States(Options),
     /// Draw the pictures of saved runs
     Plot(picture::Arguments),
 }
@@ -58,6 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Command::Rate(options) => scenarios::rate::run(&options),
         Command::Redis(options) => scenarios::redis::run(&options),
         Command::Memory(options) => scenarios::memory::run(&options),
+        Command::States(options) => scenarios::states::run(&options),
         Command::Plot(arguments) => picture::run(&arguments)?,
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Errors tell what they know, in one line, and nothing twice.
+//! Errors: one line each, with the known numbers, and without the text of the source.
 
 use std::error::Error;
 use std::time::Duration;
@@ -10,35 +10,35 @@ use tokio::time::advance;
 use super::{MS, assert_line};
 use crate::support::{Rig, settle};
 
-/// The error and its sources; each must tell something of its own.
+/// Returns the error and its sources. No message may contain the text of its source.
 #[track_caller]
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
     let chain: Vec<_> = std::iter::successors(Some(error), |&error| error.source()).collect();
     for pair in chain.windows(2) {
         let [text, source] = [pair[0].to_string(), pair[1].to_string()];
-        assert!(!text.contains(&source), "the source's text {source:?} is told twice: {text:?}");
+        assert!(!text.contains(&source), "the source's text {source:?} is repeated: {text:?}");
     }
     chain
 }
 
-/// A pool whose servers are all down, refused.
+/// A pool whose servers are all down after a refused attempt.
 async fn all_down(servers: usize) -> Rig {
     let addresses = (0..servers).map(|server| format!("s{server}:1"));
     let rig = Rig::paused(|builder| builder.servers(addresses).backoff(1_000 * MS, 1_000 * MS));
     rig.connector.set_default(Connect::Refuse);
-    while rig.pool.acquire_now().await.expect_err("dials are refused").retry_after().is_none() {}
+    while rig.pool.acquire_now().await.expect_err("the server refuses").retry_after().is_none() {}
     rig
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_name_eight_servers_and_count_the_rest() {
+async fn errors_list_eight_servers_and_count_all() {
     for servers in [1, 8, 9, 40] {
         let rig = all_down(servers).await;
-        let error = rig.pool.acquire_timeout(MS).await.expect_err("all are down");
+        let error = rig.pool.acquire_timeout(MS).await.expect_err("all servers are down");
         let AcquireError::Timeout { reason, .. } = error else { panic!("{error:?}") };
         assert_eq!((reason.servers().len(), reason.counts().down), (servers.min(8), servers));
         assert_eq!(reason.counts().waiters, 0, "a caller does not count itself");
-        let error = rig.pool.acquire_now().await.expect_err("all are down");
+        let error = rig.pool.acquire_now().await.expect_err("all servers are down");
         let AcquireError::Unavailable(reason) = error else { panic!("{error:?}") };
         assert_eq!((reason.servers().len(), reason.counts().down), (servers.min(8), servers));
         match rig.pool.try_acquire() {
@@ -49,15 +49,18 @@ async fn errors_name_eight_servers_and_count_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_source_is_the_connectors_error() {
+async fn last_source_is_error_of_connector() {
     let rig = all_down(2).await;
     let errors = [
-        (rig.pool.acquire_timeout(5 * MS).await.expect_err("all are down"), vec!["5ms", "all servers are down"]),
-        (rig.pool.acquire_now().await.expect_err("all are down"), vec!["all servers are down"]),
+        (
+            rig.pool.acquire_timeout(5 * MS).await.expect_err("all servers are down"),
+            vec!["5ms", "all servers are down"],
+        ),
+        (rig.pool.acquire_now().await.expect_err("all servers are down"), vec!["all servers are down"]),
     ];
     for (error, words) in errors {
         assert_line(&error, &words);
-        let retry_after = error.retry_after().expect("it is known when they are probed");
+        let retry_after = error.retry_after().expect("the times of the probes are known");
         assert!(retry_after > 400 * MS && retry_after <= 1_501 * MS, "{retry_after:?}");
         let chain = chain(&error);
         let last = chain[chain.len() - 1].downcast_ref::<ScriptedError>();
@@ -65,79 +68,79 @@ async fn the_last_source_is_the_connectors_error() {
         assert!(chain.iter().any(|error| error.is::<Failure<ScriptedError>>()), "{chain:?}");
         chain.iter().for_each(|error| assert_line(error, &[]));
     }
-    // What a caller reported is a source, too.
+    // A failure that a caller reported is a source, too.
     let rig = Rig::paused(|builder| builder.server("a:1"));
-    rig.pool.acquire().await.expect("dials succeed").fail("half an answer");
+    rig.pool.acquire().await.expect("the server accepts").fail("half an answer");
     rig.connector.set_default(Connect::Never);
-    let error = rig.pool.acquire_now().await.expect_err("it is down");
+    let error = rig.pool.acquire_now().await.expect_err("the server is down");
     let chain = chain(&error);
     assert_eq!(chain[chain.len() - 1].to_string(), "half an answer");
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_say_in_one_line_why_no_server_serves() {
+async fn errors_state_reasons_in_one_line() {
     fn check(error: &impl Error, retry_after: Option<Duration>, known: bool, words: &[&str]) {
         assert_line(error, words);
         assert_eq!(retry_after.is_some(), known, "{error:?}");
     }
     // Full.
     let rig = Rig::paused(|builder| builder.server("a:1").max_conns_per_server(1).max_waiters(1));
-    let conn = rig.pool.acquire().await.expect("dials succeed");
-    let error = rig.pool.try_acquire().expect_err("it is full");
+    let conn = rig.pool.acquire().await.expect("the server accepts");
+    let error = rig.pool.try_acquire().expect_err("the server is full");
     check(&error, error.retry_after(), false, &["all servers are full"]);
-    let error = rig.pool.acquire_now().await.expect_err("it is full");
+    let error = rig.pool.acquire_now().await.expect_err("the server is full");
     check(&error, error.retry_after(), false, &["all servers are full"]);
     let AcquireError::Unavailable(reason) = &error else { panic!("{error:?}") };
     assert!(matches!(reason.servers()[0].reason, Reason::Full { max_conns: 1 }));
-    // Somebody waits.
-    let waiting = tokio::spawn({
+    // With a waiter.
+    let waiter = tokio::spawn({
         let pool = rig.pool.clone();
         async move { pool.acquire().await.map(drop) }
     });
     settle().await;
-    let error = rig.pool.try_acquire().expect_err("one waits");
+    let error = rig.pool.try_acquire().expect_err("the wait queue is not empty");
     check(&error, error.retry_after(), false, &["1 waiter in the queue"]);
-    let error = rig.pool.acquire().await.expect_err("one waits, and no more may");
+    let error = rig.pool.acquire().await.expect_err("the wait queue is full");
     assert!(matches!(error, AcquireError::QueueFull { waiters: 1 }));
     check(&error, error.retry_after(), false, &["wait queue is full (1 waiters)"]);
     drop(conn);
-    waiting.await.expect("no panic").expect("dials succeed");
+    waiter.await.expect("the task does not panic").expect("the server accepts");
     // Closed, and without servers.
     rig.pool.close().await;
-    let error = rig.pool.acquire().await.expect_err("it is closed");
+    let error = rig.pool.acquire().await.expect_err("the pool is closed");
     check(&error, error.retry_after(), false, &["closed"]);
-    let error = rig.pool.try_acquire().expect_err("it is closed");
+    let error = rig.pool.try_acquire().expect_err("the pool is closed");
     check(&error, error.retry_after(), false, &["closed"]);
     let rig = Rig::paused(|builder| builder);
-    let error = rig.pool.acquire().await.expect_err("there are none");
+    let error = rig.pool.acquire().await.expect_err("there is no server");
     check(&error, error.retry_after(), false, &["no servers"]);
-    let error = rig.pool.try_acquire().expect_err("there are none");
+    let error = rig.pool.try_acquire().expect_err("there is no server");
     check(&error, error.retry_after(), false, &["no servers"]);
     // Limited, and a mix.
     let rig = Rig::paused(|builder| builder.server(Server::new("a:1").max_rps(2.0).burst(1)));
-    rig.pool.acquire().await.expect("dials succeed").release();
+    rig.pool.acquire().await.expect("the server accepts").release();
     let error = rig.pool.try_acquire().expect_err("the token is spent");
     check(&error, error.retry_after(), true, &["all servers are rate limited"]);
     assert_eq!(error.retry_after(), Some(500 * MS));
-    rig.pool.register(Server::new("b:1").max_conns(1)).expect("it is not there");
-    let _conn = rig.pool.acquire().await.expect("dials succeed");
-    rig.pool.register("c:1").expect("it is not there");
-    rig.pool.acquire().await.expect("dials succeed").fail("broken");
-    let error = rig.pool.acquire_timeout(MS).await.expect_err("none can serve");
+    rig.pool.register(Server::new("b:1").max_conns(1)).expect("the server is not registered");
+    let _conn = rig.pool.acquire().await.expect("the server accepts");
+    rig.pool.register("c:1").expect("the server is not registered");
+    rig.pool.acquire().await.expect("the server accepts").fail("broken");
+    let error = rig.pool.acquire_timeout(MS).await.expect_err("no server can serve");
     check(&error, error.retry_after(), true, &["1ms", "1 down", "1 rate limited", "1 full"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_lacks_but_a_connection_is_empty() {
+async fn server_without_idle_connection_is_empty() {
     let rig = Rig::paused(|builder| builder.servers([Server::new("a:1"), Server::new("b:1").max_rps(2.0)]));
     rig.connector.set_default(Connect::Never);
-    let error = rig.pool.acquire_timeout(MS).await.expect_err("dials hang");
+    let error = rig.pool.acquire_timeout(MS).await.expect_err("no attempt ends");
     let AcquireError::Timeout { reason, .. } = error else { panic!("{error:?}") };
     assert!(reason.servers().iter().all(|server| matches!(server.reason, Reason::Empty { .. })), "{reason:?}");
     assert_eq!(reason.counts().empty, 2);
-    // One that has a token is full and not limited.
+    // A full server with a token counts as full, not as limited.
     let rig = Rig::paused(|builder| builder.server(Server::new("a:1").max_rps(2.0).burst(1).max_conns(1)));
-    let conn = rig.pool.acquire().await.expect("dials succeed");
+    let conn = rig.pool.acquire().await.expect("the server accepts");
     for (limited, full) in [(1, 0), (0, 1)] {
         match rig.pool.try_acquire() {
             Err(TryAcquireError::Unavailable(counts)) => assert_eq!((counts.limited, counts.full), (limited, full)),

@@ -1,21 +1,21 @@
-//! Each change of state is one event.
+//! Each change of a server's state is one event.
 
 use super::*;
 
-/// One event.
+/// The level and fields of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Recorded {
     level: Level,
     fields: BTreeMap<&'static str, String>,
 }
 
-/// Keeps the pool's events.
+/// A layer that records the pool's events.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Recorder(Arc<Mutex<Vec<Recorded>>>);
 
 impl Recorder {
     pub(super) fn take(&self) -> Vec<Recorded> {
-        std::mem::take(&mut *self.0.lock().expect("no panic"))
+        std::mem::take(&mut *self.0.lock().expect("the lock is not poisoned"))
     }
 }
 
@@ -24,7 +24,7 @@ impl<S: Subscriber> Layer<S> for Recorder {
         if event.metadata().target().starts_with("connring") {
             let mut recorded = Recorded { level: *event.metadata().level(), fields: BTreeMap::new() };
             event.record(&mut recorded);
-            self.0.lock().expect("no panic").push(recorded);
+            self.0.lock().expect("the lock is not poisoned").push(recorded);
         }
     }
 }
@@ -45,10 +45,10 @@ impl Recorded {
     }
 }
 
-/// Records the events of this thread.
+/// Records the events of the current thread until the guard is dropped.
 pub(super) fn record() -> (Recorder, DefaultGuard) {
-    // With a single subscriber in the process, an event that another thread without one comes by first would be
-    // switched off for all.
+    // With a single subscriber in the process, a thread without one that reaches an event first would disable the event
+    // for all threads.
     static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
     ANOTHER.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
     let recorder = Recorder::default();
@@ -57,17 +57,17 @@ pub(super) fn record() -> (Recorder, DefaultGuard) {
 }
 
 #[tokio::test]
-async fn each_change_of_a_servers_state_is_one_event() {
+async fn each_state_change_of_server_is_one_event() {
     let (recorder, _guard) = record();
     let rig = Rig::manual(steady);
     rig.connector.next_connects("a", [Connect::Refuse, Connect::LocalFault, Connect::Ok]);
     let waiter = waiting(&rig);
     pass(&rig, MINUTE * 3, async || {}).await;
-    waiter.await.expect("it was served").release();
+    waiter.await.expect("the caller was served").release();
     acquired(&rig).await.fail("no answer");
-    rig.pool.deregister("a").expect("it is there");
+    rig.pool.deregister("a").expect("the server is registered");
     let events = recorder.take();
-    let told: Vec<_> = events
+    let recorded: Vec<_> = events
         .iter()
         .map(|event| {
             let Recorded { level, .. } = *event;
@@ -89,17 +89,17 @@ async fn each_change_of_a_servers_state_is_one_event() {
         (Level::INFO, ["draining", "", "", ""]),
         (Level::INFO, ["gone", "", "", ""]),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(recorded, expected);
     assert!(events.iter().all(|event| event.field("server") == "a"), "{events:?}");
     assert!(events.iter().all(|event| event.field("pool") == "default"), "{events:?}");
 }
 
 #[tokio::test]
-async fn events_and_status_carry_the_pools_name() {
+async fn events_and_status_carry_pool_name() {
     let (recorder, _guard) = record();
     let rig = Rig::manual(|b| b.name("sessions").server("a"));
     acquired(&rig).await.discard();
-    rig.pool.deregister("a").expect("it is there");
+    rig.pool.deregister("a").expect("the server is registered");
     let events = recorder.take();
     assert_eq!(events.len(), 3, "registered, draining, gone: {events:?}");
     assert!(events.iter().all(|event| event.field("pool") == "sessions"), "{events:?}");
@@ -107,11 +107,11 @@ async fn events_and_status_carry_the_pools_name() {
 }
 
 #[tokio::test]
-async fn a_removed_server_is_gone_when_its_last_connection_has_come_back() {
+async fn removed_server_is_gone_after_last_connection_is_returned() {
     let (recorder, _guard) = record();
     let rig = Rig::manual(|b| b.server("a").max_conns_per_server(2));
     let [first, last] = [acquired(&rig).await, acquired(&rig).await];
-    rig.pool.deregister("a").expect("it is there");
+    rig.pool.deregister("a").expect("the server is registered");
     let states = || recorder.take().iter().map(|event| event.field("state").to_owned()).collect::<Vec<_>>();
     assert_eq!(states(), ["registered", "draining"]);
     first.release();
@@ -121,7 +121,7 @@ async fn a_removed_server_is_gone_when_its_last_connection_has_come_back() {
 }
 
 #[tokio::test]
-async fn nothing_is_logged_where_no_state_changes() {
+async fn no_event_without_state_change() {
     let (recorder, _guard) = record();
     let rig = Rig::manual(|b| b.server(Server::new("a").max_rps(1_000.0)).server("b").max_conns_per_server(2));
     assert_eq!(recorder.take().len(), 2, "registered");

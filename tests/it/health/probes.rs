@@ -1,4 +1,4 @@
-//! Who probes a server that is down, and when.
+//! Probes of down servers.
 
 use std::pin::pin;
 
@@ -7,7 +7,7 @@ use super::*;
 use crate::support::poll_once;
 
 #[tokio::test]
-async fn one_of_many_waiters_makes_the_probe() {
+async fn probe_is_single_flight_among_waiters() {
     let rig = Rig::manual(|b| steady(b).max_conns_per_server(64));
     downed(&rig).await;
     let waiters: Vec<_> = (0..64).map(|_| waiting(&rig)).collect();
@@ -17,16 +17,19 @@ async fn one_of_many_waiters_makes_the_probe() {
     pass(&rig, SECOND * 3, async || {}).await;
     assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (2, ServerState::Probing { failures: 1 }));
     pass(&rig, SECOND, async || {}).await;
-    assert!(rig.connector.counts("a").attempts > 2, "on trial it is dialled for the others");
+    assert!(
+        rig.connector.counts("a").attempts > 2,
+        "while the server is recovering, attempts start for the other waiters"
+    );
     waiters.iter().for_each(JoinHandle::abort);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_of_many_callers_on_many_threads_makes_the_probe() {
+async fn probe_is_single_flight_among_threads() {
     for _ in 0..20 {
         let rig = Rig::manual(|b| steady(b).max_conns_per_server(64).connect_timeout(MINUTE * 10));
-        rig.pool.acquire().await.expect("it may wait for ever").fail("broken");
-        // The dial has handed its connection out, but may not have ended.
+        rig.pool.acquire().await.expect("the wait has no timeout").fail("broken");
+        // The attempt has handed its connection over, but may not have ended.
         while rig.pool.status().servers[0].connecting > 0 {
             yield_now().await;
         }
@@ -42,7 +45,7 @@ async fn one_of_many_callers_on_many_threads_makes_the_probe() {
                     if caller % 2 == 0 {
                         assert!(pool.try_acquire().is_err());
                     } else {
-                        // It waits for the probe, which does not end.
+                        // The caller waits for the probe, which hangs.
                         assert!(poll_once(pin!(pool.acquire_now())).await);
                     }
                 }
@@ -58,9 +61,9 @@ async fn one_of_many_callers_on_many_threads_makes_the_probe() {
     }
 }
 
-/// Three servers serve everybody, the fourth refuses each dial.
+/// Three servers serve all callers, the fourth refuses each attempt.
 async fn fourth_of_four(
-    upkeep: bool,
+    maintenance: bool,
     load: impl AsyncFn(&Pool<ScriptedConnector>) -> Option<PooledConn<ScriptedConnector>>,
 ) {
     let rig = Rig::paused(|b| {
@@ -68,7 +71,7 @@ async fn fourth_of_four(
             .backoff(SECOND, SECOND * 5)
             .backoff_spread_ratio(0.0)
             .max_conns_per_server(8)
-            .maintenance(upkeep)
+            .maintenance(maintenance)
     });
     rig.connector.on_connect("d", Connect::Refuse);
     let end = rig.clock.now() + SECOND * 18;
@@ -77,37 +80,37 @@ async fn fourth_of_four(
         tokio::time::sleep(MILLISECOND).await;
         held.into_iter().flatten().for_each(PooledConn::release);
     }
-    let dials = rig.connector.connect_times("d");
-    assert_eq!(dials.len(), 6, "{dials:?}");
-    for (dials, expected_ms) in dials.windows(2).zip([1_000, 1_500, 2_250, 3_375, 5_000]) {
-        let (interval, expected) = (dials[1] - dials[0], Duration::from_millis(expected_ms));
+    let attempts = rig.connector.connect_times("d");
+    assert_eq!(attempts.len(), 6, "{attempts:?}");
+    for (attempts, expected_ms) in attempts.windows(2).zip([1_000, 1_500, 2_250, 3_375, 5_000]) {
+        let (interval, expected) = (attempts[1] - attempts[0], Duration::from_millis(expected_ms));
         assert!((expected..expected + MILLISECOND * 10).contains(&interval), "{interval:?} is not {expected:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_is_probed_when_it_is_due_though_the_others_serve_everybody() {
-    for upkeep in [false, true] {
-        fourth_of_four(upkeep, async |pool| pool.acquire().await.ok()).await;
-        fourth_of_four(upkeep, async |pool| pool.acquire_now().await.ok()).await;
-        fourth_of_four(upkeep, async |pool| pool.try_acquire().ok()).await;
+async fn due_server_is_probed_while_others_serve_all_callers() {
+    for maintenance in [false, true] {
+        fourth_of_four(maintenance, async |pool| pool.acquire().await.ok()).await;
+        fourth_of_four(maintenance, async |pool| pool.acquire_now().await.ok()).await;
+        fourth_of_four(maintenance, async |pool| pool.try_acquire().ok()).await;
     }
 }
 
 #[tokio::test]
-async fn a_probe_that_finds_no_dial_free_is_made_when_one_ends() {
-    for dial in [Connect::Slow(MINUTE * 2), Connect::SlowRefuse(MINUTE * 2)] {
+async fn probe_waits_for_end_of_running_attempt() {
+    for connect in [Connect::Slow(MINUTE * 2), Connect::SlowRefuse(MINUTE * 2)] {
         let rig = Rig::manual(|b| {
             steady(b).max_concurrent_connects_per_server(1).connect_timeout(MINUTE * 10).hedge_delay(MINUTE * 10)
         });
         let conn = acquired(&rig).await;
-        rig.connector.next_connects("a", [dial]);
-        assert!(rig.pool.try_acquire().is_err(), "it asks for a dial, which takes long");
+        rig.connector.next_connects("a", [connect]);
+        assert!(rig.pool.try_acquire().is_err(), "the call starts a slow attempt");
         settle().await;
         conn.fail("broken");
         pass(&rig, MINUTE * 2, async || assert!(rig.pool.try_acquire().is_err())).await;
-        assert_eq!(rig.connector.connect_times("a").len(), 2, "one at once");
-        // Where nothing is up, connections of a server that is Down are handed out.
+        assert_eq!(rig.connector.connect_times("a").len(), 2, "one attempt at a time");
+        // No server is up, so idle connections of the down server are checked out.
         pass(&rig, MINUTE, async || rig.pool.try_acquire().map_or((), PooledConn::release)).await;
         assert_eq!(rig.connector.connect_times("a").get(2), Some(&(MINUTE * 2)));
         assert_eq!(state(&rig), ServerState::Up);
@@ -115,45 +118,49 @@ async fn a_probe_that_finds_no_dial_free_is_made_when_one_ends() {
 }
 
 #[tokio::test]
-async fn a_probe_that_finds_no_permit_free_is_made_when_one_returns() {
+async fn probe_waits_for_free_permit() {
     let rig = Rig::manual(|b| steady(b).max_conns_per_server(2));
     let (first, second) = (acquired(&rig).await, acquired(&rig).await);
     first.fail("broken");
     pass(&rig, MINUTE - SECOND, async || {}).await;
-    rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("in range");
+    rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("the settings are in range");
     let waiter = waiting(&rig);
     pass(&rig, MINUTE, async || {}).await;
     assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (2, down(1, Duration::ZERO)));
     drop(second);
     settle().await;
-    assert_eq!(rig.connector.counts("a").attempts, 3, "at once");
-    waiter.await.expect("it was served").release();
+    assert_eq!(rig.connector.counts("a").attempts, 3, "the probe starts immediately");
+    waiter.await.expect("the caller was served").release();
 }
 
 #[test]
-fn a_probe_that_finds_no_permit_free_is_not_tried_in_a_loop() {
+fn probe_without_permit_does_not_loop() {
     let (done, finished) = mpsc::channel();
-    // Tokio moves its paused clock on only when nothing runs. Here it would wait for ever for a task that loops.
+    // Tokio advances its paused clock only when no task can run, so a task that loops would block this thread for ever.
     thread::spawn(move || {
-        let paused = runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+        let paused = runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .expect("a runtime can be built");
         paused.block_on(async {
             let rig = Rig::paused(|b| steady(b).max_conns_per_server(2));
             let (first, second) = (acquired(&rig).await, acquired(&rig).await);
-            rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("in range");
+            rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("the settings are in range");
             first.fail("broken");
             let waiter = waiting(&rig);
             tokio::time::sleep(MINUTE * 10).await;
             assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (2, down(1, Duration::ZERO)));
             drop(second);
-            waiter.await.expect("it was served").release();
+            waiter.await.expect("the caller was served").release();
         });
-        done.send(()).expect("the test waits");
+        done.send(()).expect("the receiver is alive");
     });
-    finished.recv_timeout(MINUTE).expect("nothing loops");
+    finished.recv_timeout(MINUTE).expect("no task loops");
 }
 
 #[tokio::test]
-async fn without_callers_nothing_is_probed() {
+async fn due_server_is_not_probed_without_callers() {
     let rig = Rig::manual(steady);
     downed(&rig).await;
     pass(&rig, MINUTE * 30, async || {}).await;
@@ -161,11 +168,11 @@ async fn without_callers_nothing_is_probed() {
 }
 
 fn current_thread() -> runtime::Runtime {
-    runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+    runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built")
 }
 
 #[test]
-fn a_probe_whose_runtime_goes_is_made_again_on_the_next() {
+fn probe_of_dead_runtime_is_repeated_on_next_runtime() {
     let rig = Rig::manual(steady);
     let first = current_thread();
     first.block_on(async {
@@ -177,7 +184,7 @@ fn a_probe_whose_runtime_goes_is_made_again_on_the_next() {
         assert_eq!(state(&rig), ServerState::Probing { failures: 1 });
     });
     drop(first);
-    assert_eq!(state(&rig), down(1, MINUTE), "neither stuck nor counted");
+    assert_eq!(state(&rig), down(1, MINUTE), "the probe is neither pending nor counted");
     rig.connector.on_connect("a", Connect::Refuse);
     current_thread().block_on(async {
         let waiter = waiting(&rig);
@@ -189,10 +196,10 @@ fn a_probe_whose_runtime_goes_is_made_again_on_the_next() {
 }
 
 #[test]
-fn a_runtime_that_is_gone_before_the_probe_neither_sticks_nor_loops() {
+fn probe_on_dead_runtime_neither_hangs_nor_loops() {
     let rig = Rig::manual(steady);
     current_thread().block_on(downed(&rig));
-    // Outside any runtime there is nowhere to probe: tried once in each initial interval.
+    // Outside a runtime no probe can run: the pool tries once in each initial interval.
     let (recorder, guard) = record();
     for _ in 0..60 {
         rig.clock.advance(MINUTE);

@@ -1,4 +1,4 @@
-//! Runtimes that come and go, and tasks that share one.
+//! Pools that outlive their runtime, and tasks that share a runtime.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -37,15 +37,15 @@ enum First {
     TryAcquire,
 }
 
-/// One pool is used on three runtimes in turn, each dropped before the next is made, `rested` or not: after a rest no
-/// task watches for the line.
-fn in_turn(upkeep: bool, rested: bool, built: Built, first: First) {
+/// Uses one pool on three runtimes in turn. Each is dropped before the next is made. If `rested`, three seconds pass
+/// before the drop, so that the background task has slept and swept since the last call.
+fn in_turn(maintenance: bool, rested: bool, built: Built, first: First) {
     let clock = Clock::manual();
     let (owned, connector, alive) = Owned::new(&clock);
     let mut builder =
-        Some(Pool::builder(owned).server("a:1").max_conns_per_server(3).maintenance(upkeep).clock(clock.clone()));
+        Some(Pool::builder(owned).server("a:1").max_conns_per_server(3).maintenance(maintenance).clock(clock.clone()));
     let mut build = |handle: Option<tokio::runtime::Handle>| {
-        let builder = builder.take().expect("it is built once");
+        let builder = builder.take().expect("the pool is built once");
         let builder = match handle {
             Some(handle) => builder.runtime(handle),
             None => builder,
@@ -54,7 +54,7 @@ fn in_turn(upkeep: bool, rested: bool, built: Built, first: First) {
     };
     let mut pool = (built == Built::Outside).then(|| build(None));
     let mut held = None;
-    let mut dialled = 0;
+    let mut last_id = 0;
     for turn in 0..3 {
         let runtime = runtime();
         if built == Built::WithHandle && pool.is_none() {
@@ -62,37 +62,38 @@ fn in_turn(upkeep: bool, rested: bool, built: Built, first: First) {
         }
         runtime.block_on(async {
             let pool = &*pool.get_or_insert_with(|| build(None));
-            let what = format!("turn {turn}, upkeep {upkeep}, rested {rested}, built {built:?}, first {first:?}");
+            let case =
+                format!("turn {turn}, maintenance {maintenance}, rested {rested}, built {built:?}, first {first:?}");
             let is_new = |conn: &PooledConn<Owned>| {
-                assert!(conn.id() > dialled, "a connection of a runtime that has gone was handed out: {what}");
+                assert!(conn.id() > last_id, "a connection of a dead runtime was checked out: {case}");
             };
             match first {
-                First::Acquire => is_new(&soon(pool.acquire()).await.expect("dials succeed")),
-                First::AcquireNow => is_new(&soon(pool.acquire_now()).await.expect("dials succeed")),
+                First::Acquire => is_new(&soon(pool.acquire()).await.expect("the server accepts")),
+                First::AcquireNow => is_new(&soon(pool.acquire_now()).await.expect("the server accepts")),
                 First::TryAcquire => {
                     if let Ok(conn) = pool.try_acquire() {
                         is_new(&conn);
                     }
                     settle().await;
-                    is_new(&pool.try_acquire().expect("it was dialled"));
+                    is_new(&pool.try_acquire().expect("an attempt has connected"));
                 }
             }
-            // One that was out when its runtime went is not handed out again either.
+            // Nor is a connection reused that was in use when its runtime was dropped.
             if let Some(conn) = held.take() {
                 PooledConn::release(conn);
             }
             let mut conns = Vec::new();
             for _ in 0..3 {
-                conns.push(soon(pool.acquire()).await.expect("dials succeed"));
+                conns.push(soon(pool.acquire()).await.expect("the server accepts"));
                 is_new(&conns[conns.len() - 1]);
             }
-            assert_eq!(connector.total_counts().open, 3, "the others are closed: {what}");
+            assert_eq!(connector.total_counts().open, 3, "the connections of dead runtimes are closed: {case}");
             held = conns.pop();
             conns.into_iter().for_each(PooledConn::release);
             settle().await;
-            let dials = connector.total_counts().attempts - dialled;
-            assert!((3..=6).contains(&dials), "{dials} dials: {what}");
-            dialled += dials;
+            let attempts = connector.total_counts().attempts - last_id;
+            assert!((3..=6).contains(&attempts), "{attempts} attempts: {case}");
+            last_id += attempts;
             if rested {
                 for _ in 0..30 {
                     clock.advance(100 * MS);
@@ -106,7 +107,7 @@ fn in_turn(upkeep: bool, rested: bool, built: Built, first: First) {
 }
 
 #[test]
-fn one_pool_serves_runtimes_in_turn() {
+fn pool_serves_runtimes_in_turn() {
     for built in [Built::Outside, Built::Inside, Built::WithHandle] {
         for first in [First::Acquire, First::AcquireNow, First::TryAcquire] {
             in_turn(true, false, built, first);
@@ -116,7 +117,7 @@ fn one_pool_serves_runtimes_in_turn() {
 }
 
 #[test]
-fn one_pool_without_upkeep_serves_runtimes_in_turn() {
+fn pool_without_maintenance_serves_runtimes_in_turn() {
     for built in [Built::Outside, Built::Inside, Built::WithHandle] {
         for first in [First::Acquire, First::AcquireNow, First::TryAcquire] {
             in_turn(false, false, built, first);
@@ -126,17 +127,17 @@ fn one_pool_without_upkeep_serves_runtimes_in_turn() {
 }
 
 #[test]
-fn callers_that_never_wait_notice_a_runtime_that_has_gone() {
-    for upkeep in [true, false] {
+fn try_acquire_drops_connections_of_dead_runtime() {
+    for maintenance in [true, false] {
         let clock = Clock::manual();
         let connector = ScriptedConnector::new(clock.clone());
-        let builder = Pool::builder(connector.clone()).server("a:1").maintenance(upkeep).clock(clock);
+        let builder = Pool::builder(connector.clone()).server("a:1").maintenance(maintenance).clock(clock);
         let pool = builder.build().expect("the settings are in range");
         for turn in 1..=3 {
             runtime().block_on(async {
-                assert!(pool.try_acquire().is_err(), "what is idle is of the runtime before: turn {turn}");
+                assert!(pool.try_acquire().is_err(), "the idle connection is of the previous runtime: turn {turn}");
                 settle().await;
-                let conn = pool.try_acquire().expect("it was dialled");
+                let conn = pool.try_acquire().expect("an attempt has connected");
                 assert_eq!((conn.id(), connector.total_counts().open), (turn, 1));
                 conn.release();
             });
@@ -145,7 +146,7 @@ fn callers_that_never_wait_notice_a_runtime_that_has_gone() {
 }
 
 #[test]
-fn a_static_pool_serves_runtimes_in_turn() {
+fn static_pool_serves_runtimes_in_turn() {
     static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::manual);
     static CONNECTOR: LazyLock<ScriptedConnector> = LazyLock::new(|| ScriptedConnector::new(CLOCK.clone()));
     static POOL: LazyLock<Pool<ScriptedConnector>> = LazyLock::new(|| {
@@ -156,12 +157,12 @@ fn a_static_pool_serves_runtimes_in_turn() {
         runtime().block_on(async {
             let conns = [soon(POOL.acquire()).await.unwrap(), soon(POOL.acquire()).await.unwrap()];
             assert_eq!(CONNECTOR.total_counts().connected, 2 * turn);
-            // One more waits in the line when its runtime goes.
-            let waiting = acquiring(&POOL);
+            // Another caller is in the wait queue when its runtime is dropped.
+            let waiter = acquiring(&POOL);
             settle().await;
             assert_eq!(POOL.status().waiters, 1);
             conns.into_iter().for_each(PooledConn::release);
-            drop(waiting);
+            drop(waiter);
         });
     }
     runtime().block_on(POOL.close());
@@ -169,12 +170,12 @@ fn a_static_pool_serves_runtimes_in_turn() {
 }
 
 #[test]
-fn callers_on_another_runtime_outlive_that_of_the_pool() {
-    for upkeep in [true, false] {
+fn waiter_on_other_runtime_takes_over_dead_pool_runtime() {
+    for maintenance in [true, false] {
         let clock = Clock::manual();
         let connector = ScriptedConnector::new(clock.clone());
         let (pools, callers) = (runtime(), runtime());
-        let builder = Pool::builder(connector.clone()).server("a:1").maintenance(upkeep).clock(clock);
+        let builder = Pool::builder(connector.clone()).server("a:1").maintenance(maintenance).clock(clock);
         let pool = builder.runtime(pools.handle().clone()).build().expect("the settings are in range");
         connector.next_connects("a:1", [Connect::Never]);
         let mut acquire = Box::pin(pool.acquire());
@@ -185,40 +186,40 @@ fn callers_on_another_runtime_outlive_that_of_the_pool() {
             assert!(acquire.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         }
         pools.block_on(settle());
-        assert_eq!(connector.total_counts().in_flight, 1, "dials run on the pool's runtime");
+        assert_eq!(connector.total_counts().in_flight, 1, "attempts run on the pool's runtime");
         assert!(!woken.0.load(Ordering::Relaxed));
         drop(pools);
-        // The caller that waits learns of it, and lends its own.
+        // The waiter is woken, and its runtime takes over.
         assert!(woken.0.load(Ordering::Relaxed));
-        let conn = callers.block_on(soon(acquire)).expect("the second dial succeeds");
+        let conn = callers.block_on(soon(acquire)).expect("the second attempt succeeds");
         assert_eq!((connector.total_counts().attempts, connector.total_counts().open), (2, 1));
         conn.release();
     }
 }
 
 #[test]
-fn a_pool_built_outside_a_runtime_keeps_its_upkeep() {
+fn pool_built_outside_runtime_starts_maintenance_with_first_caller() {
     let clock = Clock::manual();
     let connector = ScriptedConnector::new(clock.clone());
     let builder = Pool::builder(connector.clone()).server("a:1").clock(clock.clone());
     let pool = builder.idle_timeout(Duration::from_secs(1)).build().expect("the settings are in range");
-    assert!(pool.try_acquire().is_err(), "outside a runtime nothing is dialled");
+    assert!(pool.try_acquire().is_err(), "outside a runtime no attempt starts");
     assert_eq!(connector.total_counts().attempts, 0);
     let runtime = runtime();
     runtime.block_on(async {
-        soon(pool.acquire()).await.expect("dials succeed").release();
+        soon(pool.acquire()).await.expect("the server accepts").release();
         for _ in 0..30 {
             clock.advance(100 * MS);
             settle().await;
         }
     });
-    assert_eq!(connector.total_counts().open, 0, "upkeep has closed it");
+    assert_eq!(connector.total_counts().open, 0, "maintenance has closed the connection");
 }
 
 #[tokio::test]
-async fn a_task_that_is_always_served_lets_others_run() {
+async fn acquire_yields_to_other_tasks() {
     let rig = Rig::manual(|builder| builder.server("a:1"));
-    soon(rig.pool.acquire()).await.expect("dials succeed").release();
+    soon(rig.pool.acquire()).await.expect("the server accepts").release();
     let (turns, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let other = tokio::spawn({
         let (turns, stop) = (Arc::clone(&turns), Arc::clone(&stop));
@@ -230,28 +231,28 @@ async fn a_task_that_is_always_served_lets_others_run() {
         }
     });
     for _ in 0..100_000 {
-        rig.pool.acquire().await.expect("it is idle").release();
+        rig.pool.acquire().await.expect("the connection is idle").release();
     }
     stop.store(true, Ordering::Relaxed);
-    other.await.expect("no panic");
+    other.await.expect("the task does not panic");
     assert_eq!(rig.connector.total_counts().attempts, 1);
-    // tokio lets a task go on for 128 steps.
+    // tokio's cooperative budget is 128 steps.
     let turns = turns.load(Ordering::Relaxed);
     assert!(turns >= 100_000 / 256, "{turns} turns");
 }
 
 #[tokio::test]
-async fn futures_and_connections_go_from_thread_to_thread() {
+async fn futures_and_connections_are_send() {
     fn assert_send<T: Send>(value: T) -> T {
         value
     }
     let rig = Rig::manual(|builder| builder.server("a:1"));
-    let conn = assert_send(soon(assert_send(rig.pool.acquire())).await.expect("dials succeed"));
+    let conn = assert_send(soon(assert_send(rig.pool.acquire())).await.expect("the server accepts"));
     let released = std::thread::spawn(move || conn.release()).join();
     released.expect("a release needs no runtime");
-    soon(assert_send(rig.pool.acquire_now())).await.expect("it is idle").release();
-    soon(assert_send(rig.pool.acquire_timeout(MS))).await.expect("it is idle").release();
+    soon(assert_send(rig.pool.acquire_now())).await.expect("the connection is idle").release();
+    soon(assert_send(rig.pool.acquire_timeout(MS))).await.expect("the connection is idle").release();
     assert_eq!(rig.connector.total_counts().attempts, 1);
-    soon(assert_send(rig.pool.close_timeout(MS))).await.expect("none is out");
+    soon(assert_send(rig.pool.close_timeout(MS))).await.expect("no connection is in use");
     soon(assert_send(rig.pool.close())).await;
 }

@@ -1,4 +1,4 @@
-//! Servers that come and go.
+//! Registering and removing servers.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use tokio::time::sleep;
 use super::{MS, Owned, acquiring, soon};
 use crate::support::{Rig, server_of, settle};
 
-/// Callers acquire and let go in all ways while servers come and go; `keeps` says whether one always stays.
+/// Callers acquire connections and end them in all ways while servers are registered and removed. If `keeps`, one
+/// server is always registered.
 fn churn(keeps: bool) {
     const CALLERS: usize = 8;
     const ACQUIRES: usize = 400;
@@ -46,23 +47,23 @@ fn churn(keeps: bool) {
             })
             .collect();
         while !callers.iter().all(JoinHandle::is_finished) {
-            pool.register("b:1").expect("it is not there");
+            pool.register("b:1").expect("the server is not registered");
             yield_now().await;
-            pool.deregister("b:1").expect("it is there");
-            pool.set_servers(["a:1", "c:1", "d:1"]).expect("no address is there twice");
+            pool.deregister("b:1").expect("the server is registered");
+            pool.set_servers(["a:1", "c:1", "d:1"]).expect("the addresses are distinct");
             yield_now().await;
-            pool.set_servers([Server::new("d:1").max_conns(1), "a:1".into()]).expect("no address is there twice");
+            pool.set_servers([Server::new("d:1").max_conns(1), "a:1".into()]).expect("the addresses are distinct");
             yield_now().await;
             if keeps {
-                pool.set_servers(["a:1"]).expect("no address is there twice");
+                pool.set_servers(["a:1"]).expect("the addresses are distinct");
             } else {
-                pool.set_servers([""; 0]).expect("nothing is there twice");
+                pool.set_servers([""; 0]).expect("an empty list is valid");
                 yield_now().await;
-                pool.register("a:1").expect("it is not there");
+                pool.register("a:1").expect("the server is not registered");
             }
         }
         for caller in callers {
-            caller.await.expect("no error but those expected");
+            caller.await.expect("the caller sees no unexpected error");
         }
         pool.close().await;
         let counts = connector.total_counts();
@@ -76,25 +77,25 @@ fn churn(keeps: bool) {
 }
 
 #[test]
-fn no_caller_notices_servers_that_come_and_go() {
+fn callers_are_served_while_servers_change() {
     churn(true);
 }
 
 #[test]
-fn callers_learn_only_that_no_server_is_left() {
+fn callers_fail_only_while_no_server_is_registered() {
     churn(false);
 }
 
 #[tokio::test(start_paused = true)]
-async fn registered_again_it_is_the_same_server() {
+async fn server_registered_again_keeps_its_state_while_connections_are_in_use() {
     let limited = || Server::new("a:1").max_rps(0.1).burst(2);
     let rig = Rig::paused(|builder| builder.server(limited()).max_conns_per_server(2).backoff(100 * MS, 100 * MS));
-    let conn = rig.pool.acquire().await.expect("dials succeed");
-    rig.pool.deregister("a:1").expect("it is there");
+    let conn = rig.pool.acquire().await.expect("the server accepts");
+    rig.pool.deregister("a:1").expect("the server is registered");
     let status = rig.pool.status();
     assert_eq!((status.servers[0].state, status.servers[0].open), (ServerState::Draining, 1));
-    rig.pool.register(limited()).expect("it is not there");
-    // The permit is still taken, and so is the token.
+    rig.pool.register(limited()).expect("the server is not registered");
+    // The permit is still held, and the token is still spent.
     let status = rig.pool.status();
     assert_eq!((status.servers.len(), status.servers[0].state, status.servers[0].open), (1, ServerState::Up, 1));
     let second = rig.pool.acquire().await.expect("one token is left");
@@ -102,17 +103,17 @@ async fn registered_again_it_is_the_same_server() {
         Err(TryAcquireError::Unavailable(counts)) => assert_eq!(counts.limited, 1),
         other => panic!("{other:?}"),
     }
-    // A connection from before closes when it comes back.
+    // A connection from before the removal is closed on return.
     conn.release();
     sleep(Duration::from_secs(11)).await;
-    let conn = rig.pool.acquire().await.expect("a new one is opened");
+    let conn = rig.pool.acquire().await.expect("an attempt opens a new connection");
     assert_eq!(conn.id(), 3);
-    // The health goes on.
+    // The health is kept.
     second.fail("broken");
-    rig.pool.deregister("a:1").expect("it is there");
-    rig.pool.register(limited()).expect("it is not there");
+    rig.pool.deregister("a:1").expect("the server is registered");
+    rig.pool.register(limited()).expect("the server is not registered");
     assert!(matches!(rig.pool.status().servers[0].state, ServerState::Down { failures: 1, .. }));
-    // And so does its recovery.
+    // So is its recovery.
     drop(conn);
     sleep(Duration::from_secs(11)).await;
     let conn = rig.pool.acquire().await.expect("the probe succeeds");
@@ -121,44 +122,46 @@ async fn registered_again_it_is_the_same_server() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_connections_out_it_is_a_new_server() {
+async fn server_registered_again_without_connections_is_new() {
     let rig = Rig::paused(|builder| builder.server("a:1"));
-    rig.pool.acquire().await.expect("dials succeed").fail("broken");
-    rig.pool.deregister("a:1").expect("it is there");
+    rig.pool.acquire().await.expect("the server accepts").fail("broken");
+    rig.pool.deregister("a:1").expect("the server is registered");
     assert!(rig.pool.status().servers.is_empty());
-    rig.pool.register("a:1").expect("it is not there");
+    rig.pool.register("a:1").expect("the server is not registered");
     assert_eq!(rig.pool.status().servers[0].state, ServerState::Up);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_of_a_removed_server_closes_when_it_comes_back() {
+async fn connection_of_removed_server_is_closed_on_return() {
     for by_set in [false, true] {
         let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]).max_conns_per_server(2));
         let conns = [rig.pool.acquire().await.unwrap(), rig.pool.acquire().await.unwrap()];
         match by_set {
-            true => rig.pool.set_servers(["c:1"]).expect("no address is there twice"),
-            false => ["a:1", "b:1"].into_iter().for_each(|server| rig.pool.deregister(server).expect("it is there")),
+            true => rig.pool.set_servers(["c:1"]).expect("the addresses are distinct"),
+            false => ["a:1", "b:1"]
+                .into_iter()
+                .for_each(|server| rig.pool.deregister(server).expect("the server is registered")),
         }
-        assert_eq!(rig.connector.total_counts().open, 2, "those that are out stay");
+        assert_eq!(rig.connector.total_counts().open, 2, "connections in use stay open");
         conns.into_iter().for_each(PooledConn::release);
         assert_eq!(rig.connector.total_counts().open, 0);
-        assert_eq!(rig.pool.status().servers.len(), usize::from(by_set), "no more is to be drained");
+        assert_eq!(rig.pool.status().servers.len(), usize::from(by_set), "no server is draining");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_servers_all_calls_say_so_at_once() {
+async fn calls_fail_immediately_without_servers() {
     let rig = Rig::paused(|builder| builder);
     assert!(matches!(soon(rig.pool.acquire()).await, Err(AcquireError::NoServers)));
     assert!(matches!(soon(rig.pool.acquire_now()).await, Err(AcquireError::NoServers)));
     assert!(matches!(soon(rig.pool.acquire_timeout(MS)).await, Err(AcquireError::NoServers)));
     assert!(matches!(rig.pool.try_acquire(), Err(TryAcquireError::NoServers)));
-    rig.pool.register("a:1").expect("it is not there");
-    soon(rig.pool.acquire()).await.expect("dials succeed").release();
+    rig.pool.register("a:1").expect("the server is not registered");
+    soon(rig.pool.acquire()).await.expect("the server accepts").release();
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_wait_learn_that_the_last_server_went() {
+async fn waiters_fail_when_last_server_is_removed() {
     for by_set in [false, true] {
         let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]).wait_timeout(None));
         rig.connector.set_default(Connect::Never);
@@ -167,94 +170,94 @@ async fn those_who_wait_learn_that_the_last_server_went() {
             async move { pool.acquire_now().await }
         });
         settle().await;
-        let waiting = [(); 3].map(|()| acquiring(&rig.pool));
+        let waiters = [(); 3].map(|()| acquiring(&rig.pool));
         settle().await;
-        rig.pool.deregister("b:1").expect("it is there");
+        rig.pool.deregister("b:1").expect("the server is registered");
         settle().await;
         assert_eq!(rig.pool.status().waiters, 4, "one server is left");
         match by_set {
-            true => rig.pool.set_servers([""; 0]).expect("nothing is there twice"),
-            false => rig.pool.deregister("a:1").expect("it is there"),
+            true => rig.pool.set_servers([""; 0]).expect("an empty list is valid"),
+            false => rig.pool.deregister("a:1").expect("the server is registered"),
         }
-        for waiting in waiting {
-            assert!(matches!(soon(waiting).await, Ok(Err(AcquireError::NoServers))));
+        for waiter in waiters {
+            assert!(matches!(soon(waiter).await, Ok(Err(AcquireError::NoServers))));
         }
         assert!(matches!(soon(now).await, Ok(Err(AcquireError::NoServers))));
-        assert_eq!(rig.connector.total_counts().open, 0, "dials under way are ended");
+        assert_eq!(rig.connector.total_counts().open, 0, "running attempts are ended");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_waits_is_served_by_a_server_that_comes() {
+async fn waiter_is_served_by_new_server() {
     let rig = Rig::paused(|builder| builder.server("a:1").wait_timeout(None));
     rig.connector.on_connect("a:1", Connect::Never);
-    let waiting = acquiring(&rig.pool);
+    let waiter = acquiring(&rig.pool);
     settle().await;
-    // The one dial for the line is stuck: it is ended with its server, and the other is dialled.
-    rig.pool.set_servers(["b:1"]).expect("no address is there twice");
-    let conn = soon(waiting).await.expect("no panic").expect("dials succeed");
+    // The waiter's attempt hangs. It ends with its server, and an attempt at the new server starts.
+    rig.pool.set_servers(["b:1"]).expect("the addresses are distinct");
+    let conn = soon(waiter).await.expect("the task does not panic").expect("the server accepts");
     assert_eq!(server_of(&conn), "b:1");
 }
 
 #[tokio::test(start_paused = true)]
-async fn servers_that_stay_keep_their_connections() {
+async fn set_servers_keeps_connections_of_servers_that_stay() {
     let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]).max_conns_per_server(1));
     let conns = [rig.pool.acquire().await.unwrap(), rig.pool.acquire().await.unwrap()];
     let ids = conns.each_ref().map(|conn| (server_of(conn), conn.id()));
     let [first, second] = conns;
     first.release();
-    rig.pool.set_servers(["c:1", "b:1", "a:1"]).expect("no address is there twice");
+    rig.pool.set_servers(["c:1", "b:1", "a:1"]).expect("the addresses are distinct");
     second.release();
     let listed: Vec<_> = rig.pool.status().servers.iter().map(|server| server.address.to_string()).collect();
-    assert_eq!(listed, ["a:1", "b:1", "c:1"], "those that stay keep their places");
+    assert_eq!(listed, ["a:1", "b:1", "c:1"], "servers that stay keep their places");
     let mut again = HashSet::new();
     let conns = [rig.pool.try_acquire().unwrap(), rig.pool.try_acquire().unwrap()];
     for conn in &conns {
         again.insert((server_of(conn), conn.id()));
     }
     assert_eq!(again, HashSet::from(ids));
-    // Those that go close at once, or when they come back.
+    // Connections of removed servers are closed immediately, or on return.
     conns.into_iter().for_each(PooledConn::release);
-    rig.pool.set_servers(["c:1"]).expect("no address is there twice");
+    rig.pool.set_servers(["c:1"]).expect("the addresses are distinct");
     settle().await;
     assert_eq!(rig.connector.counts("a:1").open + rig.connector.counts("b:1").open, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_set_with_an_error_changes_nothing() {
+async fn set_servers_with_error_changes_nothing() {
     let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]).max_conns_per_server(2));
-    rig.pool.acquire().await.expect("dials succeed").release();
+    rig.pool.acquire().await.expect("the server accepts").release();
     let a = || Server::new("a:1").max_conns(7);
     let before = format!("{:?}", rig.pool.status());
-    let set = |servers: Vec<Server>| rig.pool.set_servers(servers).expect_err("there is an error in it");
+    let set = |servers: Vec<Server>| rig.pool.set_servers(servers).expect_err("the list has an error");
     assert_eq!(set(vec![a(), "c:1".into(), a()]), ServerError::Duplicate { address: "a:1".into() });
     assert_eq!(set(vec![a(), "c:1".into(), "".into()]), ServerError::EmptyAddress);
     let error = set(vec![a(), "c:1".into(), Server::new("d:1").max_conns(0)]);
     assert!(matches!(error, ServerError::OutOfRange { setting: "max_conns", .. }));
     assert_eq!(format!("{:?}", rig.pool.status()), before);
-    rig.pool.try_acquire().expect("it is still idle").release();
+    rig.pool.try_acquire().expect("the connection is still idle").release();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_set_applies_new_limits() {
+async fn set_servers_applies_new_limits() {
     let rig = Rig::paused(|builder| builder.server("a:1").max_conns_per_server(3));
     let mut conns = Vec::new();
     for _ in 0..3 {
-        conns.push(rig.pool.acquire().await.expect("dials succeed"));
+        conns.push(rig.pool.acquire().await.expect("the server accepts"));
     }
     rig.pool.set_servers([Server::new("a:1").max_conns(1).max_rps(5.0).burst(1)]).expect("the settings are in range");
     let server = rig.pool.status().servers[0].clone();
     assert_eq!((server.max_conns, server.max_rps, server.open), (1, Some(5.0), 3));
-    // The lowered maximum closes what comes back, down to it.
+    // Returned connections are closed until the lowered maximum is reached.
     conns.into_iter().for_each(PooledConn::release);
     assert_eq!(rig.connector.total_counts().open, 1);
-    // And the rate holds.
-    rig.pool.try_acquire().expect("a token is there").release();
+    // The rate limit applies.
+    rig.pool.try_acquire().expect("a token is available").release();
     assert!(rig.pool.try_acquire().is_err());
     sleep(200 * MS).await;
-    rig.pool.try_acquire().expect("a token is there again").release();
-    // Without limits of its own it has the builder's.
-    rig.pool.set_servers(["a:1"]).expect("no address is there twice");
+    rig.pool.try_acquire().expect("a token is available again").release();
+    // A server without limits of its own has the builder's.
+    rig.pool.set_servers(["a:1"]).expect("the addresses are distinct");
     let server = rig.pool.status().servers[0].clone();
     assert_eq!((server.max_conns, server.max_rps), (3, None));
 }

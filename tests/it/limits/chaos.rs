@@ -1,13 +1,13 @@
-//! The maximum, counted by the connector or the server while callers do what they like.
+//! The maximum, counted by the connector or by the server, under callers that act at random.
 
 use super::*;
 
-/// A connector that counts what is open. Its dials take a while, fail, or never end, by their number.
+/// A connector that counts open connections. Its attempts are slow, fail or hang, as drawn from their number.
 #[derive(Clone)]
 struct Meter {
     gauges: Arc<[Gauge]>,
-    dials: Arc<AtomicU64>,
-    /// Whether its dials all succeed at once.
+    attempts: Arc<AtomicU64>,
+    /// Whether all attempts succeed immediately.
     calm: bool,
 }
 
@@ -17,7 +17,7 @@ struct Gauge {
     most: AtomicU32,
 }
 
-/// A dial under way or a connection: counted while it lives.
+/// A running attempt or an open connection, counted until it is dropped.
 struct Counted {
     gauges: Arc<[Gauge]>,
     index: usize,
@@ -31,7 +31,7 @@ struct MeteredConn {
 impl Meter {
     fn new(servers: usize) -> Self {
         let gauges = (0..servers).map(|_| Gauge::default()).collect();
-        Self { gauges, dials: Arc::default(), calm: false }
+        Self { gauges, attempts: Arc::default(), calm: false }
     }
 
     fn count(&self, index: usize) -> Counted {
@@ -65,7 +65,7 @@ impl Connector for Meter {
         if self.calm {
             return Ok(MeteredConn { counted: Some(counted), uses: 0 });
         }
-        let mut random = Random(self.dials.fetch_add(1, Ordering::SeqCst));
+        let mut random = Random(self.attempts.fetch_add(1, Ordering::SeqCst));
         for _ in 0..random.below(4) {
             yield_now().await;
         }
@@ -82,7 +82,7 @@ impl Connector for Meter {
     }
 }
 
-/// A caller that acquires in every way and parts with what it got in every way.
+/// A caller that acquires by every call and ends its connections in every way.
 async fn chaotic_caller(pool: Pool<Meter>, mut random: Random) {
     for _ in 0..100 {
         let acquired = match random.below(4) {
@@ -101,9 +101,9 @@ async fn chaotic_caller(pool: Pool<Meter>, mut random: Random) {
         match random.below(10) {
             0 => drop(conn),
             1 => conn.discard(),
-            2 => conn.fail("as the caller pleases"),
+            2 => conn.fail("random failure"),
             3 => {
-                // What is detached is no longer the pool's to count.
+                // A detached connection no longer counts against the pool's maximum.
                 conn.counted = None;
                 drop(conn.detach());
             }
@@ -112,7 +112,7 @@ async fn chaotic_caller(pool: Pool<Meter>, mut random: Random) {
     }
 }
 
-/// 64 chaotic callers at three servers, on a manual clock that a task moves on as long as they are there.
+/// Runs 64 chaotic callers on three servers, and advances a manual clock until they have ended.
 async fn chaos(seed: u64) {
     let max_conns = [1, 3, 7];
     let meter = Meter::new(max_conns.len());
@@ -143,7 +143,7 @@ async fn chaos(seed: u64) {
         clock.advance(MILLISECOND);
         yield_now().await;
     }
-    assert_eq!(meter.most(), max_conns, "seed {seed}: the most open, and it was needed");
+    assert_eq!(meter.most(), max_conns, "seed {seed}: the most open connections reach the maximum");
     for (server, open) in pool.status().servers.iter().zip(meter.open()) {
         assert_eq!((server.open, server.idle as u32, server.in_use), (open, open, 0), "seed {seed}: {server:?}");
     }
@@ -153,24 +153,24 @@ async fn chaos(seed: u64) {
 }
 
 #[tokio::test]
-async fn the_maximum_holds_in_chaos() {
+async fn maximum_holds_under_chaos() {
     for seed in 0..8 {
         chaos(seed).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_maximum_holds_in_chaos_on_many_threads() {
+async fn maximum_holds_under_chaos_on_many_threads() {
     for seed in 8..16 {
         chaos(seed).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_maximum_holds_where_many_threads_dial_at_once() {
+async fn maximum_holds_while_many_threads_connect() {
     let meter = Meter { calm: true, ..Meter::new(1) };
     let pool = Pool::builder(meter.clone()).clock(Clock::manual()).server("0").max_conns_per_server(1).build();
-    let pool = pool.expect("in range");
+    let pool = pool.expect("the settings are in range");
     let mut callers = JoinSet::new();
     for _ in 0..16 {
         let pool = pool.clone();
@@ -179,7 +179,7 @@ async fn the_maximum_holds_where_many_threads_dial_at_once() {
             while served < 500 {
                 match pool.acquire_now().await {
                     Ok(conn) => {
-                        // Long enough for a second one to be seen beside it.
+                        // Long enough that a second connection would overlap.
                         for _ in 0..4 {
                             yield_now().await;
                         }
@@ -202,7 +202,7 @@ struct Accepted {
     ever: AtomicU32,
 }
 
-/// Sends back what it gets.
+/// Accepts connections and echoes each message.
 async fn echo(listener: TcpListener, accepted: Arc<Accepted>) {
     loop {
         let (mut stream, _) = listener.accept().await.expect("a connection");
@@ -221,23 +221,27 @@ async fn echo(listener: TcpListener, accepted: Arc<Accepted>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tcp_server_sees_no_more_connections_than_allowed() {
+async fn tcp_server_sees_at_most_maximum_connections() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound").to_string();
     let accepted = Arc::new(Accepted::default());
     let server = tokio::spawn(echo(listener, Arc::clone(&accepted)));
-    let pool = Pool::builder(TcpConnector::new()).server(address).max_conns_per_server(4).build().expect("in range");
+    let pool = Pool::builder(TcpConnector::new())
+        .server(address)
+        .max_conns_per_server(4)
+        .build()
+        .expect("the settings are in range");
     let mut callers = JoinSet::new();
     for caller in 0..64_u64 {
         let pool = pool.clone();
         callers.spawn(async move {
             for round in 0..20 {
-                let mut conn: PooledConn<TcpConnector> = pool.acquire().await.expect("the server is there");
+                let mut conn: PooledConn<TcpConnector> = pool.acquire().await.expect("the server listens");
                 let (sent, mut received) = ((caller << 32 | round).to_be_bytes(), [0; 8]);
                 let stream: &mut TcpStream = &mut conn;
                 stream.write_all(&sent).await.expect("the server reads");
                 stream.read_exact(&mut received).await.expect("the server answers");
-                assert_eq!(sent, received, "nobody else uses the connection");
+                assert_eq!(sent, received, "no other caller uses the connection");
                 conn.release();
             }
         });
@@ -245,7 +249,7 @@ async fn a_tcp_server_sees_no_more_connections_than_allowed() {
     while let Some(ended) = callers.join_next().await {
         ended.expect("each caller was served");
     }
-    // They only released: none was ever closed, so none was opened twice.
+    // Callers only release connections, so none is closed or reopened.
     let seen = [&accepted.ever, &accepted.most, &accepted.open].map(|count| count.load(Ordering::SeqCst));
     assert_eq!(seen, [4; 3], "ever accepted, most open, open");
     server.abort();

@@ -9,12 +9,10 @@
 use std::mem;
 use std::pin::pin;
 use std::task::{Context, Waker};
-use std::thread;
-use std::time::Duration;
 
 use connring::{Pool, PooledConn};
 
-use crate::allocator::growth;
+use crate::allocator::{growth_in_quiet, let_tasks_go};
 use crate::contestants::{Numbers, background, current_thread};
 use crate::report::{Bar, Entrant, Metric, Options, Report, max};
 
@@ -53,17 +51,6 @@ pub fn run(options: &Options) {
         report.bar(format!("{name}, the worst round"), worst, Bar::AtMost(most));
     }
     report.print();
-}
-
-/// What `make` takes, and nothing of what was before it.
-fn growth_in_quiet<T>(make: impl FnOnce() -> T) -> (T, i64) {
-    let_tasks_go();
-    growth(make)
-}
-
-/// Gives tasks that ended the time to be freed.
-fn let_tasks_go() {
-    thread::sleep(Duration::from_millis(20));
 }
 
 /// What a pool with that many servers takes.

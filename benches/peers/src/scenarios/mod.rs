@@ -9,3 +9,4 @@ pub mod memory;
 pub mod rate;
 pub mod redis;
 pub mod ring;
+pub mod states;

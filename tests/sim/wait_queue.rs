@@ -1,13 +1,12 @@
-//! The line as the callers see it, and a caller's wait in it.
+//! The wait queue as the callers see it, and a caller's wait in it.
 //!
-//! **When a caller has joined.** An `acquire` that is not over after its first poll has joined in that poll. (Tokio's
-//! cooperative budget, for which it may yield before, is switched off here.) On one thread the polls come one by one,
+//! **When a caller has joined.** An `acquire` that is pending after its first poll has joined in that poll. (Tokio's
+//! cooperative budget, for which it may yield earlier, is switched off here.) On one thread the polls are sequential,
 //! so the order of the first polls is the order of joining.
 //!
-//! **When a caller is served.** When its waker is called: at once after the connection was put into its slot. What is
-//! woken for another reason (its time is up, the last server was removed) is over or stays, and is not held against
-//! anybody: a caller overtook another if it got a connection and the other one, which joined before, was not woken by
-//! the time at which it was woken itself, nor since.
+//! **When a caller is served.** A caller is served when its waker is called, immediately after the connection was put
+//! into its slot. A wake for another reason (a timeout, the removal of the last server) does not count: a caller
+//! overtook another if it got a connection, and the other had joined before but was not woken before it, nor since.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -25,23 +24,23 @@ use crate::world::{Event, World};
 #[derive(Debug)]
 struct Waiting {
     caller: u64,
-    /// Counts those who ever joined.
+    /// The number of callers that had joined, this one included.
     place: u64,
     is_woken: bool,
     wakes: u64,
-    /// The place that was ahead and not woken when this one was, and how often that one had been woken.
+    /// The first place ahead that was not woken when this caller was, and that place's count of wakes.
     overtakes: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Line {
+pub(crate) struct WaitQueue {
     /// In the order of joining.
     waiting: Vec<Waiting>,
     places: u64,
 }
 
-impl Line {
-    /// The first that waits and is not served.
+impl WaitQueue {
+    /// The first waiter that is not served.
     pub(crate) fn first_unserved(&self) -> Option<u64> {
         self.waiting.iter().find(|waiting| !waiting.is_woken).map(|waiting| waiting.caller)
     }
@@ -50,7 +49,7 @@ impl Line {
         self.waiting.iter().filter(|waiting| !waiting.is_woken).count()
     }
 
-    /// Whether somebody was woken and has not looked yet.
+    /// Whether a waiter was woken and has not been polled since.
     pub(crate) fn has_woken(&self) -> bool {
         self.waiting.iter().any(|waiting| waiting.is_woken)
     }
@@ -80,7 +79,7 @@ impl Line {
         }
     }
 
-    /// It goes, with a connection or without. Says whom it overtook, if it got one.
+    /// Removes a caller, served or not. Returns the caller that it overtook, if it got a connection.
     fn leaves(&mut self, caller: u64) -> Option<u64> {
         let index = self.waiting.iter().position(|waiting| waiting.caller == caller)?;
         let (place, wakes) = self.waiting.remove(index).overtakes?;
@@ -89,33 +88,33 @@ impl Line {
     }
 }
 
-/// The waker that the pool gets.
+/// The waker that the pool receives.
 #[derive(Debug)]
-struct Bell {
+struct CallWaker {
     world: Arc<World>,
     caller: u64,
-    state: Mutex<BellState>,
+    state: Mutex<WakerState>,
 }
 
 #[derive(Debug, Default)]
-struct BellState {
-    /// When it was rung first since the last poll.
-    rung_at: Option<u64>,
+struct WakerState {
+    /// The time of the first wake since the last poll.
+    woken_at: Option<u64>,
     outer: Option<Waker>,
 }
 
-impl Wake for Bell {
+impl Wake for CallWaker {
     fn wake(self: Arc<Self>) {
         let now = self.world.now();
         {
             let mut state = self.world.state();
-            state.line.woken(self.caller);
+            state.wait_queue.woken(self.caller);
             state.tokens_touched = now;
             state.trace.push((now, Event::Wakes { caller: self.caller }));
         }
         let outer = {
-            let mut state = self.state.lock().expect("nobody panics here");
-            state.rung_at.get_or_insert(now);
+            let mut state = self.state.lock().expect("the lock is not poisoned");
+            state.woken_at.get_or_insert(now);
             state.outer.clone()
         };
         if let Some(outer) = outer {
@@ -129,27 +128,27 @@ impl Wake for Bell {
 pub(crate) enum GiveUp {
     Never,
     After(u64),
-    /// At the moment at which it is woken, before it looks.
+    /// When it is woken, before its next poll.
     OnWake,
 }
 
-/// How a call went.
+/// The course of a call.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Course {
-    /// It waited: it was not over with its first poll.
+    /// Its first poll was pending.
     pub(crate) waited: bool,
-    /// It was polled later than it was woken, now or before.
+    /// Any poll came later than its wake.
     pub(crate) was_late: bool,
     /// The last poll came later than the wake.
     pub(crate) is_late: bool,
-    /// If it got a connection, then before this one who had joined before.
+    /// The caller that it overtook, if it got a connection.
     pub(crate) overtook: Option<u64>,
 }
 
-/// A call under the simulation's eyes: it may be polled late, in vain, or be dropped at any moment.
-pub(crate) struct Watched<F> {
+/// A call that the simulation polls late or spuriously, or drops at any moment.
+pub(crate) struct SimulatedCall<F> {
     call: Option<Pin<Box<Unconstrained<F>>>>,
-    bell: Arc<Bell>,
+    call_waker: Arc<CallWaker>,
     world: Arc<World>,
     caller: u64,
     rng: Rng,
@@ -161,14 +160,14 @@ pub(crate) struct Watched<F> {
     course: Course,
 }
 
-impl<F: Future> Watched<F> {
-    /// `joins`: the call is one that joins the line.
+impl<F: Future> SimulatedCall<F> {
+    /// `joins`: the call joins the wait queue if it waits.
     pub(crate) fn new(world: &Arc<World>, caller: u64, rng: Rng, joins: bool, give_up: GiveUp, call: F) -> Self {
-        let bell = Bell { world: Arc::clone(world), caller, state: Mutex::default() };
+        let call_waker = CallWaker { world: Arc::clone(world), caller, state: Mutex::default() };
         let after = |ms| Box::pin(sleep(Duration::from_millis(ms)));
         Self {
             call: Some(Box::pin(unconstrained(call))),
-            bell: Arc::new(bell),
+            call_waker: Arc::new(call_waker),
             world: Arc::clone(world),
             caller,
             rng,
@@ -185,17 +184,17 @@ impl<F: Future> Watched<F> {
         let now = self.world.now();
         {
             let mut state = self.world.state();
-            state.line.leaves(self.caller);
+            state.wait_queue.leaves(self.caller);
             state.tokens_touched = now;
             state.trace.push((now, Event::GivesUp { caller: self.caller, on_wake }));
         }
-        // Without the world's lock: it passes on what it has.
+        // Without the world's lock: the drop passes a connection on.
         self.call = None;
     }
 }
 
-impl<F: Future> Future for Watched<F> {
-    /// `None`: it gave up.
+impl<F: Future> Future for SimulatedCall<F> {
+    /// `None` if the caller gave up.
     type Output = (Option<F::Output>, Course);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -205,17 +204,17 @@ impl<F: Future> Future for Watched<F> {
             return Poll::Ready((None, this.course));
         }
         let is_first = !this.course.waited;
-        let rung_at = {
-            let mut bell = this.bell.state.lock().expect("nobody panics here");
-            bell.outer = Some(cx.waker().clone());
-            bell.rung_at
+        let woken_at = {
+            let mut call_waker = this.call_waker.state.lock().expect("the lock is not poisoned");
+            call_waker.outer = Some(cx.waker().clone());
+            call_waker.woken_at
         };
         if let Some(stall) = &mut this.stall {
             if stall.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             this.stall = None;
-        } else if rung_at.is_some() {
+        } else if woken_at.is_some() {
             if matches!(this.give_up, GiveUp::OnWake) {
                 this.leave(true);
                 return Poll::Ready((None, this.course));
@@ -229,31 +228,31 @@ impl<F: Future> Future for Watched<F> {
                 }
             }
         } else if !is_first && this.rng.chance(50) {
-            // Nobody woke it. Else it is polled in vain.
+            // No wake: half of these polls are skipped, the others are spurious.
             return Poll::Pending;
         }
         let now = this.world.now();
-        let rung_at = this.bell.state.lock().expect("nobody panics here").rung_at.take();
-        this.course.is_late = rung_at.is_some_and(|at| at < now);
+        let woken_at = this.call_waker.state.lock().expect("the lock is not poisoned").woken_at.take();
+        this.course.is_late = woken_at.is_some_and(|at| at < now);
         this.course.was_late |= this.course.is_late;
-        let ahead = if is_first { this.world.state().line.first_unserved() } else { None };
-        let waker = Waker::from(Arc::clone(&this.bell));
+        let ahead = if is_first { this.world.state().wait_queue.first_unserved() } else { None };
+        let waker = Waker::from(Arc::clone(&this.call_waker));
         let Some(call) = &mut this.call else { return Poll::Pending };
         let polled = call.as_mut().poll(&mut Context::from_waker(&waker));
         let mut state = this.world.state();
         if let Poll::Ready(output) = polled {
-            let overtaken = state.line.leaves(this.caller);
-            this.course.overtook = overtaken.or(ahead.filter(|&ahead| state.line.is_unserved(ahead)));
+            let overtaken = state.wait_queue.leaves(this.caller);
+            this.course.overtook = overtaken.or(ahead.filter(|&ahead| state.wait_queue.is_unserved(ahead)));
             drop(state);
             this.call = None;
             return Poll::Ready((Some(output), this.course));
         }
-        let was_rung = this.bell.state.lock().expect("nobody panics here").rung_at.is_some();
+        let was_woken = this.call_waker.state.lock().expect("the lock is not poisoned").woken_at.is_some();
         if is_first && this.joins {
-            state.line.join(this.caller, was_rung);
+            state.wait_queue.join(this.caller, was_woken);
             state.trace.push((now, Event::Joins { caller: this.caller }));
-        } else if let Some(waiting) = state.line.find(this.caller) {
-            waiting.is_woken = was_rung;
+        } else if let Some(waiting) = state.wait_queue.find(this.caller) {
+            waiting.is_woken = was_woken;
             waiting.overtakes = None;
         }
         this.course.waited = true;

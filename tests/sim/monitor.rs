@@ -1,5 +1,5 @@
-//! Looks every few milliseconds at what must hold at any time: the pool's account of itself, and that nobody waits for
-//! what is there.
+//! Checks every few milliseconds the invariants that hold at any time: the pool's status agrees with the model, and no
+//! caller waits for an available connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::world::{MS, Server, State, World};
 const STEP: Duration = Duration::from_millis(4);
 /// How late a timer may be: tokio's tick in milliseconds.
 const TICK: u64 = 2 * MS;
-/// For how long somebody may wait for what is there. Two looks, so that what happens at the instant of the first is
-/// over at the second.
+/// How long a caller may wait for an available connection. It spans two checks, so that changes at the instant of the
+/// first are over at the second.
 const WAIT: u64 = 6 * MS;
 
-/// Looks until the run is over.
-pub(crate) async fn watch(world: Arc<World>, pool: Pool<SimConnector>) {
-    // For each server: since when somebody waits in vain.
+/// Checks until the run is over.
+pub(crate) async fn monitor(world: Arc<World>, pool: Pool<SimConnector>) {
+    // For each server: the time since which callers wait in vain.
     let mut since: Vec<Option<u64>> = vec![None; world.plan.servers];
     while !world.is_over() && !world.state().is_closed {
         look(&world, &pool.status(), &mut since);
@@ -29,7 +29,7 @@ pub(crate) async fn watch(world: Arc<World>, pool: Pool<SimConnector>) {
     }
 }
 
-/// One look.
+/// One check.
 fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
     let now = world.now();
     for server in 0..since.len() {
@@ -37,10 +37,10 @@ fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
     }
     let mut state = world.state();
     let state = &mut *state;
-    let unserved = state.line.unserved();
+    let unserved = state.wait_queue.unserved();
     if unserved > status.waiters {
-        let (waiting, first) = (status.waiters, state.line.first_unserved());
-        state.violated(format!("{unserved} callers wait unwoken, from {first:?}; {waiting} are in the line"));
+        let (waiting, first) = (status.waiters, state.wait_queue.first_unserved());
+        state.violated(format!("{unserved} callers wait unwoken, from {first:?}; the wait queue has {waiting}"));
     }
     let no_server = state.servers.iter().all(|server| !server.is_listed && server.listing_changed + WAIT < now);
     if no_server && unserved > 0 {
@@ -77,7 +77,7 @@ fn status_of<'a>(server: &Server, status: &'a PoolStatus) -> Option<&'a ServerSt
     status.servers.iter().find(listed)
 }
 
-/// Why somebody who waits should have been served, or dialled for, by this server.
+/// The reason why this server should have served a waiter, or been connected to for it.
 fn waits_in_vain(
     hedge_delay: u64,
     state: &State,
@@ -88,13 +88,13 @@ fn waits_in_vain(
 ) -> Option<&'static str> {
     let server = &state.servers[index];
     let is_any_up = state.servers.iter().any(|server| server.is_listed && server.health.is_up());
-    // Who was woken and has not looked may be given a connection, and a token, without being woken again.
+    // A waiter that was woken and not polled may receive a connection and a token without another wake.
     let has_token = server.held.rate().is_none_or(|rate| {
         let interval = (1e9 / rate.rps) as u64 + TICK;
-        !state.line.has_woken() && now >= server.touched.max(state.tokens_touched) + interval
+        !state.wait_queue.has_woken() && now >= server.touched.max(state.tokens_touched) + interval
     });
     if listed.idle > 0 && has_token && (server.health.is_up() || !is_any_up) {
-        return Some("a connection is idle and may be handed out");
+        return Some("a connection is idle and may be checked out");
     }
     let has_permit = listed.open < listed.max_conns;
     if server.health.pause_until + TICK > now {
@@ -103,23 +103,23 @@ fn waits_in_vain(
     if let Model::Down { retry_at, .. } = server.health.state {
         // An idle connection makes room.
         let may_probe = listed.connecting == 0 && (has_permit || listed.idle > 0);
-        return (retry_at + TICK < now && may_probe).then_some("it is down and its retry is overdue");
+        return (retry_at + TICK < now && may_probe).then_some("the server is down and its retry is overdue");
     }
     let is_young = |began: u64| began + hedge_delay * MS + TICK >= now;
-    let young = state.dials.values().filter(|dial| is_young(dial.began)).count();
-    let may_dial = server.health.is_up() && has_permit && listed.connecting == 0 && listed.idle == 0;
-    (may_dial && young < status.waiters).then_some("it has a permit and nobody dials it")
+    let young = state.attempts.values().filter(|attempt| is_young(attempt.began)).count();
+    let may_connect = server.health.is_up() && has_permit && listed.connecting == 0 && listed.idle == 0;
+    (may_connect && young < status.waiters).then_some("a permit is free and no attempt runs")
 }
 
 impl Server {
-    /// Listed, with these limits. Whether the pool knew it still, the network cannot tell if it has no connections: it
-    /// may have forgotten it, or not yet. Returns whether it is new.
+    /// Lists the server with these limits, and returns whether it is new to the pool. Without connections the network
+    /// cannot tell whether the pool has dropped the server's state, so the status decides.
     pub(crate) fn adopt(&mut self, status: &PoolStatus, now: u64, limits: Limits) -> bool {
         let mut is_new = false;
         if !self.is_listed && self.open == 0 {
             match status_of(self, status).map(|listed| listed.state) {
                 Some(ServerState::Down { failures, retry_after }) if failures == self.health.failures => {
-                    // A probe that was decided on and never begun was dropped, too.
+                    // A probe that was scheduled and never begun was dropped, too.
                     let retry_at = now + retry_after.as_nanos() as u64;
                     if let Model::Down { retry_at: known, .. } = &mut self.health.state {
                         *known = retry_at.max(*known);
@@ -138,8 +138,8 @@ impl Server {
         is_new
     }
 
-    /// A probe that was decided on before a removal, and whose attempt never began, is dropped after it, unseen by the
-    /// network: the retry is later then.
+    /// A probe that was scheduled before a removal, and whose attempt never began, is dropped unseen by the network. It
+    /// moves the retry to a later time.
     fn learn_of_dropped_probe(&mut self, status: &PoolStatus, now: u64) {
         let listed = status_of(self, status).map(|listed| listed.state);
         let Some(ServerState::Down { failures, retry_after }) = listed else { return };
@@ -153,15 +153,15 @@ impl Server {
         }
     }
 
-    /// What the pool says of its health that the model does not.
+    /// Describes a disagreement between the pool's status and the model.
     pub(crate) fn disagrees(&self, status: &PoolStatus, now: u64) -> Option<String> {
         let listed = status_of(self, status)?;
         let health = &self.health;
         let agrees = match (listed.state, health.state) {
             (ServerState::Up, Model::Up { .. }) => true,
-            (ServerState::Recovering { failures }, Model::Trial)
+            (ServerState::Recovering { failures }, Model::Recovering)
             | (ServerState::Probing { failures }, Model::Probing) => failures == health.failures,
-            // Decided on, and not yet begun.
+            // Scheduled, and not yet begun.
             (ServerState::Probing { failures }, Model::Down { retry_at, .. }) => {
                 failures == health.failures && retry_at <= now
             }

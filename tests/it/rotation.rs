@@ -1,4 +1,4 @@
-//! Whose turn it is: strict rotation, who stands in for a server that cannot serve, and the last resort.
+//! Strict rotation, the shares of servers that cannot serve, and the last resort.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const LONG: Duration = Duration::from_secs(3_600);
 
 type Conn = PooledConn<ScriptedConnector>;
 
-/// A pool whose servers stay down once they are.
+/// A pool whose servers stay down for the rest of the test.
 fn rig(build: impl FnOnce(Builder<ScriptedConnector>) -> Builder<ScriptedConnector>) -> Rig {
     Rig::paused(|builder| build(builder.backoff(LONG, LONG)))
 }
@@ -27,14 +27,14 @@ fn split(held: Vec<Conn>, address: &str) -> (Vec<Conn>, Vec<Conn>) {
     held.into_iter().partition(|conn| server_of(conn) == address)
 }
 
-/// One caller acquires and releases; returns who served, in order.
+/// Acquires and releases `times` times in one task. Returns the servers, in order.
 async fn rotate(rig: &Rig, times: usize) -> Vec<String> {
     let mut order = Vec::new();
     for _ in 0..times {
-        let conn = rig.pool.acquire().await.expect("somebody serves");
+        let conn = rig.pool.acquire().await.expect("a server serves the caller");
         order.push(server_of(&conn));
         conn.release();
-        // Dials in the background go on.
+        // Lets attempts in the background proceed.
         tokio::task::yield_now().await;
     }
     order
@@ -48,7 +48,7 @@ fn shares(order: &[String]) -> BTreeMap<&str, usize> {
     shares
 }
 
-/// Each of the three others has its third of the acquires, within 2 %, and `absent` has none.
+/// Asserts that the three servers other than `absent` serve a third of the acquires each, within 2 %.
 async fn assert_thirds(rig: &Rig, absent: &str) {
     let order = rotate(rig, 6_000).await;
     let shares = shares(&order);
@@ -71,9 +71,9 @@ async fn rotation_is_strict_for_one_caller() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_share_of_a_server_that_is_down_is_spread_evenly() {
+async fn share_of_down_server_is_spread_evenly() {
     let rig = rig(|builder| builder.servers(["a", "b", "c", "d"]).max_conns_per_server(2));
-    // It keeps an idle connection, which it could serve with.
+    // Server "b" keeps an idle connection, which it could serve callers with.
     let (mut to_b, others) = split(open(&rig, 8).await, "b");
     to_b.remove(0).fail("broken");
     release(to_b);
@@ -84,7 +84,7 @@ async fn the_share_of_a_server_that_is_down_is_spread_evenly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_share_of_a_server_without_tokens_is_spread_evenly() {
+async fn share_of_rate_limited_server_is_spread_evenly() {
     let slow = Server::new("b").max_rps(0.001).burst(1);
     let rig = rig(|builder| builder.server("a").server(slow).servers(["c", "d"]).max_conns_per_server(1));
     release(open(&rig, 4).await);
@@ -93,7 +93,7 @@ async fn the_share_of_a_server_without_tokens_is_spread_evenly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_share_of_a_full_server_is_spread_evenly() {
+async fn share_of_full_server_is_spread_evenly() {
     let rig = rig(|builder| builder.servers(["a", "b", "c", "d"]).max_conns_per_server(1));
     let (to_b, others) = split(open(&rig, 4).await, "b");
     release(others);
@@ -103,71 +103,71 @@ async fn the_share_of_a_full_server_is_spread_evenly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn load_does_not_stick_to_the_server_dialled_first() {
+async fn load_spreads_beyond_first_connected_server() {
     let rig = rig(|builder| builder.servers(["a", "b", "c", "d"]));
     let order = rotate(&rig, 40).await;
-    assert_eq!(shares(&order[..2]).len(), 1, "the second acquire is served from what is there");
+    assert_eq!(shares(&order[..2]).len(), 1, "the second acquire reuses the idle connection");
     let order = rotate(&rig, 400).await;
     let even = BTreeMap::from([("a", 100), ("b", 100), ("c", 100), ("d", 100)]);
     assert_eq!(shares(&order), even);
-    // One caller needs one connection to each, no more.
+    // One caller needs one connection to each server.
     assert_eq!(rig.connector.total_counts().attempts, 4);
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_caller_at_a_cold_ring_does_not_dial_them_all() {
+async fn single_caller_does_not_connect_to_all_servers() {
     let addresses: Vec<_> = (0..50).map(|number| number.to_string()).collect();
     let cold = || rig(|builder| builder.servers(addresses.iter().map(String::as_str)));
 
-    let waits = cold();
-    let conn = waits.pool.acquire().await.expect("all servers accept");
+    let acquiring = cold();
+    let conn = acquiring.pool.acquire().await.expect("all servers accept");
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(waits.connector.total_counts().attempts, 1);
+    assert_eq!(acquiring.connector.total_counts().attempts, 1);
     conn.release();
-    // From here on each pass asks for at most one more: for one, but when it is the turn of the server that has one.
+    // From here on each pass starts one attempt, or none if it begins at the server that has an idle connection.
     for passes in 1..=10 {
-        rotate(&waits, 1).await;
+        rotate(&acquiring, 1).await;
         settle().await;
-        let dials = waits.connector.total_counts().attempts;
-        assert!((passes..=1 + passes).contains(&dials), "{dials} dials after {passes} passes");
+        let attempts = acquiring.connector.total_counts().attempts;
+        assert!((passes..=1 + passes).contains(&attempts), "{attempts} attempts after {passes} passes");
     }
 
-    let reserves = cold();
-    reserves.pool.acquire_now().await.expect("all servers accept").release();
+    let acquiring_now = cold();
+    acquiring_now.pool.acquire_now().await.expect("all servers accept").release();
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(reserves.connector.total_counts().attempts, 1);
+    assert_eq!(acquiring_now.connector.total_counts().attempts, 1);
 
-    let tries = cold();
-    assert!(matches!(tries.pool.try_acquire(), Err(TryAcquireError::Unavailable(_))));
+    let trying = cold();
+    assert!(matches!(trying.pool.try_acquire(), Err(TryAcquireError::Unavailable(_))));
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(tries.connector.total_counts().attempts, 1);
+    assert_eq!(trying.connector.total_counts().attempts, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_reuses_first_in_first_out() {
+async fn idle_connections_are_reused_in_fifo_order() {
     let rig = rig(|builder| builder.server("a").max_conns_per_server(3));
     let mut held = open(&rig, 3).await;
     held.rotate_left(1);
-    let given_back: Vec<_> = held.iter().map(|conn| conn.id()).collect();
+    let returned: Vec<_> = held.iter().map(|conn| conn.id()).collect();
     release(held);
-    let mut handed_out = Vec::new();
+    let mut checked_out = Vec::new();
     for _ in 0..6 {
-        let conn = rig.pool.acquire().await.expect("one is idle");
-        handed_out.push(conn.id());
+        let conn = rig.pool.acquire().await.expect("a connection is idle");
+        checked_out.push(conn.id());
         conn.release();
     }
-    assert_eq!(handed_out, [&given_back[..], &given_back[..]].concat());
+    assert_eq!(checked_out, [&returned[..], &returned[..]].concat());
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_thousand_servers_the_one_that_is_up_serves_and_no_connection_of_the_dead_is_looked_at() {
+async fn single_up_server_of_a_thousand_serves_without_checks_at_others() {
     let addresses: Vec<_> = (0..1_000).map(|number| number.to_string()).collect();
     let rig = rig(|builder| builder.servers(addresses.iter().map(String::as_str)).max_conns_per_server(2));
     let mut held = open(&rig, 2_000).await;
     held.sort_by_key(|conn| conn.address().parse::<u32>().expect("addresses are numbers"));
     let mut alive = held.split_off(1_998);
     alive.drain(..).for_each(Conn::release);
-    // Each of the others fails on one connection and keeps the other, idle.
+    // Each of the other servers fails on one connection and keeps the second one idle.
     let mut held = held.into_iter();
     while let (Some(fails), Some(stays)) = (held.next(), held.next()) {
         assert_eq!(server_of(&fails), server_of(&stays));
@@ -178,10 +178,10 @@ async fn of_a_thousand_servers_the_one_that_is_up_serves_and_no_connection_of_th
     let order = rotate(&rig, 2_000).await;
     assert_eq!(shares(&order), BTreeMap::from([("999", 2_000)]));
     assert_eq!(rig.connector.total_counts().reuse_checks, 2_000);
-    assert_eq!(rig.connector.total_counts().attempts, 2_000, "none was dialled anew");
+    assert_eq!(rig.connector.total_counts().attempts, 2_000, "no server gets another attempt");
 }
 
-/// Server "down" is down with one idle connection. Returns the two connections to server "other".
+/// Takes server "down" down, with one idle connection. Returns the two connections to server "other".
 async fn one_down(rig: &Rig) -> Vec<Conn> {
     let (mut to_down, to_other) = split(open(rig, 4).await, "down");
     to_down.remove(0).fail("broken");
@@ -192,7 +192,7 @@ async fn one_down(rig: &Rig) -> Vec<Conn> {
     to_other
 }
 
-/// No way to acquire hands out the idle connection of server "down".
+/// Asserts that no call checks out the idle connection of server "down".
 async fn assert_not_served(rig: &Rig) {
     assert!(matches!(rig.pool.try_acquire(), Err(TryAcquireError::Unavailable(_))));
     assert!(matches!(rig.pool.acquire_now().await, Err(AcquireError::Unavailable(_))));
@@ -201,46 +201,46 @@ async fn assert_not_served(rig: &Rig) {
     assert_eq!(rig.connector.counts("down").reuse_checks, 0);
 }
 
-/// Each way to acquire hands out the idle connection of server "down".
+/// Asserts that each call checks out the idle connection of server "down".
 async fn assert_served_as_the_last_resort(rig: &Rig) {
     for _ in 0..3 {
-        let conn = rig.pool.try_acquire().expect("the last resort");
+        let conn = rig.pool.try_acquire().expect("a last-resort connection is idle");
         assert_eq!(server_of(&conn), "down");
         conn.release();
-        let conn = rig.pool.acquire_now().await.expect("the last resort");
+        let conn = rig.pool.acquire_now().await.expect("a last-resort connection is idle");
         assert_eq!(server_of(&conn), "down");
         conn.release();
-        let conn = rig.pool.acquire().await.expect("the last resort");
+        let conn = rig.pool.acquire().await.expect("a last-resort connection is idle");
         assert_eq!(server_of(&conn), "down");
         conn.release();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_no_server_up_idle_connections_of_down_servers_are_handed_out() {
+async fn idle_connections_of_down_servers_are_last_resort() {
     let rig = rig(|builder| builder.servers(["down", "other"]).max_conns_per_server(2));
     let mut to_other = one_down(&rig).await;
     to_other.remove(0).fail("broken too");
     release(to_other);
     let order = rotate(&rig, 10).await;
     assert_eq!(shares(&order), BTreeMap::from([("down", 5), ("other", 5)]));
-    assert_eq!(rig.connector.total_counts().attempts, 4, "none of them is dialled in its backoff");
+    assert_eq!(rig.connector.total_counts().attempts, 4, "no server gets an attempt during its backoff");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_limited_server_is_up_and_bars_the_last_resort() {
+async fn rate_limited_server_prevents_last_resort() {
     let limited = Server::new("other").max_rps(0.001).burst(2);
     let rig = rig(|builder| builder.server("down").server(limited).max_conns_per_server(2));
     let mut to_other = one_down(&rig).await;
     to_other.remove(0).release();
     assert_not_served(&rig).await;
     to_other.remove(0).fail("broken too");
-    // What is idle at the limited server stays barred by its rate.
+    // The rate still limits the idle connection of server "other".
     assert_served_as_the_last_resort(&rig).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_server_is_up_and_bars_the_last_resort() {
+async fn full_server_prevents_last_resort() {
     let rig = rig(|builder| builder.servers(["down", "other"]).max_conns_per_server(2));
     let mut to_other = one_down(&rig).await;
     assert_not_served(&rig).await;
@@ -249,25 +249,25 @@ async fn a_full_server_is_up_and_bars_the_last_resort() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_being_dialled_is_up_and_bars_the_last_resort() {
+async fn running_attempt_prevents_last_resort() {
     let rig = rig(|builder| builder.servers(["down", "other"]).max_conns_per_server(2));
     let to_other = one_down(&rig).await;
     let took = Duration::from_secs(1);
     rig.connector.on_connect("other", Connect::Slow(took));
     to_other.into_iter().for_each(Conn::discard);
     let started = rig.clock.now();
-    let conn = rig.pool.acquire().await.expect("the dial succeeds");
+    let conn = rig.pool.acquire().await.expect("the attempt succeeds");
     assert_eq!(server_of(&conn), "other");
     assert!(rig.clock.now() - started >= took);
-    // Both dials, the hedge's too, are over; now the same for a dial that is reserved.
+    // The attempt and its hedge are over. The same holds for `acquire_now`.
     settle().await;
     tokio::time::sleep(took).await;
     rig.pool.acquire_now().await.expect("the hedge's connection is idle").discard();
     conn.discard();
-    let conn = rig.pool.acquire_now().await.expect("the dial succeeds");
+    let conn = rig.pool.acquire_now().await.expect("the attempt succeeds");
     assert_eq!(server_of(&conn), "other");
     assert_eq!(rig.connector.counts("down").reuse_checks, 0);
-    // When the last dial takes the other server down, the caller has the last resort.
+    // When the attempt fails and takes server "other" down, the caller gets the last resort.
     conn.discard();
     tokio::time::sleep(2 * took).await;
     rig.connector.on_connect("other", Connect::SlowRefuse(took));
@@ -275,26 +275,26 @@ async fn a_server_being_dialled_is_up_and_bars_the_last_resort() {
         assert_eq!(server_of(&conn), "other");
     }
     let started = rig.clock.now();
-    let conn = rig.pool.acquire().await.expect("the last resort");
+    let conn = rig.pool.acquire().await.expect("a last-resort connection is idle");
     assert_eq!(server_of(&conn), "down");
     assert!(rig.clock.now() - started >= took);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_gets_the_last_resort_when_the_last_server_goes_down() {
+async fn waiter_gets_last_resort_when_last_server_goes_down() {
     let rig = rig(|builder| builder.servers(["down", "other"]).max_conns_per_server(2));
     let (mut to_down, mut to_other) = split(open(&rig, 4).await, "down");
     to_down.remove(0).fail("broken");
     let pool = rig.pool.clone();
-    let waiter = tokio::spawn(async move { pool.acquire().await.expect("the last resort") });
+    let waiter = tokio::spawn(async move { pool.acquire().await.expect("a last-resort connection is idle") });
     settle().await;
-    // It comes back while somebody waits, but the other server, full, is up.
+    // The connection is returned while a waiter is queued, but the other server is up, though full.
     release(to_down);
     settle().await;
     assert_eq!((rig.pool.status().waiters, waiter.is_finished()), (1, false));
     let failed_at = rig.clock.now();
     to_other.remove(0).fail("broken too");
-    let conn = waiter.await.expect("the task ends");
+    let conn = waiter.await.expect("the task does not panic");
     assert_eq!(server_of(&conn), "down");
     assert_eq!(rig.clock.now(), failed_at);
 }

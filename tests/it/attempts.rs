@@ -1,4 +1,4 @@
-//! Dials: nobody waits behind one, hedges, how many there may be, and what becomes of those that nobody waits for.
+//! Connect attempts: they never delay other callers, are hedged and bounded, and outlive callers that leave.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -28,7 +28,7 @@ fn assert_at(at: Duration, expected: Duration) {
     assert!(at >= expected && at <= expected + TICK, "at {at:?} instead of {expected:?}");
 }
 
-/// The two calls that dial.
+/// The two calls that start connect attempts.
 #[derive(Debug, Clone, Copy)]
 enum Call {
     Acquire,
@@ -46,7 +46,7 @@ impl Call {
     }
 }
 
-/// Polls once, and says whether it is over.
+/// Polls once, and returns whether the future is ready.
 async fn poll_once(future: impl Future) -> bool {
     let mut future = pin!(future);
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await
@@ -58,48 +58,48 @@ fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Failure<ScriptedErr
     source.downcast_ref().or_else(|| cause(source))
 }
 
-fn dials(rig: &Rig) -> Vec<(String, Duration)> {
+fn connect_log(rig: &Rig) -> Vec<(String, Duration)> {
     rig.connector.connect_log().into_iter().map(|(address, at)| (address.to_string(), at)).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_swallowed_dial_delays_nobody_whom_an_idle_connection_serves() {
+async fn hanging_attempt_does_not_delay_checkout_of_idle_connection() {
     let rig = Rig::paused(|builder| builder.server("live").connect_timeout(Duration::from_secs(2)));
-    rig.pool.acquire().await.expect("it accepts").release();
+    rig.pool.acquire().await.expect("the server accepts").release();
     rig.connector.on_connect("dead", Connect::Never);
-    rig.pool.register("dead").expect("it is new");
+    rig.pool.register("dead").expect("the server is not registered");
     let started = rig.clock.now();
     for _ in 0..100 {
         for call in CALLS {
-            let conn = call.call(&rig).await.expect("one is idle");
+            let conn = call.call(&rig).await.expect("a connection is idle");
             assert_eq!(server_of(&conn), "live");
             conn.release();
         }
-        rig.pool.try_acquire().expect("one is idle").release();
+        rig.pool.try_acquire().expect("a connection is idle").release();
         tokio::task::yield_now().await;
     }
     assert_eq!(rig.clock.now(), started);
-    // The dial is there all the same, one.
+    // Exactly one attempt runs at the hanging server.
     assert_eq!((rig.connector.counts("dead").attempts, rig.connector.counts("dead").in_flight), (1, 1));
-    // Its end, too, is nobody's business.
+    // Its timeout does not delay callers either.
     tokio::time::sleep(Duration::from_secs(2) + TICK).await;
     let ended = rig.clock.now();
     assert!(matches!(rig.pool.status().servers[1].state, ServerState::Down { failures: 1, .. }));
-    rig.pool.acquire().await.expect("one is idle").release();
+    rig.pool.acquire().await.expect("a connection is idle").release();
     assert_eq!(rig.clock.now(), ended);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_a_swallowed_dial_is_served_by_a_release() {
+async fn release_serves_waiters_behind_hanging_attempt() {
     let rig = Rig::paused(|builder| builder.server("live").max_conns_per_server(1));
-    let conn = rig.pool.acquire().await.expect("it accepts");
+    let conn = rig.pool.acquire().await.expect("the server accepts");
     rig.connector.on_connect("dead", Connect::Never);
-    rig.pool.register("dead").expect("it is new");
+    rig.pool.register("dead").expect("the server is not registered");
     let mut callers = JoinSet::new();
     for _ in 0..10 {
         let (pool, clock) = (rig.pool.clone(), rig.clock.clone());
         callers.spawn(async move {
-            pool.acquire().await.expect("the live server serves").release();
+            pool.acquire().await.expect("the live server serves the waiter").release();
             clock.now()
         });
     }
@@ -112,26 +112,26 @@ async fn who_waits_for_a_swallowed_dial_is_served_by_a_release() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_the_hedge_delay_the_next_server_is_dialled() {
+async fn hedge_connects_to_next_server_after_delay() {
     for call in CALLS {
         let rig = Rig::paused(|builder| builder.servers(["a", "b", "c"]).hedge_delay(HEDGE));
         rig.connector.set_default(Connect::Never);
         rig.connector.on_connect("c", Connect::Slow(ms(20)));
         let started = rig.clock.now();
-        let conn = call.call(&rig).await.expect("the third dial succeeds");
+        let conn = call.call(&rig).await.expect("the third attempt succeeds");
         assert_eq!(server_of(&conn), "c", "{call:?}");
-        let dials = dials(&rig);
-        let order: Vec<_> = dials.iter().map(|(address, _)| address.as_str()).collect();
+        let connect_log = connect_log(&rig);
+        let order: Vec<_> = connect_log.iter().map(|(address, _)| address.as_str()).collect();
         assert_eq!(order, ["a", "b", "c"], "{call:?}");
-        assert_eq!(dials[0].1, started);
-        assert_at(dials[1].1, dials[0].1 + HEDGE);
-        assert_at(dials[2].1, dials[1].1 + HEDGE);
-        assert_at(rig.clock.now(), dials[2].1 + ms(20));
+        assert_eq!(connect_log[0].1, started);
+        assert_at(connect_log[1].1, connect_log[0].1 + HEDGE);
+        assert_at(connect_log[2].1, connect_log[1].1 + HEDGE);
+        assert_at(rig.clock.now(), connect_log[2].1 + ms(20));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn young_dials_never_exceed_the_callers_that_wait() {
+async fn young_attempts_never_exceed_waiters() {
     const CALLERS: usize = 3;
     let addresses: Vec<_> = (0..10).map(|number| number.to_string()).collect();
     let rig = Rig::paused(|builder| {
@@ -147,12 +147,12 @@ async fn young_dials_never_exceed_the_callers_that_wait() {
     let started = rig.clock.now();
     for step in 1..=1_000_u64 {
         tokio::time::sleep(ms(1)).await;
-        // Reasons for the pool to look again: a server comes; a caller leaves its dial behind, and another comes.
+        // Events that make the pool settle: a new server, and a caller that is replaced while its attempt runs.
         if step % 10 == 0 {
-            rig.pool.register(format!("extra {step}")).expect("it is new");
+            rig.pool.register(format!("extra {step}")).expect("the server is not registered");
         }
         if step % 70 == 0 {
-            callers.pop_front().expect("three wait").abort();
+            callers.pop_front().expect("three callers wait").abort();
             settle().await;
             callers.push_back(spawn());
         }
@@ -160,15 +160,15 @@ async fn young_dials_never_exceed_the_callers_that_wait() {
         assert_eq!(rig.pool.status().waiters, CALLERS);
         let now = rig.clock.now();
         let young = rig.connector.connect_log().iter().filter(|(_, at)| *at + HEDGE > now).count();
-        assert!(young <= CALLERS, "{young} young dials for {CALLERS} callers after {:?}", now - started);
+        assert!(young <= CALLERS, "{young} young attempts for {CALLERS} waiters after {:?}", now - started);
     }
-    // The hedges were there: a dial for each caller and each hedge delay.
+    // Hedging works: one attempt for each caller in each hedge delay.
     let in_flight = rig.connector.total_counts().in_flight as usize;
-    assert!((CALLERS * 9..=CALLERS * 11).contains(&in_flight), "{in_flight} dials in flight");
+    assert!((CALLERS * 9..=CALLERS * 11).contains(&in_flight), "{in_flight} attempts in flight");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dial_outlives_its_caller() {
+async fn attempt_outlives_its_caller() {
     for call in CALLS {
         let rig = Rig::paused(|builder| builder.server("a"));
         rig.connector.on_connect("a", Connect::Slow(ms(50)));
@@ -178,33 +178,33 @@ async fn a_dial_outlives_its_caller() {
         tokio::time::sleep(ms(30) + TICK).await;
         let server = &rig.pool.status().servers[0];
         assert_eq!((server.idle, server.open, server.in_use), (1, 1, 0), "{call:?}");
-        rig.pool.try_acquire().expect("the dial's connection is idle").release();
+        rig.pool.try_acquire().expect("the attempt's connection is idle").release();
         assert_eq!(rig.connector.counts("a").attempts, 1, "{call:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_caller_left_goes_to_the_next_in_line() {
+async fn abandoned_attempt_serves_next_waiter() {
     for call in CALLS {
         let rig = Rig::paused(|builder| builder.server("a").max_conns_per_server(1));
         rig.connector.on_connect("a", Connect::Slow(ms(50)));
-        let mut leaver = Box::pin(call.call(&rig));
-        assert!(!poll_once(leaver.as_mut()).await);
+        let mut first = Box::pin(call.call(&rig));
+        assert!(!poll_once(first.as_mut()).await);
         let pool = rig.pool.clone();
-        let next = tokio::spawn(async move { pool.acquire().await.expect("the dial succeeds") });
+        let next = tokio::spawn(async move { pool.acquire().await.expect("the attempt succeeds") });
         settle().await;
-        drop(leaver);
-        let conn = next.await.expect("the task ends");
+        drop(first);
+        let conn = next.await.expect("the task does not panic");
         assert_at(rig.clock.now(), ms(50));
         assert_eq!((&*server_of(&conn), rig.connector.counts("a").attempts), ("a", 1), "{call:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dial_that_ends_after_deregister_or_close_is_dropped() {
+async fn deregister_and_close_end_running_attempts() {
     for call in CALLS {
         for close in [false, true] {
-            // Removed before the dial's task has run, and in the midst of it.
+            // Removed before the attempt's task has run, and while it runs.
             for begun in [false, true] {
                 let case = format!("{call:?}, close: {close}, begun: {begun}");
                 let rig = Rig::paused(|builder| builder.server("a"));
@@ -220,9 +220,9 @@ async fn a_dial_that_ends_after_deregister_or_close_is_dropped() {
                 if close {
                     rig.pool.close().await;
                 } else {
-                    rig.pool.deregister("a").expect("it is registered");
+                    rig.pool.deregister("a").expect("the server is registered");
                 }
-                let error = caller.await.expect_err("there is no server");
+                let error = caller.await.expect_err("no server is left");
                 match error {
                     AcquireError::Closed => assert!(close, "{case}"),
                     AcquireError::NoServers => assert!(!close, "{case}"),
@@ -240,7 +240,7 @@ async fn a_dial_that_ends_after_deregister_or_close_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_dials_than_allowed_are_under_way_at_a_server() {
+async fn attempts_never_exceed_max_concurrent_connects_per_server() {
     let rig = Rig::paused(|builder| {
         builder.server("a").max_conns_per_server(100).max_concurrent_connects_per_server(3).hedge_delay(HEDGE)
     });
@@ -249,7 +249,7 @@ async fn no_more_dials_than_allowed_are_under_way_at_a_server() {
     let mut callers = JoinSet::new();
     for _ in 0..20 {
         let pool = rig.pool.clone();
-        callers.spawn(async move { pool.acquire().await.expect("it accepts") });
+        callers.spawn(async move { pool.acquire().await.expect("the server accepts") });
     }
     let mut most = 0;
     for _ in 0..7_010 {
@@ -258,13 +258,13 @@ async fn no_more_dials_than_allowed_are_under_way_at_a_server() {
         assert!(in_flight <= 3);
         tokio::time::sleep(ms(1)).await;
     }
-    // Nor fewer: twenty are served in seven rounds of three.
+    // The limit is fully used: seven rounds of three serve twenty callers.
     assert_eq!(most, 3);
     let status = rig.pool.status();
     assert_eq!((status.waiters, status.servers[0].in_use), (0, 20));
     assert_eq!(callers.join_all().await.len(), 20);
 
-    // Callers of acquire_now wait in the same queue, for attempts that can still start.
+    // Callers of `acquire_now` wait in the same queue for attempts that can still start.
     tokio::time::sleep(2 * took).await;
     let idle = rig.pool.status().servers[0].idle;
     assert_eq!(rig.connector.counts("a").in_flight, 0);
@@ -275,35 +275,35 @@ async fn no_more_dials_than_allowed_are_under_way_at_a_server() {
     }
     settle().await;
     assert_eq!(callers.len(), 20);
-    let done = std::iter::from_fn(|| callers.try_join_next()).map(|answer| answer.expect("no panic"));
+    let done = std::iter::from_fn(|| callers.try_join_next()).map(|answer| answer.expect("the task does not panic"));
     assert_eq!(done.filter(|served| *served).count(), idle);
     assert_eq!((callers.len(), rig.connector.counts("a").in_flight), (20 - idle, 3));
     assert!(callers.join_all().await.iter().all(|served| *served));
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_most_one_balance_dial_is_in_flight_at_a_server() {
+async fn each_server_has_at_most_one_balance_attempt() {
     let rig = Rig::paused(|builder| builder.server("a"));
-    rig.pool.acquire().await.expect("it accepts").release();
+    rig.pool.acquire().await.expect("the server accepts").release();
     for address in ["b", "c"] {
         rig.connector.on_connect(address, Connect::Slow(ms(50)));
-        rig.pool.register(address).expect("it is new");
+        rig.pool.register(address).expect("the server is not registered");
     }
     for _ in 0..100 {
-        rig.pool.acquire().await.expect("one is idle").release();
-        rig.pool.try_acquire().expect("one is idle").release();
+        rig.pool.acquire().await.expect("a connection is idle").release();
+        rig.pool.try_acquire().expect("a connection is idle").release();
         settle().await;
         assert!(["b", "c"].iter().all(|address| rig.connector.counts(address).in_flight <= 1));
     }
     assert_eq!(["b", "c"].map(|address| rig.connector.counts(address).attempts), [1, 1]);
     tokio::time::sleep(ms(50) + TICK).await;
-    // Each has its connection; held, it is missed, and the next balance dial begins.
-    let held = [(); 3].map(|()| rig.pool.try_acquire().expect("one is idle"));
+    // Each server has one connection. While it is in use, its server is empty and gets another balance attempt.
+    let held = [(); 3].map(|()| rig.pool.try_acquire().expect("a connection is idle"));
     let (to_a, others): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| server_of(conn) == "a");
     assert_eq!((to_a.len(), others.len()), (1, 2));
     to_a.into_iter().for_each(Conn::release);
     for _ in 0..100 {
-        rig.pool.acquire().await.expect("one is idle").release();
+        rig.pool.acquire().await.expect("a connection is idle").release();
         settle().await;
     }
     assert_eq!(["a", "b", "c"].map(|address| rig.connector.counts(address).attempts), [1, 2, 2]);
@@ -311,33 +311,33 @@ async fn at_most_one_balance_dial_is_in_flight_at_a_server() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn acquire_now_tries_the_next_server_at_once_when_one_fails() {
+async fn acquire_now_tries_next_server_immediately_after_failure() {
     for failure in [Connect::Refuse, Connect::Panic, Connect::LocalFault] {
         let rig = Rig::paused(|builder| builder.servers(["a", "b"]));
         rig.connector.on_connect("a", failure.clone());
         let started = rig.clock.now();
-        let conn = rig.pool.acquire_now().await.expect("the second accepts");
+        let conn = rig.pool.acquire_now().await.expect("the second server accepts");
         assert_eq!(server_of(&conn), "b", "{failure:?}");
-        assert_eq!(dials(&rig), ["a", "b"].map(|address| (address.to_owned(), started)), "{failure:?}");
+        assert_eq!(connect_log(&rig), ["a", "b"].map(|address| (address.to_owned(), started)), "{failure:?}");
     }
-    // Of many the only good one is found.
+    // It finds the only server that accepts among many.
     let addresses: Vec<_> = (0..20).map(|number| number.to_string()).collect();
     let rig = Rig::paused(|builder| builder.servers(addresses.iter().map(String::as_str)));
     rig.connector.set_default(Connect::Refuse);
     rig.connector.on_connect("13", Connect::Ok);
     let started = rig.clock.now();
-    let conn = rig.pool.acquire_now().await.expect("one accepts");
+    let conn = rig.pool.acquire_now().await.expect("one server accepts");
     assert_eq!((&*server_of(&conn), rig.clock.now()), ("13", started));
     assert!(addresses.iter().all(|address| rig.connector.counts(address).attempts <= 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn acquire_now_fails_with_the_cause_when_all_failed() {
+async fn acquire_now_reports_cause_when_all_attempts_fail() {
     let rig = Rig::paused(|builder| builder.servers(["a", "b", "c"]));
     rig.connector.set_default(Connect::SlowRefuse(ms(10)));
-    let error = rig.pool.acquire_now().await.expect_err("all refuse");
+    let error = rig.pool.acquire_now().await.expect_err("all servers refuse");
     assert_at(rig.clock.now(), ms(30));
-    assert_eq!(rig.connector.total_counts().attempts, 3, "each once");
+    assert_eq!(rig.connector.total_counts().attempts, 3, "one attempt per server");
     assert!(matches!(&error, AcquireError::Unavailable(reason) if reason.counts().down == 3), "{error}");
     assert!(error.retry_after().is_some_and(|after| after > Duration::ZERO));
     let refused = cause(&error).and_then(Error::source).and_then(|source| source.downcast_ref::<ScriptedError>());
@@ -345,7 +345,7 @@ async fn acquire_now_fails_with_the_cause_when_all_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connect_timeout_counts_as_a_failure() {
+async fn connect_timeout_takes_server_down() {
     for call in CALLS {
         let after = Duration::from_secs(1);
         let rig = Rig::paused(|builder| {
@@ -361,25 +361,25 @@ async fn a_connect_timeout_counts_as_a_failure() {
         let server = &rig.pool.status().servers[0];
         assert!(matches!(server.state, ServerState::Down { failures: 1, .. }), "{call:?}: {:?}", server.state);
         assert_eq!((server.open, rig.connector.counts("a").open), (0, 0), "{call:?}");
-        let error = caller.await.expect_err("nobody accepts");
+        let error = caller.await.expect_err("no attempt succeeds");
         let failure = cause(&error);
-        let is_timeout = matches!(failure, Some(Failure::ConnectTimeout { after: told }) if *told == after);
+        let is_timeout = matches!(failure, Some(Failure::ConnectTimeout { after: reported }) if *reported == after);
         assert!(is_timeout, "{call:?}: {failure:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_dials_slowly_is_not_dialled_the_more_for_it() {
+async fn slow_attempt_does_not_start_further_attempts_at_its_server() {
     for call in CALLS {
         let rig = Rig::paused(|builder| builder.server("a").hedge_delay(HEDGE));
         rig.connector.on_connect("a", Connect::Slow(10 * HEDGE));
-        call.call(&rig).await.expect("it accepts in the end").release();
+        call.call(&rig).await.expect("the server accepts eventually").release();
         assert_eq!(rig.connector.counts("a").attempts, 1, "{call:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn dials_spread_evenly_over_those_that_may_be_dialled() {
+async fn attempts_spread_evenly_over_servers_with_free_permits() {
     let rig = Rig::paused(|builder| {
         let full = ["full-1", "full-2"].map(|address| Server::new(address).max_conns(1));
         builder.servers(full).servers(["a", "b", "c"])

@@ -1,25 +1,25 @@
-//! A caller that is polled once and never again delays nobody.
+//! A waiter that is polled only once does not delay the others.
 
 use super::*;
 
-/// A thousand callers that release at once what they get. Returns when the last got it.
-fn a_thousand(rig: &Rig) -> JoinSet<Duration> {
+/// Spawns a thousand callers. Each releases its connection immediately and returns the time at which it was served.
+fn thousand_callers(rig: &Rig) -> JoinSet<Duration> {
     let mut callers = JoinSet::new();
     for _ in 0..1_000 {
         let (pool, clock) = (rig.pool.clone(), rig.clock.clone());
         callers.spawn(async move {
-            pool.acquire().await.expect("it is served").release();
+            pool.acquire().await.expect("the caller is served").release();
             clock.now()
         });
     }
     callers
 }
 
-async fn last(callers: JoinSet<Duration>) -> Duration {
-    callers.join_all().await.into_iter().max().expect("there are a thousand")
+async fn last_served_at(callers: JoinSet<Duration>) -> Duration {
+    callers.join_all().await.into_iter().max().expect("there are a thousand callers")
 }
 
-/// A caller that was polled once holds up at most what is in its slot, and passes that on when it goes.
+/// Asserts that a stalled waiter holds at most the one connection that it was served with, and returns it when dropped.
 #[track_caller]
 fn assert_passes_on(rig: &Rig, stalled: Caller) {
     let idle = rig.pool.status().servers[0].idle;
@@ -28,27 +28,27 @@ fn assert_passes_on(rig: &Rig, stalled: Caller) {
     assert_eq!(rig.pool.status().servers[0].idle, idle + 1);
 }
 
-/// Two connections are out and come back in that way: a thousand callers are served at that moment.
-async fn assert_no_delay(give_back: fn(Conn)) {
+/// Asserts that a thousand callers are served at the time at which the two connections in use are returned.
+async fn assert_no_delay(return_conn: fn(Conn)) {
     let rig = rig(2);
     let mut held = open(&rig, 2).await;
     let stalled = Caller::joined(&rig);
-    let callers = a_thousand(&rig);
+    let callers = thousand_callers(&rig);
     settle().await;
     assert_eq!(rig.pool.status().waiters, 1_001);
-    let given_back = rig.clock.now();
-    held.drain(..).for_each(give_back);
-    assert_eq!(last(callers).await, given_back);
+    let returned_at = rig.clock.now();
+    held.drain(..).for_each(return_conn);
+    assert_eq!(last_served_at(callers).await, returned_at);
     assert_passes_on(&rig, stalled);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_polled_once_delays_no_release() {
+async fn stalled_waiter_does_not_delay_releases() {
     assert_no_delay(Conn::release).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_polled_once_delays_no_token() {
+async fn stalled_waiter_does_not_delay_tokens() {
     // A burst of 101.
     let rig = Rig::paused(|builder| builder.server(Server::new("a").max_rps(10_000.0)).max_conns_per_server(4));
     open(&rig, 4).await.into_iter().for_each(Conn::release);
@@ -56,16 +56,16 @@ async fn who_is_polled_once_delays_no_token() {
         conn.release();
     }
     let stalled = Caller::joined(&rig);
-    let callers = a_thousand(&rig);
+    let callers = thousand_callers(&rig);
     let started = rig.clock.now();
-    let took = last(callers).await - started;
+    let took = last_served_at(callers).await - started;
     let least = Duration::from_millis(100);
     assert!(took >= least && took <= least + 2 * TICK, "{took:?}");
     assert_passes_on(&rig, stalled);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_polled_once_delays_no_end_of_a_backoff() {
+async fn stalled_waiter_does_not_delay_end_of_backoff() {
     let backoff = Duration::from_millis(700);
     let rig = Rig::paused(|builder| {
         builder.server("a").max_conns_per_server(4).backoff(backoff, backoff).backoff_spread_ratio(0.0)
@@ -73,13 +73,13 @@ async fn who_is_polled_once_delays_no_end_of_a_backoff() {
     open(&rig, 1).await.remove(0).fail("broken");
     let failed = rig.clock.now();
     let stalled = Caller::joined(&rig);
-    let callers = a_thousand(&rig);
-    let took = last(callers).await - failed;
+    let callers = thousand_callers(&rig);
+    let took = last_served_at(callers).await - failed;
     assert!(took >= backoff && took <= backoff + TICK, "{took:?}");
     assert_passes_on(&rig, stalled);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_polled_once_delays_no_freed_permit() {
+async fn stalled_waiter_does_not_delay_freed_permits() {
     assert_no_delay(Conn::discard).await;
 }

@@ -1,4 +1,4 @@
-//! What is too old is closed, the idle time is told right, and the tasks end with the pool.
+//! Expiry of connections, the reported idle time, and the pool's tasks.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use tokio::time::sleep;
 
 use crate::support::{Rig, open, settle};
 
-/// The steps of the coarse time.
+/// The step of the coarse time.
 const TICK: Duration = Duration::from_millis(100);
-/// How long after its time a connection is closed at the latest: a look at all idle ones each second, and a tick.
+/// The most by which a connection outlives its time: the sweep runs once a second, and time is coarse to a tick.
 const LATE: Duration = Duration::from_millis(1_100);
 
 fn secs(secs: u64) -> Duration {
@@ -27,7 +27,7 @@ fn open_now(rig: &Rig) -> u32 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_connection_is_closed_at_its_timeout() {
+async fn idle_connection_is_closed_at_idle_timeout() {
     let rig = Rig::paused(|builder| builder.server("a:1").idle_timeout(secs(60)));
     open(&rig, 3).await.into_iter().for_each(PooledConn::release);
     sleep(secs(60) - TICK).await;
@@ -37,7 +37,7 @@ async fn an_idle_connection_is_closed_at_its_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn upkeep_that_panicked_goes_on_with_the_next_caller() {
+async fn next_caller_restarts_background_task_after_panic() {
     let rig = Rig::paused(|builder| builder.server("a:1").idle_timeout(secs(60)));
     let mut held = open(&rig, 2).await;
     held.remove(0).release();
@@ -45,59 +45,59 @@ async fn upkeep_that_panicked_goes_on_with_the_next_caller() {
     held.remove(0).release();
     rig.connector.set_drop_panics("a:1", true);
     sleep(secs(30) + LATE).await;
-    assert_eq!(open_now(&rig), 1, "it panicked with the first");
+    assert_eq!(open_now(&rig), 1, "the background task panicked with the first connection");
     rig.connector.set_drop_panics("a:1", false);
-    rig.pool.acquire().await.expect("the other is idle").release();
+    rig.pool.acquire().await.expect("the other connection is idle").release();
     sleep(secs(60) + LATE).await;
     assert_eq!((open_now(&rig), rig.connector.total_counts().attempts), (0, 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_used_in_between_is_not_idle() {
+async fn use_restarts_idle_time() {
     let rig = Rig::paused(|builder| builder.server("a:1").idle_timeout(secs(60)));
     open(&rig, 1).await.into_iter().for_each(PooledConn::release);
     for _ in 0..10 {
         sleep(secs(40)).await;
-        rig.pool.try_acquire().expect("it is idle").release();
+        rig.pool.try_acquire().expect("the connection is idle").release();
     }
     assert_eq!(rig.connector.total_counts().attempts, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_upkeep_an_idle_timeout_is_found_at_the_hand_out() {
+async fn without_maintenance_checkout_closes_connection_past_idle_timeout() {
     let rig = Rig::paused(|builder| builder.server("a:1").idle_timeout(secs(60)).maintenance(false));
     open(&rig, 1).await.into_iter().for_each(PooledConn::release);
     sleep(secs(59)).await;
-    let conn = rig.pool.acquire().await.expect("it is idle");
+    let conn = rig.pool.acquire().await.expect("the connection is idle");
     assert_eq!(conn.id(), 1);
     conn.release();
     sleep(secs(61)).await;
-    assert_eq!(open_now(&rig), 1, "nobody has looked");
-    let conn = rig.pool.acquire().await.expect("dials succeed");
+    assert_eq!(open_now(&rig), 1, "no checkout has found it yet");
+    let conn = rig.pool.acquire().await.expect("the server accepts");
     assert_eq!((conn.id(), open_now(&rig)), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_upkeep_a_lifetime_is_found_at_the_hand_out() {
+async fn without_maintenance_checkout_closes_connection_past_lifetime() {
     let lifetime = |builder: connring::Builder<_>| builder.max_lifetime(secs(60)).max_lifetime_jitter_ratio(0.0);
     let rig = Rig::paused(|builder| lifetime(builder).server("a:1").maintenance(false));
     open(&rig, 1).await.into_iter().for_each(PooledConn::release);
     sleep(secs(59)).await;
-    rig.pool.try_acquire().expect("its time is not over").release();
+    rig.pool.try_acquire().expect("the lifetime is not over").release();
     sleep(secs(1)).await;
-    let conn = rig.pool.acquire().await.expect("dials succeed");
+    let conn = rig.pool.acquire().await.expect("the server accepts");
     assert_eq!((conn.id(), open_now(&rig)), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn lifetimes_are_drawn_once_and_lie_within_the_jitter() {
+async fn each_lifetime_is_drawn_once_within_jitter() {
     const COUNT: usize = 64;
     let rig = Rig::paused(|builder| {
         let builder = builder.server("a:1").max_conns_per_server(COUNT as u32).idle_timeout(None);
         builder.max_lifetime(secs(1_000)).max_lifetime_jitter_ratio(0.4)
     });
     open(&rig, COUNT).await.into_iter().for_each(PooledConn::release);
-    // When connections ended, in whole seconds.
+    // The times at which connections were closed, in whole seconds.
     let mut ends = Vec::new();
     for second in 0..1_002 {
         while ends.len() + (open_now(&rig) as usize) < COUNT {
@@ -106,16 +106,16 @@ async fn lifetimes_are_drawn_once_and_lie_within_the_jitter() {
         sleep(secs(1)).await;
     }
     assert_eq!(ends.len(), COUNT, "{ends:?}");
-    assert!(ends[0] >= 600, "none before 60 % of the lifetime: {ends:?}");
-    // Of 64 drawn from 400 s, none in the first or the last quarter: once in 10⁸ runs. Drawn anew at each look,
-    // none would live to the last.
-    assert!(ends[0] < 700 && ends[COUNT - 1] > 900, "over the whole range: {ends:?}");
+    assert!(ends[0] >= 600, "no lifetime is below 60 %: {ends:?}");
+    // Of 64 drawn from 400 s, none in the first or the last quarter: once in 10⁸ runs. If each sweep drew
+    // anew, none would live into the last quarter.
+    assert!(ends[0] < 700 && ends[COUNT - 1] > 900, "lifetimes span the range: {ends:?}");
     let distinct: BTreeSet<_> = ends.iter().collect();
-    assert!(distinct.len() > COUNT / 3, "not together: {ends:?}");
+    assert!(distinct.len() > COUNT / 3, "lifetimes differ: {ends:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_jitter_a_lifetime_is_exact() {
+async fn lifetime_is_exact_without_jitter() {
     let rig = Rig::paused(|builder| {
         builder.server("a:1").idle_timeout(None).max_lifetime(secs(1_000)).max_lifetime_jitter_ratio(0.0)
     });
@@ -127,30 +127,33 @@ async fn without_jitter_a_lifetime_is_exact() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_busy_connection_is_not_cut() {
+async fn connection_in_use_outlives_its_lifetime() {
     let rig = Rig::paused(|builder| builder.server("a:1").max_lifetime(secs(60)).idle_timeout(secs(30)));
     let conns = open(&rig, 2).await;
     sleep(secs(600)).await;
     assert_eq!(open_now(&rig), 2);
     conns.into_iter().for_each(PooledConn::release);
     sleep(LATE).await;
-    assert_eq!(open_now(&rig), 0, "past its lifetime it ends as soon as it is idle");
+    assert_eq!(open_now(&rig), 0, "past its lifetime a connection is closed as soon as it is idle");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_idle_time_told_is_right_within_a_tick() {
-    for upkeep in [true, false] {
+async fn reported_idle_time_is_exact_to_a_tick() {
+    for maintenance in [true, false] {
         let rig =
-            Rig::paused(|builder| builder.server("a:1").maintenance(upkeep).idle_timeout(None).max_lifetime(None));
-        rig.pool.acquire().await.expect("dials succeed").release();
+            Rig::paused(|builder| builder.server("a:1").maintenance(maintenance).idle_timeout(None).max_lifetime(None));
+        rig.pool.acquire().await.expect("the server accepts").release();
         for ms in [0, 1, 37, 99, 100, 101, 150, 250, 999, 1_000, 12_345, 600_001] {
             let idle = Duration::from_millis(ms);
             sleep(idle).await;
-            let conn = rig.pool.try_acquire().expect("it is idle");
-            let told = conn.last_idle().expect("it was asked about");
-            let tolerance = if upkeep { TICK } else { Duration::ZERO };
-            assert!(told.abs_diff(idle) <= tolerance, "upkeep {upkeep}: idle {idle:?}, told {told:?}");
-            // Not in step with the ticks.
+            let conn = rig.pool.try_acquire().expect("the connection is idle");
+            let reported = conn.last_idle().expect("is_reusable was called");
+            let tolerance = if maintenance { TICK } else { Duration::ZERO };
+            assert!(
+                reported.abs_diff(idle) <= tolerance,
+                "maintenance {maintenance}: idle {idle:?}, reported {reported:?}"
+            );
+            // Keeps the steps out of phase with the ticks.
             sleep(Duration::from_millis(13)).await;
             conn.release();
         }
@@ -158,7 +161,7 @@ async fn the_idle_time_told_is_right_within_a_tick() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn order_survives_the_look_at_all_idle_ones() {
+async fn expiry_sweep_keeps_fifo_order() {
     let rig = Rig::paused(|builder| builder.server("a:1").idle_timeout(secs(60)));
     let conns = open(&rig, 4).await;
     let ids: Vec<_> = conns.iter().map(|conn| conn.id()).collect();
@@ -168,7 +171,7 @@ async fn order_survives_the_look_at_all_idle_ones() {
     assert_eq!(conns.iter().map(|conn| conn.id()).collect::<Vec<_>>(), ids);
 }
 
-/// A pool with all its tasks: the background task and attempts.
+/// Returns a pool that runs its background task and two attempts, and the task of a caller that waits.
 async fn with_all_tasks() -> (Rig, JoinHandle<Result<(), AcquireError<ScriptedError>>>) {
     let rig = Rig::paused(|builder| builder.servers(["a:1", "b:1"]).wait_timeout(None));
     rig.connector.set_default(Connect::Never);
@@ -181,19 +184,19 @@ async fn with_all_tasks() -> (Rig, JoinHandle<Result<(), AcquireError<ScriptedEr
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_tasks_end_when_the_pool_is_closed() {
+async fn close_ends_all_tasks() {
     let (rig, caller) = with_all_tasks().await;
     rig.pool.close().await;
-    assert!(matches!(caller.await.expect("no panic"), Err(AcquireError::Closed)));
+    assert!(matches!(caller.await.expect("the task does not panic"), Err(AcquireError::Closed)));
     settle().await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_tasks_end_when_the_pool_is_dropped() {
+async fn drop_ends_all_tasks() {
     let (rig, caller) = with_all_tasks().await;
     caller.abort();
-    caller.await.expect_err("it was aborted");
+    caller.await.expect_err("the task was aborted");
     drop(rig.pool);
     settle().await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
@@ -201,24 +204,24 @@ async fn all_tasks_end_when_the_pool_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_background_task_serves_callers_and_waiters() {
+async fn pool_runs_one_background_task() {
     for maintenance in [true, false] {
         let rig = Rig::paused(|builder| builder.server("a:1").max_conns_per_server(1).maintenance(maintenance));
         let tasks = || Handle::current().metrics().num_alive_tasks();
         let held = rig.pool.acquire().await.expect("the server accepts");
         settle().await;
         assert_eq!(tasks(), 1);
-        rig.pool.acquire_timeout(Duration::from_secs(3)).await.expect_err("the one connection is in use");
+        rig.pool.acquire_timeout(Duration::from_secs(3)).await.expect_err("the only connection is in use");
         assert_eq!(tasks(), 1);
         held.release();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_callers_nothing_is_probed() {
+async fn server_that_refused_is_not_probed_without_callers() {
     let rig = Rig::paused(|builder| builder.server("a:1"));
     rig.connector.set_default(Connect::Refuse);
-    rig.pool.acquire_timeout(Duration::from_millis(1)).await.expect_err("dials are refused");
+    rig.pool.acquire_timeout(Duration::from_millis(1)).await.expect_err("the server refuses");
     assert_eq!(rig.connector.total_counts().attempts, 1);
     sleep(secs(3_600)).await;
     assert_eq!(rig.connector.total_counts().attempts, 1);

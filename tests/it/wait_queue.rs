@@ -1,4 +1,4 @@
-//! The line: first come, first served; one wake for each grant; nobody overtakes, nobody holds up the others.
+//! The wait queue: FIFO order, one wake per grant, no overtaking, and no delay by a waiter that is not polled.
 
 mod on_time;
 mod stalled;
@@ -33,7 +33,7 @@ impl Wake for Wakes {
     }
 }
 
-/// A caller that is polled by hand, and whose wakes are counted.
+/// A caller that the test polls, with a count of its wakes.
 struct Caller {
     future: Pin<Box<dyn Future<Output = Acquired>>>,
     wakes: Arc<Wakes>,
@@ -41,11 +41,11 @@ struct Caller {
 
 impl Caller {
     fn new<F: Future<Output = Acquired> + 'static>(rig: &Rig, call: impl FnOnce(Pool<ScriptedConnector>) -> F) -> Self {
-        // The polls of all callers come out of one task, whose budget would not last.
+        // One task polls all callers, and its budget would not suffice.
         Self { future: Box::pin(unconstrained(call(rig.pool.clone()))), wakes: Arc::default() }
     }
 
-    /// One that waits in the line.
+    /// A caller in the wait queue.
     #[track_caller]
     fn joined(rig: &Rig) -> Self {
         let mut caller = Self::new(rig, |pool| async move { pool.acquire().await });
@@ -67,8 +67,8 @@ impl Caller {
     #[track_caller]
     fn served(&mut self) -> Conn {
         match self.poll() {
-            Poll::Ready(acquired) => acquired.expect("it is served"),
-            Poll::Pending => panic!("it waits"),
+            Poll::Ready(acquired) => acquired.expect("the caller is served"),
+            Poll::Pending => panic!("the caller waits"),
         }
     }
 
@@ -87,13 +87,13 @@ fn wakes(callers: &[Caller]) -> usize {
     callers.iter().map(Caller::wakes).sum()
 }
 
-/// One server with so many connections at most.
+/// A pool with one server and `max_conns` permits.
 fn rig(max_conns: u32) -> Rig {
     Rig::paused(|builder| builder.server("a").max_conns_per_server(max_conns))
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_are_served_in_the_order_in_which_they_came() {
+async fn thousand_waiters_are_served_in_fifo_order() {
     let rig = rig(1);
     let mut conn = open(&rig, 1).await.remove(0);
     let id = conn.id();
@@ -110,7 +110,7 @@ async fn a_thousand_are_served_in_the_order_in_which_they_came() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_release_and_each_dial_wakes_one() {
+async fn each_release_and_each_attempt_wakes_one_waiter() {
     let rig = rig(3);
     let held = open(&rig, 3).await;
     let mut callers = joined(&rig, 50);
@@ -120,24 +120,24 @@ async fn each_release_and_each_dial_wakes_one() {
     settle().await;
     assert_eq!(wakes(&callers), 3);
     let served: Vec<_> = callers[..3].iter_mut().map(Caller::served).collect();
-    // Closed ones: their permits let dials start, which bring as many.
+    // Each discarded connection frees a permit for one attempt.
     served.into_iter().for_each(Conn::discard);
     assert_eq!(wakes(&callers), 3);
     settle().await;
     assert_eq!(wakes(&callers), 6);
     assert_eq!(rig.connector.counts("a").attempts, 6);
     assert!(callers[3..6].iter().all(|caller| caller.wakes() == 1));
-    // Time that goes by wakes nobody.
+    // The passage of time wakes no waiter.
     tokio::time::sleep(10 * SECOND).await;
     assert_eq!((wakes(&callers), rig.pool.status().waiters), (6, 44));
 }
 
 #[tokio::test]
-async fn each_token_wakes_one() {
+async fn each_token_wakes_one_waiter() {
     let every = Duration::from_millis(100);
     let server = Server::new("a").max_rps(10.0).burst(1);
     let rig = Rig::manual(|builder| builder.server(server).max_conns_per_server(5).wait_timeout(None));
-    // Five idle connections, and no token.
+    // Five connections are idle, and no token is available.
     let mut held = open(&rig, 1).await;
     for _ in 0..4 {
         rig.clock.advance(every);
@@ -160,8 +160,8 @@ async fn each_token_wakes_one() {
     assert_eq!(callers.iter_mut().map(Caller::served).count(), 5);
 }
 
-/// One waits for a token while a connection is idle. The token is there, but nothing of the pool has run since.
-async fn one_waits_for_what_is_there() -> (Rig, Caller) {
+/// Returns a pool with one waiter, an idle connection and an available token, before the background task has run.
+async fn waiter_before_available_token() -> (Rig, Caller) {
     let server = Server::new("a").max_rps(1.0).burst(1);
     let rig = Rig::manual(|builder| builder.server(server).max_conns_per_server(2));
     open(&rig, 1).await.remove(0).release();
@@ -172,11 +172,11 @@ async fn one_waits_for_what_is_there() -> (Rig, Caller) {
 }
 
 #[tokio::test]
-async fn acquire_does_not_overtake() {
-    let (rig, mut first) = one_waits_for_what_is_there().await;
+async fn acquire_does_not_overtake_waiter() {
+    let (rig, mut first) = waiter_before_available_token().await;
     let mut newcomer = Caller::new(&rig, |pool| async move { pool.acquire().await });
     newcomer.assert_waits();
-    // It found what is there, but for the one in front.
+    // The newcomer's pass served the front waiter.
     assert_eq!((first.wakes(), newcomer.wakes()), (1, 0));
     first.served().release();
     newcomer.assert_waits();
@@ -186,10 +186,10 @@ async fn acquire_does_not_overtake() {
 }
 
 #[tokio::test]
-async fn try_acquire_does_not_overtake_and_says_how_many_wait() {
-    let (rig, mut first) = one_waits_for_what_is_there().await;
+async fn try_acquire_does_not_overtake_and_reports_waiters() {
+    let (rig, mut first) = waiter_before_available_token().await;
     let mut second = Caller::joined(&rig);
-    // `second` has served the first. What it gave back, with another token, waits for the second.
+    // The join of `second` served the first waiter. The released connection and the next token are for `second`.
     first.served().release();
     rig.clock.advance(SECOND);
     match rig.pool.try_acquire() {
@@ -199,35 +199,35 @@ async fn try_acquire_does_not_overtake_and_says_how_many_wait() {
     settle().await;
     second.served().release();
     rig.clock.advance(SECOND);
-    rig.pool.try_acquire().expect("nobody waits").release();
+    rig.pool.try_acquire().expect("the wait queue is empty").release();
 }
 
 #[tokio::test]
-async fn acquire_now_does_not_overtake_and_says_how_many_wait() {
-    let (rig, mut first) = one_waits_for_what_is_there().await;
-    let dials = rig.connector.total_counts().attempts;
+async fn acquire_now_does_not_overtake_and_reports_waiters() {
+    let (rig, mut first) = waiter_before_available_token().await;
+    let attempts = rig.connector.total_counts().attempts;
     let mut newcomer = Caller::new(&rig, |pool| async move { pool.acquire_now().await });
     match newcomer.poll() {
-        // The first waiter was served, but has not looked.
+        // The front waiter has been served, but not polled.
         Poll::Ready(Err(AcquireError::Unavailable(reason))) => assert_eq!(reason.counts().waiters, 0),
         other => panic!("{other:?}"),
     }
     settle().await;
-    assert_eq!(rig.connector.total_counts().attempts, dials, "nor does it connect ahead of a token");
+    assert_eq!(rig.connector.total_counts().attempts, attempts, "without a token, acquire_now starts no attempt");
     first.served().release();
 }
 
 #[tokio::test(start_paused = true)]
-async fn beyond_max_waiters_callers_are_turned_away_at_once() {
+async fn full_wait_queue_rejects_callers_immediately() {
     let rig = Rig::paused(|builder| builder.server("a").max_conns_per_server(1).max_waiters(3));
     let mut held = open(&rig, 1).await;
     let mut callers = joined(&rig, 3);
-    let mut turned_away = Caller::new(&rig, |pool| async move { pool.acquire().await });
-    match turned_away.poll() {
+    let mut rejected = Caller::new(&rig, |pool| async move { pool.acquire().await });
+    match rejected.poll() {
         Poll::Ready(Err(AcquireError::QueueFull { waiters })) => assert_eq!(waiters, 3),
         other => panic!("{other:?}"),
     }
-    // Who leaves, or is served, makes room.
+    // A waiter that leaves or is served makes room in the queue.
     drop(callers.remove(1));
     callers.push(Caller::joined(&rig));
     held.remove(0).release();
@@ -240,13 +240,13 @@ async fn beyond_max_waiters_callers_are_turned_away_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_leaves_after_it_was_served_passes_the_connection_on() {
+async fn cancelled_waiter_passes_its_connection_on() {
     let rig = rig(1);
     let mut held = open(&rig, 1).await;
     let id = held[0].id();
-    let [first, gone, mut next] = [(); 3].map(|()| Caller::joined(&rig));
-    // Who leaves without having been served leaves no gap.
-    drop(gone);
+    let [first, cancelled, mut next] = [(); 3].map(|()| Caller::joined(&rig));
+    // A waiter that leaves before it is served leaves no gap.
+    drop(cancelled);
     held.remove(0).release();
     assert_eq!((first.wakes(), next.wakes()), (1, 0));
     drop(first);
@@ -256,18 +256,18 @@ async fn who_leaves_after_it_was_served_passes_the_connection_on() {
 }
 
 #[tokio::test]
-async fn who_leaves_after_it_was_served_passes_the_token_on() {
-    let (rig, first) = one_waits_for_what_is_there().await;
+async fn cancelled_waiter_passes_its_token_on() {
+    let (rig, first) = waiter_before_available_token().await;
     let mut next = Caller::joined(&rig);
     assert_eq!((first.wakes(), next.wakes()), (1, 0));
     drop(first);
-    // Time stands still: it is the same token.
+    // The clock has not moved: this is the same token.
     next.served().release();
     assert!(rig.pool.try_acquire().is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn whose_check_fails_keeps_its_place_in_front() {
+async fn waiter_that_receives_dead_connection_keeps_its_place() {
     let rig = rig(1);
     let mut held = open(&rig, 1).await;
     let dead = held[0].id();
@@ -275,7 +275,7 @@ async fn whose_check_fails_keeps_its_place_in_front() {
     rig.connector.kill_connections("a");
     held.remove(0).release();
     assert_eq!((first.wakes(), second.wakes()), (1, 0));
-    // It finds a dead one, and a dial starts in its place.
+    // The waiter receives a dead connection, and an attempt replaces it.
     first.assert_waits();
     assert_eq!(rig.pool.status().waiters, 2);
     settle().await;
@@ -288,9 +288,9 @@ async fn whose_check_fails_keeps_its_place_in_front() {
     second.served().release();
 }
 
-// Found by fuzzing: who joins again keeps its place also where another has taken the last that `max_waiters` allows.
+// Found by fuzzing: a waiter rejoins at its old place even if a newcomer has filled the queue meanwhile.
 #[tokio::test(start_paused = true)]
-async fn whose_check_fails_joins_again_though_the_line_is_full() {
+async fn waiter_that_receives_dead_connection_rejoins_full_queue() {
     let rig = Rig::paused(|builder| builder.server("a").max_conns_per_server(1).max_waiters(1));
     let mut held = open(&rig, 1).await;
     let mut first = Caller::joined(&rig);
@@ -298,15 +298,15 @@ async fn whose_check_fails_joins_again_though_the_line_is_full() {
     held.remove(0).release();
     let mut second = Caller::joined(&rig);
     first.assert_waits();
-    let mut turned_away = Caller::new(&rig, |pool| async move { pool.acquire().await });
-    assert!(matches!(turned_away.poll(), Poll::Ready(Err(AcquireError::QueueFull { waiters: 2 }))));
+    let mut rejected = Caller::new(&rig, |pool| async move { pool.acquire().await });
+    assert!(matches!(rejected.poll(), Poll::Ready(Err(AcquireError::QueueFull { waiters: 2 }))));
     settle().await;
     first.served().release();
     second.served().release();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_says_how_long_and_why() {
+async fn timeout_reports_wait_and_reasons() {
     let hour = Duration::from_secs(3_600);
     let limited = Server::new("limited").max_rps(0.1).burst(1);
     let rig = Rig::paused(|builder| {
@@ -317,12 +317,12 @@ async fn a_timeout_says_how_long_and_why() {
     for conn in open(&rig, 3).await {
         match &*server_of(&conn) {
             "full" => full = Some(conn),
-            "down" => conn.fail("it is broken"),
+            "down" => conn.fail("broken"),
             _ => conn.release(),
         }
     }
     let timeout = Duration::from_millis(250);
-    let error = rig.pool.acquire_timeout(timeout).await.expect_err("nobody can serve");
+    let error = rig.pool.acquire_timeout(timeout).await.expect_err("no server can serve");
     let token_after = 10 * SECOND - timeout;
     let AcquireError::Timeout { waited, reason } = &error else { panic!("{error}") };
     assert!(*waited >= timeout && *waited <= timeout + TICK, "{waited:?}");
@@ -333,7 +333,7 @@ async fn a_timeout_says_how_long_and_why() {
             ("full", Reason::Full { max_conns: 1 }) => {}
             ("down", Reason::Down { failures: 1, retry_after, cause: Some(cause) }) => {
                 assert!(*retry_after <= hour - timeout && *retry_after >= hour - timeout - TICK, "{retry_after:?}");
-                assert_eq!(cause.source().map(|source| source.to_string()).as_deref(), Some("it is broken"));
+                assert_eq!(cause.source().map(|source| source.to_string()).as_deref(), Some("broken"));
             }
             ("limited", Reason::Limited { retry_after }) => {
                 assert!(*retry_after <= token_after && *retry_after >= token_after - TICK, "{retry_after:?}");
@@ -346,14 +346,14 @@ async fn a_timeout_says_how_long_and_why() {
     assert!(error.retry_after().is_some_and(|after| after <= token_after && after >= token_after - TICK));
     let text = error.to_string();
     assert!(text.starts_with("timed out after 25") && text.contains("1 down, 1 rate limited, 1 full"), "{text}");
-    // It left the line: what comes back stays in the pool.
+    // The caller has left the wait queue: a returned connection becomes idle.
     assert_eq!(rig.pool.status().waiters, 0);
-    full.expect("one of the three").release();
-    rig.pool.try_acquire().expect("one is idle").release();
+    full.expect("one of three connections is to this server").release();
+    rig.pool.try_acquire().expect("a connection is idle").release();
 }
 
 #[tokio::test]
-async fn without_a_wait_timeout_callers_wait_on() {
+async fn waits_without_timeout_do_not_end() {
     let year = Duration::from_secs(365 * 24 * 3_600);
     let bounded = Rig::manual(|builder| builder.server("a").max_conns_per_server(1));
     let endless = Rig::manual(|builder| builder.server("a").max_conns_per_server(1).wait_timeout(None));
@@ -372,7 +372,7 @@ async fn without_a_wait_timeout_callers_wait_on() {
         patient.assert_waits();
     }
     assert_eq!(patient.wakes(), 0);
-    // Its lifetime is over by now: it is closed, and a new one is opened.
+    // The connection's lifetime is over: it is closed, and an attempt opens another.
     held.remove(1).release();
     assert_eq!(patient.wakes(), 0);
     settle().await;

@@ -1,0 +1,129 @@
+//! A pool whose servers all refuse while one caller waits: the processor time that its retries take.
+//!
+//! `cpu` is that of the whole process, against the wall clock, with the defaults of the builder. Each round is a window
+//! of two seconds. The first windows begin 10 s after the start. The others begin 120 s after it, when each server's
+//! backoff has grown to its maximum of 30 s. `connects` are the attempts of the same windows.
+//!
+//! What pollutes it: the connector refuses at once and uses no socket, so no system call of an attempt is in it. The
+//! other pools of the process are gone. The runtime's timer, which wakes every 100 ms at least, is counted.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use connring::{AcquireError, Connector};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::builder;
+use crate::contestants::{background, current_thread};
+use crate::report::{Metric, Report, Row};
+
+pub const CPU: Metric = Metric { name: "cpu", unit: "% of a core" };
+const CONNECTS: Metric = Metric { name: "connects", unit: "a second" };
+
+const WINDOW: Duration = Duration::from_secs(2);
+/// When the windows begin.
+pub const STARTS: [(&str, Duration); 2] =
+    [("from 10 s on", Duration::from_secs(10)), ("from 120 s on", Duration::from_secs(120))];
+
+/// Refuses each attempt, and counts them.
+#[derive(Clone, Default)]
+struct Refuses(Arc<AtomicU64>);
+
+impl Connector for Refuses {
+    type Conn = u64;
+    type Error = io::Error;
+
+    async fn connect(&self, _server: &connring::Server) -> io::Result<u64> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Err(io::ErrorKind::ConnectionRefused.into())
+    }
+}
+
+/// Measures a pool whose servers all refuse while one caller waits.
+pub fn measure(report: &mut Report, servers: u32, windows: u32) {
+    let refuses = Refuses::default();
+    let pool = builder(refuses.clone(), servers).runtime(background()).build().expect("a pool");
+    let began = Instant::now();
+    let waits = pool.clone();
+    let waiter = background().spawn(async move { waits.acquire_timeout(Duration::MAX).await.map(drop) });
+    for (name, start) in STARTS {
+        eprintln!("states: refusing servers, {name}");
+        thread::sleep(start.saturating_sub(began.elapsed()));
+        let windows: Vec<_> = (0..windows).map(|_| window(WINDOW, || refuses.0.load(Ordering::Relaxed))).collect();
+        let rows = [
+            (CPU, windows.iter().map(|window| window.cpu_percent()).collect()),
+            (CONNECTS, windows.iter().map(|window| window.a_second()).collect()),
+        ];
+        let setting = vec![("servers", servers.into())];
+        for (metric, values) in rows {
+            report.push(Row { contestant: name.to_owned(), setting: setting.clone(), metric, against: "", values });
+        }
+    }
+    // The caller has waited all the time.
+    assert_eq!(pool.status().waiters, 1, "one waits");
+    let runtime = current_thread();
+    runtime.block_on(pool.close());
+    let ended = runtime.block_on(waiter).expect("a task that ended well");
+    assert!(matches!(ended, Err(AcquireError::Closed)), "it waited until the end");
+}
+
+/// What happened while this thread slept.
+struct Window {
+    wall: Duration,
+    cpu: Duration,
+    connects: u64,
+}
+
+impl Window {
+    fn cpu_percent(&self) -> f64 {
+        100.0 * self.cpu.as_secs_f64() / self.wall.as_secs_f64()
+    }
+
+    fn a_second(&self) -> f64 {
+        self.connects as f64 / self.wall.as_secs_f64()
+    }
+}
+
+fn window(length: Duration, connects: impl Fn() -> u64) -> Window {
+    let (began, used, before) = (Instant::now(), process_time(), connects());
+    thread::sleep(length);
+    Window { wall: began.elapsed(), cpu: process_time() - used, connects: connects() - before }
+}
+
+/// The processor time that all threads have used.
+fn process_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::{Refuses, Window, background, builder};
+
+    #[test]
+    fn window_is_measured_in_its_own_length() {
+        let window = Window { wall: Duration::from_secs(2), cpu: Duration::from_millis(50), connects: 600 };
+        assert_eq!((window.cpu_percent(), window.a_second()), (2.5, 300.0));
+    }
+
+    #[test]
+    fn connects_to_refusing_servers_while_one_caller_waits() {
+        let refuses = Refuses::default();
+        let pool = builder(refuses.clone(), 20).runtime(background()).build().expect("a pool");
+        let count = || refuses.0.load(Ordering::Relaxed);
+        let waits = background().spawn(async move { pool.acquire_timeout(Duration::MAX).await.map(drop) });
+        // Each of them once, and then again after its backoff.
+        while count() < 40 {
+            assert!(!waits.is_finished(), "it waits");
+            thread::yield_now();
+        }
+        waits.abort();
+    }
+}
