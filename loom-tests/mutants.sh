@@ -69,7 +69,7 @@ rejoin_fence='        // SeqCst: as in `join`.
 waiters='self.waiters.load(Ordering::SeqCst)'
 change_fence='        // SeqCst: the change, then the load; pairs with the fence of `WaitQueue::join`.
         fence(Ordering::SeqCst);'
-follow_fence='            // SeqCst: the change before, then the second look; pairs with a SeqCst push and the SeqCst load after it.
+follow_fence=' pairs with a SeqCst push and the SeqCst load after it.
             fence(Ordering::SeqCst);'
 look_fence='        // SeqCst: the word, then the look; pairs with the fence of `must_wake`.
         fence(Ordering::SeqCst);'

@@ -1,4 +1,5 @@
-//! The up set against a `BTreeSet`: the same numbers, the same next one from any position, the same order from any start.
+//! The up set against a `BTreeSet`: the same numbers, the same next one from any position, the same order from any
+//! start.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;

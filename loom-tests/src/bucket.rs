@@ -17,8 +17,8 @@ fn left(bucket: &Bucket) -> usize {
 
 /// Property: concurrent takes grant no more than the quota, and no less (I1).
 /// Threads: three take, one token fewer is there.
-/// Mutation that fails it: `take_seen` stores `left` without a CAS, or does not compare the word that it found
-/// with `latest` when it lost a race.
+/// Mutation that fails it: `take_seen` stores `left` without a CAS, or does not compare the word that it found with
+/// `latest` when it lost a race.
 pub fn concurrent_takes_grant_the_quota() {
     check(3, || {
         let bucket = bucket(2);
@@ -57,8 +57,8 @@ pub fn a_token_that_was_seen_may_be_gone() {
     });
 }
 
-/// Property: an undo restores exactly its own token, or none (I2): grants, forfeit tokens and tokens that are left are the
-/// quota.
+/// Property: an undo restores exactly its own token, or none (I2): grants, forfeit tokens and tokens that are left are
+/// the quota.
 /// Threads: two take and undo, a third takes.
 /// Mutation that fails it: `undo` stores `found` without a CAS.
 pub fn an_undo_is_exact_or_nothing() {

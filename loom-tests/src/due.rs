@@ -9,7 +9,8 @@ use crate::raw::{Health, Permits, Signals, UpSet};
 
 /// Property: an attempt that is due finds a permit, or the thread that releases the permit sees that the server is down
 /// and wakes the background task, which tries again.
-/// Threads: one takes the server down, makes its bit follow and begins an attempt, the other one releases the only permit.
+/// Threads: one takes the server down, makes its bit follow and begins an attempt, the other one releases the only
+/// permit.
 /// Mutation that fails it: no fence in `UpSet::follow`, or none in `Signals::waiters_after_change`.
 pub fn a_due_attempt_finds_a_permit_or_is_woken() {
     check(3, || {

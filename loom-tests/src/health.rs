@@ -98,8 +98,8 @@ pub fn a_dropped_probe_allows_the_next() {
 }
 
 /// Property: while recovering, a release, a report and a failed attempt race to a state that the protocol allows: a
-/// failure after the release starts from no failures, one before it goes on counting, and no release brings a server
-/// up that is down (I3, I4).
+/// failure after the release starts from no failures, one before it goes on counting, and no release brings a server up
+/// that is down (I3, I4).
 /// Threads: one releases, one reports, the attempt of the main one fails.
 /// Mutation that fails it: `released` does not look at the state.
 pub fn a_recovery_ends_by_the_protocol() {

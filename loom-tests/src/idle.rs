@@ -41,8 +41,8 @@ fn sorted(items: &Items) -> Vec<u32> {
     items
 }
 
-/// Closes, drains, and waits for the others, which return the items that they closed or kept. Each of the items from 1 to
-/// `items` must be among these, once.
+/// Closes, drains, and waits for the others, which return the items that they closed or kept. Each of the items from 1
+/// to `items` must be among these, once.
 fn close<const N: usize>(idle: &Idle<u32>, others: [thread::JoinHandle<Items>; N], items: u32) {
     idle.close();
     let mut closed = drain(idle, 0);
@@ -54,8 +54,8 @@ fn close<const N: usize>(idle: &Idle<u32>, others: [thread::JoinHandle<Items>; N
 /// Property: of a push that races with the close, the item is closed by one of the two, exactly once, and none stays
 /// (I1, I2). One of the pushes goes into the slot, the other one, if it comes second, into the queue.
 /// Threads: two push, the main one closes and drains.
-/// Mutation that fails it: the CAS of `Slot::put` only releases; the load of the closed bit is Relaxed; no fence behind a
-/// push into the queue; none in `close`; a pusher that sees the bit pops only one item.
+/// Mutation that fails it: the CAS of `Slot::put` only releases; the load of the closed bit is Relaxed; no fence behind
+/// a push into the queue; none in `close`; a pusher that sees the bit pops only one item.
 pub fn nothing_stays_behind_the_closed_bit() {
     check_large(3, || {
         let idle = sharded([&[]]);
@@ -89,8 +89,8 @@ pub fn nothing_stays_behind_the_closed_bit_in_any_shard() {
 
 /// Property: the same of an item that finds its shard full and goes elsewhere (I1, I2).
 /// Threads: one pushes near a full shard, the main one closes and drains.
-/// Mutation that fails it: no fence in `push_elsewhere`, or none in `close`; a pusher that sees the bit pops only from the
-/// near shard.
+/// Mutation that fails it: no fence in `push_elsewhere`, or none in `close`; a pusher that sees the bit pops only from
+/// the near shard.
 pub fn nothing_stays_behind_the_closed_bit_elsewhere() {
     check_large(2, || {
         let idle = sharded([&[1, 2, 3], &[4]]);
@@ -163,9 +163,10 @@ pub fn each_item_is_reused_or_closed_once() {
     });
 }
 
-/// Property: with no more items than the capacity no push refuses, though its own shard is full and an item moves (I2, I4).
-/// Threads: one pushes near a full shard, the main one moves two items from there to the other shard, of its slot and of
-/// its queue.
+/// Property: with no more items than the capacity no push refuses, though its own shard is full and an item moves (I2,
+/// I4).
+/// Threads: one pushes near a full shard, the main one moves two items from there to the other shard, of its slot and
+/// of its queue.
 /// Mutation that fails it: `push` refuses an item that the near shard has no room for.
 pub fn nothing_is_refused_while_there_is_room() {
     check(3, || {
@@ -198,8 +199,8 @@ pub fn a_bound_refuses_what_exceeds_it() {
 }
 
 /// Property: a pop finds an item that was there before it began and that no other pop takes, in any shard (I5).
-/// Threads: two pop near one shard, the items that suffice for both are in the other one; a third moves an item near the
-/// first.
+/// Threads: two pop near one shard, the items that suffice for both are in the other one; a third moves an item near
+/// the first.
 /// Mutation that fails it: `pop` looks only into the near shard.
 pub fn an_item_elsewhere_is_found() {
     check(3, || {

@@ -66,8 +66,8 @@ pub fn the_counts_are_kept() {
     });
 }
 
-/// Property: a change of the maximum loses no permit that is taken or released meanwhile (I2), and what is taken after it
-/// keeps to it (I1).
+/// Property: a change of the maximum loses no permit that is taken or released meanwhile (I2), and what is taken after
+/// it keeps to it (I1).
 /// Threads: one begins an attempt, one releases, the main one lowers the maximum.
 /// Mutation that fails it: `set_max` stores without a CAS.
 pub fn a_changed_maximum_loses_none() {
@@ -92,10 +92,10 @@ pub fn a_changed_maximum_loses_none() {
     });
 }
 
-/// Property: what the last holder of a permit did happens before what the next does, also with a change of the maximum in
-/// between.
-/// Threads: two write the same cell with a permit, of which there is one; one of them connects, the other fails. The main
-/// one changes the maximum.
+/// Property: what the last holder of a permit did happens before what the next does, also with a change of the maximum
+/// in between.
+/// Threads: two write the same cell with a permit, of which there is one; one of them connects, the other fails. The
+/// main one changes the maximum.
 /// Mutation that fails it: `give_back` does not release, or `begin` does not acquire.
 pub fn a_permit_carries_what_its_last_holder_did() {
     check(3, || {

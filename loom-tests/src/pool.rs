@@ -80,10 +80,11 @@ impl Pool {
         this.queue.serve(|| this.servers.iter().find_map(|server| server.idle.pop_near(0)));
         // Connects for the callers that still wait.
         for at in 0..this.servers.len() {
-            if this.signals.waiters() > 0 {
-                if let Some(conn) = Self::connect(this, at) {
-                    Self::put(this, conn);
-                }
+            if this.signals.waiters() == 0 {
+                return;
+            }
+            if let Some(conn) = Self::connect(this, at) {
+                Self::put(this, conn);
             }
         }
     }
@@ -139,7 +140,8 @@ impl Pool {
     }
 }
 
-/// Property: every caller is served and nothing is lost. A caller that is never served is a deadlock, which loom reports.
+/// Property: every caller is served and nothing is lost. A caller that is never served is a deadlock, which loom
+/// reports.
 /// Threads: three acquire; one releases its connection, one closes it, one reports a failure.
 /// Mutation that fails it: no fence in `WaitQueue::join`, or `give_back` gives nothing back.
 pub fn every_caller_is_served() {

@@ -72,8 +72,8 @@ fn takes(slot: &Slot<Item>) -> Option<Box<Item>> {
     Some(item)
 }
 
-/// Property: of two items that are put at once, each is owned once, by the slot, its putter or the taker (I1). The taker
-/// sees what the putter wrote.
+/// Property: of two items that are put at once, each is owned once, by the slot, its putter or the taker (I1). The
+/// taker sees what the putter wrote.
 /// Threads: two put an item, the main one takes twice.
 /// Mutation that fails it: `put` stores the pointer without a CAS, or does not release; `take` does not acquire.
 pub fn an_item_is_owned_once() {

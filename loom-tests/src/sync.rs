@@ -31,9 +31,9 @@ pub(crate) fn start_model(all_orders: bool) {
 
 /// Makes loom explore all orders of the operations on one atomic.
 ///
-/// Loom derives the orders that are to be explored from the last operation on an object alone: a thread that loads before
-/// its CAS hides that the CAS conflicts with an earlier load of another thread. So each operation on an atomic is preceded
-/// by a read-modify-write on an object of its own, where every two operations conflict.
+/// Loom derives the orders that are to be explored from the last operation on an object alone: a thread that loads
+/// before its CAS hides that the CAS conflicts with an earlier load of another thread. So each operation on an atomic
+/// is preceded by a read-modify-write on an object of its own, where every two operations conflict.
 #[derive(Debug)]
 struct Order(Option<loom_atomic::AtomicUsize>);
 
@@ -124,10 +124,10 @@ const BUSY: usize = 1;
 const FULL: usize = 2;
 
 /// Stands in for `crossbeam_queue::ArrayQueue`, and is weaker: a cell is looked at by a relaxed load, taken by an
-/// acquiring CAS and handed over by a releasing store, where the real queue has SeqCst on head and tail. Nothing but the
-/// item's own cell synchronizes. A pop finds nothing while a push is half done, where the real one waits; a push finds
-/// no room while a pop is half done, where the real one waits. `is_empty`, `is_full` and `len` are relaxed loads, one a
-/// cell, where the real ones are SeqCst: each may be out of date by itself. It keeps no order.
+/// acquiring CAS and handed over by a releasing store, where the real queue has SeqCst on head and tail. Nothing but
+/// the item's own cell synchronizes. A pop finds nothing while a push is half done, where the real one waits; a push
+/// finds no room while a pop is half done, where the real one waits. `is_empty`, `is_full` and `len` are relaxed loads,
+/// one a cell, where the real ones are SeqCst: each may be out of date by itself. It keeps no order.
 ///
 /// The mutex only holds the item: the CAS before has made the cell this thread's own, so that the lock is always free.
 #[derive(Debug)]

@@ -31,17 +31,16 @@ pub fn the_bit_ends_as_the_fact() {
     });
 }
 
-/// Property: the same of three changes, and a bit beside it in the same word keeps its value.
-/// Threads: two take a server down and up, as the generation of the up set's own lock would, the main one changes the
-/// other bit.
-/// Mutation that fails it: as before; or `set` is a load and a store.
+/// Property: the same with a third thread, and each bit of one word ends as its own fact (I1).
+/// Threads: two change the same fact, the main one makes the fact of another bit true.
+/// Mutation that fails it: the bits are written by Relaxed operations, or by a load and a store.
 pub fn the_bits_of_one_word_end_as_their_facts() {
     check(3, || {
         let (set, fact) = (Arc::new(UpSet::new(1)), Arc::new(AtomicUsize::new(0)));
         let change = |set: &UpSet, fact: &AtomicUsize| {
-            // Even: up.
+            // Even: it is true.
             fact.fetch_add(1, Ordering::Relaxed);
-            set.follow(NUMBER, || fact.load(Ordering::Relaxed) % 2 == 0);
+            set.follow(NUMBER, || fact.load(Ordering::Relaxed).is_multiple_of(2));
         };
         let others = [(); 2].map(|()| {
             let (set, fact) = (Arc::clone(&set), Arc::clone(&fact));

@@ -236,7 +236,8 @@ pub fn waiters_are_served_in_order() {
     });
 }
 
-/// Property: a waiter whose item is no good goes back ahead of those that came after it, and is served before them (I1).
+/// Property: a waiter whose item is no good goes back ahead of those that came after it, and is served before them
+/// (I1).
 /// Threads: the main one is served and rejoins, while two others join after it.
 /// Mutation that fails it: `rejoin` goes to the back.
 pub fn a_waiter_that_rejoins_keeps_its_place() {

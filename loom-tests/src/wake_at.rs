@@ -38,7 +38,8 @@ pub fn a_change_is_seen_or_wakes() {
     });
 }
 
-/// Property: a caller that joins wakes the task, unless the task has seen a waiter and sleeps with regard to waiters (I1).
+/// Property: a caller that joins wakes the task, unless the task has seen a waiter and sleeps with regard to waiters
+/// (I1).
 /// Threads: two join, the main one looks and goes to sleep.
 /// Mutation that fails it: no fence in `look`; `must_wake_for_waiter` says no.
 pub fn a_waiter_is_seen_or_wakes() {
@@ -78,8 +79,8 @@ impl Wake for Wakes {
     }
 }
 
-/// Property: a waiter that joins while the task ends sees it and starts the next one, or is woken to look again. At most
-/// one task runs, and what the last one did happens before what the next does (I2 of the signals).
+/// Property: a waiter that joins while the task ends sees it and starts the next one, or is woken to look again. At
+/// most one task runs, and what the last one did happens before what the next does (I2 of the signals).
 /// Threads: two join, poll and look, the main one ends the task and wakes all waiters.
 /// Mutation that fails it: `begin_run` is a load and a store; `end_run` does not release, or `begin_run` not acquire;
 /// `wake_all` wakes no patient waiter.
