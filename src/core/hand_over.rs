@@ -60,7 +60,7 @@ pub(crate) fn refused<C: Connector>(mut conn: Box<Connection<C>>) {
 #[cold]
 pub(crate) fn pushed<C: Connector>(generation: &Arc<Generation<C>>, near: usize) {
     let Some(shared) = pool_of::<C>(&generation.pool) else { return };
-    if !generation.server.is_up() {
+    if !generation.server.health.snapshot_after_push().is_up() {
         // It is a last resort now, and makes room for a due attempt.
         shared.servers.follow(generation.number);
         shared.notifier.wake();

@@ -38,10 +38,17 @@ async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, 
         return Err(ended);
     }
     let started_ns = shared.clock.now_ns();
-    let joined = shared.queue.join(shared.settings.max_waiters, is_patient);
-    let ticket = joined.map_err(|waiters| AcquireError::QueueFull { waiters })?;
+    // Counted before it joins: the end of the last attempt sees the waiter, or the waiter sees that none runs.
+    let impatient = usize::from(!is_patient);
+    shared.impatient.fetch_add(impatient, Ordering::Relaxed);
+    let ticket = match shared.queue.join(shared.settings.max_waiters, is_patient) {
+        Ok(ticket) => ticket,
+        Err(waiters) => {
+            shared.impatient.fetch_sub(impatient, Ordering::Relaxed);
+            return Err(AcquireError::QueueFull { waiters });
+        }
+    };
     let mut waiter = Waiter { shared, ticket, is_patient, is_announced: false };
-    shared.impatient.fetch_add(usize::from(!is_patient), Ordering::Relaxed);
     // Behind the fence of `join`: a connection that came between the look and the join is found here.
     settle::settle(shared);
     let deadline_ns = timeout.map_or(u64::MAX, |timeout| started_ns.saturating_add(nanos(timeout)));

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::process::Interrupted;
-use crate::steps::{ON_DEMAND, STEPS, Step};
+use crate::steps::{STEPS, Step};
 
 /// The result of a step or of a part of it.
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -49,13 +49,13 @@ fn main() -> ExitCode {
 }
 
 fn list() {
-    for step in STEPS.iter().chain(ON_DEMAND) {
+    for step in STEPS {
         println!("{:<20} {}", step.name, step.about);
     }
 }
 
 fn find(name: &str) -> Result<&'static Step, String> {
-    STEPS.iter().chain(ON_DEMAND).find(|step| step.name == name).ok_or_else(|| format!("there is no step {name:?}"))
+    STEPS.iter().find(|step| step.name == name).ok_or_else(|| format!("there is no step {name:?}"))
 }
 
 /// Runs the steps in order up to the first that fails, and prints how they went.

@@ -19,6 +19,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "readme-test", about: "the command under \"Test\" in README.md", run: readme_test },
     Step { name: "first-pool", about: "the example for newcomers runs", run: first_pool },
     Step { name: "loom", about: "the model checks", run: loom },
+    Step { name: "mutants", about: "the model checks fail when the kernel is broken", run: mutants },
     Step { name: "asan", about: "AddressSanitizer and LeakSanitizer over the slot and what is built on it", run: asan },
     Step { name: "rate", about: "rate limits on the real clock, optimized", run: rate },
     Step { name: "test-members", about: "tests of the other members of the workspace", run: test_members },
@@ -33,10 +34,6 @@ pub(crate) const STEPS: &[Step] = &[
         run: failover::redis_servers,
     },
 ];
-
-/// Steps that take too long for each run of CI: `cargo xtask STEP` runs them.
-pub(crate) const ON_DEMAND: &[Step] =
-    &[Step { name: "mutants", about: "the model checks fail when the kernel is broken (on demand)", run: mutants }];
 
 fn format() -> Outcome {
     run("cargo fmt --all --check")?;
