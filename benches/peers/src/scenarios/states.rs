@@ -17,10 +17,10 @@
 //! Connections are numbers. Maintenance is off in `change of state`, where a tick would wake the task, and on in all
 //! else. No `tracing` subscriber is set.
 //!
-//! What pollutes it: a read of the clock is in each `change of state`, 20 to 50 ns. Of 10 servers all are in the nearest
-//! cache, of 10 000 none is: that is most of the difference between their times, as `discard` shows, which looks at one
-//! server alone. Page faults; other programs in the caches; the background thread, which runs at the same time and on a
-//! busy machine takes the core away.
+//! What pollutes it: a read of the clock is in each `change of state`, 20 to 50 ns. Of 10 servers all are in the
+//! nearest cache, of 10 000 none is: that is most of the difference between their times, as `discard` shows, which
+//! looks at one server alone. Page faults; other programs in the caches; the background thread, which runs at the same
+//! time and on a busy machine takes the core away.
 
 mod refusing;
 
