@@ -1,23 +1,26 @@
 //! 10 to 10 000 servers that fail, refuse, or are registered one by one: the cost of their changes, and the memory that
 //! pools leave behind.
 //!
-//! - `change of state`: one `fail` of a connection takes its server down. `fail` also closes the connection, so the
-//!   time of a `discard` is beside it; no part of it is subtracted. The reason is a static text. The background task is
-//!   asleep before each call, and `fail` wakes it. In `fail` and `discard` the task is on the thread that calls, where
-//!   that takes no system call. In `fail, task on another thread` the wake of that thread is in the time.
-//! - `failing one by one`: one connection of each server is out, and all of them fail in one loop.
+//! - `change of state`: one `fail` of a connection takes its server down. The connection was checked out just before,
+//!   as after a request. `fail` also closes the connection, so the time of a `discard` is beside it; no part of it is
+//!   subtracted. The reason is a static text. The background task is asleep before each call, and `fail` wakes it. In
+//!   `fail` and `discard` the task is on the thread that calls, where that takes no system call. In `fail, task on
+//!   another thread` the wake of that thread is in the time.
+//! - `failing one by one`: one connection of each server is out, and all of them fail in one loop. No server is in the
+//!   nearest caches.
 //! - `registering one by one`: into an empty pool.
 //! - `refusal`: `try_acquire` while all servers are down. Its error is dropped within the time.
-//! - `cpu` and `connects`: all servers refuse while one caller waits; see `states/refusing.rs`.
+//! - `cpu`, `connects`, `start-up`: all servers refuse while one caller waits; see `states/refusing.rs`.
 //! - `kept`: the growth of what was asked of the allocator over pools that were used and dropped, while the thread that
 //!   used them lives. A pool that is dropped by another thread has no bar.
 //!
 //! Connections are numbers. Maintenance is off in `change of state`, where a tick would wake the task, and on in all
 //! else. No `tracing` subscriber is set.
 //!
-//! What pollutes it: a read of the clock is in each `change of state`, 20 to 50 ns; page faults; with many servers,
-//! other programs in the caches; the background thread, which runs at the same time and on a busy machine takes the
-//! core away.
+//! What pollutes it: a read of the clock is in each `change of state`, 20 to 50 ns. Of 10 servers all are in the
+//! nearest cache, of 10 000 none is: that is most of the difference between their times, as `discard` shows, which
+//! looks at one server alone. Page faults; other programs in the caches; the background thread, which runs at the same
+//! time and on a busy machine takes the core away.
 
 mod refusing;
 
@@ -25,6 +28,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use connring::{Builder, Connector, Pool, PooledConn, ServerState, TryAcquireError};
+use tokio::runtime::Runtime;
 
 use crate::allocator::{growth_in_quiet, let_tasks_go};
 use crate::contestants::{Numbers, background, current_thread};
@@ -39,10 +43,10 @@ const KEPT: Metric = Metric { name: "kept", unit: "MiB" };
 const FEW: u32 = 10;
 const MANY: u32 = 10_000;
 const SIZES: [u32; 3] = [FEW, 1_000, MANY];
-/// Changes of state that are measured in a pool: fewer than the fewest servers, so that some stay up.
-const CHANGES: u32 = 8;
-/// Pools that are built for them in a round.
-const POOLS: u32 = 5;
+/// Changes of state that are measured in a round.
+const CHANGES: u32 = 40;
+/// Servers of a pool that stay up meanwhile.
+const SPARE: u32 = 2;
 const REASON: &str = "it cannot serve";
 const HOUR: Duration = Duration::from_secs(3_600);
 /// How long refusals are measured in a round, and how many are made between two looks at the clock.
@@ -58,11 +62,12 @@ const DROPPED_AWAY: &str = "dropped by another thread";
 pub fn run(options: &Options) {
     let mut report = Report::new("states", options);
     let changes = SIZES.into_iter().flat_map(|servers| {
-        [
-            entrant(FAIL, servers, move || change(servers, Task::Here, End::Fail)),
-            entrant(FAIL_AWAY, servers, move || change(servers, Task::Away, End::Fail)),
-            entrant(DISCARD, servers, move || change(servers, Task::Here, End::Discard)),
-        ]
+        [(FAIL, Task::Here, End::Fail), (FAIL_AWAY, Task::Away, End::Fail), (DISCARD, Task::Here, End::Discard)].map(
+            |(name, task, end)| {
+                let mut changing = Changing::new(servers, task, end);
+                entrant(name, servers, move || changing.median_time())
+            },
+        )
     });
     report.measure(&[CHANGE], changes.collect());
     report.measure(&[FAILING], vec![entrant(ALL, MANY, || milliseconds(failing_one_by_one(MANY)))]);
@@ -73,7 +78,7 @@ pub fn run(options: &Options) {
     drop(down);
     let kept = [entrant(DROPPED, 2_000, || kept(SHAPE, drop)), entrant(DROPPED_AWAY, 2_000, || kept(SHAPE, drop_away))];
     report.measure(&[KEPT], kept.into());
-    refusing::measure(&mut report, MANY, options.rounds);
+    refusing::measure(&mut report, MANY);
     add_bars(&mut report);
     report.print();
 }
@@ -89,7 +94,11 @@ fn entrant<'a>(name: &str, servers: u32, mut measure: impl FnMut() -> f64 + 'a) 
 }
 
 fn builder<C: Connector>(connector: C, servers: u32) -> Builder<C> {
-    Pool::builder(connector).servers((0..servers).map(|server| format!("server-{server}")))
+    Pool::builder(connector).servers((0..servers).map(address))
+}
+
+fn address(server: u32) -> String {
+    format!("server-{server}")
 }
 
 /// With one connection to each server, on the background thread. What fails stays down.
@@ -128,28 +137,57 @@ enum End {
     Discard,
 }
 
-/// The median time of the end of a connection, in nanoseconds, where each is the only one of its server.
-fn change(servers: u32, task: Task, end: End) -> f64 {
-    let runtime = current_thread();
-    let mut times = Vec::new();
-    for _ in 0..POOLS {
+/// A pool with one idle connection to each server, of which some end in each round.
+struct Changing {
+    servers: u32,
+    task: Task,
+    end: End,
+    /// Built anew when too few connections are left.
+    pool: Pool<Numbers>,
+    ended: u32,
+    runtime: Runtime,
+}
+
+impl Changing {
+    fn new(servers: u32, task: Task, end: End) -> Self {
+        let runtime = current_thread();
+        let pool = Self::pool(servers, task, &runtime);
+        Self { servers, task, end, pool, ended: 0, runtime }
+    }
+
+    fn pool(servers: u32, task: Task, runtime: &Runtime) -> Pool<Numbers> {
         let tasks = if task == Task::Here { runtime.handle().clone() } else { background() };
         let pool = lasting(servers).maintenance(false).runtime(tasks).build().expect("a pool");
-        runtime.block_on(async {
-            for conn in open(&pool, CHANGES).await {
-                let_task_sleep(task).await;
-                let began = Instant::now();
-                match end {
-                    End::Fail => fail(conn),
-                    End::Discard => conn.discard(),
-                }
-                times.push(began.elapsed().as_nanos() as f64);
-            }
-        });
-        let expected = if end == End::Fail { CHANGES as usize } else { 0 };
-        assert_eq!(down(&pool), expected, "each failure took its server down");
+        runtime.block_on(open(&pool, servers)).into_iter().for_each(PooledConn::release);
+        pool
     }
-    median(&times)
+
+    /// The median time of the end of a connection, in nanoseconds.
+    fn median_time(&mut self) -> f64 {
+        let mut times = Vec::new();
+        for _ in 0..CHANGES {
+            if self.ended + SPARE == self.servers {
+                self.pool = Self::pool(self.servers, self.task, &self.runtime);
+                self.ended = 0;
+            }
+            times.push(self.runtime.block_on(self.end_one()).as_nanos() as f64);
+            self.ended += 1;
+        }
+        let expected = if self.end == End::Fail { self.ended } else { 0 };
+        assert_eq!(down(&self.pool), expected as usize, "each failure took its server down");
+        median(&times)
+    }
+
+    async fn end_one(&self) -> Duration {
+        let_task_sleep(self.task).await;
+        let conn = self.pool.try_acquire().expect("an idle connection");
+        let began = Instant::now();
+        match self.end {
+            End::Fail => fail(conn),
+            End::Discard => conn.discard(),
+        }
+        began.elapsed()
+    }
 }
 
 /// Lets the background task do what it was woken for, without letting this core go idle.
@@ -173,7 +211,7 @@ fn failing_one_by_one(servers: u32) -> Duration {
 
 fn registering_one_by_one(servers: u32) -> Duration {
     let pool = lasting(0).build().expect("a pool");
-    let names: Vec<_> = (0..servers).map(|server| format!("server-{server}")).collect();
+    let names: Vec<_> = (0..servers).map(address).collect();
     let began = Instant::now();
     for name in names {
         pool.register(name).expect("a new name");

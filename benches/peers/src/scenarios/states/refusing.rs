@@ -1,66 +1,96 @@
 //! A pool whose servers all refuse while one caller waits: the processor time that its retries take.
 //!
-//! `cpu` is that of the whole process, against the wall clock, with the defaults of the builder. Each round is a window
-//! of two seconds. The first windows begin 10 s after the start. The others begin 120 s after it, when each server's
-//! backoff has grown to its maximum of 30 s. `connects` are the attempts of the same windows.
+//! `cpu` is that of the whole process, against the wall clock, with the defaults of the builder, in five windows of two
+//! seconds. The first windows begin 10 s after the start. The others begin 120 s after it, or when the start-up ends if
+//! that is later: each server's backoff has grown to its maximum of 30 s by then. `connects` are the attempts of the
+//! same windows. `start-up` is the time until each server has refused once.
 //!
 //! What pollutes it: the connector refuses at once and uses no socket, so no system call of an attempt is in it. The
 //! other pools of the process are gone. The runtime's timer, which wakes every 100 ms at least, is counted.
 
+use std::collections::HashSet;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use connring::{AcquireError, Connector};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::builder;
+use super::{address, builder};
 use crate::contestants::{background, current_thread};
 use crate::report::{Metric, Report, Row};
 
 pub const CPU: Metric = Metric { name: "cpu", unit: "% of a core" };
 const CONNECTS: Metric = Metric { name: "connects", unit: "a second" };
-
+const START_UP: Metric = Metric { name: "start-up", unit: "s" };
+const WINDOWS: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(2);
 /// When the windows begin.
-pub const STARTS: [(&str, Duration); 2] =
-    [("from 10 s on", Duration::from_secs(10)), ("from 120 s on", Duration::from_secs(120))];
+pub const STARTS: [(&str, Duration); 2] = [("from 10 s on", Duration::from_secs(10)), LAST_START];
+const LAST_START: (&str, Duration) = ("from 120 s on", Duration::from_secs(120));
 
 /// Refuses each attempt, and counts them.
-#[derive(Clone, Default)]
-struct Refuses(Arc<AtomicU64>);
+#[derive(Clone)]
+struct Refuses(Arc<Refused>);
+
+struct Refused {
+    began: Instant,
+    connects: AtomicU64,
+    /// The addresses that were not connected to yet.
+    fresh: Mutex<HashSet<String>>,
+    /// When there were none any more, since it began.
+    all: OnceLock<Duration>,
+}
+
+impl Refuses {
+    fn new(servers: u32) -> Self {
+        let fresh = Mutex::new((0..servers).map(address).collect());
+        Self(Arc::new(Refused { began: Instant::now(), connects: AtomicU64::new(0), fresh, all: OnceLock::new() }))
+    }
+
+    fn connects(&self) -> u64 {
+        self.0.connects.load(Ordering::Relaxed)
+    }
+}
 
 impl Connector for Refuses {
     type Conn = u64;
     type Error = io::Error;
 
-    async fn connect(&self, _server: &connring::Server) -> io::Result<u64> {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    async fn connect(&self, server: &connring::Server) -> io::Result<u64> {
+        self.0.connects.fetch_add(1, Ordering::Relaxed);
+        if self.0.all.get().is_none() {
+            let mut fresh = self.0.fresh.lock().expect("no panic");
+            fresh.remove(server.address());
+            if fresh.is_empty() {
+                self.0.all.get_or_init(|| self.0.began.elapsed());
+            }
+        }
         Err(io::ErrorKind::ConnectionRefused.into())
     }
 }
 
 /// Measures a pool whose servers all refuse while one caller waits.
-pub fn measure(report: &mut Report, servers: u32, windows: u32) {
-    let refuses = Refuses::default();
+pub fn measure(report: &mut Report, servers: u32) {
+    let refuses = Refuses::new(servers);
     let pool = builder(refuses.clone(), servers).runtime(background()).build().expect("a pool");
-    let began = Instant::now();
     let waits = pool.clone();
     let waiter = background().spawn(async move { waits.acquire_timeout(Duration::MAX).await.map(drop) });
+    let push = |report: &mut Report, name: &str, metric, values| {
+        let setting = vec![("servers", servers.into())];
+        report.push(Row { contestant: name.to_owned(), setting, metric, against: "", values });
+    };
     for (name, start) in STARTS {
         eprintln!("states: refusing servers, {name}");
-        thread::sleep(start.saturating_sub(began.elapsed()));
-        let windows: Vec<_> = (0..windows).map(|_| window(WINDOW, || refuses.0.load(Ordering::Relaxed))).collect();
-        let rows = [
-            (CPU, windows.iter().map(|window| window.cpu_percent()).collect()),
-            (CONNECTS, windows.iter().map(|window| window.a_second()).collect()),
-        ];
-        let setting = vec![("servers", servers.into())];
-        for (metric, values) in rows {
-            report.push(Row { contestant: name.to_owned(), setting: setting.clone(), metric, against: "", values });
+        thread::sleep(start.saturating_sub(refuses.0.began.elapsed()));
+        if (name, start) == LAST_START {
+            push(report, "connring", START_UP, vec![refuses.0.all.wait().as_secs_f64()]);
         }
+        let windows: Vec<_> = (0..WINDOWS).map(|_| window(WINDOW, || refuses.connects())).collect();
+        push(report, name, CPU, windows.iter().map(Window::cpu_percent).collect());
+        push(report, name, CONNECTS, windows.iter().map(Window::a_second).collect());
     }
     // The caller has waited all the time.
     assert_eq!(pool.status().waiters, 1, "one waits");
@@ -101,7 +131,6 @@ fn process_time() -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
     use std::thread;
     use std::time::Duration;
 
@@ -115,12 +144,11 @@ mod tests {
 
     #[test]
     fn connects_to_refusing_servers_while_one_caller_waits() {
-        let refuses = Refuses::default();
+        let refuses = Refuses::new(20);
         let pool = builder(refuses.clone(), 20).runtime(background()).build().expect("a pool");
-        let count = || refuses.0.load(Ordering::Relaxed);
         let waits = background().spawn(async move { pool.acquire_timeout(Duration::MAX).await.map(drop) });
         // Each of them once, and then again after its backoff.
-        while count() < 40 {
+        while refuses.connects() < 40 || refuses.0.all.get().is_none() {
             assert!(!waits.is_finished(), "it waits");
             thread::yield_now();
         }
