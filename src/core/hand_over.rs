@@ -95,7 +95,7 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
     let mut rejected = Vec::new();
     {
         let list = shared.servers.list();
-        let set = if list.up.is_empty() { &list.last_resort } else { &list.up };
+        let set = list.serving();
         shared.queue.serve(|| {
             shared.rotation.pass(near, set, |number| take(&list.seat(number)?.generation, near, now_ns, &mut rejected))
         });

@@ -56,9 +56,7 @@ impl Drop for Taken<'_> {
 
 /// Starts an attempt at a server that is due. False if it cannot start yet.
 fn try_due<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now_ns: u64) -> bool {
-    let Some(generation) = shared.servers.list().seat(number).map(|seat| Arc::clone(&seat.generation)) else {
-        return true;
-    };
+    let Some(generation) = shared.servers.list().generation(number) else { return true };
     let server = &generation.server;
     // Without a time the server is up, or its attempt runs.
     let Some(until) = server.down_until() else { return true };
@@ -78,9 +76,8 @@ fn try_due<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now_ns: u64) ->
 fn has_room<C: Connector>(shared: &Shared<C>, number: usize) -> bool {
     let list = shared.servers.list();
     list.seat(number).is_some_and(|seat| {
-        let counts = seat.server().permits.counts();
         let most = shared.settings.max_concurrent_connects_per_server;
-        seat.server().down_until().is_some() && counts.is_free() && counts.connecting() < most
+        seat.server().down_until().is_some() && seat.server().permits.counts().room(most) > 0
     })
 }
 
@@ -109,7 +106,7 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
     let may_wait = waiters > shared.impatient.load(Ordering::Relaxed);
     let candidates = list.up.iter_from(first).filter_map(|number| candidate(shared, &list, number, now_ns, may_wait));
     for number in plan(candidates, waiters - young, young + late >= waiters) {
-        let Some(generation) = list.seat(number).map(|seat| Arc::clone(&seat.generation)) else { continue };
+        let Some(generation) = list.generation(number) else { continue };
         // One that lost a race for its permit leaves the others of the plan to be tried.
         attempt::start(shared, &generation, Purpose::Waiters);
     }
@@ -130,21 +127,19 @@ fn candidate<C: Connector>(
         return None;
     }
     let counts = server.permits.counts();
-    let free = counts.max().saturating_sub(counts.open());
-    let most = shared.settings.max_concurrent_connects_per_server.saturating_sub(counts.connecting());
-    let most = match server.has_token(now_ns) {
-        true => most,
-        false if may_wait && counts.connecting() == 0 && generation.idle.is_empty() => 1,
+    let room = counts.room(shared.settings.max_concurrent_connects_per_server);
+    let room = match server.has_token(now_ns) {
+        true => room,
+        false if may_wait && counts.connecting() == 0 && generation.idle.is_empty() => room.min(1),
         false => 0,
     };
-    Some(Candidate { number, connecting: counts.connecting(), room: free.min(most) })
+    Some(Candidate { number, connecting: counts.connecting(), room })
 }
 
 /// When settling next brings something by time alone: a token, or the end of a pause of a server that is up.
 pub(crate) fn next_time<C: Connector>(shared: &Shared<C>, now_ns: u64) -> u64 {
     let list = shared.servers.list();
-    let set = if list.up.is_empty() { &list.last_resort } else { &list.up };
-    let times = set.iter_from(0).filter_map(|number| list.seat(number)).flat_map(|seat| {
+    let times = list.serving().iter_from(0).filter_map(|number| list.seat(number)).flat_map(|seat| {
         let token = seat.server().bucket().map_or(0, |bucket| bucket.available_at());
         [token, seat.server().pause.until()]
     });

@@ -68,6 +68,11 @@ impl PermitCounts {
         self.open() < self.max()
     }
 
+    /// How many more attempts may start, of which `most` may run at once.
+    pub(crate) fn room(self, most: u32) -> u32 {
+        self.max().saturating_sub(self.open()).min(most.saturating_sub(self.connecting()))
+    }
+
     /// Whether the maximum was lowered below what is open: a connection that comes back must close.
     #[inline(always)]
     pub(crate) fn is_over(self) -> bool {
@@ -174,7 +179,9 @@ mod tests {
     #[test]
     fn runs_no_more_attempts_than_allowed() {
         let permits = Permits::new(10);
+        assert_eq!((permits.counts().room(2), permits.counts().room(20)), (2, 10));
         assert!(permits.begin(2) && permits.begin(2) && !permits.begin(2));
+        assert_eq!(permits.counts().room(2), 0);
         permits.connected();
         assert!(permits.begin(2) && !permits.begin(2));
         assert_eq!((permits.counts().open(), permits.counts().connecting()), (3, 2));

@@ -30,7 +30,7 @@ impl<C: Connector> Connection<C> {
         now_ns >= self.expires_at || now_ns.saturating_sub(self.info.idle_since()) >= idle_timeout_ns
     }
 
-    /// Goes on in the generation that took over from a grown one.
+    /// Goes on in the next generation of the same epoch.
     pub(crate) fn move_to(&mut self, generation: Arc<Generation<C>>) {
         self.permit.generation = generation;
     }

@@ -1,9 +1,9 @@
 //! One generation of a server: a set of idle queues with its closed bit.
 //!
-//! A server begins a new generation when it is registered, when its maximum grows beyond the room of its queues, and
-//! when all connections that exist must close (a removal, the end of the runtime that they were opened on). The old one
-//! is closed and drained. A connection in use finds it closed when it comes back. It moves to the next generation if
-//! that is of the same epoch, which is so if the queues only grew, and closes otherwise.
+//! A server begins a new generation when it is registered, when its maximum is lowered or grows beyond the room of its
+//! queues, and when all connections that exist must close (a removal, the end of the runtime that they were opened on).
+//! The old one is closed and drained. A connection in use finds it closed when it comes back. It moves to the next
+//! generation if that is of the same epoch, which is so if the maximum changed, and closes otherwise.
 //!
 //! Idle connections refer to their generation, which holds them: a cycle, cut when the generation is closed and
 //! drained.

@@ -50,9 +50,9 @@ impl<C: Connector> Clone for Seat<C> {
 }
 
 impl<C: Connector> List<C> {
-    pub(crate) fn new(signals: Arc<Signals>, closed: bool) -> Self {
+    pub(crate) fn new(signals: Arc<Signals>) -> Self {
         let [up, last_resort] = [(); 2].map(|()| Arc::new(UpSet::new(0)));
-        Self { version: next_version(), chunks: Vec::new(), len: 0, up, last_resort, signals, closed }
+        Self { version: next_version(), chunks: Vec::new(), len: 0, up, last_resort, signals, closed: false }
     }
 
     /// A copy to change and publish.
@@ -87,6 +87,16 @@ impl<C: Connector> List<C> {
         let place = &mut Arc::make_mut(&mut self.chunks[number / CHUNK])[number % CHUNK];
         self.len = self.len + usize::from(seat.is_some()) - usize::from(place.is_some());
         *place = seat;
+    }
+
+    /// The generation of the server of a number.
+    pub(crate) fn generation(&self, number: usize) -> Option<Arc<Generation<C>>> {
+        self.seat(number).map(|seat| Arc::clone(&seat.generation))
+    }
+
+    /// The servers whose idle connections may be used: those that are up; without any, the last resort.
+    pub(crate) fn serving(&self) -> &UpSet {
+        if self.up.is_empty() { &self.last_resort } else { &self.up }
     }
 
     /// The registered servers with their numbers, in their order.

@@ -45,7 +45,7 @@ pub(crate) struct Change<C: Connector> {
     pub(crate) registered: Vec<Arc<Generation<C>>>,
     /// The generations of the servers that were removed.
     pub(crate) removed: Vec<Arc<Generation<C>>>,
-    /// The generations that larger ones took over.
+    /// The generations that others of the same epoch took over, since the maximum changed.
     pub(crate) grown: Vec<Arc<Generation<C>>>,
     /// The generations whose connections all close.
     pub(crate) reset: Vec<Arc<Generation<C>>>,
@@ -66,7 +66,7 @@ impl<C: Connector> Change<C> {
 
 impl<C: Connector> Servers<C> {
     pub(crate) fn new(notifier: Arc<Notifier>, defaults: PoolLimits, max_idle: Option<u32>) -> Self {
-        let list = List::new(Arc::clone(&notifier.signals), false);
+        let list = List::new(Arc::clone(&notifier.signals));
         notifier.signals.set_list(list.version);
         Self {
             list: ArcSwap::from_pointee(list),
