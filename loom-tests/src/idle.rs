@@ -35,6 +35,16 @@ fn pushes(idle: &Arc<Idle<u32>>, item: u32, near: usize) -> thread::JoinHandle<I
     thread::spawn(move || push(&idle, Box::new(item), near))
 }
 
+/// Retains what `keep` says, and returns the refused items.
+fn retains(idle: &Arc<Idle<u32>>, keep: fn(&u32) -> bool) -> thread::JoinHandle<Items> {
+    let idle = Arc::clone(idle);
+    thread::spawn(move || {
+        let mut refused = Vec::new();
+        idle.retain(keep, |item| refused.push(item));
+        refused
+    })
+}
+
 fn sorted(items: &Items) -> Vec<u32> {
     let mut items: Vec<_> = items.iter().map(|item| **item).collect();
     items.sort_unstable();
@@ -105,14 +115,7 @@ pub fn nothing_stays_behind_the_closed_bit_elsewhere() {
 pub fn nothing_stays_behind_the_closed_bit_by_retain() {
     check(3, || {
         let idle = sharded([&[1, 2]]);
-        let retains = {
-            let idle = Arc::clone(&idle);
-            thread::spawn(move || {
-                let mut refused = Vec::new();
-                idle.retain(|_| true, |item| refused.push(item));
-                refused
-            })
-        };
+        let retains = retains(&idle, |_| true);
         close(&idle, [retains], 2);
     });
 }
@@ -123,14 +126,7 @@ pub fn nothing_stays_behind_the_closed_bit_by_retain() {
 pub fn retain_loses_no_item() {
     check_large(2, || {
         let idle = sharded([&[1, 2]]);
-        let retains = {
-            let idle = Arc::clone(&idle);
-            thread::spawn(move || {
-                let mut refused = Vec::new();
-                idle.retain(|&item| item != 2, |item| refused.push(item));
-                refused
-            })
-        };
+        let retains = retains(&idle, |&item| item != 2);
         let moves = {
             let idle = Arc::clone(&idle);
             thread::spawn(move || idle.pop(0).map_or(Vec::new(), |item| push(&idle, item, 0)))
