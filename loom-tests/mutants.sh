@@ -130,9 +130,10 @@ swap up_set::the_bit_ends_as_the_fact up_set.rs 'word.fetch_and(!bit, Ordering::
 swap up_set::the_bits_of_one_word_end_as_their_facts up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' AcqRel Relaxed
 mutant up_set::the_bits_of_one_word_end_as_their_facts up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' \
     'let found = word.load(Ordering::Acquire); word.store(found | bit, Ordering::Release);'
-mutant up_set::an_idle_connection_of_a_down_server_is_a_last_resort up_set.rs "$follow_fence" ''
-swap up_set::an_idle_connection_of_a_down_server_is_a_last_resort slot.rs "$put" SeqCst Release
-swap up_set::an_idle_connection_of_a_down_server_is_a_last_resort health.rs \
+mutant up_set::a_bit_follows_into_a_larger_bitmap up_set.rs "$follow_fence" ''
+mutant due::a_due_attempt_finds_an_idle_connection_or_is_woken up_set.rs "$follow_fence" ''
+swap due::a_due_attempt_finds_an_idle_connection_or_is_woken slot.rs "$put" SeqCst Release
+swap due::a_due_attempt_finds_an_idle_connection_or_is_woken health.rs \
     'Snapshot(self.word.load(Ordering::SeqCst))' SeqCst Relaxed
 mutant due::a_due_attempt_finds_a_permit_or_is_woken up_set.rs "$follow_fence" ''
 mutant due::a_due_attempt_finds_a_permit_or_is_woken signals.rs "$change_fence" ''
@@ -184,7 +185,7 @@ mutant wait_queue::the_number_of_waiters_is_that_of_the_queue wait_queue.rs \
 mutant wake_at::a_change_is_seen_or_wakes wake_at.rs "$look_fence" ''
 mutant wake_at::a_change_is_seen_or_wakes wake_at.rs "$wake_fence" ''
 mutant wake_at::a_waiter_is_seen_or_wakes wake_at.rs "$look_fence" ''
-mutant wake_at::a_waiter_is_seen_or_wakes wake_at.rs 'self.must_wake(AWAKE - 1)' 'self.must_wake(AWAKE)'
+mutant wake_at::a_waiter_is_seen_or_wakes wake_at.rs "$wake_fence" ''
 mutant wake_at::a_waiter_sees_the_task_end_or_is_woken signals.rs "$begin_run" \
     '{ let running = self.running.load(Ordering::Acquire); self.running.store(true, Ordering::Relaxed); !running }'
 swap wake_at::a_waiter_sees_the_task_end_or_is_woken signals.rs "$begin_run" Acquire Relaxed

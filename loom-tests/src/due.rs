@@ -6,6 +6,7 @@ use loom::thread;
 
 use crate::check;
 use crate::raw::{Health, Permits, Signals, UpSet};
+use crate::raw_slot::Slot;
 
 /// Property: an attempt that is due finds a permit, or the thread that releases the permit sees that the server is down
 /// and wakes the background task, which tries again.
@@ -31,5 +32,30 @@ pub fn a_due_attempt_finds_a_permit_or_is_woken() {
         let begins = permits.begin(1);
         let wakes = releases.join().unwrap();
         assert!(begins || wakes, "a permit is free, and nothing tries the server again");
+    });
+}
+
+/// Property: an attempt that is due and finds no permit finds the idle connection that makes room, or the thread that
+/// returns the connection sees that the server is down and wakes the background task. The returning thread looks at the
+/// health by a SeqCst load right behind the push, without a fence.
+/// Threads: one returns a connection, the main one takes the server down and looks for an idle connection.
+/// Mutation that fails it: no fence in `UpSet::follow`; the load of `Health::snapshot_after_push` is Relaxed; the CAS of
+/// `Slot::put` only releases.
+pub fn a_due_attempt_finds_an_idle_connection_or_is_woken() {
+    check(3, || {
+        let (health, slot) = (Arc::new(Health::new()), Arc::new(Slot::new()));
+        let up = UpSet::new(1);
+        let returns = {
+            let (health, slot) = (Arc::clone(&health), Arc::clone(&slot));
+            thread::spawn(move || {
+                slot.put(Box::new(7)).expect("it is empty");
+                !health.snapshot_after_push().is_up()
+            })
+        };
+        health.connect_failed(health.snapshot().outage(), |_| 0).expect("it is up");
+        up.follow(0, || health.snapshot().is_up());
+        let finds = slot.take().is_some();
+        let wakes = returns.join().unwrap();
+        assert!(finds || wakes, "a connection is idle, and nothing tries the server again");
     });
 }

@@ -5,8 +5,7 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 
 use crate::check;
-use crate::raw::{Health, UpSet};
-use crate::raw_slot::Slot;
+use crate::raw::UpSet;
 
 /// A number in the middle of a word.
 const NUMBER: usize = 5;
@@ -52,31 +51,31 @@ pub fn the_bits_of_one_word_end_as_their_facts() {
     });
 }
 
-/// Property: an idle connection of a server that is down is found among the last resorts: the thread that takes the
-/// server down sees the connection, or the thread that returns it sees that the server is down, and follows (I1). The
-/// returning thread looks at the health by a SeqCst load right behind the push, without a fence.
-/// Threads: one returns a connection, the main one takes the server down.
-/// Mutation that fails it: no fence in `follow`; the load of `Health::snapshot_after_push` is Relaxed; the CAS of
-/// `Slot::put` only releases.
-pub fn an_idle_connection_of_a_down_server_is_a_last_resort() {
+/// Property: a bit is not lost when a larger bitmap takes the place of this one: restates `Servers::follow` and the
+/// publication of a list (I1).
+/// Threads: one changes the fact, and follows in the bitmap that it finds; the main one publishes the other bitmap and
+/// makes its bit follow.
+/// Mutation that fails it: no fence in `follow`.
+pub fn a_bit_follows_into_a_larger_bitmap() {
     check(3, || {
-        let (health, slot) = (Arc::new(Health::new()), Arc::new(Slot::new()));
-        let last_resort = Arc::new(UpSet::new(1));
-        let follow = |last_resort: &UpSet, health: &Health, slot: &Slot<u32>| {
-            last_resort.follow(NUMBER, || !health.snapshot().is_up() && !slot.is_empty());
-        };
-        let returns = {
-            let (health, slot, last_resort) = (Arc::clone(&health), Arc::clone(&slot), Arc::clone(&last_resort));
+        let sets = Arc::new([UpSet::new(1), UpSet::new(65)]);
+        let (published, fact) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let changes = {
+            let (sets, published, fact) = (Arc::clone(&sets), Arc::clone(&published), Arc::clone(&fact));
             thread::spawn(move || {
-                slot.put(Box::new(7)).expect("it is empty");
-                if !health.snapshot_after_push().is_up() {
-                    follow(&last_resort, &health, &slot);
+                fact.store(true, Ordering::Relaxed);
+                loop {
+                    let found = published.load(Ordering::Relaxed);
+                    sets[found].follow(NUMBER, || fact.load(Ordering::Relaxed));
+                    if published.load(Ordering::Relaxed) == found {
+                        break;
+                    }
                 }
             })
         };
-        health.connect_failed(health.snapshot().outage(), |_| 0).expect("it is up");
-        follow(&last_resort, &health, &slot);
-        returns.join().unwrap();
-        assert_eq!(last_resort.next_from(0), Some(NUMBER), "no caller looks for it");
+        published.store(1, Ordering::Relaxed);
+        sets[1].follow(NUMBER, || fact.load(Ordering::Relaxed));
+        changes.join().unwrap();
+        assert!(sets[1].contains(NUMBER), "the bit is set in the bitmap of before alone");
     });
 }

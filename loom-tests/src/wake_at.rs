@@ -38,35 +38,33 @@ pub fn a_change_is_seen_or_wakes() {
     });
 }
 
-/// Property: a caller that joins wakes the task, unless the task has seen a waiter and sleeps with regard to waiters
-/// (I1).
-/// Threads: two join, the main one looks and goes to sleep.
-/// Mutation that fails it: no fence in `look`; `must_wake_for_waiter` says no.
+/// Property: a caller that joins the wait queue for a token that comes before the task's next look is seen by the task,
+/// or wakes it (I1).
+/// Threads: two join, the main one looks and goes to sleep; only with waiters does it regard the time of the token.
+/// Mutation that fails it: no fence in `look`.
 pub fn a_waiter_is_seen_or_wakes() {
     check(3, || {
         let wake_at = Arc::new(WakeAt::new());
         let signals = Arc::new(Signals::new());
         let queue = Arc::new(WaitQueue::<()>::new(Arc::clone(&signals)));
-        // It has slept with regard to a waiter that has left.
+        // It has slept until the time of an earlier token.
         wake_at.sleep(100);
         let joiners = [(); 2].map(|()| {
             let (wake_at, queue) = (Arc::clone(&wake_at), Arc::clone(&queue));
             thread::spawn(move || {
                 let ticket = queue.join(2, true).expect("there is room");
-                (ticket, wake_at.must_wake_for_waiter())
+                (ticket, wake_at.must_wake(500))
             })
         });
         wake_at.look();
         let seen = signals.waiters();
-        if seen > 0 {
-            wake_at.sleep(1_000);
-        }
+        wake_at.sleep(if seen > 0 { 500 } else { 1_000 });
         let joined = joiners.map(|joiner| joiner.join().unwrap());
         let woken = joined.map(|(mut ticket, wakes)| {
             queue.leave(&mut ticket);
             wakes
         });
-        assert!(seen > 0 || woken == [true, true], "a waiter waits, and the task sleeps without regard to it");
+        assert!(seen > 0 || woken == [true, true], "a waiter waits for a token, and the task sleeps beyond it");
     });
 }
 

@@ -12,7 +12,7 @@ macro_rules! models {
 models! {
     bucket: concurrent_takes_grant_the_quota a_token_that_was_seen_may_be_gone an_undo_is_exact_or_nothing
         a_successor_inherits_the_tokens_that_are_left;
-    due: a_due_attempt_finds_a_permit_or_is_woken;
+    due: a_due_attempt_finds_a_permit_or_is_woken a_due_attempt_finds_an_idle_connection_or_is_woken;
     health: one_caller_probes failures_of_one_outage_count_once a_dropped_probe_allows_the_next
         a_recovery_ends_by_the_protocol strikes_add_up;
     idle: nothing_stays_behind_the_closed_bit nothing_stays_in_the_queue_behind_the_closed_bit
@@ -26,7 +26,7 @@ models! {
     slot: an_item_is_owned_once an_item_is_taken_once an_address_that_comes_back_is_a_new_item
         a_waiter_is_served_or_finds_the_item;
     up_set: the_bit_ends_as_the_fact the_bits_of_one_word_end_as_their_facts
-        an_idle_connection_of_a_down_server_is_a_last_resort;
+        a_bit_follows_into_a_larger_bitmap;
     wait_queue: no_wake_up_is_lost no_wake_up_is_lost_behind_a_full_slot no_wake_up_is_lost_between_shards
         a_waiter_that_leaves_passes_its_item_on a_waiter_that_is_never_polled_blocks_no_other
         waiters_are_served_in_order a_waiter_that_rejoins_keeps_its_place a_waiter_that_rejoins_misses_no_item

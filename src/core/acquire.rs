@@ -116,13 +116,12 @@ fn take_any<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<B
         }
     };
     if list.up.is_empty() {
-        return shared.rotation.pass(near, &list.last_resort, |number| {
+        return shared.rotation.pass(near, &list.open, |number| {
             let seat = list.seat(number)?;
-            let taken = take_good(seat).ok();
-            if taken.is_none() {
+            if !seat.is_open() {
                 shared.servers.follow(number);
             }
-            taken
+            take_good(seat).ok()
         });
     }
     let mut empty = None;

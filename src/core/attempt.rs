@@ -173,6 +173,7 @@ impl<C: Connector> Attempt<C> {
                     transition::probe_succeeded(&self.shared, &self.generation, probe);
                 }
                 if let Some(permit) = self.permit.take().and_then(ConnectPermit::connected) {
+                    self.shared.servers.follow(self.generation.number);
                     let info = ConnInfo::new(config, self.shared.clock.now_ns());
                     let expires_at = expires_at(&self.shared, info.opened_at());
                     let conn = Connection { conn, permit, info, outage: self.outage, expires_at };

@@ -73,12 +73,11 @@ fn work<C: Connector>(shared: &Arc<Shared<C>>, swept_ns: &mut u64) -> u64 {
     let now_ns = shared.clock.now_ns();
     store_tick(shared, now_ns);
     sweep::sweep_if_due(shared, now_ns, swept_ns);
-    let has_waiters = shared.notifier.signals.waiters() > 0;
     let mut wake_at = if shared.settings.maintenance { now_ns.saturating_add(nanos(TICK)) } else { u64::MAX };
-    if has_waiters {
+    if shared.notifier.signals.waiters() > 0 {
         settle::settle(shared);
         settle::wake_impatient(shared);
-        wake_at = wake_at.min(settle::next_time(shared, now_ns));
+        wake_at = wake_at.min(settle::next_token(shared, now_ns));
     }
     let (is_ready, next_due) = shared.due.make_ready(now_ns);
     if is_ready {
@@ -86,9 +85,7 @@ fn work<C: Connector>(shared: &Arc<Shared<C>>, swept_ns: &mut u64) -> u64 {
         shared.notifier.signals.set_retry_due(true);
     }
     wake_at = wake_at.min(next_due);
-    if has_waiters {
-        shared.notifier.wake_at.sleep(wake_at);
-    }
+    shared.notifier.wake_at.sleep(wake_at);
     wake_at
 }
 

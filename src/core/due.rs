@@ -1,6 +1,6 @@
-//! When servers that are down may be tried again.
+//! When servers that are down may be tried again, and when connecting to others resumes.
 //!
-//! Each server that goes down is pushed with its time. The heap is not told when that time becomes meaningless: each
+//! Each server that goes down or pauses is pushed with its time. The heap is not told when that time becomes meaningless: each
 //! entry is checked against the server's own word when it is looked at.
 
 use std::cmp::Reverse;
@@ -53,25 +53,23 @@ impl Due {
         }
     }
 
-    /// The earliest time at which a server may be tried, where `down_until` tells a server's own. Zero if one is ready.
-    pub(crate) fn earliest(&self, down_until: impl Fn(usize) -> Option<u64>) -> Option<u64> {
+    /// The earliest time at which connecting to a server resumes, where `resumes_at` tells a server's own.
+    pub(crate) fn earliest(&self, resumes_at: impl Fn(usize) -> Option<u64>) -> Option<u64> {
         let State { heap, ready } = &mut *lock(&self.state);
-        if ready.iter().any(|&number| down_until(number).is_some()) {
-            return Some(0);
-        }
+        let of_ready = ready.iter().filter_map(|&number| resumes_at(number)).min();
         while let Some(&Reverse((at_ns, number))) = heap.peek() {
-            match down_until(number) {
-                Some(until) if until <= at_ns => return Some(until),
-                Some(until) => {
+            match resumes_at(number) {
+                Some(own) if own <= at_ns => return of_ready.into_iter().chain([own]).min(),
+                Some(own) => {
                     heap.pop();
-                    heap.push(Reverse((until, number)));
+                    heap.push(Reverse((own, number)));
                 }
                 None => {
                     heap.pop();
                 }
             }
         }
-        None
+        of_ready
     }
 }
 
@@ -94,15 +92,15 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_time_is_that_of_a_server_that_is_still_down() {
+    fn the_earliest_time_is_that_of_a_server_that_has_one_still() {
         let due = Due::default();
         for (at, number) in [(10, 1), (20, 2), (30, 3)] {
             due.push(at, number);
         }
-        let down_until = |number| [None, None, Some(25), Some(30)][number];
-        assert_eq!(due.earliest(down_until), Some(25));
+        let resumes_at = |number| [None, None, Some(25), Some(30)][number];
+        assert_eq!(due.earliest(resumes_at), Some(25));
+        assert_eq!(due.make_ready(25), (true, 30));
+        assert_eq!(due.earliest(resumes_at), Some(25), "one that is ready");
         assert_eq!(due.earliest(|_| None), None);
-        due.put_back(vec![2]);
-        assert_eq!(due.earliest(down_until), Some(0));
     }
 }

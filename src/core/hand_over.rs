@@ -61,8 +61,7 @@ pub(crate) fn refused<C: Connector>(mut conn: Box<Connection<C>>) {
 pub(crate) fn pushed<C: Connector>(generation: &Arc<Generation<C>>, near: usize) {
     let Some(shared) = pool_of::<C>(&generation.pool) else { return };
     if !generation.server.health.snapshot_after_push().is_up() {
-        // It is a last resort now, and makes room for a due attempt.
-        shared.servers.follow(generation.number);
+        // It makes room for a due attempt.
         shared.notifier.wake();
     }
     if shared.notifier.signals.waiters() > 0 {
@@ -92,14 +91,20 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
         return;
     }
     let (near, now_ns) = (near(), shared.clock.now_ns());
-    let mut rejected = Vec::new();
+    let (mut rejected, mut closed) = (Vec::new(), Vec::new());
     {
         let list = shared.servers.list();
-        let set = list.serving();
-        shared.queue.serve(|| {
-            shared.rotation.pass(near, set, |number| take(&list.seat(number)?.generation, near, now_ns, &mut rejected))
-        });
+        let mut take_from = |number| {
+            let seat = list.serving(number)?;
+            if !seat.is_open() {
+                closed.push(number);
+            }
+            take(&seat.generation, near, now_ns, &mut rejected)
+        };
+        shared.queue.serve(|| shared.rotation.pass(near, &list.open, &mut take_from));
     }
+    // Not under the lock: they may drop what the user gave.
+    closed.into_iter().for_each(|number| shared.servers.follow(number));
     rejected.into_iter().for_each(refused);
 }
 

@@ -53,11 +53,11 @@ fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Counts {
     };
     let up = list.up.len();
     // The list of now: an older one may lack the server of an entry, which would be dropped.
-    let down_until = |number| shared.servers.list().seat(number)?.server().down_until();
+    let resumes_at = |number| shared.servers.list().seat(number)?.server().resumes_at(now_ns);
     if shared.attempts.probes() > 0 {
         retry(now_ns);
     } else if up < list.len {
-        shared.due.earliest(down_until).into_iter().for_each(&mut retry);
+        shared.due.earliest(resumes_at).into_iter().for_each(&mut retry);
     }
     for seat in list.up.iter_from(0).filter_map(|number| list.seat(number)) {
         match limit(seat.server(), now_ns) {

@@ -136,12 +136,13 @@ fn candidate<C: Connector>(
     Some(Candidate { number, connecting: counts.connecting(), room })
 }
 
-/// When settling next brings something by time alone: a token, or the end of a pause of a server that is up.
-pub(crate) fn next_time<C: Connector>(shared: &Shared<C>, now_ns: u64) -> u64 {
+/// When a server that callers may use next has a token, where it has none at `now_ns`. The due times are the background
+/// task's.
+pub(crate) fn next_token<C: Connector>(shared: &Shared<C>, now_ns: u64) -> u64 {
     let list = shared.servers.list();
-    let times = list.serving().iter_from(0).filter_map(|number| list.seat(number)).flat_map(|seat| {
-        let token = seat.server().bucket().map_or(0, |bucket| bucket.available_at());
-        [token, seat.server().pause.until()]
-    });
-    times.filter(|&at_ns| at_ns > now_ns).min().unwrap_or(u64::MAX)
+    if list.limited == 0 {
+        return u64::MAX;
+    }
+    let buckets = list.iter().filter_map(|(number, _)| list.serving(number)?.server().bucket());
+    buckets.map(|bucket| bucket.available_at()).filter(|&at_ns| at_ns > now_ns).min().unwrap_or(u64::MAX)
 }

@@ -60,7 +60,6 @@ async fn a_server_that_goes_down_leaves_the_up_set_and_no_list_is_published() {
     held.into_iter().for_each(|conn| conn.fail("broken"));
     let list = shared(&rig.pool).servers.list();
     assert_eq!((list.version, list.len, numbers(&list.up)), (before, SERVERS, vec![SERVERS - 1]));
-    assert_eq!(numbers(&list.last_resort), [], "none of them has an idle connection");
     drop(alive);
 }
 
@@ -85,27 +84,33 @@ async fn an_acquire_looks_at_no_server_outside_the_up_set() {
 }
 
 #[tokio::test]
-async fn the_last_resort_has_the_servers_that_are_down_with_idle_connections() {
-    let rig = pool(|builder| builder.servers(["a", "b"]).max_conns_per_server(2).seed(0));
-    let mut held = Vec::new();
-    for _ in 0..4 {
-        held.push(rig.pool.acquire().await.expect("both accept"));
-    }
-    let last_resort = || numbers(&shared(&rig.pool).servers.list().last_resort);
-    let [first, second] = ["a", "b"].map(|address| {
-        let at = held.iter().position(|conn| conn.address() == address).expect("both were connected to");
-        held.swap_remove(at)
-    });
-    first.fail("broken");
-    second.fail("broken");
-    assert_eq!(last_resort(), []);
-    let (idle, other) = (held.pop().expect("two are left"), held.pop().expect("two are left"));
+async fn a_last_resort_is_looked_for_among_servers_with_open_connections() {
+    let (rig, mut held) = thousand().await;
+    let open = || numbers(&shared(&rig.pool).servers.list().open);
+    assert_eq!(open().len(), SERVERS);
+    // The others go down, by reports, and the last one with a connection that it keeps.
+    let idle = held.remove(500);
+    held.into_iter().for_each(|conn| conn.fail("broken"));
+    shared(&rig.pool).servers.list().up.follow(500, || false);
+    assert!(rig.pool.try_acquire().is_err(), "it is in use");
+    assert_eq!(open(), [500], "a look took out the others");
     idle.release();
-    assert_eq!(last_resort().len(), 1, "a connection came back to a server that is down");
-    let idle = rig.pool.try_acquire().expect("it is a last resort");
-    assert!(rig.pool.try_acquire().is_err());
-    assert_eq!(last_resort(), [], "the look that found nothing took it out");
-    drop((idle, other));
+    assert_eq!(rig.pool.try_acquire().expect("it is a last resort").address(), "500");
+}
+
+#[tokio::test]
+async fn a_waiter_is_served_among_servers_with_open_connections() {
+    let (rig, mut held) = thousand().await;
+    let last = held.pop().expect("a thousand");
+    drop(held);
+    let waits = tokio::spawn({
+        let pool = rig.pool.clone();
+        async move { pool.acquire_timeout(Duration::from_millis(1)).await.map(PooledConn::release) }
+    });
+    waits.await.expect("no panic").expect("it is connected to another");
+    let open = numbers(&shared(&rig.pool).servers.list().open);
+    assert!(open.len() <= 2, "the pass for the waiter took out the servers without connections: {open:?}");
+    drop(last);
 }
 
 /// The locks of the crate's own, which are all taken through `sync::lock`; those that tokio takes are not seen.

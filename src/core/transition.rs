@@ -53,6 +53,8 @@ pub(crate) fn paused<C: Connector>(shared: &Shared<C>, generation: &Generation<C
     let now_ns = shared.clock.now_ns();
     let pause = &generation.server.pause;
     if pause.failed(now_ns, retry_at(shared, now_ns)) {
+        shared.due.push(pause.until(), generation.server.number());
+        shared.notifier.wake_before(pause.until());
         let retry_after = between(now_ns, pause.until());
         let (pool, server) = names(shared, generation);
         tracing::warn!(
@@ -60,7 +62,6 @@ pub(crate) fn paused<C: Connector>(shared: &Shared<C>, generation: &Generation<C
             "connecting pauses: the client's own fault"
         );
     }
-    shared.notifier.wake_before(pause.until());
 }
 
 /// The right to decide how a probe of a server ends.

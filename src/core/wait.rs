@@ -48,9 +48,11 @@ async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, 
             return Err(AcquireError::QueueFull { waiters });
         }
     };
-    let mut waiter = Waiter { shared, ticket, is_patient, is_announced: false };
+    let mut waiter = Waiter { shared, ticket, is_patient };
     // Behind the fence of `join`: a connection that came between the look and the join is found here.
     settle::settle(shared);
+    // While no caller waits, the background task sleeps without regard to tokens.
+    shared.notifier.wake_before(settle::next_token(shared, started_ns));
     let deadline_ns = timeout.map_or(u64::MAX, |timeout| started_ns.saturating_add(nanos(timeout)));
     let end = shared.clock.until_ns(deadline_ns, poll_fn(|cx| waiter.poll(cx))).await;
     // Out of the queue first: it does not count among the waiters of its own error.
@@ -80,8 +82,6 @@ struct Waiter<'a, C: Connector> {
     shared: &'a Arc<Shared<C>>,
     ticket: Ticket,
     is_patient: bool,
-    /// The background task knows that there are waiters.
-    is_announced: bool,
 }
 
 impl<C: Connector> Waiter<'_, C> {
@@ -101,22 +101,7 @@ impl<C: Connector> Waiter<'_, C> {
         if !shared.notifier.signals.is_running() {
             background::ensure(shared);
         }
-        self.announce();
         Poll::Pending
-    }
-
-    /// Sees to it that the background task looks at what waiters wait for. Nothing is told to it while the queue is
-    /// empty, so its next look may be too late for the first waiter; and it may sleep without regard to waiters.
-    fn announce(&mut self) {
-        if self.is_announced {
-            return;
-        }
-        self.is_announced = true;
-        if self.ticket.was_first() {
-            self.shared.notifier.wake();
-        } else {
-            self.shared.notifier.wake_for_waiter();
-        }
     }
 
     /// Takes the connection that this waiter was served with, if it was and the connection is good.
@@ -160,10 +145,6 @@ impl<C: Connector> Drop for Waiter<'_, C> {
         self.shared.impatient.fetch_sub(usize::from(!self.is_patient), Ordering::Relaxed);
         if let Some(grant) = self.shared.queue.leave(&mut self.ticket) {
             hand_over::pass_on(grant);
-        }
-        if self.ticket.was_first() && !self.is_announced {
-            // Waiters that joined behind it rely on its announcement.
-            self.shared.notifier.changed();
         }
     }
 }

@@ -64,6 +64,11 @@ impl PermitCounts {
         self.0 as u32 & Self::MOST_CONNECTING
     }
 
+    /// Connections that are open.
+    pub(crate) fn established(self) -> u32 {
+        self.open().saturating_sub(self.connecting())
+    }
+
     pub(crate) fn is_free(self) -> bool {
         self.open() < self.max()
     }

@@ -1,9 +1,9 @@
 //! A set of server numbers: an atomic bitmap. The pool keeps the servers that callers may use in one (the up set), and
-//! those that are a last resort in another.
+//! those that may have open connections in another.
 //!
 //! # Protocol
 //!
-//! A bit follows a fact that lives in another word (whether a server is up, whether its idle queue holds anything).
+//! A bit follows a fact that lives in another word (whether a server is up, whether any of its connections is open).
 //! Each change of that fact is followed by [`UpSet::follow`]: look at the fact, set the bit, fence, look again, and
 //! repeat if the fact differs by now.
 //!
@@ -18,9 +18,9 @@
 //! - The bits are written by AcqRel read-modify-writes: each one acquires the changes of fact that came before the
 //!   earlier ones. A Relaxed write may be read before the change that it follows can be seen, and the second look of
 //!   the thread that read it would miss that change.
-//! - The SeqCst fence between the write and the second look is for facts of two words, each changed by a thread of its
-//!   own, one of which looks at the other word before it calls `follow` (a connection that is pushed while its server
-//!   goes down). It also orders later loads of the thread that calls `follow` behind its change.
+//! - The SeqCst fence between the write and the second look orders later loads of the thread that calls `follow` behind
+//!   its change: that of the list, in which a larger bitmap may have taken the place of this one; that of an idle queue
+//!   or of the permits, for a server that has just gone down.
 //! - The bits publish nothing else: loads of them are Relaxed.
 
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -78,7 +78,6 @@ impl UpSet {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn contains(&self, number: usize) -> bool {
         number < self.capacity() && self.word(number / BITS) & 1 << (number % BITS) != 0
     }

@@ -53,14 +53,6 @@ pub(crate) struct Ticket {
     number: u64,
     patient: bool,
     slot: Option<usize>,
-    was_first: bool,
-}
-
-impl Ticket {
-    /// Whether the queue was empty when the caller joined.
-    pub(crate) fn was_first(&self) -> bool {
-        self.was_first
-    }
 }
 
 #[derive(Debug)]
@@ -105,7 +97,7 @@ impl<T> WaitQueue<T> {
             let ahead = queue.back;
             let slot = queue.insert(number, patient, ahead, None);
             self.signals.count_waiters(1);
-            Ticket { number, patient, slot: Some(slot), was_first: waiters == 0 }
+            Ticket { number, patient, slot: Some(slot) }
         };
         // SeqCst: the count, then the look; pairs with a push and the load of `Signals::waiters` after it.
         fence(Ordering::SeqCst);

@@ -2,9 +2,8 @@
 //!
 //! # Protocol
 //!
-//! One word. The task stores `AWAKE` and looks at everything. If there are waiters, it then stores the time of its next
-//! work for them and sleeps until then. Without waiters it leaves `AWAKE`: it sleeps as long as it likes, and every
-//! change wakes it. [`WakeAt::must_wake`] tells a caller that has changed something whether the task may miss it.
+//! One word. The task stores `AWAKE` and looks at everything; then it stores the time of its next work and sleeps until
+//! then. A caller that has changed something asks [`WakeAt::must_wake`] whether the task looks too late for it.
 //!
 //! # Invariants
 //!
@@ -17,7 +16,7 @@
 
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// The value of the word while every change must wake the task.
+/// The value of the word while the task looks: every change must wake it, to look again.
 const AWAKE: u64 = u64::MAX;
 
 /// See the module's page.
@@ -48,14 +47,7 @@ impl WakeAt {
         fence(Ordering::SeqCst);
     }
 
-    /// Whether a caller that joins the wait queue must wake the task (I1): it sleeps without regard to waiters. Fences
-    /// first.
-    #[must_use]
-    pub(crate) fn must_wake_for_waiter(&self) -> bool {
-        self.must_wake(AWAKE - 1)
-    }
-
-    /// The task sleeps until `at_ns`, with regard to waiters.
+    /// The task sleeps until `at_ns`.
     pub(crate) fn sleep(&self, at_ns: u64) {
         // Relaxed: a caller that reads an older value wakes the task in vain.
         self.until.store(at_ns.min(AWAKE - 1), Ordering::Relaxed);
@@ -75,9 +67,8 @@ mod tests {
         assert!(!wake_at.must_wake(1_000) && !wake_at.must_wake(1_001), "it wakes by itself");
         wake_at.look();
         assert!(wake_at.must_wake(1_001), "it may have looked there already");
-        assert!(wake_at.must_wake_for_waiter());
         wake_at.sleep(u64::MAX);
-        assert!(!wake_at.must_wake_for_waiter(), "it sleeps with regard to waiters");
         assert!(wake_at.must_wake(5_000));
+        assert!(!wake_at.must_wake(u64::MAX), "that never comes");
     }
 }

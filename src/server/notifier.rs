@@ -36,13 +36,6 @@ impl Notifier {
         }
     }
 
-    /// A caller waits: wakes the background task if it sleeps without regard to waiters.
-    pub(crate) fn wake_for_waiter(&self) {
-        if self.wake_at.must_wake_for_waiter() {
-            self.wake();
-        }
-    }
-
     /// Something changed that may help waiters: wakes the background task if there are any.
     pub(crate) fn changed(&self) {
         if self.signals.waiters_after_change() > 0 {

@@ -75,6 +75,11 @@ impl<C: Connector> ServerState<C> {
         (health.state() == HealthState::Down).then(|| health.retry_at().max(self.pause.until()))
     }
 
+    /// When connecting to it resumes, in nanoseconds: it is down and no probe runs, or it is up and connecting pauses.
+    pub(crate) fn resumes_at(&self, now_ns: u64) -> Option<u64> {
+        self.down_until().or_else(|| Some(self.pause.until()).filter(|&until_ns| until_ns > now_ns))
+    }
+
     /// Whether a token is there, or none is needed.
     pub(crate) fn has_token(&self, now_ns: u64) -> bool {
         self.bucket().is_none_or(|bucket| bucket.has_token(now_ns))

@@ -23,8 +23,10 @@ pub(crate) struct List<C: Connector> {
     pub(crate) len: usize,
     /// The servers that callers may use.
     pub(crate) up: Arc<UpSet>,
-    /// The servers that are down and may have idle connections: used when no server is up.
-    pub(crate) last_resort: Arc<UpSet>,
+    /// The servers that may have open connections: all that have, and some whose last one has closed since.
+    pub(crate) open: Arc<UpSet>,
+    /// How many of the servers have a rate limit.
+    pub(crate) limited: usize,
     pub(crate) signals: Arc<Signals>,
     /// The pool was closed. No server is registered any more.
     pub(crate) closed: bool,
@@ -41,6 +43,11 @@ impl<C: Connector> Seat<C> {
     pub(crate) fn server(&self) -> &Arc<ServerState<C>> {
         &self.generation.server
     }
+
+    /// Whether any of its connections is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.server().permits.counts().established() > 0
+    }
 }
 
 impl<C: Connector> Clone for Seat<C> {
@@ -51,8 +58,8 @@ impl<C: Connector> Clone for Seat<C> {
 
 impl<C: Connector> List<C> {
     pub(crate) fn new(signals: Arc<Signals>) -> Self {
-        let [up, last_resort] = [(); 2].map(|()| Arc::new(UpSet::new(0)));
-        Self { version: next_version(), chunks: Vec::new(), len: 0, up, last_resort, signals, closed: false }
+        let [up, open] = [(); 2].map(|()| Arc::new(UpSet::new(0)));
+        Self { version: next_version(), chunks: Vec::new(), len: 0, up, open, limited: 0, signals, closed: false }
     }
 
     /// A copy to change and publish.
@@ -62,7 +69,8 @@ impl<C: Connector> List<C> {
             chunks: self.chunks.clone(),
             len: self.len,
             up: Arc::clone(&self.up),
-            last_resort: Arc::clone(&self.last_resort),
+            open: Arc::clone(&self.open),
+            limited: self.limited,
             signals: Arc::clone(&self.signals),
             closed: self.closed,
         }
@@ -82,10 +90,12 @@ impl<C: Connector> List<C> {
             // Twice as much, so that servers registered one by one are copied a constant number of times each.
             let capacity = (2 * self.up.capacity()).max(number + 1);
             self.up = Arc::new(UpSet::new(capacity));
-            self.last_resort = Arc::new(UpSet::new(capacity));
+            self.open = Arc::new(UpSet::new(capacity));
         }
         let place = &mut Arc::make_mut(&mut self.chunks[number / CHUNK])[number % CHUNK];
+        let limited = |seat: &Option<Seat<C>>| usize::from(seat.as_ref().is_some_and(|seat| seat.bucket.is_some()));
         self.len = self.len + usize::from(seat.is_some()) - usize::from(place.is_some());
+        self.limited = self.limited + limited(&seat) - limited(place);
         *place = seat;
     }
 
@@ -94,9 +104,9 @@ impl<C: Connector> List<C> {
         self.seat(number).map(|seat| Arc::clone(&seat.generation))
     }
 
-    /// The servers whose idle connections may be used: those that are up; without any, the last resort.
-    pub(crate) fn serving(&self) -> &UpSet {
-        if self.up.is_empty() { &self.last_resort } else { &self.up }
+    /// The seat of a server whose idle connections may be used now: one that is up, or any while none is.
+    pub(crate) fn serving(&self, number: usize) -> Option<&Seat<C>> {
+        self.seat(number).filter(|_| self.up.contains(number) || self.up.is_empty())
     }
 
     /// The registered servers with their numbers, in their order.

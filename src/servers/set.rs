@@ -107,18 +107,15 @@ impl<C: Connector> Servers<C> {
         Arc::ptr_eq(&seat.generation.epoch, &generation.epoch).then(|| Arc::clone(&seat.generation))
     }
 
-    /// Makes the bitmaps say what is true of a number: whether a server is there that is up; whether a server is there
-    /// that is down and has idle connections. Called after each change of one of these.
+    /// Makes the bitmaps say what is true of a number: whether a server is there that is up, and whether it has open
+    /// connections. Called after each change of the first, after each connect, and where no connection was found.
     pub(crate) fn follow(&self, number: usize) {
-        let is = |fact: fn(&Generation<C>) -> bool| {
-            move || self.list.load().seat(number).is_some_and(|seat| fact(&seat.generation))
-        };
+        let is = |fact: fn(&Seat<C>) -> bool| move || self.list.load().seat(number).is_some_and(fact);
         loop {
             let list = self.list.load_full();
             if number < list.up.capacity() {
-                list.up.follow(number, is(|generation| generation.server.is_up()));
-                list.last_resort
-                    .follow(number, is(|generation| !generation.server.is_up() && !generation.idle.is_empty()));
+                list.up.follow(number, is(|seat| seat.server().is_up()));
+                list.open.follow(number, is(Seat::is_open));
             }
             // A larger bitmap may have taken the place of this one. Behind the fence of `UpSet::follow`.
             if Arc::ptr_eq(&list.up, &self.list.load().up) {
