@@ -152,31 +152,21 @@ mutant wait_queue::an_impatient_waiter_sees_the_last_attempt_end wait_queue.rs \
     'self.wake(|patient| !patient);' 'self.wake(|_| true);'
 mutant wait_queue::a_freed_permit_is_seen_by_a_new_waiter_or_told signals.rs "$change_fence" ''
 mutant wait_queue::a_waiter_that_leaves_passes_its_item_on wait_queue.rs \
-    '            drop(waker);
-            return None;
-        }
-        queue.vacate(slot)' \
-    '            drop(waker);
-            return None;
-        }
-        queue.vacate(slot).filter(|_| false)'
-mutant wait_queue::a_waiter_that_is_never_polled_blocks_no_other wait_queue.rs \
-    '                self.unlink(ahead, behind);
-                waker' \
-    '                let _ = (ahead, behind);
-                waker'
-mutant wait_queue::waiters_are_served_in_order wait_queue.rs \
-    'let Some(front) = queue.front else { break };' 'let Some(front) = queue.back else { break };'
-mutant wait_queue::a_waiter_that_rejoins_keeps_its_place wait_queue.rs \
-    'if number > ticket.number {' 'if number < ticket.number {'
+    'else { return queue.served.remove(&ticket.number) };' 'else { return None };'
+mutant wait_queue::a_waiter_that_is_never_polled_blocks_no_other wait_queue.rs 'front.remove_entry();' \
+    '{ let mut front = front;
+        (*front.key(), Waiter { patient: true, waker: front.get_mut().waker.take() }) };'
+mutant wait_queue::waiters_are_served_in_order wait_queue.rs 'queue.joined.first_entry()' 'queue.joined.last_entry()'
+mutant wait_queue::a_waiter_that_rejoins_keeps_its_place wait_queue.rs 'queue.joined.insert(ticket.number,' \
+    'ticket.number = queue.next_number; queue.next_number += 1; queue.joined.insert(ticket.number,'
 mutant wait_queue::a_waiter_that_rejoins_misses_no_item wait_queue.rs "$rejoin_fence" ''
 mutant wait_queue::no_waiter_is_woken_without_an_item wait_queue.rs \
     '                    let Some(item) = supply() else { break };' \
-    '                    if let Slot::Joined { waker: Some(waker), .. } = &queue.slots[front] { waker.wake_by_ref(); }
+    '                    if let Some(waker) = &front.get().waker { waker.wake_by_ref(); }
                     let Some(item) = supply() else { break };'
 mutant wait_queue::the_number_of_waiters_is_that_of_the_queue wait_queue.rs \
-    '            queue.vacate(slot);
-            self.signals.count_waiters(-1);' '            queue.vacate(slot);'
+    '        self.signals.count_waiters(-1);
+        // The lock goes before the waker does (I5).' ''
 mutant wait_queue::the_number_of_waiters_is_that_of_the_queue wait_queue.rs \
     '                    self.signals.count_waiters(-1);
                     batch += 1;' '                    batch += 1;'

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::builder::Builder;
 use crate::clock::{between, nanos};
-use crate::conn::{AcquireFuture, PooledConn};
+use crate::conn::{Acquire, PooledConn};
 use crate::connector::Connector;
 use crate::core::{self, Shared};
 use crate::error::{AcquireError, CloseTimeout, ServerError, TryAcquireError};
@@ -143,7 +143,7 @@ impl<C: Connector> Pool<C> {
     ///
     /// As [`try_acquire`](Pool::try_acquire). Outside a tokio runtime with the time driver, if it has to connect.
     pub fn acquire_now(&self) -> impl Future<Output = Result<PooledConn<C>, AcquireError<C::Error>>> + Send {
-        AcquireFuture::new(core::Acquire::new(&self.shared, core::wait_for_attempt))
+        Acquire::Look { shared: &self.shared, wait: core::wait_for_attempt }
     }
 
     /// Returns an idle connection, or waits for one, at most the builder's `wait_timeout`.
@@ -197,7 +197,7 @@ impl<C: Connector> Pool<C> {
     /// # }
     /// ```
     pub fn acquire(&self) -> impl Future<Output = Result<PooledConn<C>, AcquireError<C::Error>>> + Send {
-        AcquireFuture::new(core::Acquire::new(&self.shared, |shared| core::wait(shared, shared.settings.wait_timeout)))
+        Acquire::Look { shared: &self.shared, wait: |shared| core::wait(shared, shared.settings.wait_timeout) }
     }
 
     /// The same as [`acquire`](Pool::acquire), but waits at most `timeout`.
@@ -220,7 +220,7 @@ impl<C: Connector> Pool<C> {
         &self,
         timeout: Duration,
     ) -> impl Future<Output = Result<PooledConn<C>, AcquireError<C::Error>>> + Send {
-        AcquireFuture::new(core::Acquire::new(&self.shared, move |shared| core::wait(shared, Some(timeout))))
+        Acquire::Look { shared: &self.shared, wait: move |shared| core::wait(shared, Some(timeout)) }
     }
 
     /// Adds a server. If connections of an earlier registration of the same address are still in use, its permits,

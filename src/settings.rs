@@ -1,6 +1,7 @@
 //! The settings of a pool and their ranges.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::error::{BuildError, ServerError};
@@ -9,6 +10,7 @@ use crate::server::{PoolLimits, Server};
 use crate::sync::Arc;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const ANY_TIME: RangeInclusive<Duration> = Duration::from_nanos(1)..=YEAR;
 /// The largest `max_idle_per_server`: 16 MiB of room.
 const MAX_IDLE: u32 = 1 << 20;
 
@@ -56,30 +58,26 @@ impl Settings {
             exact_times: _,
             seed: _,
         } = self;
-        let (initial, max) = (*initial, *max);
         if name.is_empty() {
             return Err(BuildError::EmptyName);
         }
-        check_count("max_conns_per_server", *max_conns, 1, PermitCounts::MOST_OPEN)?;
-        check_count("max_idle_per_server", max_idle_per_server.unwrap_or(1), 1, MAX_IDLE)?;
+        check("max_conns_per_server", *max_conns, 1..=PermitCounts::MOST_OPEN)?;
+        check("max_idle_per_server", max_idle_per_server.unwrap_or(1), 1..=MAX_IDLE)?;
         let most = PermitCounts::MOST_CONNECTING;
-        check_count("max_concurrent_connects_per_server", *max_concurrent_connects_per_server, 1, most)?;
-        check_count("fail_threshold", *fail_threshold, 1, 255)?;
-        check_count("max_waiters", *max_waiters, 1, usize::MAX)?;
+        check("max_concurrent_connects_per_server", *max_concurrent_connects_per_server, 1..=most)?;
+        check("fail_threshold", *fail_threshold, 1..=255)?;
+        check("max_waiters", *max_waiters, 1..=usize::MAX)?;
         check_limits(limits)?;
-        check_ratio("backoff_spread_ratio", *spread_ratio, 0.0, 1.0)?;
-        check_ratio("backoff_multiplier", *multiplier, 1.0, 100.0)?;
-        check_ratio("max_lifetime_jitter_ratio", *max_lifetime_jitter_ratio, 0.0, 1.0)?;
-        check_time("connect_timeout", *connect_timeout)?;
-        check_time("hedge_delay", *hedge_delay)?;
-        for (setting, time) in
-            [("wait_timeout", wait_timeout), ("idle_timeout", idle_timeout), ("max_lifetime", max_lifetime)]
-        {
-            time.map_or(Ok(()), |time| check_time(setting, time))?;
-        }
-        let ms = Duration::from_millis(1);
-        check_debug("backoff initial", initial, initial >= ms && initial <= YEAR, || format!("{ms:?}..={YEAR:?}"))?;
-        check_debug("backoff max", max, max >= initial && max <= YEAR, || format!("{initial:?}..={YEAR:?}"))
+        check("backoff_spread_ratio", *spread_ratio, 0.0..=1.0)?;
+        check("backoff_multiplier", *multiplier, 1.0..=100.0)?;
+        check("max_lifetime_jitter_ratio", *max_lifetime_jitter_ratio, 0.0..=1.0)?;
+        check("connect_timeout", *connect_timeout, ANY_TIME)?;
+        check("hedge_delay", *hedge_delay, ANY_TIME)?;
+        check("wait_timeout", wait_timeout.unwrap_or(YEAR), ANY_TIME)?;
+        check("idle_timeout", idle_timeout.unwrap_or(YEAR), ANY_TIME)?;
+        check("max_lifetime", max_lifetime.unwrap_or(YEAR), ANY_TIME)?;
+        check("backoff initial", *initial, Duration::from_millis(1)..=YEAR)?;
+        check("backoff max", *max, *initial..=YEAR)
     }
 }
 
@@ -93,40 +91,15 @@ fn check_limits(limits: &PoolLimits) -> Result<(), BuildError> {
     }
 }
 
-fn check_count<T: fmt::Display + PartialOrd>(
+fn check<T: fmt::Debug + PartialOrd>(
     setting: &'static str,
     value: T,
-    min: T,
-    max: T,
+    range: RangeInclusive<T>,
 ) -> Result<(), BuildError> {
-    let holds = value >= min && value <= max;
-    check_range(setting, value, holds, || format!("{min}..={max}"))
-}
-
-fn check_ratio(setting: &'static str, value: f64, min: f64, max: f64) -> Result<(), BuildError> {
-    check_range(setting, value, (min..=max).contains(&value), || format!("{min:?}..={max:?}"))
-}
-
-fn check_time(setting: &'static str, value: Duration) -> Result<(), BuildError> {
-    check_debug(setting, value, !value.is_zero() && value <= YEAR, || format!("above 0s, up to {YEAR:?}"))
-}
-
-fn check_debug(
-    setting: &'static str,
-    value: impl fmt::Debug,
-    holds: bool,
-    range: impl FnOnce() -> String,
-) -> Result<(), BuildError> {
-    check_range(setting, format_args!("{value:?}"), holds, range)
-}
-
-fn check_range(
-    setting: &'static str,
-    value: impl fmt::Display,
-    holds: bool,
-    range: impl FnOnce() -> String,
-) -> Result<(), BuildError> {
-    if holds { Ok(()) } else { Err(BuildError::OutOfRange { setting, value: value.to_string(), range: range() }) }
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(BuildError::OutOfRange { setting, value: format!("{value:?}"), range: format!("{range:?}") })
 }
 
 /// Exponential backoff with random spread, as in cenkalti's `backoff` for Go.

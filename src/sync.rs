@@ -1,8 +1,9 @@
-//! The shared-memory primitives of the crate, in one place.
+//! The shared-memory primitives of the crate, in one place, and what else `raw` needs of std.
 //!
-//! No other file names them. So the files of `raw`, which import this module alone, compile unchanged against
-//! loom's versions of the same names.
+//! No other file imports them from std or another crate. So the files of `raw`, which import this module alone, compile
+//! unchanged against loom's versions of the same names.
 
+pub(crate) use std::collections::BTreeMap;
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use std::sync::{Arc, Mutex, MutexGuard, Weak};

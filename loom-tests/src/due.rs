@@ -39,8 +39,8 @@ pub fn a_due_attempt_finds_a_permit_or_is_woken() {
 /// returns the connection sees that the server is down and wakes the background task. The returning thread looks at the
 /// health by a SeqCst load right behind the push, without a fence.
 /// Threads: one returns a connection, the main one takes the server down and looks for an idle connection.
-/// Mutation that fails it: no fence in `UpSet::follow`; the load of `Health::snapshot_after_push` is Relaxed; the CAS of
-/// `Slot::put` only releases.
+/// Mutation that fails it: no fence in `UpSet::follow`; the load of `Health::snapshot_after_push` is Relaxed; the CAS
+/// of `Slot::put` only releases.
 pub fn a_due_attempt_finds_an_idle_connection_or_is_woken() {
     check(3, || {
         let (health, slot) = (Arc::new(Health::new()), Arc::new(Slot::new()));

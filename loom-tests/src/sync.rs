@@ -1,6 +1,7 @@
 //! Loom's versions of the names in `src/sync.rs`.
 
 use std::cell::Cell;
+pub(crate) use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use loom::sync::atomic as loom_atomic;

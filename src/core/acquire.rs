@@ -1,15 +1,10 @@
-//! The fast path to a connection, and the future of an acquire.
+//! The fast path to a connection, and the pass over all servers.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
-use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
-use tokio::task::coop::poll_proceed;
 
 use crate::connector::Connector;
-use crate::core::attempt::{self, Purpose};
+use crate::core::attempt;
+use crate::core::attempts::Purpose;
 use crate::core::background;
 use crate::core::hand_over::keep;
 use crate::core::report;
@@ -55,7 +50,7 @@ pub(crate) fn try_acquire<C: Connector>(shared: &Arc<Shared<C>>) -> Result<Box<C
 
 /// An idle connection, for an async caller.
 #[inline]
-fn take_idle<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>> {
+pub(crate) fn take_idle<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>> {
     if !shared.notifier.signals.is_running() {
         background::ensure(shared);
     }
@@ -197,54 +192,4 @@ pub(crate) fn is_reusable<C: Connector>(shared: &Shared<C>, conn: &mut Connectio
 #[cold]
 fn close<C: Connector>(conn: Box<Connection<C>>) {
     drop(conn);
-}
-
-pin_project! {
-    /// Looks for an idle connection at its first poll, or the next if the task's cooperative budget is spent; from then
-    /// on it is the wait. Does nothing before it is polled.
-    ///
-    /// Written by hand: compilers leave the `poll` of an `async fn` out of line, a tenth of the instructions of a
-    /// cycle.
-    #[project = State]
-    pub(crate) enum Acquire<'a, C: Connector, F, W> {
-        Look { shared: &'a Arc<Shared<C>>, wait: F },
-        Wait { #[pin] waiting: W },
-    }
-}
-
-impl<'a, C, F, W> Acquire<'a, C, F, W>
-where
-    C: Connector,
-    F: Fn(&'a Arc<Shared<C>>) -> W,
-    W: Future<Output = Acquired<C>>,
-{
-    /// Looks for an idle connection; if there is none, does what `wait` says.
-    pub(crate) fn new(shared: &'a Arc<Shared<C>>, wait: F) -> Self {
-        Self::Look { shared, wait }
-    }
-
-    #[inline(always)]
-    pub(crate) fn poll_conn(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Acquired<C>> {
-        loop {
-            match self.as_mut().project() {
-                State::Look { shared, wait } => {
-                    // A task that always finds a connection lets others run now and then.
-                    ready!(poll_proceed(cx)).made_progress();
-                    if let Some(conn) = take_idle(shared) {
-                        return Poll::Ready(Ok(conn));
-                    }
-                    let waiting = wait(shared);
-                    self.set(Self::Wait { waiting });
-                }
-                State::Wait { waiting } => return poll_out_of_line(waiting, cx),
-            }
-        }
-    }
-}
-
-/// Out of line, so that callers inline the look alone.
-#[cold]
-#[inline(never)]
-fn poll_out_of_line<W: Future>(waiting: Pin<&mut W>, cx: &mut Context<'_>) -> Poll<W::Output> {
-    waiting.poll(cx)
 }

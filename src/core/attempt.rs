@@ -11,7 +11,7 @@ use std::thread::panicking;
 use crate::clock::nanos;
 use crate::conn_info::ConnInfo;
 use crate::connector::Connector;
-use crate::core::attempts::Counted;
+use crate::core::attempts::{Counted, Purpose};
 use crate::core::change;
 use crate::core::hand_over;
 use crate::core::shared::Shared;
@@ -20,17 +20,6 @@ use crate::error::Failure;
 use crate::raw::Outage;
 use crate::server::{ConnectPermit, Connection, Generation, Notifier, Server};
 use crate::sync::Arc;
-
-/// What an attempt is started for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Callers in the wait queue.
-    Waiters,
-    /// A server that a caller found empty.
-    Balance,
-    /// A server that is down and whose retry is due.
-    Probe,
-}
 
 /// An attempt that runs. What it holds it releases when dropped, finished or not, in the order of the fields.
 struct Attempt<C: Connector> {
@@ -80,12 +69,7 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
         Purpose::Waiters | Purpose::Probe => shared.settings.max_concurrent_connects_per_server,
     };
     let Some(permit) = ConnectPermit::take(generation, most) else { return false };
-    let counted = match purpose {
-        Purpose::Waiters => shared.attempts.begin_for_waiters(shared.notifier.signals.waiters()),
-        Purpose::Balance => Some(shared.attempts.begin_for_balance()),
-        Purpose::Probe => Some(shared.attempts.begin_probe()),
-    };
-    let Some(counted) = counted else { return false };
+    let Some(counted) = shared.attempts.begin(purpose, shared.notifier.signals.waiters()) else { return false };
     let mut attempt = Attempt {
         probe: None,
         permit: Some(permit),

@@ -30,7 +30,7 @@ pub(crate) fn ensure<C: Connector>(shared: &Arc<Shared<C>>) {
     // The second try is for the caller's runtime, if the first found the pool's gone.
     for _ in 0..2 {
         // Without a runtime nothing may look as if the task ran.
-        if signals.is_closed() || signals.is_running() || !shared.runtime.adopt() || !signals.begin_run() {
+        if signals.is_closed() || signals.is_running() || shared.runtime.adopt().is_none() || !signals.begin_run() {
             return;
         }
         store_tick(shared, shared.clock.now_ns());

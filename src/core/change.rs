@@ -2,7 +2,7 @@
 
 use crate::connector::Connector;
 use crate::core::hand_over::refused;
-use crate::core::shared::{Shared, opaque};
+use crate::core::shared::Shared;
 use crate::error::ServerError;
 use crate::server::Server;
 use crate::servers::{Change, let_go_of_closed};
@@ -10,23 +10,17 @@ use crate::sync::Arc;
 
 /// See [`Pool::register`](crate::Pool::register).
 pub(crate) fn register<C: Connector>(shared: &Arc<Shared<C>>, server: &Server) -> Result<(), ServerError> {
-    let change = shared.servers.register(&opaque(shared), server, shared.clock.now_ns())?;
-    act(shared, change);
-    Ok(())
+    shared.servers.register(server, shared.clock.now_ns()).map(|change| act(shared, change))
 }
 
 /// See [`Pool::deregister`](crate::Pool::deregister).
 pub(crate) fn deregister<C: Connector>(shared: &Arc<Shared<C>>, name: &str) -> Result<(), ServerError> {
-    let change = shared.servers.deregister(name)?;
-    act(shared, change);
-    Ok(())
+    shared.servers.deregister(name).map(|change| act(shared, change))
 }
 
 /// See [`Pool::set_servers`](crate::Pool::set_servers).
 pub(crate) fn set_servers<C: Connector>(shared: &Arc<Shared<C>>, servers: &[Server]) -> Result<(), ServerError> {
-    let change = shared.servers.set(&opaque(shared), servers, shared.clock.now_ns())?;
-    act(shared, change);
-    Ok(())
+    shared.servers.set(servers, shared.clock.now_ns()).map(|change| act(shared, change))
 }
 
 /// Closes the pool: no server is left, and waiters get an error. Connections that are out go on until they come back.
@@ -42,7 +36,7 @@ pub(crate) fn close<C: Connector>(shared: &Arc<Shared<C>>) {
 /// The runtime of the next async caller takes over.
 pub(crate) fn runtime_lost<C: Connector>(shared: &Arc<Shared<C>>, number: u64) {
     if shared.runtime.lost(number) {
-        if let Ok(reset) = shared.servers.reset(&opaque(shared)) {
+        if let Ok(reset) = shared.servers.reset() {
             act(shared, reset);
         }
     }

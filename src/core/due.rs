@@ -1,7 +1,7 @@
 //! When servers that are down may be tried again, and when connecting to others resumes.
 //!
-//! Each server that goes down or pauses is pushed with its time. The heap is not told when that time becomes meaningless: each
-//! entry is checked against the server's own word when it is looked at.
+//! Each server that goes down or pauses is pushed with its time. Entries are not removed when they become outdated:
+//! each is checked against the server's own words when it is read.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

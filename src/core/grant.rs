@@ -8,32 +8,27 @@ use crate::sync::Arc;
 /// A connection for the front waiter, with its token.
 pub(crate) struct Grant<C: Connector> {
     pub(crate) conn: Box<Connection<C>>,
-    pub(crate) token: Option<Token>,
+    pub(crate) token: Token,
     /// Straight from its attempt: it need not be checked.
     pub(crate) fresh: bool,
 }
 
-/// A token that was taken and can be undone.
+/// A token that was taken and can be undone; none, of a server without a rate limit.
 #[derive(Debug)]
-pub(crate) struct Token {
-    bucket: Arc<Bucket>,
-    receipt: Receipt,
-}
+pub(crate) struct Token(Option<(Arc<Bucket>, Receipt)>);
 
 impl Token {
-    /// Takes a token, if there is one. `Some(None)`: the server has no rate limit.
-    pub(crate) fn take(bucket: Option<&Arc<Bucket>>, now_ns: u64) -> Option<Option<Self>> {
-        match bucket {
-            None => Some(None),
-            Some(bucket) => {
-                let receipt = bucket.take(now_ns)?;
-                Some(Some(Self { bucket: Arc::clone(bucket), receipt }))
-            }
-        }
+    /// Takes a token, if there is one or none is needed.
+    pub(crate) fn take(bucket: Option<Arc<Bucket>>, now_ns: u64) -> Option<Self> {
+        let Some(bucket) = bucket else { return Some(Self(None)) };
+        let receipt = bucket.take(now_ns)?;
+        Some(Self(Some((bucket, receipt))))
     }
 
-    /// Returns it if no other token was taken since; otherwise it is forfeit.
+    /// Gives it back if no other token was taken since; otherwise it is forfeit.
     pub(crate) fn undo(self) {
-        self.bucket.undo(self.receipt);
+        if let Some((bucket, receipt)) = self.0 {
+            bucket.undo(receipt);
+        }
     }
 }

@@ -14,7 +14,7 @@ pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) 
         let now_ns = shared.clock.now_ns();
         shared.queue.serve(|| {
             let server = &conn.as_ref()?.generation().server;
-            let token = Token::take(server.bucket().as_ref(), now_ns)?;
+            let token = Token::take(server.bucket(), now_ns)?;
             conn.take().map(|conn| Grant { conn, token, fresh: true })
         });
     }
@@ -25,9 +25,7 @@ pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) 
 
 /// A waiter left with the connection that it was served with: the next one gets it.
 pub(crate) fn pass_on<C: Connector>(grant: Grant<C>) {
-    if let Some(token) = grant.token {
-        token.undo();
-    }
+    grant.token.undo();
     keep(grant.conn);
 }
 
@@ -126,7 +124,7 @@ fn take<C: Connector>(
         return None;
     }
     let conn = generation.idle.pop(near)?;
-    match Token::take(bucket.as_ref(), now_ns) {
+    match Token::take(bucket, now_ns) {
         Some(token) => Some(Grant { conn, token, fresh: false }),
         None => {
             generation.idle.push(conn, near, |refused| rejected.push(refused));

@@ -36,7 +36,7 @@ mod wait;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::acquire::{Acquire, Acquired, try_acquire};
+pub(crate) use self::acquire::{Acquired, take_idle, try_acquire};
 pub(crate) use self::background::ensure as ensure_background;
 pub(crate) use self::change::{close, deregister, register, set_servers};
 pub(crate) use self::release::{fail, release};

@@ -30,23 +30,16 @@ impl Runtime {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (handle, number) = {
-            let mut handle = lock(&self.handle);
-            if handle.is_none() {
-                *handle = Handle::try_current().ok();
-            }
-            (handle.clone(), self.number())
-        };
-        handle.map(|handle| handle.spawn(task(number))).is_some()
+        self.adopt().map(|(handle, number)| handle.spawn(task(number))).is_some()
     }
 
-    /// Makes the current runtime the pool's, if it has none. False if there is none either.
-    pub(crate) fn adopt(&self) -> bool {
+    /// The pool's runtime and its number. If the pool has none, the current one becomes it.
+    pub(crate) fn adopt(&self) -> Option<(Handle, u64)> {
         let mut handle = lock(&self.handle);
         if handle.is_none() {
             *handle = Handle::try_current().ok();
         }
-        handle.is_some()
+        handle.clone().map(|handle| (handle, self.number()))
     }
 
     /// The runtime of that number has gone. True for the first caller that says so.

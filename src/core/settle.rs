@@ -4,7 +4,8 @@
 //! task runs it each time that it is woken.
 
 use crate::connector::Connector;
-use crate::core::attempt::{self, Purpose};
+use crate::core::attempt;
+use crate::core::attempts::Purpose;
 use crate::core::due::Due;
 use crate::core::hand_over::serve_waiters;
 use crate::core::plan::{Candidate, plan};
@@ -28,7 +29,7 @@ pub(crate) fn start_due<C: Connector>(shared: &Arc<Shared<C>>) {
         return;
     }
     // Counts as an attempt: a caller that finds the servers taken from the list must not think that none will run.
-    let starting = shared.attempts.begin_for_balance();
+    let starting = shared.attempts.begin(Purpose::Balance, 0);
     let mut taken = Taken { due: &shared.due, numbers: shared.due.take_ready() };
     taken.numbers.retain(|&number| !try_due(shared, number, now_ns));
     let first_left = taken.numbers.first().copied();

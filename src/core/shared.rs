@@ -45,9 +45,9 @@ impl<C: Connector> Shared<C> {
         let seed = settings.seed.unwrap_or_else(Random::any_seed);
         // The first server of a fresh pool is a random one.
         let start = (seed % 1_048_576) as usize;
-        Arc::new(Self {
+        Arc::new_cyclic(|weak: &Weak<Self>| Self {
             idle_timeout_ns: settings.idle_timeout.map_or(u64::MAX, nanos),
-            servers: Servers::new(Arc::clone(&notifier), settings.limits, settings.max_idle_per_server),
+            servers: Servers::new(Arc::clone(&notifier), settings.limits, settings.max_idle_per_server, weak.clone()),
             rotation: Rotation::new(start),
             connect_rotation: Rotation::new(start),
             queue: WaitQueue::new(Arc::clone(&notifier.signals)),
@@ -62,12 +62,6 @@ impl<C: Connector> Shared<C> {
             random: Random::new(seed),
         })
     }
-}
-
-/// The pool as its servers hold it.
-pub(crate) fn opaque<C: Connector>(shared: &Arc<Shared<C>>) -> Weak<dyn Any + Send + Sync> {
-    let weak: Weak<Shared<C>> = Arc::downgrade(shared);
-    weak
 }
 
 /// The pool of a server, if it has not been dropped.

@@ -120,9 +120,7 @@ impl<C: Connector> Waiter<'_, C> {
             }
             // A dead connection: back to the old place, then look for another. The connection is dropped last: its
             // permit wakes the background task.
-            if let Some(token) = grant.token {
-                token.undo();
-            }
+            grant.token.undo();
             shared.queue.rejoin(&mut self.ticket);
             drop(grant.conn);
             settle::settle(shared);

@@ -40,7 +40,7 @@ pub(crate) struct Epoch {
 
 impl Epoch {
     /// Ends it, with all attempts that wait for its end.
-    fn end(&self) {
+    pub(crate) fn end(&self) {
         // Release: pairs with the Acquire of `is_over`.
         self.is_over.store(true, Ordering::Release);
         self.over.notify_waiters();
@@ -54,13 +54,5 @@ impl Epoch {
     /// Waits for the end. Enable it before `is_over` is looked at.
     pub(crate) fn over(&self) -> Notified<'_> {
         self.over.notified()
-    }
-}
-
-impl<C: Connector> Generation<C> {
-    /// Closes it for good. The caller drains it.
-    pub(crate) fn end(&self) {
-        self.epoch.end();
-        self.idle.close();
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Servers<C: Connector> {
     defaults: PoolLimits,
     max_idle: Option<u32>,
     cache_slot: usize,
+    /// The pool, for its generations.
+    pool: Weak<dyn Any + Send + Sync>,
 }
 
 /// Names and numbers of the registered servers.
@@ -45,27 +47,30 @@ pub(crate) struct Change<C: Connector> {
     pub(crate) registered: Vec<Arc<Generation<C>>>,
     /// The generations of the servers that were removed.
     pub(crate) removed: Vec<Arc<Generation<C>>>,
-    /// The generations that others of the same epoch took over, since the maximum changed.
-    pub(crate) grown: Vec<Arc<Generation<C>>>,
-    /// The generations whose connections all close.
-    pub(crate) reset: Vec<Arc<Generation<C>>>,
+    /// The generations that others replaced: of the same epoch, since the maximum changed, or of a new one.
+    pub(crate) replaced: Vec<Arc<Generation<C>>>,
     /// Removed servers that may be dropped, and with them the user's error: not under the lock.
     forgotten: Option<Arc<Vec<Arc<ServerState<C>>>>>,
 }
 
 impl<C: Connector> Change<C> {
     fn none() -> Self {
-        Self { registered: Vec::new(), removed: Vec::new(), grown: Vec::new(), reset: Vec::new(), forgotten: None }
+        Self { registered: Vec::new(), removed: Vec::new(), replaced: Vec::new(), forgotten: None }
     }
 
     /// The generations that were closed and must be drained.
     pub(crate) fn closed(&self) -> impl Iterator<Item = &Arc<Generation<C>>> {
-        self.removed.iter().chain(&self.grown).chain(&self.reset)
+        self.removed.iter().chain(&self.replaced)
     }
 }
 
 impl<C: Connector> Servers<C> {
-    pub(crate) fn new(notifier: Arc<Notifier>, defaults: PoolLimits, max_idle: Option<u32>) -> Self {
+    pub(crate) fn new(
+        notifier: Arc<Notifier>,
+        defaults: PoolLimits,
+        max_idle: Option<u32>,
+        pool: Weak<dyn Any + Send + Sync>,
+    ) -> Self {
         let list = List::new(Arc::clone(&notifier.signals));
         notifier.signals.set_list(list.version);
         Self {
@@ -76,6 +81,7 @@ impl<C: Connector> Servers<C> {
             defaults,
             max_idle,
             cache_slot: cache::next_slot(),
+            pool,
         }
     }
 
@@ -100,7 +106,7 @@ impl<C: Connector> Servers<C> {
         self.draining.load().iter().filter(|server| server.permits.counts().open() > 0).cloned().collect()
     }
 
-    /// The open generation of the same epoch as another one, if that is not over.
+    /// The generation that took over from this one, unless its epoch is over.
     pub(crate) fn current(&self, generation: &Generation<C>) -> Option<Arc<Generation<C>>> {
         let list = self.list.load();
         let seat = list.seat(generation.number)?;
@@ -125,24 +131,19 @@ impl<C: Connector> Servers<C> {
     }
 
     /// Adds one server.
-    pub(crate) fn register(
-        &self,
-        pool: &Weak<dyn Any + Send + Sync>,
-        server: &Server,
-        now_ns: u64,
-    ) -> Result<Change<C>, ServerError> {
+    pub(crate) fn register(&self, server: &Server, now_ns: u64) -> Result<Change<C>, ServerError> {
         let limits = server.limits(&self.defaults)?;
-        let mut edit = self.edit()?;
+        let mut edit = self.edit(now_ns)?;
         if edit.registry.numbers.contains_key(&**server.shared_name()) {
             return Err(ServerError::Duplicate { address: Arc::clone(server.shared_name()) });
         }
-        edit.add(pool, server, limits, now_ns);
+        edit.add(server, limits);
         Ok(edit.publish())
     }
 
     /// Removes one server.
     pub(crate) fn deregister(&self, name: &str) -> Result<Change<C>, ServerError> {
-        let mut edit = self.edit()?;
+        let mut edit = self.edit(0)?;
         if !edit.registry.numbers.contains_key(name) {
             return Err(ServerError::Unknown { address: name.into() });
         }
@@ -151,43 +152,38 @@ impl<C: Connector> Servers<C> {
     }
 
     /// Replaces the servers as a whole. Those that stay, by name, keep their numbers, connections and state.
-    pub(crate) fn set(
-        &self,
-        pool: &Weak<dyn Any + Send + Sync>,
-        servers: &[Server],
-        now_ns: u64,
-    ) -> Result<Change<C>, ServerError> {
+    pub(crate) fn set(&self, servers: &[Server], now_ns: u64) -> Result<Change<C>, ServerError> {
         let mut wanted = HashMap::with_capacity(servers.len());
         for server in servers {
             if wanted.insert(Arc::clone(server.shared_name()), server.limits(&self.defaults)?).is_some() {
                 return Err(ServerError::Duplicate { address: Arc::clone(server.shared_name()) });
             }
         }
-        let mut edit = self.edit()?;
+        let mut edit = self.edit(now_ns)?;
         edit.remove_all(|name| !wanted.contains_key(name));
         for server in servers {
             let limits = wanted[server.shared_name()];
             match edit.registry.numbers.get(server.shared_name()) {
-                Some(&number) => edit.apply(pool, number, server, limits, now_ns),
-                None => edit.add(pool, server, limits, now_ns),
+                Some(&number) => edit.apply(number, server, limits),
+                None => edit.add(server, limits),
             }
         }
         Ok(edit.publish())
     }
 
     /// Begins a new generation of each server: every connection that exists closes.
-    pub(crate) fn reset(&self, pool: &Weak<dyn Any + Send + Sync>) -> Result<Change<C>, ServerError> {
-        let mut edit = self.edit()?;
+    pub(crate) fn reset(&self) -> Result<Change<C>, ServerError> {
+        let mut edit = self.edit(0)?;
         let numbers: Vec<_> = edit.list.iter().map(|(number, _)| number).collect();
         for number in numbers {
-            edit.reset(pool, number);
+            edit.reset(number);
         }
         Ok(edit.publish())
     }
 
     /// Removes all servers for good.
     pub(crate) fn close(&self) -> Result<Change<C>, ServerError> {
-        let mut edit = self.edit()?;
+        let mut edit = self.edit(0)?;
         edit.remove_all(|_| true);
         edit.list.closed = true;
         let change = edit.publish();
@@ -195,14 +191,22 @@ impl<C: Connector> Servers<C> {
         Ok(change)
     }
 
-    fn edit(&self) -> Result<Edit<'_, C>, ServerError> {
+    fn edit(&self, now_ns: u64) -> Result<Edit<'_, C>, ServerError> {
         let registry = lock(&self.registry);
         let list = self.list.load();
         if list.closed {
             return Err(ServerError::Closed);
         }
         let list = list.copy();
-        Ok(Edit { servers: self, registry, list, change: Change::none(), touched: Vec::new(), maxima: Vec::new() })
+        Ok(Edit {
+            servers: self,
+            registry,
+            list,
+            change: Change::none(),
+            touched: Vec::new(),
+            maxima: Vec::new(),
+            now_ns,
+        })
     }
 }
 
@@ -216,10 +220,12 @@ struct Edit<'a, C: Connector> {
     touched: Vec<usize>,
     /// The maxima that hold once the list is published: before it, the old generations have no room for more.
     maxima: Vec<(Arc<ServerState<C>>, u32)>,
+    /// The time of the change, for new rates.
+    now_ns: u64,
 }
 
 impl<C: Connector> Edit<'_, C> {
-    fn add(&mut self, pool: &Weak<dyn Any + Send + Sync>, server: &Server, limits: Limits, now_ns: u64) {
+    fn add(&mut self, server: &Server, limits: Limits) {
         let name = Arc::clone(server.shared_name());
         let number = self.registry.free.pop().map_or(self.registry.numbers.len(), |Reverse(number)| number);
         // Connections of an earlier registration are still out: the same permits, tokens and health go on.
@@ -227,14 +233,14 @@ impl<C: Connector> Edit<'_, C> {
         let known = draining.iter().find(|known| *known.config().name() == *name && known.permits.counts().open() > 0);
         let state = match known {
             Some(known) => {
-                known.apply(server.clone(), limits.rate, now_ns);
+                known.apply(server.clone(), limits.rate, self.now_ns);
                 known.permits.set_max(limits.max_conns);
                 Arc::clone(known)
             }
             None => Arc::new(ServerState::new(server.clone(), limits, Arc::clone(&self.servers.notifier))),
         };
         state.set_number(Some(number));
-        let generation = self.seat(pool, number, state, limits.max_conns, Arc::default());
+        let generation = self.seat(number, state, limits.max_conns, Arc::default());
         self.registry.numbers.insert(name, number);
         self.change.registered.push(generation);
     }
@@ -259,20 +265,13 @@ impl<C: Connector> Edit<'_, C> {
 
     /// Changes the settings of a registered server. A larger maximum begins a new generation with more room. So does a
     /// smaller one: connections that come back to a generation that is over are asked whether they may stay.
-    fn apply(
-        &mut self,
-        pool: &Weak<dyn Any + Send + Sync>,
-        number: usize,
-        server: &Server,
-        limits: Limits,
-        now_ns: u64,
-    ) {
+    fn apply(&mut self, number: usize, server: &Server, limits: Limits) {
         let Some(seat) = self.list.seat(number).cloned() else { return };
         if *seat.server().config() == *server {
             return;
         }
         let is_lower = limits.max_conns < seat.server().permits.counts().max();
-        seat.server().apply(server.clone(), limits.rate, now_ns);
+        seat.server().apply(server.clone(), limits.rate, self.now_ns);
         self.maxima.push((Arc::clone(seat.server()), limits.max_conns));
         let (capacity, bounded) = self.room(limits.max_conns);
         if seat.generation.idle.fits(capacity, bounded) && !is_lower {
@@ -281,22 +280,21 @@ impl<C: Connector> Edit<'_, C> {
             self.touched.push(number);
         } else {
             let epoch = Arc::clone(&seat.generation.epoch);
-            self.seat(pool, number, Arc::clone(seat.server()), limits.max_conns, epoch);
-            self.change.grown.push(seat.generation);
+            self.seat(number, Arc::clone(seat.server()), limits.max_conns, epoch);
+            self.change.replaced.push(seat.generation);
         }
     }
 
-    fn reset(&mut self, pool: &Weak<dyn Any + Send + Sync>, number: usize) {
+    fn reset(&mut self, number: usize) {
         let Some(seat) = self.list.seat(number).cloned() else { return };
         let max_conns = seat.server().permits.counts().max();
-        self.seat(pool, number, Arc::clone(seat.server()), max_conns, Arc::default());
-        self.change.reset.push(seat.generation);
+        self.seat(number, Arc::clone(seat.server()), max_conns, Arc::default());
+        self.change.replaced.push(seat.generation);
     }
 
     /// Puts a server into the list with a new generation.
     fn seat(
         &mut self,
-        pool: &Weak<dyn Any + Send + Sync>,
         number: usize,
         server: Arc<ServerState<C>>,
         max_conns: u32,
@@ -305,7 +303,7 @@ impl<C: Connector> Edit<'_, C> {
         let (capacity, bounded) = self.room(max_conns);
         let idle: Idle<Connection<C>> = Idle::new(capacity, shards(), bounded);
         let bucket = server.bucket();
-        let (cache_slot, pool) = (self.servers.cache_slot, Weak::clone(pool));
+        let (cache_slot, pool) = (self.servers.cache_slot, Weak::clone(&self.servers.pool));
         let generation = Arc::new(Generation { idle, server, number, cache_slot, pool, epoch });
         self.list.set(number, Some(Seat { generation: Arc::clone(&generation), bucket }));
         self.touched.push(number);
@@ -320,14 +318,18 @@ impl<C: Connector> Edit<'_, C> {
 
     /// Makes the list the current one, and its bits true.
     fn publish(self) -> Change<C> {
-        let Self { servers, registry, list, mut change, touched, maxima } = self;
+        let Self { servers, registry, list, mut change, touched, maxima, now_ns: _ } = self;
         let list = Arc::new(list);
         let before = servers.list.swap(Arc::clone(&list));
         servers.notifier.signals.set_list(list.version);
         maxima.iter().for_each(|(server, max_conns)| server.permits.set_max(*max_conns));
-        // Behind the publication: a connection of a grown generation looks for the next one in the list.
-        change.grown.iter().for_each(|generation| generation.idle.close());
-        change.removed.iter().chain(&change.reset).for_each(|generation| generation.end());
+        // After the publication: a connection that finds its generation closed looks for the next one in the list.
+        for generation in change.closed() {
+            if servers.current(generation).is_none() {
+                generation.epoch.end();
+            }
+            generation.idle.close();
+        }
         let gone = change.removed.iter().map(|generation| {
             generation.server.set_number(None);
             Arc::clone(&generation.server)
