@@ -175,7 +175,6 @@ mutant wait_queue::the_number_of_waiters_is_that_of_the_queue wait_queue.rs \
 mutant wake_at::a_change_is_seen_or_wakes wake_at.rs "$look_fence" ''
 mutant wake_at::a_change_is_seen_or_wakes wake_at.rs "$wake_fence" ''
 mutant wake_at::a_waiter_is_seen_or_wakes wake_at.rs "$look_fence" ''
-mutant wake_at::a_waiter_is_seen_or_wakes wake_at.rs "$wake_fence" ''
 mutant wake_at::a_waiter_sees_the_task_end_or_is_woken signals.rs "$begin_run" \
     '{ let running = self.running.load(Ordering::Acquire); self.running.store(true, Ordering::Relaxed); !running }'
 swap wake_at::a_waiter_sees_the_task_end_or_is_woken signals.rs "$begin_run" Acquire Relaxed
