@@ -23,10 +23,11 @@ use crate::sync::{Arc, AtomicUsize, Ordering};
 const SLOTS: usize = 8;
 
 struct Kept {
+    version: u64,
     /// The thread's own [`near`].
     near: usize,
-    /// A `List<C>`, since a thread local cannot be generic over the connector.
-    list: Arc<dyn Any>,
+    /// An `Arc<List<C>>`, since a thread local cannot be generic over the connector.
+    list: Box<dyn Any>,
     signals: Arc<Signals>,
 }
 
@@ -48,16 +49,25 @@ pub(crate) fn with_current<C: Connector, T>(
     version: u64,
     use_list: impl FnOnce(&List<C>, usize) -> T,
 ) -> Option<T> {
-    with_any(slot, |list, near| (list.version == version).then(|| use_list(list, near)))
+    with_slot(slot, |kept| {
+        if kept.version != version {
+            return None;
+        }
+        Some(use_list(kept.list.downcast_ref::<Arc<List<C>>>()?, kept.near))
+    })
 }
 
 /// Uses the list that this thread keeps in a slot, of whatever version, and the thread's [`near`].
 #[inline(always)]
 pub(crate) fn with_any<C: Connector, T>(slot: usize, use_list: impl FnOnce(&List<C>, usize) -> Option<T>) -> Option<T> {
+    with_slot(slot, |kept| use_list(kept.list.downcast_ref::<Arc<List<C>>>()?, kept.near))
+}
+
+#[inline(always)]
+fn with_slot<T>(slot: usize, use_kept: impl FnOnce(&Kept) -> Option<T>) -> Option<T> {
     let used = KEPT.try_with(|slots| {
         let kept = slots[slot % SLOTS].try_borrow().ok()?;
-        let kept = kept.as_ref()?;
-        use_list(kept.list.downcast_ref()?, kept.near)
+        use_kept(kept.as_ref()?)
     });
     // A thread that ends keeps nothing any more.
     used.ok().flatten()
@@ -66,8 +76,8 @@ pub(crate) fn with_any<C: Connector, T>(slot: usize, use_list: impl FnOnce(&List
 /// Keeps a list for the next time, and lets go of lists whose pools were closed.
 #[cold]
 pub(crate) fn keep<C: Connector>(slot: usize, list: &Arc<List<C>>) {
-    let (list, signals) = (Arc::<List<C>>::clone(list), Arc::clone(&list.signals));
-    let kept = Kept { near: near(), list, signals };
+    let (version, signals) = (list.version, Arc::clone(&list.signals));
+    let kept = Kept { version, near: near(), list: Box::new(Arc::clone(list)), signals };
     // A slot may be in use: then a check, a drop or a waker acquires in the midst of an acquire. What was there is
     // dropped after the slot is free again.
     let _before = KEPT.try_with(|slots| slots[slot % SLOTS].try_borrow_mut().ok()?.replace(kept));
