@@ -5,7 +5,7 @@
 //! One iteration is one cycle of each thread. So a pool that scales perfectly takes the same time for any number of
 //! threads, as long as each has its own core. The throughput is that of all threads together.
 //!
-//! What pollutes it: threads in excess of the cores, and other load on the machine. Both delay the slowest thread,
+//! Sources of error: threads in excess of the cores, and other load on the machine. Both delay the slowest thread,
 //! whose time is the result.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the real clock")]

@@ -3,7 +3,7 @@
 //! The variants are no rate limit, a limit that is never reached, and a limit with real `TcpStream`s, whose liveness
 //! check is part of the time.
 //!
-//! What pollutes it: the processor's clock frequency and caches. Nothing else uses the caches, unlike in a service, so
+//! Sources of error: the processor's clock frequency and caches. Nothing else uses the caches, unlike in a service, so
 //! these times are a lower bound. In `acquire`, the task yields once in 128 acquires, and tokio then polls its sockets.
 //! `instructions.sh` has a measure that does not depend on the state of the machine.
 

@@ -5,7 +5,7 @@
 //! - `hot_path`: acquire and release, `alone` and `swept`. In the latter another thread sweeps 1 000 idle connections
 //!   without a pause, far more often than in any service.
 //!
-//! What pollutes it: each sweep advances a manual clock by a second, which is part of the time. On a single core the
+//! Sources of error: each sweep advances a manual clock by a second, which is part of the time. On a single core the
 //! sweeping thread takes half of the time, so `hot_path/swept` is meaningless there.
 
 mod common;

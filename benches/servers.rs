@@ -1,6 +1,6 @@
 //! Cost of an acquire and a release over 1 to 10 000 servers: with all of them up, and with all but one down.
 //!
-//! What pollutes it: with many servers, the caches. Each acquire uses the server whose last use is longest ago and
+//! Sources of error: with many servers, the caches. Each acquire uses the server whose last use is longest ago and
 //! whose state may have left the caches; how soon it does depends on other load. With all but one down, each acquire
 //! reads the clock, to check whether a retry is due; none ever is.
 

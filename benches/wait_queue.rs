@@ -7,7 +7,7 @@
 //!
 //! The first two run outside tokio's cooperative budget, because callers that never yield would exhaust it.
 //!
-//! What pollutes it: each wait sets a tokio timer for its timeout, which is part of the time. `handoff` includes a wake
+//! Sources of error: each wait sets a tokio timer for its timeout, which is part of the time. `handoff` includes a wake
 //! and a task switch on a current-thread runtime; a wake across threads also costs a system call.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the real clock")]

@@ -10,7 +10,7 @@
 //! - Cold: a new pool and one caller, or 64 callers at once. The figure is the time until the slowest caller has its
 //!   first connection. The black hole is first in the list in one run, second in the next, and so on.
 //!
-//! What pollutes it: tokio's timers have a resolution of 1 ms, so a separate thread sleeps until each acquire is due
+//! Sources of error: tokio's timers have a resolution of 1 ms, so a separate thread sleeps until each acquire is due
 //! and signals the task. `late` is the delay until the task calls `acquire`, caused by the sleep, the wake-up and the
 //! scheduler. It is part of the latency; `call` is the latency without it. Compare with `control`.
 

@@ -5,7 +5,7 @@
 //! never reached. An asynchronous pool is shared by threads that each run a current-thread runtime. r2d2 is called with
 //! `try_get`, its fastest call.
 //!
-//! What pollutes it: other load on the machine, above all with more threads than cores; on a virtual machine, the
+//! Sources of error: other load on the machine, above all with more threads than cores; on a virtual machine, the
 //! placement of its cores.
 
 use std::sync::Barrier;

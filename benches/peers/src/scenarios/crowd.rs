@@ -10,7 +10,7 @@
 //! By default each wait for connring has a timeout, and so a timer. There are two pairs: connring with its defaults and
 //! a `Semaphore` within `tokio::time::timeout`, and connring without a timeout and a bare `Semaphore`.
 //!
-//! What pollutes it: with more tasks than fit into the caches, the share of the caches that other programs leave.
+//! Sources of error: with more tasks than fit into the caches, the share of the caches that other programs leave.
 //! Waking and polling a task, a large part of the time, costs the same for all contestants.
 
 use std::mem::size_of_val;

@@ -6,7 +6,7 @@
 //! 400 / 20 times 20. `wakes` counts the wake-ups of waiting tasks, from any source; a grant is an acquire that had to
 //! wait.
 //!
-//! What pollutes it: tokio's timer has a resolution of 1 ms, so a hold lasts from 1 to 2 ms, and holds that begin
+//! Sources of error: tokio's timer has a resolution of 1 ms, so a hold lasts from 1 to 2 ms, and holds that begin
 //! together end together.
 
 use std::pin::{Pin, pin};

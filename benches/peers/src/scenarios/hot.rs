@@ -4,7 +4,7 @@
 //! servers nor limits. Each pool has 4 connections. `TCP` is connring over sockets, with the liveness check of its
 //! connector.
 //!
-//! What pollutes it: the branch predictor and the first-level cache serve nothing else, unlike in a service.
+//! Sources of error: the branch predictor and the first-level cache serve nothing else, unlike in a service.
 
 use std::io;
 use std::net::TcpListener;

@@ -5,7 +5,7 @@
 //! for one idle connection. The figure of a connection excludes the user's type, and that of a waiter excludes the
 //! future, which has its own figure.
 //!
-//! What pollutes it: a finished task that is freed later than 20 ms after its end counts in the figure measured then.
+//! Sources of error: a finished task that is freed later than 20 ms after its end counts in the figure measured then.
 
 use std::mem;
 use std::pin::pin;

@@ -13,7 +13,7 @@
 //! Times are read from the pool's clock, because the limit is enforced by it. `clock` is how fast that clock runs
 //! relative to the system's.
 //!
-//! What pollutes it: a thread that is preempted for longer than the burst lasts, 10 ms or one token, loses the tokens
+//! Sources of error: a thread that is preempted for longer than the burst lasts, 10 ms or one token, loses the tokens
 //! of that time. So the granted rate must reach its target in the best round; the excess must hold in all rounds. At
 //! the highest rates the limit exceeds the calls that one thread can make.
 

@@ -6,7 +6,7 @@
 //! connring here. deadpool-redis sends UNWATCH and PING at each checkout, which cannot be turned off, so there is also
 //! deadpool with a connector that sends neither.
 //!
-//! What pollutes it: client and server share the machine's cores, and a pool's part of a request is small. Each
+//! Sources of error: client and server share the machine's cores, and a pool's part of a request is small. Each
 //! connection has a task through which every request and response passes.
 
 use std::net::TcpListener;

@@ -3,7 +3,7 @@
 //! Each server has one connection. A down server failed at its first connect attempt and is not probed within an hour.
 //! There is no rate limit.
 //!
-//! What pollutes it: with many servers, the share of the caches that other programs leave. The servers lie in memory in
+//! Sources of error: with many servers, the share of the caches that other programs leave. The servers lie in memory in
 //! the order of the list, which favours prefetching; a long-lived pool has no such order.
 
 use std::io;

@@ -16,7 +16,7 @@
 //! Connections are numbers. Maintenance is off in `change of state`, where a tick would wake the background task, and
 //! on everywhere else. No `tracing` subscriber is set.
 //!
-//! What pollutes it: each `change of state` includes a read of the clock, 20 to 50 ns. 10 servers fit into the
+//! Sources of error: each `change of state` includes a read of the clock, 20 to 50 ns. 10 servers fit into the
 //! first-level cache, 10 000 do not; that explains most of the difference between their times, as `discard` shows,
 //! which touches one server only. Page faults and other programs in the caches add noise. So does the background
 //! thread, which runs at the same time and on a busy machine may preempt the measured one.

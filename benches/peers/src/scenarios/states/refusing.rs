@@ -5,7 +5,7 @@
 //! the start-up if that is later; by then each server's backoff has grown to its maximum of 30 s. `connects` counts the
 //! connect attempts in the same windows. `start-up` is the time until each server has refused once.
 //!
-//! What pollutes it: the connector refuses at once without a socket, so the system calls of an attempt are missing. All
+//! Sources of error: the connector refuses at once without a socket, so the system calls of an attempt are missing. All
 //! other pools of the process are dropped before. The figure includes the runtime's timer, which wakes at least every
 //! 100 ms.
 
