@@ -1,11 +1,12 @@
-//! What threads pay when they use one pool at once: each acquires and releases in a loop, 1 and 4 servers, with and
-//! without a rate limit, which is never met. Each server has two connections a thread, so that nobody finds none.
+//! Cost of contention: threads that share one pool acquire and release in loops, with 1 and 4 servers, without a rate
+//! limit and with one that is never reached. Each server has two connections for each thread, so an idle connection is
+//! always available.
 //!
-//! One iteration is one cycle of each thread, so a pool that scales perfectly takes the same time for any number of
-//! threads, as long as each has a core of its own; the throughput is that of all threads together.
+//! One iteration is one cycle of each thread. So a pool that scales perfectly takes the same time for any number of
+//! threads, as long as each has its own core. The throughput is that of all threads together.
 //!
-//! What pollutes it: threads beyond the cores take turns, and other jobs take cores away. Both make the slowest thread
-//! slower, and its time is what counts.
+//! Sources of error: threads in excess of the cores, and other load on the machine. Both delay the slowest thread,
+//! whose time is the result.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the real clock")]
 
@@ -37,20 +38,24 @@ fn contention(c: &mut Criterion) {
     }
 }
 
-/// The time of the thread that took longest for its cycles.
+/// Runs the cycles on all threads. Returns the time of the slowest thread.
 fn slowest<C: Connector>(pool: &Pool<C>, threads: usize, cycles: u64) -> Duration {
     let start = Barrier::new(threads);
     let run = || {
         start.wait();
         let began = Instant::now();
         for _ in 0..cycles {
-            black_box(pool.try_acquire().expect("it is idle")).release();
+            black_box(pool.try_acquire().expect("a connection is idle")).release();
         }
         began.elapsed()
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
-        threads.into_iter().map(|thread| thread.join().expect("no panic")).max().expect("one thread at least")
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("the thread does not panic"))
+            .max()
+            .expect("at least one thread")
     })
 }
 

@@ -1,11 +1,11 @@
-//! What one task pays for a connection that is idle: acquire and release, 4 servers, nobody else.
+//! Cost of the hot path: one task acquires and releases an idle connection, with 4 servers and without contention.
 //!
-//! With and without a rate limit, which is there and never met; and once with a real `TcpStream`, whose liveness check
-//! is in the time.
+//! The variants are no rate limit, a limit that is never reached, and a limit with real `TcpStream`s, whose liveness
+//! check is part of the time.
 //!
-//! What pollutes it: the processor's clock and caches, which nothing else uses here as a service would, so that these
-//! are the lowest times that there are; and in `acquire`, that a task gives up its turn once in 128 acquires, which
-//! makes tokio look at its sockets. For what does not depend on the day, see `instructions.sh`.
+//! Sources of error: the processor's clock frequency and caches. Nothing else uses the caches, unlike in a service, so
+//! these times are a lower bound. In `acquire`, the task yields once in 128 acquires, and tokio then polls its sockets.
+//! `instructions.sh` has a measure that does not depend on the state of the machine.
 
 mod common;
 
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 const SERVERS: usize = 4;
-/// Never met: the largest that there is.
+/// Never reached: the largest rate that the builder accepts.
 const MAX_RPS: f64 = 1e9;
 
 type Group<'a> = BenchmarkGroup<'a, criterion::measurement::WallTime>;
@@ -26,21 +26,22 @@ type Group<'a> = BenchmarkGroup<'a, criterion::measurement::WallTime>;
 fn hot_path(c: &mut Criterion) {
     let runtime = runtime();
     let mut group = c.benchmark_group("hot_path");
-    both(&mut group, &runtime, "no_limit", &open(&runtime, builder(SERVERS, 1)));
-    both(&mut group, &runtime, "limit", &open(&runtime, builder(SERVERS, 1).max_rps(MAX_RPS)));
+    bench_both(&mut group, &runtime, "no_limit", &open(&runtime, builder(SERVERS, 1)));
+    bench_both(&mut group, &runtime, "limit", &open(&runtime, builder(SERVERS, 1).max_rps(MAX_RPS)));
     let listeners: Vec<_> =
         (0..SERVERS).map(|_| runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port")).collect();
-    let addresses = listeners.iter().map(|listener| listener.local_addr().expect("it is bound"));
+    let addresses = listeners.iter().map(|listener| listener.local_addr().expect("the socket is bound"));
     let tcp = Pool::builder(TcpConnector::new()).max_conns_per_server(1).servers(addresses);
-    both(&mut group, &runtime, "limit_tcp", &open(&runtime, tcp.max_rps(MAX_RPS)));
+    bench_both(&mut group, &runtime, "limit_tcp", &open(&runtime, tcp.max_rps(MAX_RPS)));
 }
 
-fn both<C: Connector>(group: &mut Group<'_>, runtime: &Runtime, name: &str, pool: &Pool<C>) {
+/// Measures `try_acquire` and `acquire`.
+fn bench_both<C: Connector>(group: &mut Group<'_>, runtime: &Runtime, name: &str, pool: &Pool<C>) {
     group.bench_function(format!("try_acquire/{name}"), |b| {
-        b.iter(|| black_box(pool.try_acquire().expect("it is idle")).release());
+        b.iter(|| black_box(pool.try_acquire().expect("a connection is idle")).release());
     });
     group.bench_function(format!("acquire/{name}"), |b| {
-        b.to_async(runtime).iter(async || black_box(pool.acquire().await.expect("it is idle")).release());
+        b.to_async(runtime).iter(async || black_box(pool.acquire().await.expect("a connection is idle")).release());
     });
 }
 

@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# The gate of the hot path: how many instructions a hot acquire and release take, and whether any of them is a system
-# call. Fails if
+# The gate of the hot path: counts the instructions and the system calls of a hot acquire and release. Fails if
 #
-# - a count exceeds its bound in instructions.txt by more than 3 %,
-# - there are system calls.
+# - a count of instructions exceeds its bound in instructions.txt by more than 3 %,
+# - the hot path makes a system call.
 #
-# It says, too, what is still to be reached: 320 instructions (sync) and 375 (async), and 1.25 times the floor's.
+# Also prints which goals are not reached yet: 320 instructions (sync), 375 (async), and 1.25 times the floor's count.
 #
-# Instructions are counted by callgrind within `counted` of connring-peers' program `cycles`, the same to a part in ten
-# thousand each time: but not with each compiler. System calls are counted by strace at two lengths of that program.
-# Once in 128 acquires a task has used up its budget, and tokio lets it give up its turn and looks at its sockets by
-# epoll_wait: these calls an async contestant may have.
+# callgrind counts the instructions inside the function `counted` of the program `cycles` (crate connring-peers). The
+# counts repeat to one part in ten thousand, but differ between compilers. strace counts the system calls of two runs of
+# different lengths; the script subtracts them. Once in 128 acquires an async task has used up its cooperative budget:
+# it yields, and tokio polls its sockets with epoll_wait. These system calls are allowed.
 #
 # Needs valgrind and strace.
 
@@ -24,7 +23,7 @@ trap 'rm -rf "$scratch"' EXIT
 cargo build --locked --release -p connring-peers --bin cycles
 program=${CARGO_TARGET_DIR:-target}/release/cycles
 
-# instructions CONTESTANT: those of all cycles.
+# instructions CONTESTANT: prints the instructions of all cycles.
 instructions() {
     timeout 300 valgrind --tool=callgrind --collect-atstart=no --toggle-collect='cycles::counted*' \
         --callgrind-out-file="$scratch/callgrind" "$program" "$1" "$cycles" 2>"$scratch/log" || {
@@ -34,7 +33,7 @@ instructions() {
     awk '/^totals:/ { print $2 }' "$scratch/callgrind"
 }
 
-# system_calls CONTESTANT CYCLES: those of the whole process.
+# system_calls CONTESTANT CYCLES: prints the system calls of the whole process.
 system_calls() {
     timeout 300 strace -f -o "$scratch/strace" "$program" "$1" "$2"
     grep -vc -e '+++ exited' -e ' resumed>' "$scratch/strace"
@@ -48,7 +47,7 @@ for contestant in floor-sync floor-async connring-sync connring-async; do
 done >"$scratch/counts"
 
 awk -v cycles="$cycles" '
-    function fail(what) { failures = failures "error: " contestant ": " what "\n" }
+    function fail(reason) { failures = failures "error: " contestant ": " reason "\n" }
     /^#/ { next }
     FILENAME ~ /instructions.txt$/ { bound[$1] = $2; next }
     FNR == 1 { print "instructions and system calls of a hot acquire and release\n"
@@ -59,14 +58,14 @@ awk -v cycles="$cycles" '
         if (part[1] == "floor") floor[kind] = count
         ratio = count / floor[kind]
         printf "%-15s %12.1f  %5d  %12.2f  %d\n", contestant, count, bound[contestant], ratio, calls
-        # A bound that is missing, or a function that callgrind did not find, is 0.
-        if (bound[contestant] <= 0) fail("has no bound")
-        if (count < 50) fail("fewer instructions than any acquire can take: they were not counted")
+        # A missing bound is 0, and so is the count if callgrind did not find the function.
+        if (bound[contestant] <= 0) fail("no bound in instructions.txt")
+        if (count < 50) fail("too few instructions for an acquire: callgrind did not count them")
         if (count > 1.03 * bound[contestant]) fail("more than 3 % above its bound")
-        if (count < 0.97 * bound[contestant]) print "note: " contestant " is more than 3 % below its bound: lower that"
+        if (count < 0.97 * bound[contestant]) print "note: " contestant " is more than 3 % below its bound: lower it"
         goal = kind == "sync" ? 320 : 375
-        if (part[1] == "connring" && count > goal) print "note: " contestant " is to come below " goal
-        if (part[1] == "connring" && ratio > 1.25) print "note: " contestant " is to come below 1.25 times the floor"
+        if (part[1] == "connring" && count > goal) print "note: " contestant " misses the goal of " goal " instructions"
+        if (part[1] == "connring" && ratio > 1.25) print "note: " contestant " misses the goal of 1.25 times the floor"
         if (calls > (kind == "sync" ? 0 : cycles / 128 + 1)) fail("makes system calls")
     }
     END {

@@ -1,6 +1,6 @@
-//! One pool over three servers: acquire a connection, use it, release it.
+//! One pool over three servers: acquires a connection, uses it and releases it, nine times.
 //!
-//! `cargo run --example first_pool` needs nothing else: the three servers, which echo, run in this program.
+//! Run it with `cargo run --example first_pool`. The three echo servers run in this program.
 
 use std::error::Error;
 use std::time::Duration;
@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let mut answer = [0; 5];
         conn.read_exact(&mut answer).await?; // An early return closes the connection.
         println!("{} answered {}", PooledConn::info(&conn).server().address(), answer.escape_ascii());
-        conn.release(); // Only this returns it for reuse.
+        conn.release(); // Returns the connection for reuse.
     }
 
     for server in pool.status().servers {

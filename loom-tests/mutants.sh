@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Breaks `src/raw` on purpose, one way after the other, in a copy, and shows that the model named for it fails.
-# A mutant that its model does not catch, or that does not compile, ends the run with an error.
+# Applies each mutation to a copy of `src/raw` and checks that the named model fails. The run ends with an error at the
+# first mutant that its model does not catch or that does not compile.
 #
-# ./mutants.sh [MODEL]: only those of models whose name contains MODEL.
+# ./mutants.sh [MODEL]: only the mutants of models whose name contains MODEL.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$here/target}/mutants
-# A mutant runs for moments: to optimize it takes longer.
+# A mutant runs so briefly that optimizing it would take longer.
 export CARGO_PROFILE_TEST_DEBUG=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0
 cargo_test=(cargo test --quiet --test models)
 for profile in dev test; do
@@ -18,7 +18,7 @@ done
 only=${1:-}
 caught=0
 
-# mutant MODEL FILE FROM TO: replaces the only FROM in src/raw/FILE by TO, and runs MODEL.
+# mutant MODEL FILE FROM TO: replaces the only occurrence of FROM in src/raw/FILE with TO, and runs MODEL.
 mutant() {
     local model=$1 file=$2
     [[ $model == *"$only"* ]] || return 0
@@ -39,7 +39,7 @@ mutant() {
     fi
     local code=0
     timeout 300 "${cargo_test[@]}" -- --exact "$model" >"$work/log" 2>&1 || code=$?
-    # A failed test is 101, the abort of a deadlock ends cargo with the same; a timeout is 124.
+    # A failed test exits with 101, and so does cargo after the abort of a deadlock. A timeout exits with 124.
     if [ "$code" != 101 ] || grep -q "0 passed; 0 failed" "$work/log"; then
         tail -n 20 "$work/log"
         echo "NOT CAUGHT (exit $code) by $model: $file: $3"
@@ -49,7 +49,7 @@ mutant() {
     echo "caught by $model: $file: $(head -n 1 <<<"$3" | sed 's/^ *//')"
 }
 
-# swap MODEL FILE LINE FROM TO: the same, of FROM in the only LINE.
+# swap MODEL FILE LINE FROM TO: replaces FROM with TO within the only occurrence of LINE, and runs MODEL.
 swap() {
     mutant "$1" "$2" "$3" "${3/"$4"/"$5"}"
 }
@@ -78,7 +78,7 @@ wake_fence='        // SeqCst: the change, then the word; pairs with the fence o
 begin='self.word.compare_exchange_weak(found.0, next, Ordering::Acquire, Ordering::Relaxed)'
 begin_run='!self.running.swap(true, Ordering::Acquire)'
 
-# The slot: the ownership, then the orderings.
+# The slot: ownership, then orderings.
 mutant slot::an_item_is_owned_once slot.rs "$put" \
     '{ self.item.store(item, Ordering::SeqCst); if item.is_null() { Err(()) } else { Ok(()) } }'
 swap slot::an_item_is_owned_once slot.rs "$put" SeqCst Relaxed
@@ -91,7 +91,7 @@ swap slot::a_waiter_is_served_or_finds_the_item slot.rs "$put" SeqCst Release
 swap slot::a_waiter_is_served_or_finds_the_item signals.rs "$waiters" SeqCst Acquire
 mutant slot::a_waiter_is_served_or_finds_the_item wait_queue.rs "$join_fence" ''
 
-# The idle connections: the handshake with the close over the slot, then over the queue.
+# The idle connections: the handshake with the close, first with items in the slot, then in the queue.
 for model in nothing_stays_behind_the_closed_bit nothing_stays_behind_the_closed_bit_in_any_shard \
     each_item_is_reused_or_closed_once; do
     swap "idle::$model" slot.rs "$put" SeqCst Release
@@ -197,7 +197,7 @@ swap permits::a_permit_carries_what_its_last_holder_did permits.rs 'self.word.fe
     Release Relaxed
 swap permits::a_permit_carries_what_its_last_holder_did permits.rs "$begin" Acquire Relaxed
 
-# The health, the pause and the bucket, each of one word.
+# The health, the pause and the bucket, which are one word each.
 mutant health::one_caller_probes health.rs \
     'found.state() == HealthState::Down && found.retry_at() <= now_ns' 'found.retry_at() <= now_ns'
 mutant health::failures_of_one_outage_count_once health.rs \
@@ -224,7 +224,7 @@ mutant bucket::an_undo_is_exact_or_nothing bucket.rs \
 mutant bucket::a_successor_inherits_the_tokens_that_are_left bucket.rs \
     'self.tat.swap(RETIRED, Ordering::Relaxed)' 'self.tat.load(Ordering::Relaxed)'
 
-# All together.
+# The pool.
 mutant pool::every_caller_is_served wait_queue.rs "$join_fence" ''
 mutant pool::every_caller_is_served permits.rs \
     'self.word.fetch_sub(change, Ordering::Release)' 'self.word.fetch_sub(0 * change, Ordering::Release)'

@@ -1,4 +1,4 @@
-//! What the types promise: Send, Sync, Unpin, errors, names, and bytes that pass through.
+//! The public types: `Send`, `Sync` and `Unpin`, error chains, nameable pools, and I/O through a pooled connection.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use connring::{
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
-/// Asserts it of the types at compile time, and keeps their names.
+/// Asserts at compile time that the types are `Send`, `Sync` and `Unpin`, and evaluates to their names.
 macro_rules! are_send_sync_unpin {
     ($($name:ident $(<$($parameter:ty),+>)?),+ $(,)?) => {{
         $( is_send_sync_unpin::<$name $(<$($parameter),+>)?>(); )+
@@ -30,7 +30,7 @@ fn is_send_sync_unpin<T: Send + Sync + Unpin>() {}
 fn is_send<T: Send>(_: T) {}
 fn is_error<E: Error + Send + Sync + 'static>() {}
 
-/// A connection that promises no more than a connector's must: Send. It is neither Sync nor Unpin.
+/// A connection with the one bound that a connector requires, `Send`. It is neither `Sync` nor `Unpin`.
 struct Bare {
     _not_sync: Cell<u8>,
     _not_unpin: PhantomPinned,
@@ -48,7 +48,7 @@ impl Connector for BareConnector {
 }
 
 #[test]
-fn every_public_type_is_send_sync_and_unpin() {
+fn public_types_are_send_sync_and_unpin() {
     type Tcp = TcpConnector;
     let mut asserted: BTreeSet<_> = are_send_sync_unpin!(
         AcquireError<io::Error>,
@@ -89,10 +89,10 @@ fn every_public_type_is_send_sync_and_unpin() {
     });
     #[cfg(not(unix))]
     asserted.insert("UnixConnector");
-    assert_eq!(asserted, exported(), "a type of src/lib.rs is missing in the list above, or no longer exported");
+    assert_eq!(asserted, exported(), "the list above and the exports of src/lib.rs differ");
 }
 
-/// The types that the crate's page exports, and the connector for tests.
+/// Returns the names of the types that `src/lib.rs` and `connring::test_util` export.
 fn exported() -> BTreeSet<&'static str> {
     let exports = include_str!("../src/lib.rs").split(';').filter_map(|item| item.split("pub use crate::").nth(1));
     let scripted = [
@@ -110,7 +110,7 @@ fn exported() -> BTreeSet<&'static str> {
 }
 
 #[test]
-fn a_pool_asks_no_more_of_a_connection_than_send() {
+fn pool_requires_only_send_of_connections() {
     is_send_sync_unpin::<Pool<BareConnector>>();
     is_send_sync_unpin::<Builder<BareConnector>>();
     is_send_sync_unpin::<BoxConnector<Bare>>();
@@ -119,7 +119,7 @@ fn a_pool_asks_no_more_of_a_connection_than_send() {
 }
 
 #[test]
-fn every_public_future_is_send() {
+fn public_futures_are_send() {
     let pool = Pool::builder(BareConnector).build().expect("the settings are in range");
     is_send(pool.acquire());
     is_send(pool.acquire_now());
@@ -137,7 +137,7 @@ fn every_public_future_is_send() {
 }
 
 #[test]
-fn errors_are_errors_that_can_be_boxed() {
+fn errors_can_be_boxed() {
     is_error::<AcquireError<io::Error>>();
     is_error::<AcquireError<BoxError>>();
     is_error::<Unavailable<io::Error>>();
@@ -152,59 +152,59 @@ fn errors_are_errors_that_can_be_boxed() {
     is_copy::<TryAcquireError>();
 }
 
-/// The texts of an error and of what caused it.
+/// Returns the texts of an error and of its sources.
 fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
     std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chain_of_errors_leads_to_the_cause_and_says_nothing_twice() {
+async fn error_chain_ends_at_connect_error_without_repetition() {
     let clock = Clock::tokio();
     let connector = ScriptedConnector::new(clock.clone());
     connector.set_default(Connect::Refuse);
     let pool = Pool::builder(connector).clock(clock).server("a").build().expect("the settings are in range");
 
-    let unavailable = pool.acquire_now().await.expect_err("it refuses");
+    let unavailable = pool.acquire_now().await.expect_err("the server refuses");
     assert_eq!(
         chain(&unavailable),
         ["all servers are down", "connect failed", "a refused the connection, as scripted"]
     );
 
-    let AcquireError::Unavailable(reason) = unavailable else { panic!("it does not wait") };
+    let AcquireError::Unavailable(reason) = unavailable else { panic!("`acquire_now` fails with another error") };
     let server = reason.servers()[0].to_string();
     assert!(server.starts_with("a: down (failures: 1, retried in ") && server.ends_with("ms)"), "{server}");
 
-    let timeout = pool.acquire_timeout(Duration::from_secs(1)).await.expect_err("it refuses");
+    let timeout = pool.acquire_timeout(Duration::from_secs(1)).await.expect_err("the server refuses");
     let texts = chain(&timeout);
     assert!(texts[0].starts_with("timed out after 1") && texts[0].ends_with(": all servers are down"), "{}", texts[0]);
     assert_eq!(texts[1..], ["connect failed", "a refused the connection, as scripted"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reported_failure_is_the_cause_by_its_text() {
+async fn down_reason_carries_text_of_reported_failure() {
     let clock = Clock::tokio();
     let pool = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock).backoff(HOUR, HOUR);
     let pool = pool.server("a").server("b").build().expect("the settings are in range");
     let mut reasons = Vec::new();
     for _ in 0..2 {
-        let conn = pool.acquire().await.expect("it accepts");
+        let conn = pool.acquire().await.expect("both servers accept");
         let address = PooledConn::info(&conn).server().address().to_owned();
-        // The caller keeps its error. A text will do as well.
+        // `fail` takes a reference to an error, or a plain text.
         if reasons.is_empty() {
-            let error = io::Error::other("it answers nonsense");
+            let error = io::Error::other("malformed response");
             conn.fail(&error);
             reasons.push((address, error.to_string()));
         } else {
-            conn.fail("it does not answer");
-            reasons.push((address, "it does not answer".to_owned()));
+            conn.fail("no response");
+            reasons.push((address, "no response".to_owned()));
         }
     }
     reasons.sort();
-    let AcquireError::Unavailable(unavailable) = pool.acquire_now().await.expect_err("both are down") else {
-        panic!("it does not wait")
+    let AcquireError::Unavailable(unavailable) = pool.acquire_now().await.expect_err("both servers are down") else {
+        panic!("`acquire_now` fails with another error")
     };
     let texts = unavailable.servers().iter().map(|report| {
-        let Reason::Down { cause: Some(cause), .. } = &report.reason else { panic!("it was reported") };
+        let Reason::Down { cause: Some(cause), .. } = &report.reason else { panic!("the report has no cause") };
         assert_eq!(chain(&**cause)[0], "a caller reported a failure");
         (report.address.to_string(), chain(&**cause)[1..].join(": "))
     });
@@ -212,62 +212,62 @@ async fn a_reported_failure_is_the_cause_by_its_text() {
 }
 
 #[test]
-fn clones_ask_nothing_of_the_connector() {
+fn pool_is_clone_without_bound_on_connector() {
     fn is_clone<T: Clone>() {}
     is_clone::<Pool<BareConnector>>();
 }
 
-/// A user's struct whose pool has a type that can be written down.
+/// A user's struct with a pool in a field. [`BoxConnector`] makes the type of that field nameable.
 struct Client {
     pool: Pool<BoxConnector<DuplexStream>>,
-    /// The far ends of the connections.
-    dialled: Arc<Mutex<Vec<DuplexStream>>>,
+    /// The server's ends of the connections.
+    far_ends: Arc<Mutex<Vec<DuplexStream>>>,
 }
 
 impl Client {
     fn new() -> Self {
-        let dialled = Arc::new(Mutex::new(Vec::new()));
-        let far_ends = Arc::clone(&dialled);
+        let far_ends = Arc::new(Mutex::new(Vec::new()));
+        let opened = Arc::clone(&far_ends);
         let connector = connect_fn(move |_: Server| {
-            let far_ends = Arc::clone(&far_ends);
+            let opened = Arc::clone(&opened);
             async move {
                 let (near, far) = tokio::io::duplex(64);
-                far_ends.lock().expect("nobody panicked with it").push(far);
+                opened.lock().expect("the lock is not poisoned").push(far);
                 io::Result::Ok(near)
             }
         });
         let pool = Pool::builder(connector.boxed()).server("a").build().expect("the settings are in range");
-        Self { pool, dialled }
+        Self { pool, far_ends }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_pass_through_a_pooled_connection() {
-    // On paused time: what hangs ends at once.
-    tokio::time::timeout(Duration::from_secs(1), exchange()).await.expect("nothing hangs");
+async fn pooled_connection_passes_reads_and_writes_through() {
+    // The clock is paused, so a hang ends the test at once.
+    tokio::time::timeout(Duration::from_secs(1), exchange()).await.expect("the exchange does not hang");
 }
 
 async fn exchange() {
     let client = Client::new();
     let mut conn = client.pool.acquire().await.expect("a connection");
-    let mut far = client.dialled.lock().expect("nobody panicked with it").pop().expect("a dial");
+    let mut far = client.far_ends.lock().expect("the lock is not poisoned").pop().expect("one connect attempt");
     let mut received = [0; 4];
 
-    conn.write_all(b"ping").await.expect("there is room");
-    conn.flush().await.expect("it is open");
+    conn.write_all(b"ping").await.expect("the buffer has room");
+    conn.flush().await.expect("the stream is open");
     far.read_exact(&mut received).await.expect("four bytes");
     assert_eq!(&received, b"ping");
 
-    far.write_all(b"pong").await.expect("there is room");
+    far.write_all(b"pong").await.expect("the buffer has room");
     conn.read_exact(&mut received).await.expect("four bytes");
     assert_eq!(&received, b"pong");
 
     let parts = [io::IoSlice::new(b"pi"), io::IoSlice::new(b"ng")];
-    assert!(conn.is_write_vectored(), "as a DuplexStream is");
-    assert_eq!(conn.write_vectored(&parts).await.expect("there is room"), 4, "both at once");
-    conn.shutdown().await.expect("it is open");
+    assert!(conn.is_write_vectored(), "DuplexStream supports vectored writes");
+    assert_eq!(conn.write_vectored(&parts).await.expect("the buffer has room"), 4, "one call writes both parts");
+    conn.shutdown().await.expect("the stream is open");
     let mut rest = Vec::new();
-    far.read_to_end(&mut rest).await.expect("the end");
+    far.read_to_end(&mut rest).await.expect("end of stream");
     assert_eq!(rest, b"ping");
-    assert_eq!(conn.write(b"more").await.expect_err("it is shut down").kind(), io::ErrorKind::BrokenPipe);
+    assert_eq!(conn.write(b"more").await.expect_err("the stream is shut down").kind(), io::ErrorKind::BrokenPipe);
 }

@@ -1,9 +1,9 @@
-//! Replays the saved corpus of each fuzz target, on stable and without a fuzzer.
+//! Replays the saved corpus of each fuzz target on stable Rust, without a fuzzer.
 //!
-//! It compiles the targets' bodies, and the files of `src/raw` beside `sync` as they do. It is not in the published
-//! package, which has no corpus.
+//! The bodies of the targets and the files of `src/raw` are included by path, as in the crate `fuzz`. The published
+//! package excludes this file, because it contains no corpus.
 
-#![allow(unreachable_pub, reason = "public to the fuzz targets")]
+#![allow(unreachable_pub, reason = "the items are public for the fuzz targets")]
 
 use std::fs;
 use std::path::Path;
@@ -25,42 +25,43 @@ mod sync;
 #[path = "../fuzz/src/up_set.rs"]
 mod up_set;
 
-/// Runs a target on each input of its corpus. A corpus that is empty or was not found checks nothing.
+/// Runs a target on each input of its corpus. Panics if the corpus has fewer than ten inputs, since a replay of an
+/// empty corpus would pass.
 fn replay(target: &str, run: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut paths: Vec<_> = files.map(|file| file.expect("a folder can be listed").path()).collect();
+    let mut paths: Vec<_> = files.map(|file| file.expect("the folder can be listed").path()).collect();
     paths.sort();
     assert!(paths.len() >= 10, "{} has only {} inputs", folder.display(), paths.len());
     for path in paths {
-        let input = fs::read(&path).expect("an input can be read");
-        // Printed only if it fails.
+        let input = fs::read(&path).expect("the input can be read");
+        // The test harness shows this only if the run fails.
         println!("{}", path.display());
         run(&input);
     }
 }
 
 #[test]
-fn rate_replays() {
+fn replays_rate() {
     replay("rate", rate::run);
 }
 
 #[test]
-fn health_replays() {
+fn replays_health() {
     replay("health", health::run);
 }
 
 #[test]
-fn pool_ops_replays() {
+fn replays_pool_ops() {
     replay("pool_ops", pool_ops::run);
 }
 
 #[test]
-fn up_set_replays() {
+fn replays_up_set() {
     replay("up_set", up_set::run);
 }
 
 #[test]
-fn idle_replays() {
+fn replays_idle() {
     replay("idle", idle::run);
 }

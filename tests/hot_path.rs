@@ -1,9 +1,8 @@
-//! The hot path, checkout and return of an idle connection, allocates nothing and frees nothing.
+//! The hot path, checkout and return of an idle connection, neither allocates nor frees memory.
 //!
-//! A binary of its own, because the counting crate replaces the allocator. It counts this thread's allocations during
-//! the polls of the cycles, and excludes those of the runtime in between. That the hot path takes no lock either is a
-//! test of the crate's own, in `src/core/tests.rs`, and that it makes no system call is counted by
-//! `benches/instructions.sh`.
+//! This is a separate binary because `allocation_counter` replaces the global allocator. The count covers this thread
+//! during the polls of the cycles; allocations by the runtime between polls are excluded. `src/core/tests.rs` tests
+//! that the hot path takes no lock, and `benches/instructions.sh` that it makes no system call.
 
 use std::future::{Future, poll_fn};
 use std::hint::black_box;
@@ -43,8 +42,8 @@ async fn cycles<C: Connector>(pool: &Pool<C>, call: Call, count: usize) {
     }
 }
 
-/// The allocations of hot cycles, once each server has an idle connection and the thread is warm: a thread's first load
-/// of the list allocates, and so does the first task that yields in a runtime.
+/// Counts the allocations of [`CYCLES`] hot cycles. First opens an idle connection to each server and warms the thread
+/// up: a thread's first load of the server list allocates, and so does the first yield of a task in a runtime.
 async fn allocations<C: Connector>(pool: &Pool<C>, call: Call) -> AllocationInfo {
     while pool.status().servers.iter().any(|server| server.idle == 0) {
         cycles(pool, Call::Acquire, 1).await;

@@ -1,31 +1,33 @@
-//! Histories of real threads on a real pool, each checked against a sequential specification.
+//! Linearizability: records histories of real threads on a real pool and checks each against a sequential
+//! specification.
 //!
-//! Two or three threads check out, release, discard and fail a few connections, starting at once. The pool has one or
-//! two servers and up to six idle connections; the threads use one shard or different ones. Then the checker looks for
-//! an order of the operations that the specification allows (`checker.rs`, `specification.rs`): FIFO within a shard, no
-//! connection held twice, none lost, none back after its end, and no refusal without reason.
+//! Two or three threads start at the same time and check out, release, discard and fail a few connections. The pool has
+//! one or two servers and up to six idle connections; the threads share a shard or use different ones. The checker then
+//! searches for an order of the operations that the specification allows (`checker.rs`, `specification.rs`): FIFO
+//! within a shard, no connection checked out twice, none lost, none reused after it was closed, and no refusal while a
+//! connection is idle.
 //!
 //! ```sh
-//! LIN_SEEDS=1000000 cargo test --release --test linearizability     # more histories; from LIN_FROM on
-//! LIN_SEED=4711 cargo test --test linearizability                   # the scripts of one seed, again and again
+//! LIN_SEEDS=1000000 cargo test --release --test linearizability     # more histories; LIN_FROM sets the first seed
+//! LIN_SEED=4711 cargo test --test linearizability                   # repeats the scripts of one seed
 //! ```
 //!
-//! Each of these was put into the pool and found by the ordinary number of histories:
+//! The default number of histories detected each of these mutations of the pool:
 //!
-//! | mutation | found |
+//! | mutation | violation found |
 //! |---|---|
-//! | an idle queue is LIFO | the order |
-//! | one release in 64 closes the connection | a refusal while a connection is idle |
-//! | a pop looks into the near shard only | the same |
-//! | `try_acquire` looks at the first server only | the same |
-//! | a pop gives up while another pop runs | the same |
-//! | a push that overlaps another puts its connection in front | the order |
-//! | `discard` releases | a closed connection came back |
-//! | `fail` does not take the server down | a connection of a down server, while another is up |
-//! | idle connections of down servers are not handed out if no server is up | a refusal while a connection is idle |
+//! | an idle queue is LIFO | order of checkouts |
+//! | one release in 64 closes the connection | refusal while a connection is idle |
+//! | a pop searches only the near shard | the same |
+//! | `try_acquire` tries only the first server | the same |
+//! | a pop returns nothing while another pop runs | the same |
+//! | a push that overlaps another puts its connection in front | order of checkouts |
+//! | `discard` releases | a closed connection is checked out |
+//! | `fail` leaves the server up | a connection of a down server is checked out while another server is up |
+//! | with all servers down, idle connections are not used | refusal while a connection is idle |
 //!
-//! The seed decides the pool and the scripts. How the threads run is up to the machine, so that a seed that failed may
-//! pass the next time.
+//! The seed determines the pool and the scripts, but not the schedule of the threads. So a seed that failed may pass on
+//! the next run.
 
 #[path = "linearizability/checker.rs"]
 mod checker;
@@ -48,17 +50,17 @@ use crate::checker::check;
 use crate::history::{Action, Order};
 use crate::record::record;
 
-/// The histories of the ordinary test command.
+/// How many histories `cargo test` records.
 const SEEDS: u64 = 4_000;
 
 fn number(variable: &str) -> Option<u64> {
     let text = env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
 }
 
-/// What happened in all histories together.
+/// Totals over all histories.
 #[derive(Debug, Default)]
-struct Sum {
+struct Totals {
     histories: usize,
     overlapping: usize,
     in_one_shard: usize,
@@ -74,31 +76,31 @@ fn histories_of_real_threads_are_linearizable() {
     let count = number("LIN_SEEDS").unwrap_or(SEEDS);
     let from = number("LIN_FROM").unwrap_or(0);
     let seeds = (from..from + count).map(|seed| number("LIN_SEED").unwrap_or(seed));
-    // Never driven while threads run: no attempt to connect gets any further.
+    // Not driven while the threads run, so no connect attempt makes progress.
     let runtime = Builder::new_current_thread().build().expect("a runtime without sockets can be built");
-    let mut sum = Sum::default();
+    let mut totals = Totals::default();
     for seed in seeds {
         let history = record(&runtime, seed);
-        if let Err(why) = check(&history) {
-            panic!("seed {seed}: {why}\n{history}\nrepeat: LIN_SEED={seed} cargo test --test linearizability");
+        if let Err(violation) = check(&history) {
+            panic!("seed {seed}: {violation}\n{history}\nrepeat: LIN_SEED={seed} cargo test --test linearizability");
         }
-        sum.histories += 1;
-        sum.overlapping += usize::from(history.overlaps());
-        sum.in_one_shard += usize::from(history.promises.order != Order::Any);
-        sum.with_down += usize::from(history.promises.fail_takes_down);
+        totals.histories += 1;
+        totals.overlapping += usize::from(history.overlaps());
+        totals.in_one_shard += usize::from(history.guarantees.order != Order::Any);
+        totals.with_down += usize::from(history.guarantees.fail_takes_down);
         for operation in &history.operations {
             *match operation.action {
-                Action::Checkout(_) => &mut sum.checkouts,
-                Action::Refused => &mut sum.refusals,
-                Action::Release(_) => &mut sum.releases,
-                Action::Discard(_) | Action::Fail(_) => &mut sum.ends,
+                Action::Checkout(_) => &mut totals.checkouts,
+                Action::Refused => &mut totals.refusals,
+                Action::Release(_) => &mut totals.releases,
+                Action::Discard(_) | Action::Fail(_) => &mut totals.ends,
             } += 1;
         }
     }
-    println!("{sum:?}");
-    // Histories of threads that run one after the other prove little.
-    assert!(number("LIN_SEED").is_some() || sum.overlapping * 3 > sum.histories, "{sum:?}");
-    let Sum { in_one_shard, with_down, checkouts, refusals, releases, ends, .. } = sum;
+    println!("{totals:?}");
+    // A history without overlapping operations proves little.
+    assert!(number("LIN_SEED").is_some() || totals.overlapping * 3 > totals.histories, "{totals:?}");
+    let Totals { in_one_shard, with_down, checkouts, refusals, releases, ends, .. } = totals;
     let counts = [in_one_shard, with_down, checkouts, refusals, releases, ends];
-    assert!(count < SEEDS || counts.iter().all(|&happened| happened > 500), "{sum:?}");
+    assert!(count < SEEDS || counts.iter().all(|&count| count > 500), "{totals:?}");
 }

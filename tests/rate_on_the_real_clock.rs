@@ -1,6 +1,6 @@
-//! Tests on the real clock: the share of a rate limit that waiters get, and the processor time that it costs.
+//! Rate limits on the real clock: the share of the limit that waiters receive, and the processor time of waiting.
 //!
-//! A binary of its own, with one test at a time, so that no other test competes for the processor.
+//! This is a separate binary, and its tests run one at a time, so that no other test competes for the processor.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,14 +13,14 @@ use tokio::task::JoinSet;
 /// Held by the test that runs.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// A checkout on the real clock. Its token was taken between these two times.
+/// The start and the end of an acquire on the real clock. The token was taken in between.
 #[derive(Debug, Clone, Copy)]
 struct Checkout {
     asked: Duration,
     got: Duration,
 }
 
-/// Runs callers that acquire and release in loops, on the real clock, and returns the first `count` checkouts.
+/// Runs `callers` tasks that acquire and release in a loop. Returns the first `count` checkouts.
 async fn checkouts(clock: &Clock, rps: f64, callers: u32, count: usize) -> Vec<Checkout> {
     let builder = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock.clone());
     let pool =
@@ -48,7 +48,8 @@ async fn checkouts(clock: &Clock, rps: f64, callers: u32, count: usize) -> Vec<C
     std::mem::take(&mut *done.lock().expect("the lock is not poisoned"))
 }
 
-/// Asserts the bound in windows that begin at eight moments, over the checkouts that were requested since.
+/// Asserts the rate limit over windows that begin at eight evenly spaced times. A window counts the checkouts that were
+/// requested after its beginning.
 fn assert_bound(checkouts: &[Checkout], rps: f64, burst: usize) {
     let (first, last) = (checkouts[0].asked, checkouts[checkouts.len() - 1].got);
     for part in 0..8 {
@@ -73,9 +74,9 @@ fn waiters_get_full_rate_on_real_clock() {
     let cases = [(1.0_f64, 4, 3), (50.0, 20, 25), (100.0, 20, 50), (10_000.0, 100, 5_000), (200_000.0, 200, 80_000)];
     for (rps, callers, count) in cases {
         let burst = 1 + (rps / 100.0).ceil() as usize;
-        // More tokens arrive while the burst is checked out, and are taken immediately: they are skipped as well.
+        // Tokens that arrive while the burst is checked out are taken immediately, so they are skipped too.
         let skipped = burst + 4 * (rps / 100.0) as usize;
-        // Tokens that arrive during a stall longer than the burst are lost for good, so the best of a few tries counts.
+        // A stall of the machine that outlasts the burst loses tokens for good, so the best of ten tries counts.
         let mut best = 0.0;
         for _ in 0..10 {
             let checkouts = on_this_thread(checkouts(&clock, rps, callers, skipped + count));
@@ -90,7 +91,7 @@ fn waiters_get_full_rate_on_real_clock() {
     }
 }
 
-/// The processor time that this thread has used.
+/// Returns the processor time that this thread has used.
 #[cfg(target_os = "linux")]
 fn thread_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux counts it");
@@ -102,11 +103,11 @@ fn thread_time() -> Duration {
 #[test]
 fn hundred_waiters_use_little_processor_time() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // Without optimization each step costs several times as much; a task that spins would still stand out.
+    // An unoptimized build needs several times as much, which is still far below the cost of a task that spins.
     let most = if cfg!(debug_assertions) { 0.2 } else { 0.05 };
     let clock = Clock::system();
     let mut best = 1.0;
-    // Other load on the machine only raises the result, so the best of a few tries counts.
+    // Other load on the machine can only raise the result, so the best of ten tries counts.
     for _ in 0..10 {
         let before = thread_time();
         let checkouts = on_this_thread(checkouts(&clock, 1_000.0, 100, 311));

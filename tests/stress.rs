@@ -1,10 +1,11 @@
-//! The handshakes of `src/raw` on the real types and real threads, which loom's stand-ins cannot show.
+//! The protocols of `src/raw` under real threads and the real `ArrayQueue`, which loom replaces by a stand-in.
 //!
-//! Each round has an idle set, or one and a wait queue, of its own, on which all threads start at once. The tests find
-//! a pusher that does not look at the closed bit, a pusher that refuses though there is room, and a pop that does not
-//! look into all shards; rarer races only in some runs. On x86 they do not find a missing fence: the loom models do.
+//! Each round has its own idle set, some also their own wait queue, and all threads start on it at the same time. The
+//! tests reliably detect three mutations: a push that does not load the closed bit, a push that refuses an item despite
+//! free room, and a pop that searches only the near shard. Narrower races show up only in some runs. On x86 a missing
+//! fence goes undetected; the loom models in `loom-tests/` cover it.
 
-#![allow(dead_code, unused_imports, reason = "the kernel's files are compiled as they are, and not all is used")]
+#![allow(dead_code, unused_imports, reason = "the files of src/raw are compiled whole, and only parts are used")]
 
 #[path = "../src/raw/mod.rs"]
 mod raw;
@@ -22,7 +23,7 @@ const ROUNDS: usize = 20_000;
 
 type Part<'a, S, T> = &'a (dyn Fn(&S) -> T + Sync);
 
-/// Runs each of `parts` on a thread of its own, round by round, all at once. Returns what they returned, by round.
+/// Runs each of `parts` on its own thread, in step, once a round. Returns the results of each round.
 fn race<'a, S: Sync, T: Send, const N: usize>(rounds: &'a [S], parts: [Part<'a, S, T>; N]) -> Vec<[T; N]> {
     let start = Barrier::new(N);
     let mut results = thread::scope(|scope| {
@@ -43,14 +44,14 @@ fn race<'a, S: Sync, T: Send, const N: usize>(rounds: &'a [S], parts: [Part<'a, 
     rounds.iter().map(round).collect()
 }
 
-/// Returns the items that may not stay.
+/// Pushes an item. Returns the items that the push refused.
 fn push(idle: &Idle<u32>, item: u32, near: usize) -> Vec<u32> {
     let mut refused = Vec::new();
     idle.push(Box::new(item), near, |item| refused.push(*item));
     refused
 }
 
-/// Takes an item near one shard and puts it back near another. Returns the items that may not stay.
+/// Pops an item near one shard and pushes it near another. Returns the items that the push refused.
 fn carry(idle: &Idle<u32>, from: usize, to: usize) -> Vec<u32> {
     idle.pop(from).map_or(Vec::new(), |item| push(idle, *item, to))
 }
@@ -64,8 +65,8 @@ fn drain(idle: &Idle<u32>) -> Vec<u32> {
     std::iter::from_fn(|| idle.pop(0)).map(|item| *item).collect()
 }
 
-/// For each round, of which there are fewer with many shards: shards with room for two items, filled from the first on
-/// with the items from 0 to `items`.
+/// Returns an idle set for each round, with room for two items a shard and the items `0..items` in the first shards.
+/// Sets with many shards get fewer rounds.
 fn sharded(shards: usize, items: u32, bounded: bool) -> Vec<Idle<u32>> {
     let filled = |_| {
         let idle = Idle::new(2 * shards, shards, bounded);
@@ -75,7 +76,7 @@ fn sharded(shards: usize, items: u32, bounded: bool) -> Vec<Idle<u32>> {
     (0..ROUNDS * 4 / shards.max(4)).map(filled).collect()
 }
 
-/// Each item from 0 to `items` was closed or is there, once.
+/// Asserts that each of the items `0..items` was either closed or is still in the set, and only once.
 fn assert_each_once(idle: &Idle<u32>, closed: Vec<u32>, items: u32) {
     let mut seen = [closed, drain(idle)].concat();
     seen.sort_unstable();
@@ -83,35 +84,35 @@ fn assert_each_once(idle: &Idle<u32>, closed: Vec<u32>, items: u32) {
 }
 
 #[test]
-fn nothing_stays_behind_the_closed_bit() {
-    // Where there are two shards or more, the first is full, and what is pushed near it goes elsewhere.
+fn closed_set_keeps_no_item() {
+    // With two shards or more the first one is full, so the push near it goes to another shard.
     for (shards, items) in [(1, 0), (2, 2), (4, 2)] {
         let rounds = sharded(shards, items, false);
         let results = race(&rounds, [&|idle| push(idle, items, 0), &|idle| push(idle, items + 1, 1), &close]);
         for (idle, closed) in rounds.iter().zip(results) {
-            assert_eq!(idle.len(), 0, "left behind in one of {shards} shards");
+            assert_eq!(idle.len(), 0, "an item is left in one of {shards} shards");
             assert_each_once(idle, closed.concat(), items + 2);
         }
     }
 }
 
 #[test]
-fn an_item_that_moves_between_shards_is_reused_or_closed_once() {
+fn item_moving_between_shards_is_reused_or_closed_once() {
     for shards in [2, 4] {
         let items = 2 * shards as u32;
         let rounds = sharded(shards, items, false);
         let results = race(&rounds, [&|idle| carry(idle, 0, 1), &|idle| carry(idle, 1, shards), &close]);
         for (idle, closed) in rounds.iter().zip(results) {
-            assert_eq!(idle.len(), 0, "left behind in one of {shards} shards");
+            assert_eq!(idle.len(), 0, "an item is left in one of {shards} shards");
             assert_each_once(idle, closed.concat(), items);
         }
     }
 }
 
 #[test]
-fn nothing_is_refused_while_there_is_room() {
+fn push_refuses_no_item_while_set_has_room() {
     for shards in [2, 3, 4] {
-        // As many items as slots.
+        // As many items as the set has room for.
         let items = 2 * shards as u32;
         let rounds = sharded(shards, items, false);
         let carries = |from: usize| {
@@ -128,12 +129,12 @@ fn nothing_is_refused_while_there_is_room() {
 }
 
 #[test]
-fn one_item_that_moves_makes_no_pusher_refuse() {
-    // With many shards the item often moves while the pusher is between the first and the last.
+fn one_moving_item_causes_no_refusal() {
+    // With many shards the item often moves while the push is between the first shard and the last.
     for shards in [2, 4, 16, 64] {
         let last = 2 * shards as u32 - 1;
         let rounds = sharded(shards, last, true);
-        // The pusher may refuse what it twice finds no room for, but one move cannot make it find that.
+        // A bounded push refuses an item after it has found every shard full twice. One move cannot cause that.
         let results = race(&rounds, [&|idle| push(idle, last, 0), &|idle| carry(idle, 0, shards - 1)]);
         for (idle, refused) in rounds.iter().zip(results) {
             assert_eq!(refused.concat(), [], "with {shards} shards");
@@ -143,16 +144,16 @@ fn one_item_that_moves_makes_no_pusher_refuse() {
 }
 
 #[test]
-fn an_item_in_another_shard_is_found() {
+fn pop_finds_item_in_another_shard() {
     for shards in [2, 4] {
-        // One more than are ever out at a time.
+        // One item for each thread, so that every pop has one to find.
         let rounds = sharded(shards, 3, false);
-        let moves = |idle: &Idle<u32>| (carry(idle, 0, 0), true);
-        let finds = |idle: &Idle<u32>| {
+        let cycle = |idle: &Idle<u32>| (carry(idle, 0, 0), true);
+        let find = |idle: &Idle<u32>| {
             let found = idle.pop(1).map(|item| *item);
             (found.map_or(Vec::new(), |item| push(idle, item, 0)), found.is_some())
         };
-        let results = race(&rounds, [&moves, &finds, &finds]);
+        let results = race(&rounds, [&cycle, &find, &find]);
         for (idle, results) in rounds.iter().zip(results) {
             assert!(results.into_iter().all(|(refused, found)| refused.is_empty() && found));
             assert_each_once(idle, Vec::new(), 3);
@@ -161,21 +162,21 @@ fn an_item_in_another_shard_is_found() {
 }
 
 #[test]
-fn no_wake_up_is_lost() {
-    type Post = (Idle<u32>, WaitQueue<u32>, Arc<Signals>);
+fn waiter_receives_released_item() {
+    type Round = (Idle<u32>, WaitQueue<u32>, Arc<Signals>);
     for shards in [1, 2, 4] {
-        let post = |idle| {
+        let with_queue = |idle| {
             let signals = Arc::new(Signals::new());
             (idle, WaitQueue::new(Arc::clone(&signals)), signals)
         };
-        let rounds: Vec<Post> = sharded(shards, 0, false).into_iter().map(post).collect();
-        let wait = |(idle, queue, _): &Post| {
-            let mut ticket = queue.join(2, true).expect("there is room");
+        let rounds: Vec<Round> = sharded(shards, 0, false).into_iter().map(with_queue).collect();
+        let wait = |(idle, queue, _): &Round| {
+            let mut ticket = queue.join(2, true).expect("the queue has room for both waiters");
             queue.serve(|| idle.pop(0).map(|item| *item));
             let item = queue.poll(&mut ticket, Waker::noop());
             (Some(ticket), item)
         };
-        let release = |(idle, queue, signals): &Post| {
+        let release = |(idle, queue, signals): &Round| {
             let near = shards - 1;
             assert!(push(idle, 7, near).is_empty());
             if signals.waiters() > 0 {

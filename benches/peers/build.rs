@@ -1,10 +1,10 @@
-//! Tells the program what it was compiled by and from: no figure without its compiler and commit.
+//! Passes the compiler version and the commit to the program, which prints them beside every figure.
 
 use std::env;
 use std::process::Command;
 
 fn main() {
-    let compiler = env::var("RUSTC").expect("cargo says which compiler it uses");
+    let compiler = env::var("RUSTC").expect("cargo sets RUSTC for build scripts");
     println!("cargo::rustc-env=REPORT_RUSTC={}", first_line(&compiler, &["--version"]));
     println!(
         "cargo::rustc-env=REPORT_COMMIT={}",

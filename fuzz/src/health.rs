@@ -1,8 +1,8 @@
-//! The health word against a state machine of plain enums, written down from the design's transitions.
+//! Compares the health word with a state machine of plain enums that implements the transitions of the design.
 //!
-//! What the word's format adds to them is its documented limits: times are rounded up to 10 µs, each Down is retried at
-//! least one such step later than the one before, and failures stop counting at 511. The clock stays within the ten
-//! years for which no outage is used twice.
+//! The word's format adds documented limits: times are rounded up to 10 µs, each outage is retried at least one such
+//! step later than the previous one, and the count of failures stops at 511. The clock stays within the ten years in
+//! which outage numbers are unique.
 
 use std::cell::Cell;
 
@@ -12,21 +12,21 @@ use crate::raw::{Health, HealthState, Outage, Probe, ProbeOwner, Reported, Snaps
 
 const STEP_NS: u64 = 10_000;
 const TEN_YEARS_NS: u64 = 10 * 365 * 24 * 3_600 * 1_000_000_000;
-const MOST_FAILURES: u32 = 511;
+const MAX_FAILURES: u32 = 511;
 const MAX_OPS: usize = 1_000;
 const MAX_OUTAGES: usize = 64;
 
 #[derive(Debug, Arbitrary)]
 struct Case {
     threshold: u8,
-    /// The backoff, as a power of two of 1 ns for each failure.
+    /// The backoff for each failure is 2 to this power, in nanoseconds.
     backoff: u8,
     ops: Vec<Op>,
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
 enum Op {
-    /// An attempt begins now, whatever the state, and keeps its outage.
+    /// An attempt begins in any state and remembers the outage number.
     Connect,
     ConnectFails(u8),
     Fail(u8),
@@ -37,13 +37,13 @@ enum Op {
     ProbeIsDropped,
     Forward(u16, u8),
     Backward(u16, u8),
-    /// To the retry, before or after it by so many nanoseconds.
+    /// Sets the clock to the retry time plus an offset in nanoseconds.
     ToRetry(i16),
-    /// Down and probed in vain so many times.
+    /// Fails this many probes in a row, each at its retry time.
     FailOn(u8),
 }
 
-/// The states of the design.
+/// The states of the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Model {
     Up { strikes: u32 },
@@ -52,7 +52,7 @@ enum Model {
     Probing { failures: u32 },
 }
 
-/// Owns the health, as a server does.
+/// Owns the health word, like a server.
 struct Owner {
     health: Health,
     retry_after_drop: Cell<u64>,
@@ -69,7 +69,7 @@ impl ProbeOwner for &Owner {
     }
 
     fn probe_dropped(&self, down: Snapshot) {
-        assert_eq!(down, self.health.snapshot(), "it is Down again by then");
+        assert_eq!(down, self.health.snapshot(), "the server is down before the owner is notified");
         self.drops.set(self.drops.get() + 1);
     }
 }
@@ -80,12 +80,12 @@ struct Run<'a> {
     threshold: u32,
     backoff: u8,
     now_ns: u64,
-    /// Counts the Downs: the outage.
+    /// The outage number of the reference: how often the server went down.
     downs: u64,
-    /// When the last Down is, or was, retried.
+    /// The retry time of the last outage.
     retry_ns: u64,
     probe: Option<Probe<&'a Owner>>,
-    /// The outages in which attempts began: the name that `raw` gives them, and ours.
+    /// The outages in which attempts began: the number of `raw`, and that of the reference.
     outages: Vec<(Outage, u64)>,
 }
 
@@ -108,9 +108,9 @@ pub fn run(data: &[u8]) {
         run.step(op);
         run.check();
     }
-    // The probe that is left is dropped undecided.
-    let left = run.probe.take();
-    run.drop_probe(left);
+    // A remaining probe is dropped without a result.
+    let probe = run.probe.take();
+    run.drop_probe(probe);
     run.check();
 }
 
@@ -155,7 +155,7 @@ impl<'a> Run<'a> {
         self.now_ns = now_ns.min(TEN_YEARS_NS);
     }
 
-    /// When to retry after so many failures in a row. `raw` must ask for the right number.
+    /// Returns the retry time as a function of the failures in a row. `raw` must pass the right number.
     fn backoff_ends(now_ns: u64, backoff: u8) -> impl Fn(u32) -> u64 {
         move |failures| now_ns + (u64::from(failures) << backoff)
     }
@@ -165,15 +165,15 @@ impl<'a> Run<'a> {
     }
 
     fn goes_down(&mut self, failures: u32, retry_ns: u64) {
-        let failures = failures.min(MOST_FAILURES);
+        let failures = failures.min(MAX_FAILURES);
         self.model = Model::Down { failures };
         self.retry_ns = (retry_ns.div_ceil(STEP_NS) * STEP_NS).max(self.retry_ns + STEP_NS);
         self.downs += 1;
     }
 
-    /// One failure more than those in a row, with the end of its backoff.
-    fn one_failure_more(&mut self, failures: u32) {
-        let failures = (failures + 1).min(MOST_FAILURES);
+    /// Takes the server down with one failure more than `failures`.
+    fn fails_again(&mut self, failures: u32) {
+        let failures = (failures + 1).min(MAX_FAILURES);
         let retry_ns = self.retry()(failures);
         self.goes_down(failures, retry_ns);
     }
@@ -184,48 +184,52 @@ impl<'a> Run<'a> {
     }
 
     fn connect_fails(&mut self, which: u8) {
-        let (outage, is_of_now) = self.outage(which);
+        let (outage, is_current) = self.outage(which);
         let down = self.owner.health.connect_failed(outage, self.retry());
-        let counts = is_of_now && matches!(self.model, Model::Up { .. } | Model::Recovering { .. });
-        assert_eq!(down.is_some(), counts, "it takes the server down");
+        let counts = is_current && matches!(self.model, Model::Up { .. } | Model::Recovering { .. });
+        assert_eq!(down.is_some(), counts, "whether the failure takes the server down");
         match self.model {
-            Model::Up { .. } if counts => self.one_failure_more(0),
-            Model::Recovering { failures } if counts => self.one_failure_more(failures),
+            Model::Up { .. } if counts => self.fails_again(0),
+            Model::Recovering { failures } if counts => self.fails_again(failures),
             _ => {}
         }
     }
 
     fn fail(&mut self, which: u8) {
-        let (outage, is_of_now) = self.outage(which);
+        let (outage, is_current) = self.outage(which);
         let reported = self.owner.health.reported(outage, self.threshold, self.retry());
         let is_down = match self.model {
-            Model::Up { strikes } if is_of_now && strikes + 1 < self.threshold => {
+            Model::Up { strikes } if is_current && strikes + 1 < self.threshold => {
                 self.model = Model::Up { strikes: strikes + 1 };
                 return assert_eq!(reported, Reported::Strike);
             }
-            Model::Up { .. } if is_of_now => {
-                self.one_failure_more(0);
+            Model::Up { .. } if is_current => {
+                self.fails_again(0);
                 true
             }
-            Model::Recovering { failures } if is_of_now => {
-                self.one_failure_more(failures);
+            Model::Recovering { failures } if is_current => {
+                self.fails_again(failures);
                 true
             }
             _ => false,
         };
         match reported {
-            Reported::Down(_) => assert!(is_down, "a failure that must not count took it down"),
-            Reported::Ignored => assert!(!is_down, "a failure that takes it down was ignored"),
-            Reported::Strike => panic!("a failure that is no strike"),
+            Reported::Down(_) => assert!(is_down, "an ignorable failure took the server down"),
+            Reported::Ignored => assert!(!is_down, "a failure that must take the server down was ignored"),
+            Reported::Strike => panic!("the failure counted as a strike"),
         }
     }
 
     fn release(&mut self, which: u8) {
-        let (outage, is_of_now) = self.outage(which);
+        let (outage, is_current) = self.outage(which);
         let ended_recovery = self.owner.health.released(outage);
         let is_recovering = matches!(self.model, Model::Recovering { .. });
-        assert_eq!(ended_recovery, is_recovering && is_of_now, "the first release since the probe ends the recovery");
-        if is_of_now && matches!(self.model, Model::Up { .. } | Model::Recovering { .. }) {
+        assert_eq!(
+            ended_recovery,
+            is_recovering && is_current,
+            "only the first release after the probe ends the recovery"
+        );
+        if is_current && matches!(self.model, Model::Up { .. } | Model::Recovering { .. }) {
             self.model = Model::Up { strikes: 0 };
         }
     }
@@ -233,7 +237,7 @@ impl<'a> Run<'a> {
     fn probe_begins(&mut self) {
         let probe = Probe::begin(self.owner, self.now_ns);
         let is_due = matches!(self.model, Model::Down { .. }) && self.now_ns >= self.retry_ns;
-        assert_eq!(probe.is_some(), is_due, "one probe, when the retry is due");
+        assert_eq!(probe.is_some(), is_due, "a probe begins if and only if the retry is due");
         if let (Some(probe), Model::Down { failures }) = (probe, self.model) {
             assert_eq!(probe.outage(), self.owner.health.snapshot().outage());
             self.model = Model::Probing { failures };
@@ -245,17 +249,17 @@ impl<'a> Run<'a> {
         if let (Some(probe), Model::Probing { failures }) = (self.probe.take(), self.model) {
             let down = probe.failed(self.retry());
             assert_eq!(down, self.owner.health.snapshot());
-            self.one_failure_more(failures);
+            self.fails_again(failures);
         }
     }
 
-    /// A dropped probe is no failure: it is retried after the initial interval.
+    /// Drops a probe, which is not a failure: the retry is due after the initial interval.
     fn drop_probe(&mut self, probe: Option<Probe<&'a Owner>>) {
         if let (Some(probe), Model::Probing { failures }) = (probe, self.model) {
             let (retry_ns, drops) = (self.retry()(1), self.owner.drops.get());
             self.owner.retry_after_drop.set(retry_ns);
             drop(probe);
-            assert_eq!(self.owner.drops.get(), drops + 1, "its owner is told");
+            assert_eq!(self.owner.drops.get(), drops + 1, "the owner is notified");
             self.goes_down(failures, retry_ns);
         }
     }
@@ -274,9 +278,9 @@ impl<'a> Run<'a> {
         assert_eq!(snapshot.is_up(), serves);
         let blemished = matches!(self.model, Model::Recovering { .. } | Model::Up { strikes: 1.. });
         for (outage, downs) in &self.outages {
-            let is_of_now = *downs == self.downs;
-            assert_eq!(snapshot.outage() == *outage, is_of_now, "each Down is an outage of its own");
-            assert_eq!(snapshot.is_changed_by_release(*outage), blemished && is_of_now, "{:?}", self.model);
+            let is_current = *downs == self.downs;
+            assert_eq!(snapshot.outage() == *outage, is_current, "each outage has its own number");
+            assert_eq!(snapshot.is_changed_by_release(*outage), blemished && is_current, "{:?}", self.model);
         }
     }
 }

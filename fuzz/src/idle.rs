@@ -1,5 +1,5 @@
-//! The idle connections of a generation, by one thread, against plain queues: the same order, the same items refused,
-//! and each item dropped once.
+//! Compares the idle connections of a generation, used by one thread, with plain queues: the same order, the same
+//! refused items, and each item dropped once.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -26,19 +26,19 @@ enum Op {
     PushMany(u8, u8),
     Pop(u8),
     PopNear(u8),
-    /// Keeps the items whose number has this bit.
+    /// Keeps the items whose number has this bit set.
     Retain(u8),
     Close,
     Drain,
 }
 
-/// The count of references is that of the items that exist.
+/// An item. The strong count of `_alive` counts the existing items.
 struct Item {
     number: u32,
     _alive: Rc<()>,
 }
 
-/// A shard holds one item more than its room, in the slot, unless it is bounded.
+/// A shard of the reference. Unless the set is bounded, its slot holds one item beyond the room of its queue.
 struct Shard {
     room: usize,
     slot: Option<u32>,
@@ -81,7 +81,7 @@ pub fn run(data: &[u8]) {
     let Ok(case) = Case::arbitrary_take_rest(Unstructured::new(data)) else { return };
     let capacity = 1 + usize::from(case.capacity) % MAX_CAPACITY;
     let shards = 1 + usize::from(case.shards) % MAX_SHARDS;
-    // Two items a shard at least, and a power of two of shards.
+    // The number of shards is a power of two, and each has room for at least two items.
     let count = [8, 4, 2, 1].into_iter().find(|&count| count <= shards && 2 * count <= capacity).unwrap_or(1);
     let room = |shard| capacity / count + usize::from(shard < capacity % count);
     let shard = |shard| Shard { room: room(shard), slot: None, queue: VecDeque::new() };
@@ -101,7 +101,7 @@ pub fn run(data: &[u8]) {
     }
     let Run { idle, alive, .. } = run;
     drop(idle);
-    assert_eq!(Rc::strong_count(&alive), 1, "an item is left");
+    assert_eq!(Rc::strong_count(&alive), 1, "an item was not dropped");
 }
 
 impl Run {
@@ -137,7 +137,7 @@ impl Run {
 
     fn push(&mut self, near: usize) {
         if !self.bounded && self.len() == self.capacity {
-            // As many connections as permits exist.
+            // A server has no more connections than its maximum.
             return;
         }
         let number = self.next;
@@ -148,7 +148,7 @@ impl Run {
         let mut expected = Vec::new();
         let order: Vec<_> = (near..near + self.shards.len()).map(|near| self.at(near)).collect();
         if !order.into_iter().any(|shard| self.shards[shard].push(number, self.bounded)) {
-            assert!(self.bounded, "there is room for as many as the capacity");
+            assert!(self.bounded, "an unbounded set has room for its capacity");
             expected.push(number);
         }
         if self.is_closed {
@@ -197,7 +197,7 @@ impl Run {
         let len = self.len();
         assert!(len <= self.capacity);
         assert_eq!((self.idle.len(), self.idle.is_empty(), self.idle.is_closed()), (len, len == 0, self.is_closed));
-        assert_eq!(Rc::strong_count(&self.alive), 1 + len, "an item was lost, or is there twice");
+        assert_eq!(Rc::strong_count(&self.alive), 1 + len, "an item was lost or duplicated");
     }
 
     fn check_fits(&self) {

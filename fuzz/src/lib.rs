@@ -1,6 +1,6 @@
-//! The bodies of the fuzz targets, each against a reference that is plain, slow and obviously right. See `README.md`.
+//! The bodies of the fuzz targets. Each compares the code with a simple, slow reference. See `README.md`.
 //!
-//! `tests/fuzz_corpus.rs` of the main package compiles the same files and replays the saved corpus on stable.
+//! `tests/fuzz_corpus.rs` of the main package compiles the same files and replays the saved corpus on stable Rust.
 
 #[path = "../../src/raw/mod.rs"]
 #[allow(dead_code, unused_imports, unreachable_pub)]

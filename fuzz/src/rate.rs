@@ -1,35 +1,35 @@
-//! The bucket against an exact token bucket.
+//! Compares the token bucket with an exact token bucket.
 //!
-//! The reference counts in units of which a nanosecond brings a whole number and a token is a whole number, whatever
-//! the rate: nothing is rounded. The bucket counts in units of 2⁻ᵏ tokens, 4 to 8 a nanosecond, and may decide
-//! otherwise only so near to the boundary as its rounding explains:
+//! The reference counts in units small enough that a nanosecond and a token are both whole numbers of them, for any
+//! rate. So it rounds nothing. The bucket counts in units of 2⁻ᵏ tokens, 4 to 8 a nanosecond. Its decisions may differ
+//! from the reference only within its rounding errors:
 //!
-//! - It may grant *late*, by at most 2 of its units (half a nanosecond): an idle bucket restarts at now rounded up to a
-//!   unit, and a token is asked for at now rounded down.
-//! - It may grant *early* by its drift, 2⁻⁶¹ units for each nanosecond of uptime and twice that in all: its
+//! - It may grant *late*, by at most 2 of its units (half a nanosecond): an idle bucket restarts at the current time
+//!   rounded up to a unit, and a request uses the current time rounded down.
+//! - It may grant *early*, by its drift of 2⁻⁶¹ units for each nanosecond of uptime, and twice that in total: its
 //!   nanosecond is too long by less than one part in 2⁶³.
-//! - A successor adds as much again, in its predecessor's units and in its own.
+//! - A successor adds the same errors again, in its predecessor's units and in its own.
 //!
-//! Where the two may differ the reference follows the bucket, so that no error hides behind another.
+//! Within these errors the reference follows the bucket's decision, so that errors do not accumulate unnoticed.
 
 use arbitrary::{Arbitrary, Unstructured};
 
 use crate::raw::{Bucket, MAX_RPS, MIN_RPS, Rate, Receipt};
 
-/// The time up to which the bucket counts: 18 years.
+/// The end of the bucket's time range, after 18 years.
 const HORIZON_NS: u64 = 1 << 59;
 const MAX_OPS: usize = 400;
 const MAX_GRANTS: usize = 600;
 
 #[derive(Debug, Arbitrary)]
 struct Case {
-    rate: Wish,
+    rate: Request,
     ops: Vec<Op>,
 }
 
-/// A rate and a burst that are asked for.
+/// A requested rate and burst, valid or not.
 #[derive(Debug, Clone, Copy, Arbitrary)]
-struct Wish {
+struct Request {
     rps: Rps,
     burst: Burst,
 }
@@ -40,9 +40,9 @@ enum Rps {
     Decimal(u8),
     /// A fraction of small numbers.
     Ratio(u16, u16),
-    /// Anything within the range, as bits of a float between its ends.
+    /// Any value within the valid range, chosen by the bits of its float.
     Within(u64),
-    /// Anything.
+    /// Any value.
     Any(f64),
 }
 
@@ -50,7 +50,7 @@ enum Rps {
 enum Burst {
     Small(u8),
     Any(u32),
-    /// The greatest, plus so many.
+    /// The largest valid burst, plus this number.
     Most(u8),
 }
 
@@ -61,14 +61,15 @@ enum Op {
     Undo(u8),
     Forward(Step),
     Backward(Step),
-    /// To the far ends of the range and beyond, minus so much.
+    /// Sets the clock to the end of the time range, minus a step.
     ToHorizon(Step),
+    /// Sets the clock to the largest `u64`, minus a step.
     ToEnd(Step),
-    /// To the time that the bucket names for its next token, a nanosecond before or after it.
+    /// Sets the clock to the time of the next token according to the bucket, or a nanosecond before or after it.
     ToToken(u8),
-    /// So many tokens, each at the first nanosecond at which it is there.
+    /// Takes this many tokens, each at the first nanosecond at which it is available.
     TakeEachAtOnce(u8),
-    Retune(Wish),
+    Retune(Request),
 }
 
 /// A time of any magnitude: mantissa and binary exponent.
@@ -81,7 +82,7 @@ impl Step {
     }
 }
 
-impl Wish {
+impl Request {
     fn numbers(self) -> (f64, u32) {
         let rps = match self.rps {
             Rps::Decimal(exponent) => 10f64.powi(i32::from(exponent % 16) - 6),
@@ -100,7 +101,7 @@ impl Wish {
         (rps, burst)
     }
 
-    /// The rate with its exact double. Both are there, or neither, by the documented range.
+    /// Returns the rate and its exact reference, or `None` if the documented range excludes the request.
     fn rate(self) -> Option<(Rate, Exact)> {
         let (rps, burst) = self.numbers();
         let in_18_years = rps * (HORIZON_NS as f64 / 1e9);
@@ -114,32 +115,33 @@ impl Wish {
     }
 }
 
-/// The exact token bucket: how much was there after the last take, and when that was.
+/// The exact token bucket: its level after the last take, and the time of that take.
 #[derive(Debug, Clone, Copy)]
 struct Exact {
-    /// What a nanosecond brings.
+    /// By how much the level rises in a nanosecond.
     each_ns: i128,
     token: i128,
     burst: i128,
-    /// A unit of the bucket.
+    /// One unit of the bucket under test.
     unit: i128,
     level: i128,
     at_ns: u64,
-    /// The latest time that the bucket was told.
+    /// The latest time that was passed to the bucket.
     latest_ns: u64,
-    /// How much later than exactly the bucket may grant, and how much earlier but for its drift.
+    /// By how much the bucket may grant too late, and, without its drift, too early.
     late: i128,
     early: i128,
 }
 
 impl Exact {
-    /// A full bucket. With `rps = m / 2ˢ` a nanosecond brings `m`, and a token is 10⁹ × 2ˢ: below 2¹⁰³.
+    /// Returns a full bucket. With `rps = m / 2ˢ` the level rises by `m` in a nanosecond, and a token is 10⁹ × 2ˢ,
+    /// below 2¹⁰³.
     fn new(rps: f64, burst: u32) -> Self {
         let bits = rps.to_bits();
         let exponent = ((bits >> 52) & 0x7ff) as i32 - 1023 - 52;
         let mantissa = (bits & ((1 << 52) - 1)) | (1 << 52);
         let token = 1_000_000_000_i128 << -exponent;
-        // The bucket's: the least power of two of which a nanosecond brings four.
+        // The bucket's unit: a token divided by the least power of two that gives at least four units a nanosecond.
         let mut unit = token;
         while unit * 4 > i128::from(mantissa) {
             unit /= 2;
@@ -163,13 +165,13 @@ impl Exact {
         (self.level + self.each_ns * (i128::from(now_ns) - i128::from(self.at_ns))).min(self.burst)
     }
 
-    /// How far the bucket's clock may be ahead, as late as it was ever told that it is.
+    /// Returns how far the bucket's clock may be ahead at the latest time passed to it.
     fn drift(&self) -> i128 {
         ((i128::from(self.latest_ns) * self.unit) >> 61) + 1
     }
 
-    /// Whether a token must be there, must not, or may (`None`).
-    fn decides(&mut self, now_ns: u64) -> Option<bool> {
+    /// Returns whether a token must be available, or `None` if the rounding allows both decisions.
+    fn expects_token(&mut self, now_ns: u64) -> Option<bool> {
         self.latest_ns = self.latest_ns.max(now_ns.min(HORIZON_NS));
         let more = self.level(now_ns) - self.token;
         if more >= self.late {
@@ -186,9 +188,9 @@ impl Exact {
         self.at_ns = now_ns.min(HORIZON_NS);
     }
 
-    /// The tokens that were left, at most a full bucket.
+    /// Returns the exact successor, which inherits the remaining tokens up to its burst.
     fn successor(&self, mut next: Self, now_ns: u64) -> Self {
-        // A token is 10⁹ × 2ˢ: from one to the other by a power of two.
+        // A token is 10⁹ × 2ˢ, so the two units differ by a power of two.
         let convert = |amount: i128| {
             if next.token > self.token {
                 amount * (next.token / self.token)
@@ -196,7 +198,7 @@ impl Exact {
                 amount / (self.token / next.token)
             }
         };
-        // A time that goes backwards may have left less than nothing.
+        // After the clock went backwards the level may be negative.
         let left = self.level(now_ns).max(0);
         let is_full = left / self.token >= next.burst / next.token;
         let level = if is_full { next.burst } else { convert(left) };
@@ -211,11 +213,11 @@ struct Run {
     bucket: Bucket,
     exact: Exact,
     now_ns: u64,
-    /// Takes that were not undone, oldest first: the number of the take, and the reference before it.
+    /// Takes that were not undone, oldest first: the number of each take, and the reference before it.
     taken: Vec<(u64, Exact)>,
     receipts: Vec<(u64, Receipt)>,
     next_number: u64,
-    /// When the takes that stand were made.
+    /// The numbers and times of the takes that were not undone.
     grants: Vec<(u64, u64)>,
 }
 
@@ -256,7 +258,7 @@ impl Run {
                     self.take();
                 }
             }
-            Op::Retune(wish) => self.retune(wish),
+            Op::Retune(request) => self.retune(request),
         }
         self.check_available_at();
     }
@@ -265,15 +267,15 @@ impl Run {
         if self.grants.len() >= MAX_GRANTS {
             return;
         }
-        let expected = self.exact.decides(self.now_ns);
+        let expected = self.exact.expects_token(self.now_ns);
         let hint = self.bucket.has_token(self.now_ns);
         let receipt = self.bucket.take(self.now_ns);
-        assert_eq!(hint, receipt.is_some(), "the hint, without another thread");
+        assert_eq!(hint, receipt.is_some(), "without other threads the hint is exact");
         let Some(receipt) = receipt else {
-            assert_ne!(expected, Some(true), "a token was there at {}: {:?}", self.now_ns, self.exact);
+            assert_ne!(expected, Some(true), "a token is available at {}: {:?}", self.now_ns, self.exact);
             return;
         };
-        assert_ne!(expected, Some(false), "no token was there at {}: {:?}", self.now_ns, self.exact);
+        assert_ne!(expected, Some(false), "no token is available at {}: {:?}", self.now_ns, self.exact);
         let number = self.next_number;
         self.next_number += 1;
         self.taken.push((number, self.exact));
@@ -282,50 +284,51 @@ impl Run {
         self.exact.take(self.now_ns);
     }
 
-    /// An undo is exact if no other take came since, else the token is forfeit.
+    /// Undoes a take. The undo is exact if no other take came since; otherwise it does nothing, and the token is
+    /// forfeited.
     fn undo(&mut self, which: u8) {
         if self.receipts.is_empty() {
             return;
         }
-        // Counted from the latest, which is the one that can be undone.
+        // Counts from the latest take, because only that one can be undone.
         let index = self.receipts.len() - 1 - usize::from(which) % self.receipts.len();
         let (number, receipt) = self.receipts.remove(index);
         let is_latest = self.taken.last().is_some_and(|(latest, _)| *latest == number);
         assert_eq!(self.bucket.undo(receipt), is_latest, "take {number}");
         if is_latest {
-            let before = self.taken.pop().expect("there is a latest").1;
+            let before = self.taken.pop().expect("a take exists").1;
             self.exact = Exact { latest_ns: self.exact.latest_ns, ..before };
             self.grants.retain(|(taken, _)| *taken != number);
         }
     }
 
-    fn retune(&mut self, wish: Wish) {
-        let Some((rate, exact)) = wish.rate() else { return };
+    fn retune(&mut self, request: Request) {
+        let Some((rate, exact)) = request.rate() else { return };
         self.check_windows();
         let next = self.bucket.successor(rate, self.now_ns);
         self.exact = self.exact.successor(exact, self.now_ns);
         let old = std::mem::replace(&mut self.bucket, next);
-        assert!(old.take(u64::MAX).is_none() && !old.has_token(u64::MAX), "it is retired");
+        assert!(old.take(u64::MAX).is_none() && !old.has_token(u64::MAX), "the old bucket is retired");
         assert_eq!(old.available_at(), u64::MAX);
         for (_, receipt) in self.receipts.drain(..) {
-            assert!(!old.undo(receipt), "nothing comes back to a retired bucket");
+            assert!(!old.undo(receipt), "a retired bucket accepts no undo");
         }
         self.taken.clear();
         self.grants.clear();
     }
 
-    /// The time it names is the first with a token.
+    /// Checks that `available_at` returns the first time at which a token is available.
     fn check_available_at(&self) {
         let at_ns = self.bucket.available_at();
         if at_ns > HORIZON_NS {
-            assert!(!self.bucket.has_token(u64::MAX), "it names no time, and has a token at the end");
+            assert!(!self.bucket.has_token(u64::MAX), "`available_at` is beyond the range, but a token is available");
             return;
         }
-        assert!(self.bucket.has_token(at_ns), "there is none at {at_ns}");
-        assert!(at_ns == 0 || !self.bucket.has_token(at_ns - 1), "there is one before {at_ns}");
+        assert!(self.bucket.has_token(at_ns), "no token is available at {at_ns}");
+        assert!(at_ns == 0 || !self.bucket.has_token(at_ns - 1), "a token is available before {at_ns}");
     }
 
-    /// Never more than `burst + rate × T` in any window of length `T`, but for the drift.
+    /// Checks that no window of length `T` has more than `burst + rate × T` grants, plus the drift.
     fn check_windows(&self) {
         let mut times: Vec<u64> = self.grants.iter().map(|(_, at_ns)| *at_ns).collect();
         times.sort_unstable();

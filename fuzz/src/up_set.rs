@@ -1,5 +1,5 @@
-//! The up set against a `BTreeSet`: the same numbers, the same next one from any position, the same order from any
-//! start.
+//! Compares the up set with a `BTreeSet`: the same numbers, the same next number from any position, the same order of
+//! iteration from any start.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -21,13 +21,13 @@ struct Case {
 enum Op {
     Insert(u16),
     Remove(u16),
-    /// Numbers that are next to each other, over the ends of words.
+    /// Inserts adjacent numbers, also across words.
     InsertRun(u16, u8),
     RemoveRun(u16, u8),
-    /// The fact changes while it is looked at: these are the looks, and the last one stays.
+    /// The fact changes between its reads: these are the values read, and the last one remains.
     Follow(u16, Vec<bool>),
     NextFrom(u16),
-    /// From a position that names no number.
+    /// Starts from a position beyond all numbers.
     NextFromAnywhere(u32),
     IterFrom(u16),
 }
@@ -59,7 +59,7 @@ impl Run {
             Op::Remove(number) => self.follow(number, &[false]),
             Op::InsertRun(number, count) => self.follow_run(number, count, true),
             Op::RemoveRun(number, count) => self.follow_run(number, count, false),
-            Op::Follow(number, looks) => self.follow(number, &looks),
+            Op::Follow(number, reads) => self.follow(number, &reads),
             Op::NextFrom(at) => self.check_next(at.into()),
             Op::NextFromAnywhere(at) => self.check_next(ANYWHERE + at as usize),
             Op::IterFrom(at) => self.check_iter(at.into()),
@@ -70,15 +70,15 @@ impl Run {
         (0..count.into()).for_each(|step| self.follow(number.wrapping_add(step), &[is_in]));
     }
 
-    /// Two looks in a row that are the same end it, with the bit that they say.
-    fn follow(&mut self, number: u16, looks: &[bool]) {
+    /// Checks that `follow` ends after two equal reads in a row and sets the bit to that value.
+    fn follow(&mut self, number: u16, reads: &[bool]) {
         let number = self.number(number);
-        let look = |index: usize| looks.get(index).or(looks.last()).copied().unwrap_or_default();
+        let read = |index: usize| reads.get(index).or(reads.last()).copied().unwrap_or_default();
         let count = Cell::new(0);
-        self.set.follow(number, || look(count.replace(count.get() + 1)));
-        let last = (1..).find(|&index| look(index) == look(index - 1)).expect("the last look stays");
-        assert_eq!(count.get(), last + 1, "looks at {looks:?}");
-        if look(last) {
+        self.set.follow(number, || read(count.replace(count.get() + 1)));
+        let last = (1..).find(|&index| read(index) == read(index - 1)).expect("the last value remains");
+        assert_eq!(count.get(), last + 1, "reads of {reads:?}");
+        if read(last) {
             self.model.insert(number);
         } else {
             self.model.remove(&number);
@@ -101,7 +101,7 @@ impl Run {
 
     fn check(&self) {
         assert_eq!((self.set.len(), self.set.is_empty()), (self.model.len(), self.model.is_empty()));
-        // From the start, and round the end of the set.
+        // Checks from the start, and around the end of the set.
         let last = self.model.last().map_or(0, |last| last + 1);
         for at in [0, last] {
             self.check_next(at);

@@ -1,5 +1,5 @@
-//! The attempt at a server that is down, which needs a permit: restates the few lines of `src/core` that start it, with
-//! one server that has one permit.
+//! A model of the connect attempt to a down server, which needs a permit. It restates the few lines of `src/core` that
+//! start the attempt, with one server that has one permit.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -8,10 +8,9 @@ use crate::check;
 use crate::raw::{Health, Permits, Signals, UpSet};
 use crate::raw_slot::Slot;
 
-/// Property: an attempt that is due finds a permit, or the thread that releases the permit sees that the server is down
-/// and wakes the background task, which tries again.
-/// Threads: one takes the server down, makes its bit follow and begins an attempt, the other one releases the only
-/// permit.
+/// Property: a due attempt gets a permit, or the thread that releases the permit sees the server down and wakes the
+/// background task, which tries again.
+/// Threads: one takes the server down, updates its bit and begins an attempt; the other releases the only permit.
 /// Mutation that fails it: no fence in `UpSet::follow`, or none in `Signals::waiters_after_change`.
 pub fn a_due_attempt_finds_a_permit_or_is_woken() {
     check(3, || {
@@ -27,11 +26,11 @@ pub fn a_due_attempt_finds_a_permit_or_is_woken() {
                 signals.waiters_after_change() > 0 || !health.snapshot().is_up()
             })
         };
-        health.connect_failed(health.snapshot().outage(), |_| 0).expect("it is up");
+        health.connect_failed(health.snapshot().outage(), |_| 0).expect("the server is up");
         up.follow(0, || health.snapshot().is_up());
         let begins = permits.begin(1);
         let wakes = releases.join().unwrap();
-        assert!(begins || wakes, "a permit is free, and nothing tries the server again");
+        assert!(begins || wakes, "a permit is free, but nothing retries the server");
     });
 }
 

@@ -1,4 +1,4 @@
-//! The health word.
+//! Models of the health word.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -6,7 +6,7 @@ use loom::thread;
 use crate::check;
 use crate::raw::{Health, HealthState, Probe, ProbeOwner, Reported, Snapshot};
 
-/// A retry time far enough from the start to be a step of its own.
+/// A retry time that the word can distinguish from 0.
 const RETRY: u64 = 1_000_000;
 
 #[derive(Clone)]
@@ -28,13 +28,13 @@ impl ProbeOwner for Owner {
 
 fn down() -> Owner {
     let health = Health::new();
-    health.connect_failed(health.snapshot().outage(), |_| RETRY).expect("it goes down");
+    health.connect_failed(health.snapshot().outage(), |_| RETRY).expect("the server goes down");
     Owner(Arc::new(health))
 }
 
-/// Property: of the callers that find a retry due exactly one begins the probe (I1).
+/// Property: of the callers that find a retry due, exactly one begins the probe (I1).
 /// Threads: three begin a probe.
-/// Mutation that fails it: `begin` does not look at the state.
+/// Mutation that fails it: `begin` does not check the state.
 pub fn one_caller_probes() {
     check(3, || {
         let owner = down();
@@ -55,8 +55,8 @@ pub fn one_caller_probes() {
 }
 
 /// Property: failures of one outage count once (I3).
-/// Threads: two attempts fail and a caller reports a failure.
-/// Mutation that fails it: `connect_failed` does not look at the state.
+/// Threads: two attempts fail, and a caller reports a failure.
+/// Mutation that fails it: `connect_failed` does not check the state.
 pub fn failures_of_one_outage_count_once() {
     check(3, || {
         let health = Arc::new(Health::new());
@@ -75,8 +75,8 @@ pub fn failures_of_one_outage_count_once() {
     });
 }
 
-/// Property: a probe that is dropped allows the next one, and counts no failure (I2, I4).
-/// Threads: two begin a probe and drop it, the main one begins one and fails it.
+/// Property: a dropped probe allows the next one and counts no failure (I2, I4).
+/// Threads: two begin a probe and drop it; the main thread begins one and fails it.
 /// Mutation that fails it: the drop of `Probe` does nothing.
 pub fn a_dropped_probe_allows_the_next() {
     check(2, || {
@@ -97,15 +97,15 @@ pub fn a_dropped_probe_allows_the_next() {
     });
 }
 
-/// Property: while recovering, a release, a report and a failed attempt race to a state that the protocol allows: a
-/// failure after the release starts from no failures, one before it goes on counting, and no release brings a server up
-/// that is down (I3, I4).
-/// Threads: one releases, one reports, the attempt of the main one fails.
-/// Mutation that fails it: `released` does not look at the state.
+/// Property: while a server is recovering, a release, a report and a failed attempt race to a state that the protocol
+/// allows. A failure after the release starts counting from zero, a failure before it continues the count, and no
+/// release brings a down server up (I3, I4).
+/// Threads: one releases, one reports, and the attempt of the main thread fails.
+/// Mutation that fails it: `released` does not check the state.
 pub fn a_recovery_ends_by_the_protocol() {
     check(3, || {
         let owner = down();
-        let probe = Probe::begin(owner.clone(), RETRY).expect("it is due");
+        let probe = Probe::begin(owner.clone(), RETRY).expect("the probe is due");
         let outage = probe.outage();
         probe.succeeded();
         let release = {
@@ -122,14 +122,14 @@ pub fn a_recovery_ends_by_the_protocol() {
         let health = owner.0.snapshot();
         assert_eq!(health.state(), HealthState::Down);
         assert_eq!(health.failures(), if released { 1 } else { 2 });
-        assert_ne!(failed.is_some(), matches!(reported, Reported::Down(_)), "one of the two");
+        assert_ne!(failed.is_some(), matches!(reported, Reported::Down(_)), "exactly one takes the server down");
     });
 }
 
-/// Property: strikes of several callers add up, each once: of as many reports as the threshold exactly one takes the
-/// server down (I3).
+/// Property: strikes of several callers add up, and each counts once: of as many reports as the threshold, exactly one
+/// takes the server down (I3).
 /// Threads: three report.
-/// Mutation that fails it: the CAS of `transition` is a store (so that a strike is lost).
+/// Mutation that fails it: `transition` stores instead of a CAS, so that a strike is lost.
 pub fn strikes_add_up() {
     check(3, || {
         let health = Arc::new(Health::new());

@@ -1,6 +1,6 @@
-//! The idle connections and their closed bit.
+//! Models of the idle connections and their closed bit.
 //!
-//! No box is freed before its execution ends: what an allocator does with its address is nothing that loom explores.
+//! No box is freed before its execution ends, because loom does not model the reuse of addresses by an allocator.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -14,14 +14,14 @@ fn drain(idle: &Idle<u32>, near: usize) -> Items {
     std::iter::from_fn(|| idle.pop(near)).collect()
 }
 
-/// Returns the items that may not stay.
+/// Pushes an item. Returns the items that the push refused.
 fn push(idle: &Idle<u32>, item: Box<u32>, near: usize) -> Items {
     let mut refused = Vec::new();
     idle.push(item, near, |item| refused.push(item));
     refused
 }
 
-/// Shards with room for two items each behind the slot, and the items in them.
+/// Returns a set whose shards have room for two items each behind the slot, and hold the given items.
 fn sharded<const N: usize>(shards: [&[u32]; N]) -> Arc<Idle<u32>> {
     let idle = Arc::new(Idle::new(2 * N, N, false));
     for (near, items) in shards.iter().enumerate() {
@@ -35,7 +35,7 @@ fn pushes(idle: &Arc<Idle<u32>>, item: u32, near: usize) -> thread::JoinHandle<I
     thread::spawn(move || push(&idle, Box::new(item), near))
 }
 
-/// Retains what `keep` says, and returns the refused items.
+/// Spawns a thread that retains the items for which `keep` is true. It returns the refused items.
 fn retains(idle: &Arc<Idle<u32>>, keep: fn(&u32) -> bool) -> thread::JoinHandle<Items> {
     let idle = Arc::clone(idle);
     thread::spawn(move || {
@@ -51,21 +51,21 @@ fn sorted(items: &Items) -> Vec<u32> {
     items
 }
 
-/// Closes, drains, and waits for the others, which return the items that they closed or kept. Each of the items from 1
-/// to `items` must be among these, once.
+/// Closes and drains the set, and joins the other threads, which return the items that they closed or kept. Asserts
+/// that each of the items `1..=items` occurs exactly once.
 fn close<const N: usize>(idle: &Idle<u32>, others: [thread::JoinHandle<Items>; N], items: u32) {
     idle.close();
     let mut closed = drain(idle, 0);
     closed.extend(others.into_iter().flat_map(|other| other.join().unwrap()));
-    assert_eq!(idle.len(), 0, "an item was left behind");
+    assert_eq!(idle.len(), 0, "an item is left in the set");
     assert_eq!(sorted(&closed), (1..=items).collect::<Vec<_>>());
 }
 
-/// Property: of a push that races with the close, the item is closed by one of the two, exactly once, and none stays
-/// (I1, I2). One of the pushes goes into the slot, the other one, if it comes second, into the queue.
-/// Threads: two push, the main one closes and drains.
-/// Mutation that fails it: the CAS of `Slot::put` only releases; the load of the closed bit is Relaxed; no fence behind
-/// a push into the queue; none in `close`; a pusher that sees the bit pops only one item.
+/// Property: an item whose push races with the close is closed exactly once, by the pusher or the closer, and the set
+/// keeps none (I1, I2). The first push uses the slot, the second one the queue.
+/// Threads: two push; the main thread closes and drains.
+/// Mutation that fails it: the CAS of `Slot::put` is only Release; the load of the closed bit is Relaxed; no fence
+/// after a push into the queue; no fence in `close`; a pusher that sees the bit pops only one item.
 pub fn nothing_stays_behind_the_closed_bit() {
     check_large(3, || {
         let idle = sharded([&[]]);
@@ -74,9 +74,9 @@ pub fn nothing_stays_behind_the_closed_bit() {
     });
 }
 
-/// Property: the same of a push into the queue behind a full slot (I1, I2).
-/// Threads: one pushes, the main one closes and drains.
-/// Mutation that fails it: no fence behind a push into the queue, or none in `close`.
+/// Property: the same for a push into the queue behind a full slot (I1, I2).
+/// Threads: one pushes; the main thread closes and drains.
+/// Mutation that fails it: no fence after a push into the queue, or none in `close`.
 pub fn nothing_stays_in_the_queue_behind_the_closed_bit() {
     check(3, || {
         let idle = sharded([&[1]]);
@@ -85,9 +85,9 @@ pub fn nothing_stays_in_the_queue_behind_the_closed_bit() {
     });
 }
 
-/// Property: the same over two shards: the closer finds what is pushed near any (I1, I2).
-/// Threads: two push near different shards, the main one closes and drains.
-/// Mutation that fails it: the CAS of `Slot::put` only releases; no fence in `close`; `pop` looks only into the near
+/// Property: the same with two shards: the closer also finds an item pushed near the other shard (I1, I2).
+/// Threads: two push near different shards; the main thread closes and drains.
+/// Mutation that fails it: the CAS of `Slot::put` is only Release; no fence in `close`; `pop` searches only the near
 /// shard.
 pub fn nothing_stays_behind_the_closed_bit_in_any_shard() {
     check_large(3, || {
@@ -97,8 +97,8 @@ pub fn nothing_stays_behind_the_closed_bit_in_any_shard() {
     });
 }
 
-/// Property: the same of an item that finds its shard full and goes elsewhere (I1, I2).
-/// Threads: one pushes near a full shard, the main one closes and drains.
+/// Property: the same for an item that goes to another shard because the near one is full (I1, I2).
+/// Threads: one pushes near a full shard; the main thread closes and drains.
 /// Mutation that fails it: no fence in `push_elsewhere`, or none in `close`; a pusher that sees the bit pops only from
 /// the near shard.
 pub fn nothing_stays_behind_the_closed_bit_elsewhere() {
@@ -109,9 +109,9 @@ pub fn nothing_stays_behind_the_closed_bit_elsewhere() {
     });
 }
 
-/// Property: the same of the items that `retain` takes out and puts back (I1, I2).
-/// Threads: one retains the items of a slot and its queue, the main one closes and drains.
-/// Mutation that fails it: `retain` does not look at the closed bit at its end, or without a fence.
+/// Property: the same for the items that `retain` takes out and puts back (I1, I2).
+/// Threads: one retains the items of a slot and its queue; the main thread closes and drains.
+/// Mutation that fails it: `retain` does not load the closed bit at its end, or loads it without a fence before.
 pub fn nothing_stays_behind_the_closed_bit_by_retain() {
     check(3, || {
         let idle = sharded([&[1, 2]]);
@@ -120,9 +120,9 @@ pub fn nothing_stays_behind_the_closed_bit_by_retain() {
     });
 }
 
-/// Property: `retain` loses no item to a push or a pop at the same time, and refuses those that it shall (I2).
-/// Threads: one retains all but one item, one pops and pushes, the main one pops.
-/// Mutation that fails it: `retain` drops an item whose place was taken.
+/// Property: `retain` loses no item to a concurrent push or pop, and refuses the items that it is told to remove (I2).
+/// Threads: one retains all but one item, one pops and pushes, the main thread pops.
+/// Mutation that fails it: `retain` drops an item if another item has taken its place.
 pub fn retain_loses_no_item() {
     check_large(2, || {
         let idle = sharded([&[1, 2]]);
@@ -140,9 +140,9 @@ pub fn retain_loses_no_item() {
     });
 }
 
-/// Property: each item is reused or closed, exactly once, whatever is popped, pushed and closed (I2).
-/// Threads: one pops and pushes back, one pops and keeps, the main one closes and drains.
-/// Mutation that fails it: the CAS of `Slot::put` only releases; the load of the closed bit is Relaxed; no fence in
+/// Property: each item is reused or closed exactly once under concurrent pops, pushes and a close (I2).
+/// Threads: one pops and pushes back, one pops and keeps, the main thread closes and drains.
+/// Mutation that fails it: the CAS of `Slot::put` is only Release; the load of the closed bit is Relaxed; no fence in
 /// `close`.
 pub fn each_item_is_reused_or_closed_once() {
     check(2, || {
@@ -159,17 +159,17 @@ pub fn each_item_is_reused_or_closed_once() {
     });
 }
 
-/// Property: with no more items than the capacity no push refuses, though its own shard is full and an item moves (I2,
-/// I4).
-/// Threads: one pushes near a full shard, the main one moves two items from there to the other shard, of its slot and
-/// of its queue.
-/// Mutation that fails it: `push` refuses an item that the near shard has no room for.
+/// Property: with no more items than the capacity, no push refuses an item, even if the near shard is full and other
+/// items move (I2, I4).
+/// Threads: one pushes near a full shard; the main thread moves two items from that shard to the other, one from its
+/// slot and one from its queue.
+/// Mutation that fails it: `push` refuses an item if the near shard is full.
 pub fn nothing_is_refused_while_there_is_room() {
     check(3, || {
         let idle = sharded([&[1, 2, 3], &[]]);
         let pusher = pushes(&idle, 4, 0);
         for _ in 0..2 {
-            let item = idle.pop_near(0).expect("no other thread takes one");
+            let item = idle.pop_near(0).expect("no other thread takes an item");
             assert!(push(&idle, item, 1).is_empty());
         }
         assert!(pusher.join().unwrap().is_empty());
@@ -177,9 +177,9 @@ pub fn nothing_is_refused_while_there_is_room() {
     });
 }
 
-/// Property: a bounded set refuses an item only if it is full, and keeps no more than its capacity (I4).
-/// Threads: two push near a full shard, with room for one of the items in the other shard.
-/// Mutation that fails it: `push` refuses an item that the near shard has no room for; a bounded set uses the slots.
+/// Property: a bounded set refuses an item only if it is full, and holds no more than its capacity (I4).
+/// Threads: two push near a full shard; the other shard has room for one item.
+/// Mutation that fails it: `push` refuses an item if the near shard is full; a bounded set uses the slots.
 pub fn a_bound_refuses_what_exceeds_it() {
     check(3, || {
         let idle = Arc::new(Idle::new(4, 2, true));
@@ -188,16 +188,16 @@ pub fn a_bound_refuses_what_exceeds_it() {
         }
         let pushers = [pushes(&idle, 4, 0), pushes(&idle, 5, 0)];
         let mut items: Items = pushers.into_iter().flat_map(|pusher| pusher.join().unwrap()).collect();
-        assert_eq!((items.len(), idle.len()), (1, 4), "items that are refused, and that are idle");
+        assert_eq!((items.len(), idle.len()), (1, 4), "refused items, idle items");
         items.extend(drain(&idle, 0));
         assert_eq!(sorted(&items), [1, 2, 3, 4, 5]);
     });
 }
 
-/// Property: a pop finds an item that was there before it began and that no other pop takes, in any shard (I5).
-/// Threads: two pop near one shard, the items that suffice for both are in the other one; a third moves an item near
-/// the first.
-/// Mutation that fails it: `pop` looks only into the near shard.
+/// Property: a pop finds an item in any shard that was there before the pop began and that no other pop takes (I5).
+/// Threads: two pop near one shard, while two items are in the other shard; a third thread moves an item within the
+/// first shard.
+/// Mutation that fails it: `pop` searches only the near shard.
 pub fn an_item_elsewhere_is_found() {
     check(3, || {
         let idle = sharded([&[1], &[2, 3]]);

@@ -1,4 +1,4 @@
-//! The pause of connecting to a server.
+//! A model of the pause of connecting to a server.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -6,10 +6,10 @@ use loom::thread;
 use crate::check;
 use crate::raw::Pause;
 
-/// Longer than a step of the time that the word keeps.
+/// Longer than the resolution of the word.
 const PAUSE: u64 = 1_000_000;
 
-/// Property: of failures that come together one sets the pause and counts (I1).
+/// Property: of concurrent failures, one sets the pause and counts (I1).
 /// Threads: three fail at the same time.
 /// Mutation that fails it: `failed` stores without a CAS.
 pub fn failures_together_pause_once() {
@@ -24,6 +24,6 @@ pub fn failures_together_pause_once() {
         assert_eq!(here + others.map(|other| other.join().unwrap()).iter().sum::<usize>(), 1);
         assert_eq!(pause.until(), PAUSE);
         assert!(pause.failed(PAUSE, |failures| u64::from(failures) * PAUSE));
-        assert_eq!(pause.until(), 2 * PAUSE, "two in a row");
+        assert_eq!(pause.until(), 2 * PAUSE, "the second failure in a row doubles the pause");
     });
 }

@@ -1,4 +1,4 @@
-//! The permits.
+//! Models of the permits.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -8,9 +8,9 @@ use loom::thread;
 use crate::check;
 use crate::raw::Permits;
 
-/// Property: permits that are taken never exceed the maximum, nor attempts the most that may run (I1), and none is lost
-/// (I2).
-/// Threads: three begin an attempt, one of which connects; there are two permits, and one attempt may run.
+/// Property: the permits in use never exceed the maximum, running attempts never exceed their limit (I1), and no permit
+/// is lost (I2).
+/// Threads: three begin an attempt, and one of them connects; there are two permits, and one attempt may run at a time.
 /// Mutation that fails it: `begin` adds without a CAS (a load, then a `fetch_add`).
 pub fn never_more_than_the_maximum() {
     check(3, || {
@@ -21,7 +21,7 @@ pub fn never_more_than_the_maximum() {
             if !permits.begin(1) {
                 return;
             }
-            assert!(open.fetch_add(1, Ordering::Relaxed) < 2, "more are open than the maximum");
+            assert!(open.fetch_add(1, Ordering::Relaxed) < 2, "more permits are in use than the maximum");
             assert_eq!(connecting.fetch_add(1, Ordering::Relaxed), 0, "two attempts run");
             connecting.fetch_sub(1, Ordering::Relaxed);
             if connects {
@@ -44,7 +44,7 @@ pub fn never_more_than_the_maximum() {
     });
 }
 
-/// Property: attempts that connect and fail and connections that are released keep the counts (I2).
+/// Property: the counts stay exact while attempts connect or fail and connections are released (I2).
 /// Threads: one attempt connects, one fails, a connection is released; the main thread begins another attempt.
 /// Mutation that fails it: `connected` is a load and a store.
 pub fn the_counts_are_kept() {
@@ -60,15 +60,15 @@ pub fn the_counts_are_kept() {
             thread::spawn(move || change(&permits))
         });
         let begun = permits.begin(3);
-        assert!(begun, "there is room at each moment");
+        assert!(begun, "a permit is free at each moment");
         changes.into_iter().for_each(|change| change.join().unwrap());
         assert_eq!((permits.counts().open(), permits.counts().connecting()), (2, 1));
     });
 }
 
-/// Property: a change of the maximum loses no permit that is taken or released meanwhile (I2), and what is taken after
-/// it keeps to it (I1).
-/// Threads: one begins an attempt, one releases, the main one lowers the maximum.
+/// Property: a change of the maximum loses no concurrent change of the counts (I2), and later attempts respect the new
+/// maximum (I1).
+/// Threads: one begins an attempt, one releases, the main thread lowers the maximum.
 /// Mutation that fails it: `set_max` stores without a CAS.
 pub fn a_changed_maximum_loses_none() {
     check(3, || {
@@ -92,11 +92,11 @@ pub fn a_changed_maximum_loses_none() {
     });
 }
 
-/// Property: what the last holder of a permit did happens before what the next does, also with a change of the maximum
+/// Property: all actions of a permit's last holder happen before those of its next holder, even if the maximum changes
 /// in between.
-/// Threads: two write the same cell with a permit, of which there is one; one of them connects, the other fails. The
-/// main one changes the maximum.
-/// Mutation that fails it: `give_back` does not release, or `begin` does not acquire.
+/// Threads: two write the same cell while they hold the only permit; one of them connects, the other fails. The main
+/// thread changes the maximum.
+/// Mutation that fails it: the release of a permit is not a Release operation, or `begin` is not an Acquire.
 pub fn a_permit_carries_what_its_last_holder_did() {
     check(3, || {
         let permits = Arc::new(Permits::new(1));
@@ -107,7 +107,7 @@ pub fn a_permit_carries_what_its_last_holder_did() {
                 if !permits.begin(1) {
                     return;
                 }
-                // Loom complains if two such accesses are not ordered.
+                // Loom reports two unordered accesses.
                 if connects {
                     permits.connected();
                     cell.with_mut(|_| {});

@@ -1,4 +1,4 @@
-//! A whole small pool: two servers with one connection each, and the wait queue.
+//! A model of a small pool: two servers with one connection each, and the wait queue.
 
 use loom::future::block_on;
 use loom::sync::Arc;
@@ -10,7 +10,7 @@ use crate::check_large;
 use crate::raw::{Health, Idle, Permits, Probe, ProbeOwner, Signals, Snapshot, WaitQueue};
 
 struct Server {
-    /// One shard, so that the near one is all there is: `pop_near` looks at it once where `pop` does so twice.
+    /// One shard, so `pop_near` suffices: it checks the shard once, where `pop` checks it twice.
     idle: Idle<Conn>,
     permits: Permits,
     health: Health,
@@ -40,7 +40,7 @@ impl ProbeOwner for Owner {
     fn probe_dropped(&self, _down: Snapshot) {}
 }
 
-/// What a caller does with its connection.
+/// How a caller ends the use of its connection.
 #[derive(Clone, Copy)]
 enum End {
     Release,
@@ -56,7 +56,7 @@ impl Pool {
         Arc::new(Self { servers: [server(), server()], signals, queue })
     }
 
-    /// An attempt that connects at once: a probe, if the server is down.
+    /// Makes an attempt that connects at once, as a probe if the server is down.
     fn connect(this: &Arc<Self>, at: usize) -> Option<Box<Conn>> {
         let server = &this.servers[at];
         if !server.permits.begin(1) {
@@ -67,7 +67,7 @@ impl Pool {
                 Some(probe) => probe.succeeded(),
                 None => {
                     server.permits.failed();
-                    Self::freed(this);
+                    Self::permit_released(this);
                     return None;
                 }
             }
@@ -78,7 +78,7 @@ impl Pool {
 
     fn serve(this: &Arc<Self>) {
         this.queue.serve(|| this.servers.iter().find_map(|server| server.idle.pop_near(0)));
-        // Connects for the callers that still wait.
+        // Connects for the remaining waiters.
         for at in 0..this.servers.len() {
             if this.signals.waiters() == 0 {
                 return;
@@ -91,14 +91,14 @@ impl Pool {
 
     fn put(this: &Arc<Self>, conn: Box<Conn>) {
         let server = &this.servers[conn.0];
-        server.idle.push(conn, 0, |_| panic!("it is open and has room"));
+        server.idle.push(conn, 0, |_| panic!("the set is open and has room"));
         if this.signals.waiters() > 0 {
             this.queue.serve(|| server.idle.pop_near(0));
         }
     }
 
-    /// A permit was released.
-    fn freed(this: &Arc<Self>) {
+    /// Serves waiters after the release of a permit.
+    fn permit_released(this: &Arc<Self>) {
         if this.signals.waiters_after_change() > 0 {
             Self::serve(this);
         }
@@ -111,7 +111,7 @@ impl Pool {
             None
         };
         idle.unwrap_or_else(|| {
-            let mut ticket = this.queue.join(8, true).expect("there is room");
+            let mut ticket = this.queue.join(8, true).expect("the queue has room");
             Self::serve(this);
             block_on(poll_fn(|cx| match this.queue.poll(&mut ticket, cx.waker()) {
                 Some(conn) => Poll::Ready(conn),
@@ -129,12 +129,12 @@ impl Pool {
             }
             End::Close => {
                 permits.release();
-                Self::freed(this);
+                Self::permit_released(this);
             }
             End::Fail => {
                 health.reported(health.snapshot().outage(), 1, |_| 0);
                 permits.release();
-                Self::freed(this);
+                Self::permit_released(this);
             }
         }
     }
@@ -143,7 +143,7 @@ impl Pool {
 /// Property: every caller is served and nothing is lost. A caller that is never served is a deadlock, which loom
 /// reports.
 /// Threads: three acquire; one releases its connection, one closes it, one reports a failure.
-/// Mutation that fails it: no fence in `WaitQueue::join`, or `give_back` gives nothing back.
+/// Mutation that fails it: no fence in `WaitQueue::join`, or a released permit stays in use.
 pub fn every_caller_is_served() {
     check_large(2, || {
         let pool = Pool::new();

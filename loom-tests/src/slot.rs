@@ -1,7 +1,7 @@
-//! The slot, and its handshake with a word that another thread stores.
+//! Models of the slot, and of its handshake with a word that another thread stores.
 //!
-//! No box is freed before its execution ends, so that no address comes back but where a model puts the same box twice:
-//! what an allocator does is nothing that loom explores.
+//! No box is freed before its execution ends, because loom does not model the reuse of addresses by an allocator. The
+//! model of a reused address puts the same box twice.
 
 use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicU32, Ordering as StdOrdering};
@@ -14,14 +14,14 @@ use crate::check;
 use crate::raw::{Signals, WaitQueue};
 use crate::raw_slot::Slot;
 
-/// Loom complains of two accesses to `written` that are not ordered, and each drop is counted.
+/// An item whose drops are counted. Loom reports two unordered accesses to `written`.
 struct Item {
     number: usize,
     written: UnsafeCell<usize>,
     drops: Drops,
 }
 
-/// Loom runs one thread at a time and need not see these counters.
+/// Counts of drops. Loom runs one thread at a time, so the counters need no loom types.
 type Drops = StdArc<[AtomicU32; 2]>;
 
 impl Item {
@@ -31,7 +31,7 @@ impl Item {
 
     fn write(&self, value: usize) {
         self.written.with_mut(|written| {
-            // SAFETY: the caller owns the item, and loom reports it if another access may be concurrent.
+            // SAFETY: the caller owns the item, and loom reports any concurrent access.
             unsafe { *written = value };
         });
     }
@@ -54,7 +54,7 @@ fn drops(drops: &Drops) -> [u32; 2] {
     [0, 1].map(|number: usize| drops[number].load(StdOrdering::Relaxed))
 }
 
-/// Writes into an item and puts it. Returns what does not fit, which must be that item.
+/// Spawns a thread that writes into an item and puts it. It returns the item if the slot is full.
 fn puts(slot: &Arc<Slot<Item>>, item: Box<Item>) -> thread::JoinHandle<Option<Box<Item>>> {
     let slot = Arc::clone(slot);
     thread::spawn(move || {
@@ -68,14 +68,14 @@ fn puts(slot: &Arc<Slot<Item>>, item: Box<Item>) -> thread::JoinHandle<Option<Bo
 
 fn takes(slot: &Slot<Item>) -> Option<Box<Item>> {
     let item = slot.take()?;
-    assert_eq!(item.read(), item.number + 1, "written before it was put");
+    assert_eq!(item.read(), item.number + 1, "the write before the put is visible");
     Some(item)
 }
 
-/// Property: of two items that are put at once, each is owned once, by the slot, its putter or the taker (I1). The
-/// taker sees what the putter wrote.
-/// Threads: two put an item, the main one takes twice.
-/// Mutation that fails it: `put` stores the pointer without a CAS, or does not release; `take` does not acquire.
+/// Property: of two items that are put concurrently, each has one owner: the slot, the thread that put it, or the
+/// thread that took it (I1). The taker sees all writes before the put.
+/// Threads: two put an item; the main thread takes twice.
+/// Mutation that fails it: `put` stores the pointer without a CAS, or is not a Release; `take` is not an Acquire.
 pub fn an_item_is_owned_once() {
     check(3, || {
         let counts = Drops::default();
@@ -83,7 +83,7 @@ pub fn an_item_is_owned_once() {
         let putters = [0, 1].map(|number| puts(&slot, Item::new(number, &counts)));
         let taken = [takes(&slot), takes(&slot)];
         let back = putters.map(|putter| putter.join().unwrap());
-        assert!(slot.is_empty() || taken.iter().chain(&back).flatten().count() == 1, "one is in the slot");
+        assert!(slot.is_empty() || taken.iter().chain(&back).flatten().count() == 1, "one item is in the slot");
         assert_eq!(drops(&counts), [0, 0], "an item was dropped");
         drop((taken, back));
         drop(slot);
@@ -91,8 +91,8 @@ pub fn an_item_is_owned_once() {
     });
 }
 
-/// Property: of two callers that take the only item, one gets it (I1).
-/// Threads: one puts, another one and the main one take.
+/// Property: if two threads take the only item, one of them gets it (I1).
+/// Threads: one puts; another one and the main thread take.
 /// Mutation that fails it: `take` stores null without a CAS.
 pub fn an_item_is_taken_once() {
     check(3, || {
@@ -104,7 +104,7 @@ pub fn an_item_is_taken_once() {
             thread::spawn(move || takes(&slot))
         };
         let here = takes(&slot);
-        assert!(puts.join().unwrap().is_none(), "it was empty");
+        assert!(puts.join().unwrap().is_none(), "the slot was empty");
         let there = taker.join().unwrap();
         assert!(!(here.is_some() && there.is_some()));
         assert_eq!(slot.is_empty(), here.is_some() || there.is_some());
@@ -114,10 +114,10 @@ pub fn an_item_is_taken_once() {
     });
 }
 
-/// Property: a caller that has loaded an address takes the item that is there at its CAS, though that address has left
-/// and come back meanwhile (I2). It sees what was written in between.
-/// Threads: one takes the item and puts it again, with another value; another one and the main one take it.
-/// Mutation that fails it: `take` does not acquire; `take` stores null without a CAS.
+/// Property: a thread that has loaded an address takes the item that the slot holds at its CAS, even if that address
+/// left the slot and was put again in between (ABA, I2). It sees the writes made in between.
+/// Threads: one takes the item and puts it again with another value; another one and the main thread take it.
+/// Mutation that fails it: `take` is not an Acquire; `take` stores null without a CAS.
 pub fn an_address_that_comes_back_is_a_new_item() {
     check(3, || {
         let counts = Drops::default();
@@ -146,10 +146,10 @@ pub fn an_address_that_comes_back_is_a_new_item() {
     });
 }
 
-/// Property: an item is served to a waiter that joins while it is put, or the waiter finds it (the page of the slot,
-/// Orderings): no fence stands between the put and the load of the number of waiters.
-/// Threads: two join and look, the main one puts and loads.
-/// Mutation that fails it: the CAS of `put` only releases; the load of `Signals::waiters` is Relaxed; no fence in
+/// Property: a waiter that joins during a put is served with the item or finds it, without a fence between the put and
+/// the load of the number of waiters (the section Orderings in `slot.rs`).
+/// Threads: two join and then check the slot; the main thread puts and then loads the number of waiters.
+/// Mutation that fails it: the CAS of `put` is only Release; the load of `Signals::waiters` is Relaxed; no fence in
 /// `WaitQueue::join`.
 pub fn a_waiter_is_served_or_finds_the_item() {
     check(3, || {
@@ -160,7 +160,7 @@ pub fn a_waiter_is_served_or_finds_the_item() {
         let joiners = [(); 2].map(|()| {
             let (slot, queue) = (Arc::clone(&slot), Arc::clone(&queue));
             thread::spawn(move || {
-                let ticket = queue.join(2, true).expect("there is room");
+                let ticket = queue.join(2, true).expect("the queue has room");
                 queue.serve(|| slot.take());
                 ticket
             })
@@ -171,6 +171,10 @@ pub fn a_waiter_is_served_or_finds_the_item() {
         }
         let tickets = joiners.map(|joiner| joiner.join().unwrap());
         let served = tickets.map(|mut ticket| queue.leave(&mut ticket));
-        assert_eq!((served.iter().flatten().count(), slot.is_empty()), (1, true), "an item and a waiter");
+        assert_eq!(
+            (served.iter().flatten().count(), slot.is_empty()),
+            (1, true),
+            "the item is in the slot although a caller waits"
+        );
     });
 }

@@ -1,4 +1,4 @@
-//! Loom's versions of the names in `src/sync.rs`.
+//! Loom's versions of the items of the library's `src/sync.rs`.
 
 use std::cell::Cell;
 pub(crate) use std::collections::BTreeMap;
@@ -8,11 +8,11 @@ use loom::sync::atomic as loom_atomic;
 
 pub(crate) use loom::sync::atomic::Ordering;
 pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
-/// A loop that waits for another thread must let that thread run.
+/// Yields: a loop that waits for another thread must let that thread run.
 pub(crate) use loom::thread::yield_now as spin_loop;
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("no model panics with a lock held")
+    mutex.lock().expect("the lock is not poisoned")
 }
 
 loom::lazy_static! {
@@ -20,11 +20,12 @@ loom::lazy_static! {
 }
 
 std::thread_local! {
-    /// See [`Order`]. Loom runs all threads of a model on one thread of the system.
+    /// Whether [`Order`] is active. Loom runs all threads of a model on one operating-system thread.
     static ALL_ORDERS: Cell<bool> = const { Cell::new(true) };
 }
 
-/// Called before a model spawns threads: the first use of a lazy static synchronizes.
+/// Prepares an execution. Must run before the model spawns threads, because the first use of a lazy static
+/// synchronizes.
 pub(crate) fn start_model(all_orders: bool) {
     ALL_ORDERS.set(all_orders);
     FENCES.load(Ordering::Relaxed);
@@ -32,9 +33,9 @@ pub(crate) fn start_model(all_orders: bool) {
 
 /// Makes loom explore all orders of the operations on one atomic.
 ///
-/// Loom derives the orders that are to be explored from the last operation on an object alone: a thread that loads
-/// before its CAS hides that the CAS conflicts with an earlier load of another thread. So each operation on an atomic
-/// is preceded by a read-modify-write on an object of its own, where every two operations conflict.
+/// Loom derives the orders to explore only from the last operation on an object. A thread that loads before its CAS
+/// hides that the CAS conflicts with an earlier load of another thread. So each operation on an atomic is preceded by a
+/// read-modify-write on a separate object of that atomic, where any two operations conflict.
 #[derive(Debug)]
 struct Order(Option<loom_atomic::AtomicUsize>);
 
@@ -45,28 +46,32 @@ impl Order {
 
     fn next(&self) {
         if let Some(order) = &self.0 {
-            // Relaxed: it orders nothing by itself.
+            // Relaxed: the operation itself must not order memory.
             order.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// Loom explores the order of operations on one object, and takes a fence for a part of the operation before it. So
-/// each fence is an operation on an object of all fences: it is explored in each order with the others, and at a
-/// distance from the operation before it.
+/// Runs a fence that loom explores in all orders.
+///
+/// Loom explores the orders of operations on one object, and treats a fence as part of the operation before it. So each
+/// fence is preceded by an operation on an object that all fences share. Loom then explores all orders of the fences,
+/// and schedules between a fence and the operation before it.
 pub(crate) fn fence(order: Ordering) {
-    // Relaxed: it orders nothing by itself.
+    // Relaxed: the operation itself must not order memory.
     FENCES.fetch_add(1, Ordering::Relaxed);
     loom_atomic::fence(order);
 }
 
 loom::thread_local! {
-    /// Whether this thread has run a SeqCst read-modify-write that no fence has followed yet.
+    /// Whether this thread has run a SeqCst read-modify-write and no fence since.
     static NEEDS_FENCE: Cell<bool> = Cell::new(false);
 }
 
-/// Loom treats SeqCst accesses as AcqRel. A SeqCst read-modify-write and a SeqCst load after it are ordered as if a
-/// SeqCst fence stood between them, so that is what the model runs: at the load, and only if both are SeqCst.
+/// Orders a SeqCst load after a SeqCst read-modify-write.
+///
+/// Loom treats SeqCst accesses as AcqRel. By the single order of SeqCst operations, the two are ordered as if a SeqCst
+/// fence were between them. So the model runs such a fence before the load, only if both accesses are SeqCst.
 fn before_load(order: Ordering) {
     if order == Ordering::SeqCst && NEEDS_FENCE.with(|needs| needs.replace(false)) {
         fence(Ordering::SeqCst);
@@ -106,7 +111,7 @@ macro_rules! atomics {
             }
         }
 
-        /// All other operations.
+        /// Forwards all other operations.
         impl $(<$generic>)? Deref for $name $(<$generic>)? {
             type Target = loom_atomic::$name $(<$generic>)?;
 
@@ -124,13 +129,15 @@ const EMPTY: usize = 0;
 const BUSY: usize = 1;
 const FULL: usize = 2;
 
-/// Stands in for `crossbeam_queue::ArrayQueue`, and is weaker: a cell is looked at by a relaxed load, taken by an
-/// acquiring CAS and handed over by a releasing store, where the real queue has SeqCst on head and tail. Nothing but
-/// the item's own cell synchronizes. A pop finds nothing while a push is half done, where the real one waits; a push
-/// finds no room while a pop is half done, where the real one waits. `is_empty`, `is_full` and `len` are relaxed loads,
-/// one a cell, where the real ones are SeqCst: each may be out of date by itself. It keeps no order.
+/// A stand-in for `crossbeam_queue::ArrayQueue` with weaker guarantees.
 ///
-/// The mutex only holds the item: the CAS before has made the cell this thread's own, so that the lock is always free.
+/// A cell is checked by a Relaxed load, acquired by an Acquire CAS and released by a Release store, where the real
+/// queue has SeqCst operations on head and tail. So only the cell of an item synchronizes. During an unfinished push, a
+/// pop finds nothing; during an unfinished pop, a push finds no room. The real queue waits in both cases. `is_empty`,
+/// `is_full` and `len` are one Relaxed load for each cell, where the real ones are SeqCst, so each load may be stale.
+/// The stand-in is not FIFO.
+///
+/// The mutex only stores the item. The CAS has given the cell to one thread, so the lock is never contended.
 #[derive(Debug)]
 pub(crate) struct ArrayQueue<T> {
     cells: Vec<(loom_atomic::AtomicUsize, Mutex<Option<T>>)>,
@@ -168,18 +175,18 @@ impl<T> ArrayQueue<T> {
         self.cells.iter().filter(|(state, _)| state.load(Ordering::Relaxed) == FULL).count()
     }
 
-    /// Sees no item of a push that is half done, as `pop`.
+    /// Like `pop`, does not see the item of an unfinished push.
     pub(crate) fn is_empty(&self) -> bool {
         self.cells.iter().all(|(state, _)| state.load(Ordering::Relaxed) != FULL)
     }
 
-    /// Sees no room of a pop that is half done, as `push`.
+    /// Like `push`, does not see the room of an unfinished pop.
     pub(crate) fn is_full(&self) -> bool {
         self.cells.iter().all(|(state, _)| state.load(Ordering::Relaxed) != EMPTY)
     }
 }
 
-/// Takes a cell of that state for this thread alone.
+/// Moves a cell from the state `from` to `BUSY`, which gives this thread exclusive access.
 fn take(state: &loom_atomic::AtomicUsize, from: usize) -> bool {
     state.load(Ordering::Relaxed) == from
         && state.compare_exchange(from, BUSY, Ordering::Acquire, Ordering::Relaxed).is_ok()

@@ -1,4 +1,4 @@
-//! The up set: bits that follow facts in other words.
+//! Models of the up set, whose bits follow facts in other words.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,12 +7,12 @@ use loom::thread;
 use crate::check;
 use crate::raw::UpSet;
 
-/// A number in the middle of a word.
+/// The number of a server, in the middle of a word of the bitmap.
 const NUMBER: usize = 5;
 
-/// Property: of two changes of the fact the bit ends as the last one (I1).
-/// Threads: one makes it true, the main one false; each follows.
-/// Mutation that fails it: `follow` does not look again; the bits are written by Relaxed operations.
+/// Property: after two changes of the fact, the bit equals the last one (I1).
+/// Threads: one makes the fact true, the main thread makes it false; each then calls `follow`.
+/// Mutation that fails it: `follow` does not check the fact again; the bits are written by Relaxed operations.
 pub fn the_bit_ends_as_the_fact() {
     check(3, || {
         let (set, fact) = (Arc::new(UpSet::new(1)), Arc::new(AtomicBool::new(true)));
@@ -26,18 +26,18 @@ pub fn the_bit_ends_as_the_fact() {
         };
         change(&set, &fact, false);
         other.join().unwrap();
-        assert_eq!(!set.is_empty(), fact.load(Ordering::Relaxed), "an outdated bit");
+        assert_eq!(!set.is_empty(), fact.load(Ordering::Relaxed), "the bit is stale");
     });
 }
 
-/// Property: the same with a third thread, and each bit of one word ends as its own fact (I1).
-/// Threads: two change the same fact, the main one makes the fact of another bit true.
+/// Property: the same with a third thread, and every bit of a word ends as its own fact (I1).
+/// Threads: two change the same fact; the main thread makes the fact of another bit true.
 /// Mutation that fails it: the bits are written by Relaxed operations, or by a load and a store.
 pub fn the_bits_of_one_word_end_as_their_facts() {
     check(3, || {
         let (set, fact) = (Arc::new(UpSet::new(1)), Arc::new(AtomicUsize::new(0)));
         let change = |set: &UpSet, fact: &AtomicUsize| {
-            // Even: it is true.
+            // The fact is true while the number is even.
             fact.fetch_add(1, Ordering::Relaxed);
             set.follow(NUMBER, || fact.load(Ordering::Relaxed).is_multiple_of(2));
         };

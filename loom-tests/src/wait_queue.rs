@@ -1,4 +1,4 @@
-//! The wait queue, and its handshakes with the idle connections, with attempts that end and with freed permits.
+//! Models of the wait queue, and of its handshakes with idle connections, ending attempts and released permits.
 
 use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize as StdAtomicUsize, Ordering as StdOrdering};
@@ -11,7 +11,7 @@ use loom::thread;
 use crate::raw::{Idle, Permits, Signals, Ticket, WaitQueue};
 use crate::{check, check_large};
 
-/// Counts wake-ups. Loom runs one thread at a time and need not see these counters: they synchronize nothing.
+/// Counts wake-ups. Loom runs one thread at a time, so the counters need no loom types; they do not synchronize.
 #[derive(Default)]
 struct Wakes(StdAtomicUsize);
 
@@ -21,7 +21,7 @@ impl Wake for Wakes {
     }
 }
 
-/// The idle connections of one server and the wait queue, used as the pool uses them.
+/// The idle connections of one server and the wait queue, combined as in the pool.
 struct Server {
     idle: Idle<u32>,
     signals: Arc<Signals>,
@@ -33,7 +33,7 @@ impl Server {
         Self::sharded(1)
     }
 
-    /// Two items for each shard.
+    /// Returns a server with room for two items in each shard.
     fn sharded(shards: usize) -> Arc<Self> {
         let signals = Arc::new(Signals::new());
         let queue = WaitQueue::new(Arc::clone(&signals));
@@ -45,7 +45,7 @@ impl Server {
     }
 
     fn release_near(&self, item: Box<u32>, near: usize) {
-        self.idle.push(item, near, |_| panic!("it is open and has room"));
+        self.idle.push(item, near, |_| panic!("the set is open and has room"));
         if self.signals.waiters() > 0 {
             self.serve(near);
         }
@@ -55,9 +55,9 @@ impl Server {
         self.queue.serve(|| self.idle.pop(near));
     }
 
-    /// Joins and looks again.
+    /// Joins the queue and then checks the idle connections again.
     fn join(&self) -> Waiter {
-        let waiter = Waiter::new(self.queue.join(4, true).expect("there is room"));
+        let waiter = Waiter::new(self.queue.join(4, true).expect("the queue has room"));
         self.serve(0);
         waiter
     }
@@ -68,7 +68,7 @@ impl Server {
         }
     }
 
-    /// Leaves; an item that it was served with goes to the next waiter.
+    /// Leaves the queue. If the waiter was served with an item, releases it to the next waiter.
     fn leave(&self, mut waiter: Waiter) {
         let item = waiter.item.or_else(|| self.queue.leave(&mut waiter.ticket));
         if let Some(item) = item {
@@ -76,7 +76,8 @@ impl Server {
         }
     }
 
-    /// After all threads have ended: whether the waiter was served. One that was served after its poll was woken.
+    /// Returns whether the waiter was served, after all other threads have ended. Asserts that a waiter served after
+    /// its poll was woken.
     fn was_served(&self, waiter: &mut Waiter) -> bool {
         if waiter.item.is_some() {
             return true;
@@ -114,9 +115,9 @@ fn joins(server: &Arc<Server>) -> thread::JoinHandle<Waiter> {
     })
 }
 
-/// Property: no wake-up is lost between a release and a caller that is about to wait: a waiter gets the item (I3, I4).
-/// Threads: two join, the main one releases one item, into the slot.
-/// Mutation that fails it: no fence in `join`; the CAS of `Slot::put` only releases.
+/// Property: a release and a caller that is about to wait lose no wake-up: a waiter receives the item (I3, I4).
+/// Threads: two join; the main thread releases one item, into the slot.
+/// Mutation that fails it: no fence in `join`; the CAS of `Slot::put` is only Release.
 pub fn no_wake_up_is_lost() {
     check(3, || {
         let server = Server::new();
@@ -129,8 +130,8 @@ pub fn no_wake_up_is_lost() {
 }
 
 /// Property: the same if the slot is full, so that the item goes into the queue behind it (I3).
-/// Threads: two join, one item is there, the main one releases another.
-/// Mutation that fails it: no fence in `join`, or none behind a push into the queue.
+/// Threads: two join; one item is idle, and the main thread releases another.
+/// Mutation that fails it: no fence in `join`, or none after a push into the queue.
 pub fn no_wake_up_is_lost_behind_a_full_slot() {
     check(3, || {
         let server = Server::new();
@@ -143,10 +144,10 @@ pub fn no_wake_up_is_lost_behind_a_full_slot() {
     });
 }
 
-/// Property: no wake-up is lost between shards: a waiter finds an item that moves from its own shard to another, or is
-/// served from there (I3, and I5 of the idle connections).
-/// Threads: two join near one shard, the main one takes the item from there and releases it near the other.
-/// Mutation that fails it: no fence in `join`; the CAS of `Slot::put` only releases; `Idle::pop` looks only into the
+/// Property: no wake-up is lost between shards: a waiter finds an item that moves from its near shard to another one,
+/// or is served with it (I3, and I5 of `idle.rs`).
+/// Threads: two join near one shard; the main thread pops the item there and releases it near the other.
+/// Mutation that fails it: no fence in `join`; the CAS of `Slot::put` is only Release; `Idle::pop` searches only the
 /// near shard.
 pub fn no_wake_up_is_lost_between_shards() {
     check(3, || {
@@ -162,8 +163,8 @@ pub fn no_wake_up_is_lost_between_shards() {
     });
 }
 
-/// Property: a waiter that leaves at any point, served or not, passes on what it has (I3).
-/// Threads: one joins and leaves, one joins and waits, the main one releases one item.
+/// Property: a waiter that leaves at any point passes on the item that it was served with (I3).
+/// Threads: one joins and leaves, one joins and waits, the main thread releases one item.
 /// Mutation that fails it: `leave` drops the item that the waiter was served with.
 pub fn a_waiter_that_leaves_passes_its_item_on() {
     check(3, || {
@@ -179,14 +180,15 @@ pub fn a_waiter_that_leaves_passes_its_item_on() {
         server.release(7);
         leaver.join().unwrap();
         let mut waiter = waiter.join().unwrap();
-        assert!(server.was_served(&mut waiter), "the item was not passed on");
+        assert!(server.was_served(&mut waiter), "the leaving waiter did not pass the item on");
         assert_eq!((server.signals.waiters(), server.idle.len()), (0, 0));
     });
 }
 
-/// Property: a waiter that is never polled again holds up nothing but the one item in its slot (I1).
-/// Threads: the main one joins and is never polled; one joins after it, one releases, the main one releases too.
-/// Mutation that fails it: a served waiter stays in the queue (`put` does not unlink).
+/// Property: a waiter that is never polled again withholds only the one item that it was served with (I1).
+/// Threads: the main thread joins and is never polled; one joins after it, one releases, and the main thread releases
+/// too.
+/// Mutation that fails it: a served waiter stays in the queue.
 pub fn a_waiter_that_is_never_polled_blocks_no_other() {
     check_large(3, || {
         let server = Server::new();
@@ -199,7 +201,7 @@ pub fn a_waiter_that_is_never_polled_blocks_no_other() {
         server.release(2);
         releases.join().unwrap();
         let mut waiter = waiter.join().unwrap();
-        assert!(server.was_served(&mut waiter), "it waits behind one that sleeps");
+        assert!(server.was_served(&mut waiter), "a waiter is blocked by an unpolled one");
         assert_eq!(server.signals.waiters(), 0);
         server.leave(stalled);
         assert_eq!(server.idle.len(), 1);
@@ -207,7 +209,8 @@ pub fn a_waiter_that_is_never_polled_blocks_no_other() {
 }
 
 /// Property: waiters are served in the order of joining (I1).
-/// Threads: the main one has joined before another joins; two serve one item each, numbered in the order of the serves.
+/// Threads: the main thread joins before another one does; two serve one item each, numbered in the order of the
+/// serves.
 /// Mutation that fails it: `serve` takes from the back.
 pub fn waiters_are_served_in_order() {
     check(3, || {
@@ -236,9 +239,9 @@ pub fn waiters_are_served_in_order() {
     });
 }
 
-/// Property: a waiter whose item is no good goes back ahead of those that came after it, and is served before them
+/// Property: a waiter that rejoins, because its item was not usable, is served before the waiters that joined after it
 /// (I1).
-/// Threads: the main one is served and rejoins, while two others join after it.
+/// Threads: the main thread is served and rejoins, while two others join after it.
 /// Mutation that fails it: `rejoin` goes to the back.
 pub fn a_waiter_that_rejoins_keeps_its_place() {
     check(3, || {
@@ -259,8 +262,8 @@ pub fn a_waiter_that_rejoins_keeps_its_place() {
     });
 }
 
-/// Property: a waiter that rejoins finds an item that is released meanwhile, or is served with it (I3).
-/// Threads: the main one is served and rejoins, then looks again; another one releases.
+/// Property: a waiter that rejoins finds a concurrently released item, or is served with it (I3).
+/// Threads: the main thread is served, rejoins and checks the idle connections again; another one releases.
 /// Mutation that fails it: no fence in `rejoin`.
 pub fn a_waiter_that_rejoins_misses_no_item() {
     check(3, || {
@@ -268,7 +271,7 @@ pub fn a_waiter_that_rejoins_misses_no_item() {
         server.release(9);
         let mut waiter = server.join();
         server.poll(&mut waiter);
-        assert!(waiter.item.take().is_some(), "it was there");
+        assert!(waiter.item.take().is_some(), "the item was idle");
         let releases = {
             let server = Arc::clone(&server);
             thread::spawn(move || server.release(7))
@@ -277,13 +280,13 @@ pub fn a_waiter_that_rejoins_misses_no_item() {
         server.serve(0);
         server.poll(&mut waiter);
         releases.join().unwrap();
-        assert!(server.was_served(&mut waiter), "an item and a waiter");
+        assert!(server.was_served(&mut waiter), "an item is idle although a caller waits");
     });
 }
 
-/// Property: without an item no waiter is woken (I4).
-/// Threads: two join, poll and leave; the main one releases one item.
-/// Mutation that fails it: `serve` wakes the front waiter before it asks the supplier.
+/// Property: no waiter is woken without an item (I4).
+/// Threads: two join, poll and leave; the main thread releases one item.
+/// Mutation that fails it: `serve` wakes the front waiter before it calls the supplier.
 pub fn no_waiter_is_woken_without_an_item() {
     check(3, || {
         let server = Server::new();
@@ -311,9 +314,9 @@ pub fn no_waiter_is_woken_without_an_item() {
     });
 }
 
-/// Property: an impatient waiter sees that no attempt runs, or is woken when the last one ends; a patient one sleeps on
-/// (I4).
-/// Threads: an impatient and a patient caller join, poll and look, the main one ends the attempt.
+/// Property: an impatient waiter sees that no attempt runs, or is woken when the last one ends; a patient waiter is not
+/// woken (I4).
+/// Threads: an impatient and a patient caller join, poll and check for attempts; the main thread ends the attempt.
 /// Mutation that fails it: no fence in `join`, or none in `waiters_after_change`; `wake_impatient` wakes the patient
 /// waiters.
 pub fn an_impatient_waiter_sees_the_last_attempt_end() {
@@ -323,7 +326,7 @@ pub fn an_impatient_waiter_sees_the_last_attempt_end() {
         let [impatient, patient] = [false, true].map(|is_patient| {
             let (server, attempts) = (Arc::clone(&server), Arc::clone(&attempts));
             thread::spawn(move || {
-                let mut waiter = Waiter::new(server.queue.join(4, is_patient).expect("there is room"));
+                let mut waiter = Waiter::new(server.queue.join(4, is_patient).expect("the queue has room"));
                 server.poll(&mut waiter);
                 (waiter, attempts.load(Ordering::Relaxed))
             })
@@ -333,7 +336,7 @@ pub fn an_impatient_waiter_sees_the_last_attempt_end() {
             server.queue.wake_impatient();
         }
         let (mut waiter, attempts) = impatient.join().unwrap();
-        assert!(attempts == 0 || waiter.wakes() == 1, "it waits for an attempt that has ended");
+        assert!(attempts == 0 || waiter.wakes() == 1, "the waiter waits for an attempt that has ended");
         let (mut other, _) = patient.join().unwrap();
         assert_eq!(other.wakes(), 0);
         for waiter in [&mut waiter, &mut other] {
@@ -342,8 +345,8 @@ pub fn an_impatient_waiter_sees_the_last_attempt_end() {
     });
 }
 
-/// Property: a caller that joins sees a permit that is released, or the thread that releases it sees the waiter (I2).
-/// Threads: two join and look, the main one releases the permit.
+/// Property: a caller that joins sees a released permit, or the thread that releases it sees the waiter (I2).
+/// Threads: two join and check for a permit; the main thread releases the permit.
 /// Mutation that fails it: no fence in `join`, or none in `waiters_after_change`.
 pub fn a_freed_permit_is_seen_by_a_new_waiter_or_told() {
     check(3, || {
@@ -354,7 +357,7 @@ pub fn a_freed_permit_is_seen_by_a_new_waiter_or_told() {
         let joiners = [(); 2].map(|()| {
             let (server, permits) = (Arc::clone(&server), Arc::clone(&permits));
             thread::spawn(move || {
-                let ticket = server.queue.join(4, true).expect("there is room");
+                let ticket = server.queue.join(4, true).expect("the queue has room");
                 (ticket, permits.begin(1))
             })
         });
@@ -365,14 +368,14 @@ pub fn a_freed_permit_is_seen_by_a_new_waiter_or_told() {
             assert!(server.queue.leave(&mut ticket).is_none());
             usize::from(begun)
         });
-        assert!(is_told || connecting != [0, 0], "both wait for a permit that is free");
+        assert!(is_told || connecting != [0, 0], "both callers wait although a permit is free");
         assert_eq!(permits.counts().open() as usize, connecting.iter().sum::<usize>());
     });
 }
 
-/// Property: `waiters` is the number of joined waiters, whichever way they leave (I2).
-/// Threads: two join, one of them leaves, the main one serves one item.
-/// Mutation that fails it: `leave` does not count; `serve` does not count.
+/// Property: `waiters` equals the number of joined waiters, however they leave the queue (I2).
+/// Threads: two join, one of them leaves, the main thread serves one item.
+/// Mutation that fails it: `leave` does not decrement the count; `serve` does not decrement it.
 pub fn the_number_of_waiters_is_that_of_the_queue() {
     check(3, || {
         let server = Server::new();

@@ -1,4 +1,4 @@
-//! Each model is a test. Under nextest each has a process of its own: a deadlock aborts the process.
+//! Runs each model as a test. A deadlock aborts the process; nextest runs each test in its own process.
 
 macro_rules! models {
     ($($module:ident: $($model:ident)+;)+) => { $(mod $module { $(

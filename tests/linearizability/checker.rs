@@ -1,26 +1,26 @@
-//! Searches for an order of a history's steps that the specification allows and that keeps the order of operations
-//! which do not overlap.
+//! Searches for an order of a history's steps that the specification allows and that keeps the order of
+//! non-overlapping operations.
 //!
-//! The depth-first search of Wing and Gong ("Testing and Verifying Concurrent Objects", J. Parallel Distrib. Comput.,
-//! 1993): the next step is any of an operation that began before each unplaced one ended. As in Lowe's improvement
-//! ("Testing for linearizability", Concurrency Computat. Pract. Exper., 2017), a configuration, the set of placed steps
-//! with the state that they led to, is searched once.
+//! This is the depth-first search of Wing and Gong ("Testing and Verifying Concurrent Objects", J. Parallel Distrib.
+//! Comput., 1993). A step may come next if its operation was invoked before any unplaced operation returned. Lowe's
+//! improvement ("Testing for linearizability", Concurrency Computat. Pract. Exper., 2017) is included: each
+//! configuration, the set of placed steps and the resulting state, is searched once.
 //!
-//! A step that only sees is placed as soon as it may be: it changes nothing, so that any order in which it comes later
-//! stays an order when it is moved to the front.
+//! A step that only observes the state is placed as soon as the state allows it. It changes nothing, so moving it
+//! forward keeps any valid order valid.
 
 use std::collections::HashSet;
 
 use crate::history::{History, Operation};
 use crate::specification::{State, Step, steps};
 
-/// A bit for each step.
+/// A set of steps, one bit for each.
 type Set = u128;
 
 struct Timed {
     invoked: u64,
     returned: u64,
-    /// Its place in the history.
+    /// The index of the operation in the history.
     operation: usize,
     step: Step,
 }
@@ -29,15 +29,15 @@ struct Search<'a> {
     history: &'a History,
     steps: Vec<Timed>,
     seen: HashSet<(Set, State)>,
-    /// The most steps that could be placed, and the state after them.
+    /// The largest set of steps that could be placed, and the state after them.
     deepest: (Set, State),
 }
 
-/// Checks a history.
+/// Checks that a history is linearizable.
 ///
 /// # Errors
 ///
-/// The operations that no order could place, after as many as possible.
+/// Returns the longest order found, and the operations that cannot follow it.
 pub(crate) fn check(history: &History) -> Result<(), String> {
     let mut search = Search::new(history);
     if search.can_place_rest(0, &State::first(history)) { Ok(()) } else { Err(search.explain()) }
@@ -50,10 +50,11 @@ impl<'a> Search<'a> {
             let steps = steps(history, &history.operations[operation]);
             timed.extend(steps.into_iter().map(|step| Timed { invoked, returned, operation, step }));
         }
-        assert!(timed.len() < Set::BITS as usize, "{} steps are too many", timed.len());
+        assert!(timed.len() < Set::BITS as usize, "too many steps: {}", timed.len());
         Self { history, steps: timed, seen: HashSet::new(), deepest: (0, State::first(history)) }
     }
 
+    /// Returns whether the unplaced steps can follow the placed ones in some order.
     fn can_place_rest(&mut self, placed: Set, state: &State) -> bool {
         if placed.count_ones() > self.deepest.0.count_ones() {
             self.deepest = (placed, state.clone());
@@ -65,9 +66,11 @@ impl<'a> Search<'a> {
         if !self.seen.insert((placed, state.clone())) {
             return false;
         }
-        let sees =
-            |&index: &usize| matches!(self.steps[index].step, Step::See(sight) if state.sees(self.history, sight));
-        if let Some(index) = next.iter().copied().find(sees) {
+        let allowed = |&index: &usize| match self.steps[index].step {
+            Step::Observe(fact) => state.satisfies(self.history, fact),
+            _ => false,
+        };
+        if let Some(index) = next.iter().copied().find(allowed) {
             return self.can_place_rest(placed | 1 << index, state);
         }
         next.into_iter().any(|index| {
@@ -76,7 +79,7 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// The steps of which one may be the next: of operations that began before any unplaced one ended.
+    /// Returns the steps that may come next: those of operations invoked before any unplaced operation returned.
     fn next(&self, placed: Set) -> Vec<usize> {
         let unplaced = || self.steps.iter().enumerate().filter(move |(index, _)| placed & (1 << index) == 0);
         let Some(bound) = unplaced().map(|(_, step)| step.returned).min() else { return Vec::new() };
@@ -92,7 +95,7 @@ impl<'a> Search<'a> {
         });
         let stuck: Vec<_> = stuck.collect();
         format!(
-            "no order is allowed; the longest places {} of {} steps, and at {state:?} none of these is allowed:\n  {}",
+            "no valid order; the longest places {} of {} steps, and {state:?} allows none of these:\n  {}",
             placed.count_ones(),
             self.steps.len(),
             stuck.join("\n  ")
@@ -100,7 +103,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The same search without its two shortcuts, to test them.
+/// Searches without the two shortcuts of [`check`], to test them.
 pub(crate) fn check_slowly(history: &History) -> bool {
     fn can_place(search: &Search<'_>, placed: Set, state: &State) -> bool {
         let next = search.next(placed);

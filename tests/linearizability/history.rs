@@ -1,8 +1,8 @@
-//! Recorded operations, and the table that a failure prints.
+//! A history of recorded operations, and its rendering in failure messages.
 
 use std::fmt;
 
-/// A connection, by its place in [`History::server_of`].
+/// A connection, as an index into [`History::server_of`].
 pub(crate) type Conn = usize;
 pub(crate) type Server = usize;
 
@@ -16,7 +16,7 @@ pub(crate) enum Action {
     Fail(Conn),
 }
 
-/// One call, with its result and the stamps of its beginning and its end. No two stamps of a history are equal.
+/// One call with its result and its interval. All stamps within a history differ.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Operation {
     pub(crate) thread: usize,
@@ -30,7 +30,7 @@ impl Operation {
         self.invoked < other.returned && other.invoked < self.returned
     }
 
-    /// The connection, if it is a release.
+    /// Returns the released connection, if the operation is a release.
     pub(crate) fn released(&self) -> Option<Conn> {
         if let Action::Release(conn) = self.action { Some(conn) } else { None }
     }
@@ -39,17 +39,17 @@ impl Operation {
 /// Which of a server's idle connections a checkout may return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Any: the threads use several shards.
+    /// Any connection, because the threads use several shards.
     Any,
-    /// The one that was released first.
+    /// The connection that was released first.
     Fifo,
-    /// The same, but a checkout may pass over connections whose release overlaps it.
+    /// The connection that was released first, not counting connections whose release overlaps the checkout.
     FifoUpToOverlap,
 }
 
-/// The promises that a history is checked against.
+/// The guarantees that a history is checked against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Promises {
+pub(crate) struct Guarantees {
     pub(crate) order: Order,
     /// One failure takes a server down, and it stays down.
     pub(crate) fail_takes_down: bool,
@@ -57,17 +57,17 @@ pub(crate) struct Promises {
 
 #[derive(Debug, Clone)]
 pub(crate) struct History {
-    pub(crate) promises: Promises,
+    pub(crate) guarantees: Guarantees,
     pub(crate) servers: usize,
     /// The server of each connection.
     pub(crate) server_of: Vec<Server>,
-    /// The connections that are idle at the beginning, in the order of their release.
+    /// The initially idle connections, in the order of their release.
     pub(crate) idle: Vec<Conn>,
     pub(crate) operations: Vec<Operation>,
 }
 
 impl History {
-    /// Whether operations of two threads overlap.
+    /// Returns whether operations of different threads overlap.
     pub(crate) fn overlaps(&self) -> bool {
         let pair = |a: &Operation| self.operations.iter().any(|b| a.thread != b.thread && a.overlaps(b));
         self.operations.iter().any(pair)
@@ -86,11 +86,11 @@ impl fmt::Display for Action {
     }
 }
 
-/// One line for each operation, with its interval as a bar over the stamps.
+/// Writes one line for each operation, with its interval as a bar along the stamps.
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:?}", self.promises)?;
-        writeln!(f, "server of each connection: {:?}; idle at the beginning: {:?}", self.server_of, self.idle)?;
+        writeln!(f, "{:?}", self.guarantees)?;
+        writeln!(f, "server of each connection: {:?}; initially idle: {:?}", self.server_of, self.idle)?;
         let mut operations = self.operations.clone();
         operations.sort_unstable_by_key(|operation| operation.invoked);
         writeln!(f, "thread  operation         interval")?;

@@ -1,4 +1,4 @@
-//! Runs short scripts on the threads of a real pool and records their history.
+//! Runs short scripts on real threads that share a pool, and records the history.
 
 use std::hint::spin_loop;
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use connring::test_util::{ScriptedConn, ScriptedConnector, ScriptedError, set_sh
 use connring::{Clock, ConnInfo, Connector, Pool, PooledConn, Server};
 use tokio::runtime::Runtime;
 
-use crate::history::{Action, Conn, History, Operation, Order, Promises};
+use crate::history::{Action, Conn, Guarantees, History, Operation, Order};
 use crate::rng::Rng;
 
-/// From so many connections to a server on, its idle connections may be spread over several shards, smaller than that:
-/// a connection that finds its shard full goes into another one.
+/// The most connections to a server whose idle connections all fit into one shard. Beyond that a server has several
+/// shards, and a connection whose shard is full goes into another one, so FIFO order is lost.
 const MAX_FIFO: u64 = 3;
-/// The order within a shard.
+/// The order that the pool guarantees within a shard.
 const IN_ONE_SHARD: Order = Order::FifoUpToOverlap;
-/// A refusal takes a step for each connection, and a set of steps has 128 bits.
+/// The most connections of a history. A refusal takes one step for each, and the checker has room for 128 steps.
 const MAX_OPENED: usize = 6;
 
-/// The scripted connector, which now and then lets other threads run in the middle of a checkout.
+/// A scripted connector that yields the thread in the middle of every third checkout.
 #[derive(Clone)]
 struct Yielding {
     scripted: ScriptedConnector,
@@ -46,9 +46,9 @@ impl Connector for Yielding {
 
 type Held = PooledConn<Yielding>;
 
-/// What a thread does next. Without a connection in hand it checks one out instead.
+/// A call of a thread. A thread that holds no connection checks one out instead.
 #[derive(Debug, Clone, Copy)]
-enum Task {
+enum Call {
     Checkout,
     Release,
     Discard,
@@ -56,27 +56,28 @@ enum Task {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Turn {
-    task: Task,
-    /// Ends the connection that was checked out last, instead of first.
-    last: bool,
+struct ScriptStep {
+    call: Call,
+    /// Ends the use of the newest connection that the thread holds, instead of the oldest.
+    ends_newest: bool,
     spins: u64,
     yields: bool,
 }
 
-/// The pool and the scripts of a seed. The schedule of the threads is the machine's.
+/// The pool and the scripts of a seed. The operating system schedules the threads.
 struct Script {
     servers: u64,
     max_conns: u64,
     fail_threshold: u32,
-    /// Threads on different shards.
+    /// The threads use different shards.
     is_apart: bool,
-    /// Threads know the pool before the history begins: their first checkout takes the short way.
+    /// The threads have used the pool before the history begins, so their first checkout takes the hot path.
     is_warm: bool,
-    /// The shards at which connections are released in the beginning, one for each.
+    /// The shard into which each connection is released before the history begins.
     released_at: Vec<usize>,
+    /// The shard of the thread that checks out all connections at the end.
     drained_at: usize,
-    turns: Vec<Vec<Turn>>,
+    steps: Vec<Vec<ScriptStep>>,
 }
 
 impl Script {
@@ -100,29 +101,31 @@ impl Script {
             is_warm: rng.chance(60),
             released_at,
             drained_at,
-            turns: (0..threads).map(|_| (0..rng.within(3..=6)).map(|_| Turn::new(rng, losses)).collect()).collect(),
+            steps: (0..threads)
+                .map(|_| (0..rng.within(3..=6)).map(|_| ScriptStep::new(rng, losses)).collect())
+                .collect(),
         }
     }
 
-    fn promises(&self) -> Promises {
+    fn guarantees(&self) -> Guarantees {
         let order = if self.is_apart { Order::Any } else { IN_ONE_SHARD };
-        Promises { order, fail_takes_down: self.fail_threshold == 1 }
+        Guarantees { order, fail_takes_down: self.fail_threshold == 1 }
     }
 }
 
-impl Turn {
+impl ScriptStep {
     fn new(rng: &mut Rng, losses: u64) -> Self {
-        let ends = if rng.chance(losses) { rng.pick(&[Task::Discard, Task::Fail]) } else { Task::Release };
+        let ends = if rng.chance(losses) { rng.pick(&[Call::Discard, Call::Fail]) } else { Call::Release };
         Self {
-            task: if rng.chance(40) { Task::Checkout } else { ends },
-            last: rng.chance(50),
+            call: if rng.chance(40) { Call::Checkout } else { ends },
+            ends_newest: rng.chance(50),
             spins: rng.pick(&[0, 0, 10, 100]),
             yields: rng.chance(15),
         }
     }
 }
 
-/// Opens connections and holds them all. No time passes: the clock is manual.
+/// Builds the pool and opens its connections, all of them checked out. The clock is manual and never advances.
 fn open(runtime: &Runtime, script: &Script) -> (Pool<Yielding>, Vec<Held>) {
     let clock = Clock::manual();
     let connector = Yielding { scripted: ScriptedConnector::new(clock.clone()), checks: Arc::default() };
@@ -139,10 +142,10 @@ fn open(runtime: &Runtime, script: &Script) -> (Pool<Yielding>, Vec<Held>) {
     })
 }
 
-/// The threads of one history, from their start on.
+/// The state that the threads of one history share.
 struct Recorder<'a> {
     pool: &'a Pool<Yielding>,
-    /// The connector's numbers of the connections.
+    /// The identity of each connection, as the connector numbered it.
     ids: &'a [u64],
     stamps: AtomicU64,
     arrived: AtomicUsize,
@@ -150,13 +153,13 @@ struct Recorder<'a> {
 
 impl Recorder<'_> {
     fn stamp(&self) -> u64 {
-        // SeqCst: no operation moves over its stamps.
+        // SeqCst: no operation is reordered with its stamps.
         self.stamps.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Waits until all of `threads` have come so far, `times` times together. Spins, so that all go on at once.
+    /// Waits for `threads` threads at a barrier, for the `times`-th time. Spins, so that all threads leave it together.
     fn meet(&self, threads: usize, times: usize) {
-        // SeqCst: before the wait comes before after the wait.
+        // SeqCst: everything before the barrier happens before everything after it.
         self.arrived.fetch_add(1, Ordering::SeqCst);
         let mut spins = 0_u32;
         while self.arrived.load(Ordering::SeqCst) < threads * times {
@@ -165,11 +168,11 @@ impl Recorder<'_> {
         }
     }
 
-    fn number(&self, conn: &Held) -> Conn {
-        self.ids.iter().position(|&id| id == conn.id()).expect("no connection is opened after the beginning")
+    fn index(&self, conn: &Held) -> Conn {
+        self.ids.iter().position(|&id| id == conn.id()).expect("all connections were opened before the history began")
     }
 
-    /// Runs one operation between two stamps.
+    /// Runs one operation and takes a stamp before and after it.
     fn record(&self, thread: usize, act: impl FnOnce() -> Action) -> Operation {
         let invoked = self.stamp();
         let action = act();
@@ -180,41 +183,41 @@ impl Recorder<'_> {
         let mut got = None;
         let operation = self.record(thread, || {
             got = self.pool.try_acquire().ok();
-            got.as_ref().map_or(Action::Refused, |conn| Action::Checkout(self.number(conn)))
+            got.as_ref().map_or(Action::Refused, |conn| Action::Checkout(self.index(conn)))
         });
         held.extend(got);
         operation
     }
 
-    fn turn(&self, thread: usize, turn: Turn, held: &mut Vec<Held>) -> Operation {
-        (0..turn.spins).for_each(|_| spin_loop());
-        if turn.yields {
+    fn run_step(&self, thread: usize, step: ScriptStep, held: &mut Vec<Held>) -> Operation {
+        (0..step.spins).for_each(|_| spin_loop());
+        if step.yields {
             thread::yield_now();
         }
-        if held.is_empty() || matches!(turn.task, Task::Checkout) {
+        if held.is_empty() || matches!(step.call, Call::Checkout) {
             return self.checkout(thread, held);
         }
-        let conn = held.remove(if turn.last { held.len() - 1 } else { 0 });
-        let number = self.number(&conn);
-        self.record(thread, || match turn.task {
-            Task::Discard => {
+        let conn = held.remove(if step.ends_newest { held.len() - 1 } else { 0 });
+        let index = self.index(&conn);
+        self.record(thread, || match step.call {
+            Call::Discard => {
                 conn.discard();
-                Action::Discard(number)
+                Action::Discard(index)
             }
-            Task::Fail => {
-                conn.fail("the script says so");
-                Action::Fail(number)
+            Call::Fail => {
+                conn.fail("scripted failure");
+                Action::Fail(index)
             }
-            Task::Checkout | Task::Release => {
+            Call::Checkout | Call::Release => {
                 conn.release();
-                Action::Release(number)
+                Action::Release(index)
             }
         })
     }
 }
 
-/// Runs the scripts of a seed. The last operations are those of the calling thread, which checks out all that is left:
-/// a lost connection shows there.
+/// Runs the scripts of a seed and returns the history. At the end the calling thread checks out all idle connections,
+/// which reveals a lost one.
 pub(crate) fn record(runtime: &Runtime, seed: u64) -> History {
     let script = Script::new(seed);
     set_shard(0);
@@ -222,27 +225,27 @@ pub(crate) fn record(runtime: &Runtime, seed: u64) -> History {
     let ids: Vec<_> = opened.iter().map(|conn| conn.id()).collect();
     let server_of = opened.iter().map(|conn| conn.address().parse().expect("named by its number")).collect();
     let recorder = Recorder { pool: &pool, ids: &ids, stamps: AtomicU64::new(0), arrived: AtomicUsize::new(0) };
-    let (threads, all) = (script.turns.len(), script.turns.len() + 1);
+    let (threads, all) = (script.steps.len(), script.steps.len() + 1);
     let mut operations = Vec::new();
-    // Not released before the end: what is left in hand stays out of the pool.
-    let mut in_hand = Vec::new();
+    // Connections that a script leaves checked out stay out of the pool until the history ends.
+    let mut unreleased = Vec::new();
     thread::scope(|scope| {
-        let run = |(thread, turns): (usize, &Vec<Turn>)| {
-            let (recorder, turns, script) = (&recorder, turns.clone(), &script);
+        let run = |(thread, steps): (usize, &Vec<ScriptStep>)| {
+            let (recorder, steps, script) = (&recorder, steps.clone(), &script);
             scope.spawn(move || {
                 set_shard(if script.is_apart { thread } else { 0 });
                 if script.is_warm {
-                    assert!(recorder.pool.try_acquire().is_err(), "all connections are held");
+                    assert!(recorder.pool.try_acquire().is_err(), "all connections are checked out");
                 }
                 recorder.meet(all, 1);
-                // The idle connections come back here.
+                // Between these two barriers the calling thread releases all connections.
                 recorder.meet(all, 2);
                 let mut held = Vec::new();
-                let operations: Vec<_> = turns.iter().map(|&turn| recorder.turn(thread, turn, &mut held)).collect();
+                let operations: Vec<_> = steps.iter().map(|&step| recorder.run_step(thread, step, &mut held)).collect();
                 (operations, held)
             })
         };
-        let running: Vec<_> = script.turns.iter().enumerate().map(run).collect();
+        let running: Vec<_> = script.steps.iter().enumerate().map(run).collect();
         recorder.meet(all, 1);
         for (conn, &shard) in opened.into_iter().zip(&script.released_at) {
             set_shard(shard);
@@ -252,17 +255,17 @@ pub(crate) fn record(runtime: &Runtime, seed: u64) -> History {
         for thread in running {
             let (recorded, held) = thread.join().expect("no thread panics");
             operations.extend(recorded);
-            in_hand.extend(held);
+            unreleased.extend(held);
         }
     });
     set_shard(script.drained_at);
     loop {
-        let last = recorder.checkout(threads, &mut in_hand);
+        let last = recorder.checkout(threads, &mut unreleased);
         operations.push(last);
         if last.action == Action::Refused {
             break;
         }
     }
-    let (promises, servers, idle) = (script.promises(), script.servers as usize, (0..ids.len()).collect());
-    History { promises, servers, server_of, idle, operations }
+    let (guarantees, servers, idle) = (script.guarantees(), script.servers as usize, (0..ids.len()).collect());
+    History { guarantees, servers, server_of, idle, operations }
 }

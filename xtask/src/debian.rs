@@ -1,4 +1,4 @@
-//! Programs of Debian packages.
+//! Programs from Debian packages.
 
 use std::process::Command;
 
@@ -7,25 +7,26 @@ use rustix::process::geteuid;
 use crate::Outcome;
 use crate::process::{command, run, run_command};
 
-/// Makes sure that a program is there: installs its package if it is missing and we are root.
+/// Makes sure that a program is installed. Installs its package if the program is missing and this process runs as
+/// root.
 ///
 /// # Errors
 ///
-/// When the program is still missing.
+/// Returns an error if the program is still missing.
 pub(crate) fn require(program: &str, package: &str) -> Outcome {
-    if !is_there(program) {
+    if !is_installed(program) {
         if !geteuid().is_root() {
             return Err(format!("{program} is missing: install Debian's package {package}").into());
         }
         run("apt-get update -q")?;
-        // Without a terminal of its own, which a background process group could not set up.
+        // Without a pseudo-terminal, which a background process group cannot set up.
         let line = format!("apt-get install -q -y --no-install-recommends -o Dpkg::Use-Pty=0 {package}");
-        // At RUNLEVEL 1, the package's service does not start.
+        // RUNLEVEL 1 keeps the package's service from starting.
         run_command(&line, command(&line).env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1"))?;
     }
     run(&format!("{program} --version"))
 }
 
-fn is_there(program: &str) -> bool {
+fn is_installed(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }

@@ -1,4 +1,4 @@
-//! The failover demo as a test: its acquires must not fail while servers do.
+//! The failover demo as a test: acquires must not fail while servers fail.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -11,13 +11,13 @@ use crate::{Outcome, debian, scratch};
 
 const BUILD: &str = "cargo build --locked --release -p connring-failover";
 
-/// Commands that show that a server gets requests.
+/// The number of commands that shows that a server receives requests.
 const LEAST_COMMANDS: u64 = 1_000;
 
-/// How long the load may take until each server gets requests.
+/// The timeout until each server receives requests.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// With servers of its own, and its baseline.
+/// Runs the demo with its own servers and the baseline.
 pub(crate) fn own_servers() -> Outcome {
     let folder = scratch("failover")?;
     run(BUILD)?;
@@ -25,7 +25,7 @@ pub(crate) fn own_servers() -> Outcome {
     conclude(&folder, &mut demo, Baseline::Runs)
 }
 
-/// With three Redis servers. One is killed during the run and comes back.
+/// Runs the demo with three Redis servers, kills one of them and restarts it.
 pub(crate) fn redis_servers() -> Outcome {
     debian::require("redis-server", "redis-server")?;
     let folder = scratch("failover-redis")?;
@@ -47,14 +47,14 @@ pub(crate) fn redis_servers() -> Outcome {
     println!("killed the server on port {port}");
     pause(Duration::from_secs(2))?;
     servers.push(Redis::start(&folder, port)?);
-    println!("started it again");
+    println!("restarted the server on port {port}");
 
     conclude(&folder, &mut demo, Baseline::Absent)?;
     for server in &servers {
         let commands = server.commands()?;
         println!("port {}: {commands} commands", server.port());
         if commands < LEAST_COMMANDS {
-            return Err(format!("the server on port {} got too few requests", server.port()).into());
+            return Err(format!("the server on port {} received too few requests", server.port()).into());
         }
     }
     Ok(())
@@ -68,7 +68,7 @@ fn start_demo(folder: &Path, options: &str, protocol: &[&str]) -> Outcome<Runnin
     Running::start(command.stdout(File::create(folder.join("stdout"))?))
 }
 
-/// Waits until the demo ends, and judges its result.
+/// Waits until the demo ends, and checks its result.
 fn conclude(folder: &Path, demo: &mut Running, baseline: Baseline) -> Outcome {
     let status = demo.wait()?;
     let output = fs::read_to_string(folder.join("stdout"))?;
@@ -77,14 +77,14 @@ fn conclude(folder: &Path, demo: &mut Running, baseline: Baseline) -> Outcome {
         return Err(format!("the demo failed: {status}").into());
     }
     let picture = fs::read_to_string(folder.join("failover.svg"))?;
-    if picture.trim_end().ends_with("</svg>") { Ok(()) } else { Err("the picture is not whole".into()) }
+    if picture.trim_end().ends_with("</svg>") { Ok(()) } else { Err("the picture is incomplete".into()) }
 }
 
 fn wait_for_requests(server: &Redis) -> Outcome {
     let began = Instant::now();
     while server.commands()? < LEAST_COMMANDS {
         if began.elapsed() > PATIENCE {
-            return Err(format!("the server on port {} gets no requests", server.port()).into());
+            return Err(format!("the server on port {} receives too few requests", server.port()).into());
         }
         pause(Duration::from_millis(50))?;
     }

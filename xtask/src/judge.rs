@@ -1,23 +1,23 @@
-//! Judges the result of the failover demo, the JSON of its last line.
+//! Checks the result of the failover demo, the JSON of its last line.
 
 use serde_json::Value;
 
-/// Fewer answers than this mean that the load did not run.
+/// The least number of answers of a run whose load worked.
 const LEAST_ANSWERS: u64 = 1_000;
 
-/// Whether the demo runs its baseline.
+/// Whether the result must contain the baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Baseline {
     Runs,
     Absent,
 }
 
-/// Checks that no acquire failed, that no answer was wrong, and that there were answers. Of the baseline it asks for
-/// answers only. Returns the last line.
+/// Checks that no acquire failed, that no answer was wrong, and that requests were answered. The baseline only needs
+/// answers. Returns the last line.
 ///
 /// # Errors
 ///
-/// When one of these does not hold, or the last line is not the expected JSON.
+/// Returns an error if one of these checks fails, or if the last line is not the expected JSON.
 pub(crate) fn judge(output: &str, baseline: Baseline) -> Result<&str, String> {
     let line = output.lines().last().unwrap_or_default();
     let result: Value =
@@ -38,7 +38,7 @@ pub(crate) fn judge(output: &str, baseline: Baseline) -> Result<&str, String> {
 }
 
 fn count(result: &Value, key: &str) -> Result<u64, String> {
-    result[key].as_u64().ok_or_else(|| format!("there is no count {key:?} in {result}"))
+    result[key].as_u64().ok_or_else(|| format!("no count {key:?} in {result}"))
 }
 
 #[cfg(test)]
@@ -46,44 +46,44 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// A good result, changed by `doctor`.
-    fn judged(doctor: impl FnOnce(&mut Value)) -> Result<(), String> {
+    /// Checks a good result after `change` has modified it.
+    fn judge_changed(change: impl FnOnce(&mut Value)) -> Result<(), String> {
         let mut result = json!({
             "answered": 240_000, "failed": 0, "wrong_answers": 0,
             "baseline": { "answered": 220_000, "failed": 12_000, "wrong_answers": 3 },
         });
-        doctor(&mut result);
+        change(&mut result);
         judge(&format!("earlier\n{result}\n"), Baseline::Runs).map(|line| assert_eq!(line, result.to_string()))
     }
 
     #[test]
-    fn accepts_a_good_result() {
-        judged(|_| {}).unwrap();
+    fn accepts_good_result() {
+        judge_changed(|_| {}).unwrap();
         let alone = r#"{"answered":1000,"baseline":null,"failed":0,"wrong_answers":0}"#;
         judge(alone, Baseline::Absent).unwrap();
     }
 
     #[test]
-    fn refuses_doctored_results() {
-        let refused = |doctor: fn(&mut Value), reason: &str| {
-            let error = judged(doctor).unwrap_err();
+    fn rejects_bad_results() {
+        let refused = |change: fn(&mut Value), reason: &str| {
+            let error = judge_changed(change).unwrap_err();
             assert!(error.starts_with(reason), "{error}");
         };
         refused(|result| result["failed"] = 1.into(), "acquires failed");
-        refused(|result| result["failed"] = (-1).into(), "there is no count \"failed\"");
-        refused(|result| result["failed"] = "0".into(), "there is no count \"failed\"");
+        refused(|result| result["failed"] = (-1).into(), "no count \"failed\"");
+        refused(|result| result["failed"] = "0".into(), "no count \"failed\"");
         refused(|result| result["wrong_answers"] = 1.into(), "answers were wrong");
         refused(|result| result["answered"] = 999.into(), "fewer than 1000 requests were answered");
         refused(|result| result["baseline"]["answered"] = 0.into(), "the baseline answered no request");
-        refused(|result| result["baseline"] = Value::Null, "there is no count \"answered\"");
+        refused(|result| result["baseline"] = Value::Null, "no count \"answered\"");
         for key in ["failed", "wrong_answers", "answered"] {
-            let error = judged(|result| drop(result.as_object_mut().unwrap().remove(key))).unwrap_err();
-            assert!(error.starts_with(&format!("there is no count {key:?}")), "{error}");
+            let error = judge_changed(|result| drop(result.as_object_mut().unwrap().remove(key))).unwrap_err();
+            assert!(error.starts_with(&format!("no count {key:?}")), "{error}");
         }
     }
 
     #[test]
-    fn refuses_output_without_json_in_its_last_line() {
+    fn rejects_output_without_json_in_last_line() {
         let good = r#"{"answered":1000,"failed":0,"wrong_answers":0}"#;
         for output in [String::new(), format!("{good}\nPanic"), format!("{good}x"), good[1..].to_owned()] {
             let error = judge(&output, Baseline::Absent).unwrap_err();

@@ -1,9 +1,9 @@
-//! The steps of CI. Each runs by itself, on a developer's machine as in CI.
+//! Runs the steps of CI, one or all, on a developer's machine or in CI.
 //!
 //! ```sh
-//! cargo xtask list        # the steps
-//! cargo xtask clippy      # one step, or several
-//! cargo xtask ci          # all of them, up to the first that fails
+//! cargo xtask list        # list the steps
+//! cargo xtask clippy      # run one step or more
+//! cargo xtask ci          # run all steps until one fails
 //! ```
 
 #![allow(clippy::disallowed_methods, reason = "the steps run in real time")]
@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use crate::process::Interrupted;
 use crate::steps::{STEPS, Step};
 
-/// The result of a step or of a part of it.
+/// The result of a step or a part of it.
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         ["ci"] => Ok(STEPS.iter().collect()),
-        [] => Err("no step was given".to_owned()),
+        [] => Err("no step given".to_owned()),
         ref names => names.iter().map(|name| find(name)).collect::<Result<Vec<_>, _>>(),
     };
     match chosen {
@@ -55,10 +55,13 @@ fn list() {
 }
 
 fn find(name: &str) -> Result<&'static Step, String> {
-    STEPS.iter().find(|step| step.name == name).ok_or_else(|| format!("there is no step {name:?}"))
+    STEPS
+        .iter()
+        .find(|step| step.name == name)
+        .ok_or_else(|| format!("no step {name:?}; `cargo xtask list` shows them"))
 }
 
-/// Runs the steps in order up to the first that fails, and prints how they went.
+/// Runs the steps in order until one fails, and prints a summary.
 fn run_all(steps: &[&Step]) -> ExitCode {
     if let Err(error) = prepare() {
         eprintln!("error: {error}");
@@ -89,7 +92,7 @@ fn run_all(steps: &[&Step]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Steps run in the root of the workspace.
+/// Changes to the root of the workspace and handles interrupts.
 fn prepare() -> Outcome {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask is not in a workspace")?;
     env::set_current_dir(root)?;
@@ -100,7 +103,7 @@ fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
-/// An empty folder for the files of a step, under the build's: they stay until the step runs again.
+/// Makes an empty folder for a step's files, in the target directory. The files stay until the step runs again.
 fn scratch(step: &str) -> Outcome<PathBuf> {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     let folder = env::current_dir()?.join(target).join("xtask").join(step);

@@ -1,4 +1,4 @@
-//! Child processes, which end with the step that started them.
+//! Child processes, which are killed when their step ends.
 
 use std::error::Error;
 use std::fmt;
@@ -14,15 +14,15 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::Outcome;
 
-/// How often a wait looks for its end and for Ctrl-C.
+/// The interval at which a wait checks for its end and for Ctrl-C.
 const POLL: Duration = Duration::from_millis(20);
 
-/// How long processes have to end after SIGTERM, before SIGKILL.
+/// The time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// Ctrl-C, or another signal that asks this process to end.
+/// The error after Ctrl-C or a similar signal.
 #[derive(Debug)]
 pub(crate) struct Interrupted;
 
@@ -34,7 +34,7 @@ impl fmt::Display for Interrupted {
 
 impl Error for Interrupted {}
 
-/// Lets Ctrl-C and its like end the step by an error, so that its processes are ended on the way.
+/// Makes Ctrl-C and similar signals end the step with an error, so that its processes are killed.
 pub(crate) fn listen_for_interrupts() -> Outcome {
     let flag = INTERRUPTED.get_or_init(Arc::default);
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -43,11 +43,11 @@ pub(crate) fn listen_for_interrupts() -> Outcome {
     Ok(())
 }
 
-/// Sleeps.
+/// Sleeps for `duration`.
 ///
 /// # Errors
 ///
-/// On Ctrl-C, at once.
+/// Returns an error immediately on Ctrl-C.
 pub(crate) fn pause(duration: Duration) -> Outcome {
     let began = Instant::now();
     loop {
@@ -62,7 +62,7 @@ pub(crate) fn pause(duration: Duration) -> Outcome {
     }
 }
 
-/// A running child, in a process group of its own. Dropping it ends the whole group.
+/// A running child process in its own process group. Dropping it kills the whole group.
 pub(crate) struct Running {
     child: Child,
     group: Pid,
@@ -74,7 +74,7 @@ impl Running {
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.process_group(0).stdin(Stdio::null()).spawn();
         let child = child.map_err(|error| format!("{program} does not start: {error}"))?;
-        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or("a process has no number")?;
+        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or("a process without a valid id")?;
         Ok(Self { child, group, has_ended: false })
     }
 
@@ -89,7 +89,7 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// On Ctrl-C.
+    /// Returns an error on Ctrl-C.
     pub(crate) fn wait(&mut self) -> Outcome<ExitStatus> {
         loop {
             if let Some(status) = self.ended()? {
@@ -99,7 +99,7 @@ impl Running {
         }
     }
 
-    /// Ends the group at once, without a chance to clean up.
+    /// Kills the group with SIGKILL.
     pub(crate) fn kill(mut self) -> Outcome {
         kill_process_group(self.group, Signal::KILL)?;
         self.child.wait()?;
@@ -118,13 +118,13 @@ impl Drop for Running {
         while began.elapsed() < GRACE && matches!(self.child.try_wait(), Ok(None)) {
             thread::sleep(POLL);
         }
-        // Children of the child may have outlived it. The group still has its number as long as one is left.
+        // Descendants may outlive the child. The group id stays valid while one of them is left.
         let _ = kill_process_group(self.group, Signal::KILL);
         let _ = self.child.wait();
     }
 }
 
-/// A command from a line without quotes. `cargo` is the cargo that runs this program.
+/// Makes a command from a line without quotes. `cargo` stands for the cargo that runs this program.
 pub(crate) fn command(line: &str) -> Command {
     let mut words = line.split_whitespace();
     let program = words.next().expect("a command has a first word");
@@ -134,16 +134,16 @@ pub(crate) fn command(line: &str) -> Command {
     command
 }
 
-/// Prints the line and runs it.
+/// Prints and runs a command line.
 ///
 /// # Errors
 ///
-/// When it fails.
+/// Returns an error if the command fails.
 pub(crate) fn run(line: &str) -> Outcome {
     run_command(line, &mut command(line))
 }
 
-/// As [`run`], with more in the command than in the line.
+/// Prints `line` and runs `command`, which may have further settings.
 pub(crate) fn run_command(line: &str, command: &mut Command) -> Outcome {
     println!("$ {line}");
     let status = Running::start(command)?.wait()?;
@@ -156,22 +156,22 @@ mod tests {
     use std::io::Read;
 
     #[test]
-    fn dropping_a_child_ends_its_children_too() {
+    fn dropping_child_kills_its_descendants() {
         let mut shell = Command::new("sh");
-        // The shell itself ends on SIGTERM, its child does not.
+        // The shell ends on SIGTERM, its child does not.
         shell.args(["-c", "(trap '' TERM; echo; sleep 60; sleep 60) & wait"]).stdout(Stdio::piped());
         let mut running = Running::start(&mut shell).unwrap();
         let mut stdout = running.child.stdout.take().unwrap();
         stdout.read_exact(&mut [0]).unwrap();
         drop(running);
-        // The end of the pipe is there when no process has it open any more.
+        // The pipe ends when no process has it open any more.
         let began = Instant::now();
         assert_eq!(stdout.read_to_end(&mut Vec::new()).unwrap(), 0);
-        assert!(began.elapsed() < Duration::from_secs(30), "it ran to its end");
+        assert!(began.elapsed() < Duration::from_secs(30), "the child ran to its end");
     }
 
     #[test]
-    fn failed_commands_are_errors() {
+    fn failed_command_is_an_error() {
         run("true").unwrap();
         assert_eq!(run("false").unwrap_err().to_string(), "`false` failed: exit status: 1");
         assert!(run("no-such-program").unwrap_err().to_string().starts_with("no-such-program does not start"));

@@ -1,13 +1,13 @@
-//! The test command of README.md, so that README and CI cannot drift apart.
+//! Extracts the test command from README.md, so that README and CI cannot diverge.
 
-/// Characters that words of a command may have. Others could mean something to a shell.
+/// Punctuation allowed in a command. Other characters could have a meaning to a shell.
 const PLAIN: &str = "-_./:=,@";
 
 /// Returns the one command in the code blocks under the heading "Test".
 ///
 /// # Errors
 ///
-/// When there is not exactly one line, or it is not a plain cargo command.
+/// Returns an error if there is not exactly one line, or if it is not a plain cargo command.
 pub(crate) fn test_command(readme: &str) -> Result<&str, String> {
     let mut in_section = false;
     let mut in_block = false;
@@ -42,13 +42,13 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_command_under_its_heading() {
+    fn finds_command_under_heading() {
         assert_eq!(test_command(&readme("cargo test --locked")), Ok("cargo test --locked"));
         assert_eq!(test_command(&readme("  cargo test\n")), Ok("cargo test"));
     }
 
     #[test]
-    fn refuses_all_but_one_plain_cargo_command() {
+    fn rejects_anything_but_one_plain_cargo_command() {
         for block in [
             "",
             "cargo build\ncargo test",

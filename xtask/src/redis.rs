@@ -9,31 +9,31 @@ use std::time::{Duration, Instant};
 use crate::Outcome;
 use crate::process::{Running, command, pause};
 
-/// How long a server may take to start, or to answer.
+/// The timeout for a server to start or to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A running redis-server, killed on drop.
+/// A running redis-server. Dropping it kills the process.
 pub(crate) struct Redis {
     port: u16,
     process: Running,
 }
 
-/// Returns ports on which no process listens, below those that Linux gives to outgoing connections. In that range, a
-/// client that connects to the port of a dead server could get that port as its own, and so block it.
+/// Returns ports on which no process listens, below the ephemeral range of Linux. Within that range, a client that
+/// connects to the port of a dead server can get that port as its own local port, and so block it.
 pub(crate) fn free_ports(count: usize) -> Outcome<Vec<u16>> {
-    // Two runs at the same time start in different places.
+    // Concurrent runs start at different ports.
     let first = 20_000 + u16::try_from(std::process::id() % 10_000)?;
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     let ports: Vec<_> = (first..32_000).filter(is_free).take(count).collect();
-    if ports.len() == count { Ok(ports) } else { Err("there are not enough free ports".into()) }
+    if ports.len() == count { Ok(ports) } else { Err("not enough free ports".into()) }
 }
 
 impl Redis {
-    /// Starts a server, without persistence, and waits until it answers. Its log goes to `folder`.
+    /// Starts a server without persistence and waits until it answers. Writes its log to `folder`.
     ///
     /// # Errors
     ///
-    /// When it does not answer.
+    /// Returns an error if the server does not answer.
     pub(crate) fn start(folder: &Path, port: u16) -> Outcome<Self> {
         let log = folder.join(format!("redis-{port}.log"));
         let output = File::create(&log)?;
@@ -52,7 +52,7 @@ impl Redis {
         Ok(redis)
     }
 
-    /// Kills the server, as a crash would.
+    /// Kills the server with SIGKILL, like a crash.
     pub(crate) fn kill(self) -> Outcome {
         self.process.kill()
     }
@@ -61,13 +61,14 @@ impl Redis {
         self.port
     }
 
-    /// How many commands the server has processed since its start.
+    /// Returns the number of commands that the server has processed since its start.
     pub(crate) fn commands(&self) -> Outcome<u64> {
         let stats = self.ask("INFO stats")?;
-        Ok(total_commands(&stats).ok_or_else(|| format!("redis-server does not count its commands: {stats}"))?)
+        Ok(total_commands(&stats)
+            .ok_or_else(|| format!("the statistics of redis-server have no count of commands: {stats}"))?)
     }
 
-    /// Sends a command and returns its answer, a simple or a bulk string.
+    /// Sends a command and returns the answer, which is a simple or a bulk string.
     fn ask(&self, command: &str) -> io::Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
         stream.set_read_timeout(Some(PATIENCE))?;

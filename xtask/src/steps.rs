@@ -1,4 +1,4 @@
-//! The steps, in the order in which CI runs them.
+//! The steps, in the order of CI.
 
 use std::fs;
 
@@ -12,25 +12,25 @@ pub(crate) struct Step {
 }
 
 pub(crate) const STEPS: &[Step] = &[
-    Step { name: "format", about: "rustfmt has nothing to change", run: format },
-    Step { name: "clippy", about: "clippy of the library, with all features and with none", run: clippy },
-    Step { name: "clippy-members", about: "clippy of the other members of the workspace", run: clippy_members },
-    Step { name: "docs", about: "the docs have no warnings, with and without private items", run: docs },
+    Step { name: "format", about: "formatting by rustfmt", run: format },
+    Step { name: "clippy", about: "clippy on the library, with all features and with none", run: clippy },
+    Step { name: "clippy-members", about: "clippy on the other members of the workspace", run: clippy_members },
+    Step { name: "docs", about: "rustdoc without warnings, with and without private items", run: docs },
     Step { name: "readme-test", about: "the command under \"Test\" in README.md", run: readme_test },
-    Step { name: "first-pool", about: "the example for newcomers runs", run: first_pool },
+    Step { name: "first-pool", about: "the example first_pool runs", run: first_pool },
     Step { name: "loom", about: "the model checks", run: loom },
-    Step { name: "mutants", about: "the model checks fail when the kernel is broken", run: mutants },
-    Step { name: "asan", about: "AddressSanitizer and LeakSanitizer over the slot and what is built on it", run: asan },
-    Step { name: "rate", about: "rate limits on the real clock, optimized", run: rate },
+    Step { name: "mutants", about: "the model checks detect mutations of src/raw", run: mutants },
+    Step { name: "asan", about: "AddressSanitizer and LeakSanitizer on the slot and its users", run: asan },
+    Step { name: "rate", about: "tests of rate limits on the real clock, in release mode", run: rate },
     Step { name: "test-members", about: "tests of the other members of the workspace", run: test_members },
     Step { name: "instructions", about: "instructions and system calls of the hot path", run: instructions },
-    Step { name: "benches", about: "the benchmarks run, once each", run: benches },
+    Step { name: "benches", about: "each benchmark runs once", run: benches },
     Step { name: "fuzz", about: "the fuzz targets build", run: fuzz },
-    Step { name: "package", about: "the package builds from what is published", run: package },
-    Step { name: "failover", about: "the failover demo with servers of its own", run: failover::own_servers },
+    Step { name: "package", about: "the published package builds", run: package },
+    Step { name: "failover", about: "the failover demo with its own servers", run: failover::own_servers },
     Step {
         name: "failover-redis",
-        about: "the failover demo with three Redis servers, of which one is killed and comes back",
+        about: "the failover demo with three Redis servers, one of which is killed and restarted",
         run: failover::redis_servers,
     },
 ];
@@ -78,7 +78,7 @@ fn mutants() -> Outcome {
     run("loom-tests/mutants.sh")
 }
 
-/// On the stable compiler, which has the sanitizers behind a flag.
+/// Uses the stable compiler with `RUSTC_BOOTSTRAP`, since the sanitizers are unstable.
 fn asan() -> Outcome {
     let line = "cargo test --locked --target x86_64-unknown-linux-gnu --target-dir target/asan --test stress \
                 --test linearizability --lib";
@@ -101,7 +101,7 @@ fn instructions() -> Outcome {
     run("benches/instructions.sh")
 }
 
-/// In the dev profile, which builds sooner: the times do not matter here.
+/// Uses the dev profile, which builds faster, because the times do not matter here.
 fn benches() -> Outcome {
     run("cargo bench --locked --profile dev -- --test")
 }
@@ -110,7 +110,7 @@ fn fuzz() -> Outcome {
     run("cargo check --locked --manifest-path fuzz/Cargo.toml")
 }
 
-/// Needs a clean tree: `cargo package` refuses uncommitted changes.
+/// Needs a clean working tree, because `cargo package` rejects uncommitted changes.
 fn package() -> Outcome {
     run("cargo package --locked")
 }

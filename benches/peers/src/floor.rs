@@ -1,15 +1,15 @@
-//! The floor: what a pool over several servers must do for each acquire and release, written inline with the same
-//! primitives as connring and nothing around them. It is what connring is measured against, and no pool: it does not
-//! dial, has no health, limits no connections and serves nobody who waits.
+//! The floor: the least work of an acquire and a release in a pool over several servers, written inline with connring's
+//! primitives. It is the yardstick for connring and not a pool: it makes no connect attempts, tracks no health, limits
+//! no connections and has no wait queue.
 //!
-//! Acquire: load the list (`ArcSwap`), take a turn (`fetch_add`), read the clock (quanta), look at the token bucket,
-//! pop (`ArrayQueue`), take the token (CAS). Release: take hold of the server, since the connection that goes into the
-//! queue owns the reference to it (`Arc` clone and drop: safe Rust has no other way), push, fence, look for callers
-//! that wait. [`Floor::acquire_async`] spends tokio's cooperative budget besides, as each future that may always be
-//! ready must.
+//! An acquire loads the server list (`ArcSwap`), advances the cursor (`fetch_add`), reads the clock (quanta), checks
+//! the token bucket, pops a connection (`ArrayQueue`) and takes the token (CAS). A release clones and drops the `Arc`
+//! of the server, pushes the connection, fences and loads the number of waiters. Safe Rust requires the clone: the
+//! connection that moves into the queue owns the other reference to the server. [`Floor::acquire_async`] also consumes
+//! tokio's cooperative budget, as any future that may always be ready must.
 //!
-//! It was committed before connring was made fast, and its own instruction count is gated, so that it cannot grow to
-//! meet connring.
+//! The floor was committed before connring was optimized, and `benches/instructions.sh` bounds its instruction count,
+//! so that it cannot drift towards connring.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
@@ -31,13 +31,14 @@ struct Shared {
 
 struct Server {
     idle: ArrayQueue<Box<Conn>>,
-    /// GCRA's theoretical arrival time in nanoseconds, and what a token adds to it, if there is a limit.
+    /// GCRA's theoretical arrival time, in nanoseconds.
     tat: AtomicU64,
+    /// By how much one token advances `tat`, or `None` without a rate limit.
     interval_ns: Option<u64>,
     shared: Arc<Shared>,
 }
 
-/// A connection: what it is a connection to, and a value in the place of a socket.
+/// A connection: its server, and a value instead of a socket.
 pub struct Conn {
     server: Arc<Server>,
     pub value: u64,
@@ -47,7 +48,8 @@ pub struct Conn {
 const BURST_NS: u64 = 1_000_000_000;
 
 impl Floor {
-    /// `servers` servers with `conns` connections each, and a limit of one connection per `interval_ns` if given.
+    /// Makes `servers` servers with `conns` idle connections each, and a limit of one checkout per `interval_ns` if
+    /// given.
     pub fn new(servers: usize, conns: usize, interval_ns: Option<u64>) -> Self {
         let clock = quanta::Clock::new();
         let origin = clock.raw();
@@ -60,7 +62,7 @@ impl Floor {
             let server = Arc::new(server);
             for value in 0..conns as u64 {
                 let conn = Box::new(Conn { server: Arc::clone(&server), value });
-                assert!(server.idle.push(conn).is_ok(), "the queue has room for all");
+                assert!(server.idle.push(conn).is_ok(), "the queue has room for every connection");
             }
             server
         };
@@ -90,7 +92,7 @@ impl Floor {
                 Err(found) => tat = found,
             }
         }
-        // Lost the race for the last token. A pool would put the connection back.
+        // The race for the last token is lost. A pool would return the connection to the queue.
         None
     }
 
@@ -105,15 +107,15 @@ impl Conn {
     #[inline]
     pub fn release(self: Box<Self>) {
         let server = Arc::clone(&self.server);
-        assert!(server.idle.push(self).is_ok(), "the queue has room for all");
+        assert!(server.idle.push(self).is_ok(), "the queue has room for every connection");
         fence(Ordering::SeqCst);
-        assert_eq!(server.shared.waiting.load(Ordering::Relaxed), 0, "nobody waits at the floor");
+        assert_eq!(server.shared.waiting.load(Ordering::Relaxed), 0, "the floor has no waiters");
     }
 }
 
 impl Drop for Floor {
     fn drop(&mut self) {
-        // The servers and their connections refer to each other.
+        // Breaks the reference cycles between servers and their connections.
         for server in self.shared.list.swap(Arc::default()).iter() {
             while server.idle.pop().is_some() {}
         }

@@ -1,6 +1,6 @@
-//! Measures connring against other pools, and against the floor of what the work must cost.
+//! Compares connring with other pools, and with the floor: a lower bound on the cost of the work.
 
-#![allow(clippy::disallowed_methods, reason = "it measures real time")]
+#![allow(clippy::disallowed_methods, reason = "benchmarks read the real clock")]
 
 mod allocator;
 mod contestants;
@@ -25,27 +25,27 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// One task, nobody else: what a hot cycle costs
+    /// Time of an acquire and a release, by one task alone
     Hot(Options),
-    /// 1, 2, 4 … threads up to twice the cores: connections a second
+    /// Throughput of one pool, with 1, 2, 4 … threads up to twice the cores
     Contended(Options),
-    /// 400 tasks on 20 connections: how long they wait
+    /// Waiting times of 400 tasks on 20 connections
     Handoff(Options),
-    /// 1 to 10 000 servers, up and down: what a hot cycle costs
+    /// Time of an acquire and a release over 1 to 10 000 servers, up or down
     Ring(Options),
-    /// Four servers of which one swallows connections: how long callers wait
+    /// Latency of acquires while one of four servers answers no connect attempt
     Blackhole(Options),
-    /// 100 to 100 000 waiting tasks: memory for each, and what a grant costs
+    /// Memory of a waiter and cost of a grant, with 100 to 100 000 waiters
     Crowd(Options),
-    /// The rate that is set against the rate that is granted
+    /// Accuracy of the rate limit: the granted rate relative to the configured one
     Rate(Options),
-    /// GET of 100 bytes from a redis-server of its own
+    /// Throughput and latency of GETs of 100 bytes from a local redis-server
     Redis(Options),
-    /// Bytes for each server, idle connection, queue slot and waiter
+    /// Bytes of a server, an idle connection, a queue slot and a waiter
     Memory(Options),
-    /// Servers that change state, refuse, come and go, 10 to 10 000: what that costs
+    /// Cost of state changes, refusals and registrations, with 10 to 10 000 servers
     States(Options),
-    /// Draw the pictures of saved runs
+    /// Draw pictures from saved runs
     Plot(picture::Arguments),
 }
 

@@ -1,8 +1,7 @@
-//! How contestants are measured against each other and what is told of it: a table for people, and as the last line of
-//! the output one JSON object for programs.
+//! Runs the contestants in rounds and prints the results: tables, and as the last line of the output one JSON object.
 //!
-//! These machines are noisy and noise comes in stretches. So the contestants take turns, a round each, and a ratio is
-//! the median over the rounds of the ratios within a round.
+//! Noise on shared machines comes in stretches that outlast a single measurement. So each round measures every
+//! contestant once, and a ratio is the median over the rounds of the ratio within a round.
 
 use std::thread;
 
@@ -10,38 +9,38 @@ use serde_json::{Value, json};
 
 use crate::table::Table;
 
-/// What all scenarios are told on the command line.
+/// The command-line options of all scenarios.
 #[derive(Clone, clap::Args)]
 pub struct Options {
-    /// Print the JSON object alone
+    /// Print only the JSON object
     #[arg(long)]
     pub json: bool,
 
-    /// How often each contestant is measured
+    /// Number of measurements of each contestant
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
 }
 
-/// What tells a row from the others of the same contestant, such as the number of threads.
+/// Parameters that tell rows of the same contestant apart, such as the number of threads.
 pub type Setting = Vec<(&'static str, u64)>;
 
-/// What one number says, and its unit.
+/// The name and the unit of a measured value.
 #[derive(Clone, Copy)]
 pub struct Metric {
     pub name: &'static str,
     pub unit: &'static str,
 }
 
-/// One that is measured, once a round: a number for each metric.
+/// A contestant at one setting, measured once a round. A measurement returns one value for each metric.
 pub struct Entrant<'a> {
     pub contestant: String,
     pub setting: Setting,
-    /// The contestant that its ratio refers to, at the same setting.
+    /// The reference of the ratio: the contestant of this name at the same setting.
     pub against: &'static str,
     pub measure: Box<dyn FnMut() -> Vec<f64> + 'a>,
 }
 
-/// The numbers of one contestant at one setting, one a round.
+/// The values of one metric of one contestant at one setting, one for each round.
 pub struct Row {
     pub contestant: String,
     pub setting: Setting,
@@ -50,8 +49,8 @@ pub struct Row {
     pub values: Vec<f64>,
 }
 
-/// What a figure must reach.
-pub enum Bar {
+/// The bound that a figure must meet.
+pub enum Target {
     AtLeast(f64),
     AtMost(f64),
 }
@@ -60,17 +59,17 @@ pub struct Report {
     scenario: &'static str,
     options: Options,
     rows: Vec<Row>,
-    /// What was measured, what it is, and what it must reach.
-    bars: Vec<(String, f64, Bar)>,
+    /// The description of each figure, its value and its target.
+    targets: Vec<(String, f64, Target)>,
 }
 
 impl Report {
     pub fn new(scenario: &'static str, options: &Options) -> Self {
-        Self { scenario, options: options.clone(), rows: Vec::new(), bars: Vec::new() }
+        Self { scenario, options: options.clone(), rows: Vec::new(), targets: Vec::new() }
     }
 
-    /// Measures all entrants in each round, each round beginning with another one, after a round that does not count.
-    /// They may be measured in several calls where not all can be there at once.
+    /// Measures all entrants once a round, in an order that rotates from round to round. Discards an additional first
+    /// round. If the entrants cannot all exist at the same time, call this several times.
     pub fn measure(&mut self, metrics: &[Metric], mut entrants: Vec<Entrant<'_>>) {
         let first = self.rows.len();
         for entrant in &entrants {
@@ -84,7 +83,7 @@ impl Report {
             for turn in 0..entrants.len() {
                 let index = (round + turn) % entrants.len();
                 let values = (entrants[index].measure)();
-                assert_eq!(values.len(), metrics.len(), "a number for each metric");
+                assert_eq!(values.len(), metrics.len(), "an entrant returns one value for each metric");
                 if round > 0 {
                     let rows = &mut self.rows[first + index * metrics.len()..][..metrics.len()];
                     rows.iter_mut().zip(values).for_each(|(row, value)| row.values.push(value));
@@ -93,7 +92,7 @@ impl Report {
         }
     }
 
-    /// Adds a row that was measured in another way.
+    /// Adds a row that [`Report::measure`] did not measure.
     pub fn push(&mut self, row: Row) {
         self.rows.push(row);
     }
@@ -107,12 +106,12 @@ impl Report {
         self.rows.iter().find(wanted)
     }
 
-    /// Says what a figure is and what it must reach.
-    pub fn bar(&mut self, figure: impl Into<String>, value: f64, bar: Bar) {
-        self.bars.push((figure.into(), value, bar));
+    /// Adds a figure and its target.
+    pub fn target(&mut self, figure: impl Into<String>, value: f64, target: Target) {
+        self.targets.push((figure.into(), value, target));
     }
 
-    /// The median ratio of a row to the one that it is measured against.
+    /// Returns the median ratio of a row to its reference row.
     fn ratio_of(&self, row: &Row) -> Option<f64> {
         let against = self.row(row.against, row.metric.name, &row.setting)?;
         ratio(row, against)
@@ -158,9 +157,9 @@ impl Report {
             }
             println!("{table}");
         }
-        for (figure, value, bar) in &self.bars {
-            let (relation, bound) = bar.parts();
-            let outcome = if bar.holds(*value) { "held" } else { "MISSED" };
+        for (figure, value, target) in &self.targets {
+            let (relation, bound) = target.parts();
+            let outcome = if target.holds(*value) { "held" } else { "MISSED" };
             println!("{outcome:<7} {figure}: {} ({relation} {bound})", significant(*value));
         }
         println!();
@@ -184,9 +183,9 @@ impl Report {
             }
             object
         });
-        let bars = self.bars.iter().map(|(figure, value, bar)| {
-            let (relation, bound) = bar.parts();
-            json!({ "figure": figure, "value": value, relation: bound, "held": bar.holds(*value) })
+        let targets = self.targets.iter().map(|(figure, value, target)| {
+            let (relation, bound) = target.parts();
+            json!({ "figure": figure, "value": value, relation: bound, "held": target.holds(*value) })
         });
         json!({
             "scenario": self.scenario,
@@ -196,14 +195,14 @@ impl Report {
             "command": command(),
             "rounds": self.options.rounds,
             "rows": rows.collect::<Vec<_>>(),
-            "bars": bars.collect::<Vec<_>>(),
+            "bars": targets.collect::<Vec<_>>(),
         })
     }
 }
 
 const LEGEND: &str = "median, min and max over the rounds; ratio: the median of the ratios within a round";
 
-impl Bar {
+impl Target {
     fn parts(&self) -> (&'static str, f64) {
         match *self {
             Self::AtLeast(bound) => ("at_least", bound),
@@ -219,7 +218,7 @@ impl Bar {
     }
 }
 
-/// The median ratio of two rows that were measured in the same rounds.
+/// Returns the median ratio of two rows that were measured in the same rounds, or `None` if their rounds differ.
 pub fn ratio(row: &Row, to: &Row) -> Option<f64> {
     let ratios: Vec<_> = row.values.iter().zip(&to.values).map(|(value, to)| value / to).collect();
     let ratio = median(&ratios);
@@ -244,7 +243,7 @@ pub fn max(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::NAN, f64::max)
 }
 
-/// A number with three digits or more.
+/// Formats a number with at least three significant digits.
 pub fn significant(value: f64) -> String {
     let decimals = (2.0 - value.abs().log10().floor()).clamp(0.0, 9.0);
     if value == 0.0 { "0".to_owned() } else { format!("{value:.*}", decimals as usize) }

@@ -1,9 +1,9 @@
-//! A table in Markdown, so that it can be read on a screen and put into a page as it is.
+//! A Markdown table with aligned columns, readable in a terminal and on a page.
 
 use std::fmt;
 
 pub struct Table {
-    /// The first is the head.
+    /// The first line is the head.
     lines: Vec<Vec<String>>,
 }
 
@@ -17,7 +17,7 @@ impl Table {
     }
 }
 
-/// A line may be shorter than the head.
+/// Returns a cell, or an empty one if the line is shorter than the head.
 fn cell(line: &[String], column: usize) -> &str {
     line.get(column).map_or("", String::as_str)
 }
@@ -30,7 +30,7 @@ impl fmt::Display for Table {
         for (index, line) in self.lines.iter().enumerate() {
             for (column, &width) in widths.iter().enumerate() {
                 let cell = cell(line, column);
-                // Names to the left, numbers to the right.
+                // Aligns names left and numbers right.
                 if column == 0 { write!(f, "| {cell:<width$} ")? } else { write!(f, "| {cell:>width$} ")? }
             }
             writeln!(f, "|")?;

@@ -1,4 +1,4 @@
-//! The tasks that send requests.
+//! The load: tasks that send requests through a contestant.
 
 use std::io;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use crate::protocol::{self, Answer, Protocol};
 use crate::record::{Recorder, Roster, Times};
 use crate::run::Setup;
 
-/// How long a request may take on its connection.
+/// The timeout of a request on its connection.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The pause of a task after a failed acquire when there is no pace: without it, failures would spin.
+/// The pause after a failed acquire if there is no pace, so that a task does not spin.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);
 
-/// The first number, so that all have ten digits.
+/// The first request number, with ten digits like all others.
 const FIRST_ID: u64 = 1_000_000_000;
 
-/// The running tasks.
+/// The running tasks and their pace.
 pub(crate) struct Load<C> {
     client: Arc<Client<C>>,
     tasks: JoinSet<()>,
@@ -43,7 +43,7 @@ struct Client<C> {
     stopped: AtomicBool,
 }
 
-/// The buffers of one task, reused for each request.
+/// The buffers of a task, reused for all its requests.
 #[derive(Default)]
 struct Buffers {
     request: Vec<u8>,
@@ -70,7 +70,7 @@ impl<C: Contestant> Load<C> {
         Self { client, tasks, pace }
     }
 
-    /// Lets each task finish its request. Returns how many requests were due and not begun.
+    /// Stops each task after its current request. Returns the number of requests that were due but not begun.
     pub(crate) async fn stop(self) -> u64 {
         self.client.stopped.store(true, Ordering::Relaxed);
         let overdue = self.pace.map_or(0, Pace::stop);
@@ -94,7 +94,7 @@ impl<C: Contestant> Client<C> {
         }
     }
 
-    /// Sends one request, repeatedly if its connection breaks. Returns false if an acquire failed.
+    /// Sends one request, again on another connection if its connection breaks. Returns false if an acquire failed.
     async fn send_request(&self, task: usize, mut due_at: Instant, buffers: &mut Buffers) -> bool {
         loop {
             let called = now();
@@ -121,7 +121,7 @@ impl<C: Contestant> Client<C> {
                 }
                 Ok(Ok(false)) => {
                     self.recorder.answered_wrong(task, &server, &buffers.expected, &buffers.answer);
-                    C::fail(conn, io::Error::other("a wrong answer"));
+                    C::fail(conn, io::Error::other("wrong answer"));
                     return true;
                 }
                 Ok(Err(error)) => {
@@ -133,17 +133,17 @@ impl<C: Contestant> Client<C> {
                     io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
                 }
             };
-            // A late answer can only come on this connection, which is closed and never reused.
+            // A late answer can only arrive on this connection, which is closed and not reused.
             C::fail(conn, error);
             if self.stopped.load(Ordering::Relaxed) {
                 return true;
             }
-            // The request is sent again, and is due now.
+            // The request is due again immediately.
             due_at = now();
         }
     }
 
-    /// Sends one request and reads its answer. Returns true if the answer was right.
+    /// Sends one request and reads its answer. Returns true if the answer is correct.
     async fn exchange(&self, server: &str, stream: &mut TcpStream, buffers: &mut Buffers) -> io::Result<bool> {
         let Buffers { request, expected, answer } = buffers;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -159,7 +159,7 @@ impl<C: Contestant> Client<C> {
             match protocol::judge(expected, answer) {
                 Answer::Unfinished => {}
                 Answer::Wrong => return Ok(false),
-                // Further bytes would be the start of another answer.
+                // Further bytes would belong to another answer.
                 Answer::Right => return Ok(!matches!(stream.try_read(&mut [0; 64]), Ok(1..))),
             }
         }

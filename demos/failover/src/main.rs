@@ -1,40 +1,41 @@
-//! Shows what requests see while servers fail: one connring pool, beside one deadpool pool per server.
+//! A demo of failover: sends requests while servers fail, through one connring pool and through one deadpool pool per
+//! server.
 //!
 //! ```sh
 //! cargo run --release -p connring-failover
 //! ```
 //!
-//! Five TCP servers start in this process, on loopback. Tasks send them requests through a pool, 20 000 a second in
-//! all, while the servers fail on a script that is printed as it goes:
+//! Five TCP servers start in this process, on loopback. Tasks send requests through a pool, 20 000 a second in total,
+//! while a script makes the servers fail:
 //!
-//! | when | event |
+//! | time | event |
 //! |---|---|
 //! | 10 % | server B is killed: its port refuses, its connections are closed |
-//! | 30 % | B is back |
-//! | 40 % | server C hangs: its port neither accepts nor refuses, as behind a firewall that drops packets |
-//! | 60 % | C is back |
+//! | 30 % | server B restarts |
+//! | 40 % | server C hangs: its port neither accepts nor refuses, like behind a firewall that drops packets |
+//! | 60 % | server C restarts |
 //! | 70 % | server D is removed from the pool |
 //! | 80 % | a fifth server, E, starts and is added to the pool |
 //!
-//! The load runs twice, with the same script: first through one connring pool, then through the baseline, one deadpool
-//! pool per server and round robin over the pools. Once a second a table shows the servers and the time that acquires
-//! took. At the end come a summary and a picture, `failover.svg`, with both runs side by side.
+//! The load runs twice with the same script. The first run uses one connring pool. The second run is the baseline: one
+//! deadpool pool per server, with round robin over the pools. Every second a table shows the servers and the times of
+//! acquires. At the end the program prints a summary and draws a picture of both runs, `failover.svg`.
 //!
-//! Each answer is checked to be the answer to its own request, from the server that the connection belongs to. The
-//! exit status is 1 if connring gave a wrong answer or failed an acquire; the baseline does not change it. A request
-//! whose connection breaks in the middle fails with any pool. It is counted as an I/O error and sent again on another
-//! connection, in both runs.
+//! Each answer is checked: it must match its request and come from the server of the connection. The exit status is 1
+//! if an answer was wrong or an acquire failed in the run of connring; the baseline does not affect it. A request whose
+//! connection breaks fails with any pool. In both runs it counts as an I/O error and is sent again on another
+//! connection.
 //!
 //! # Latency
 //!
-//! Two times are recorded for each acquire: from the moment at which the request was due, and from the call. The first
-//! includes every stall of the pool, the tasks and the machine. The second is the acquire alone. Both end when the
-//! acquire returns a connection or an error. `--rps 0` sends without a pace: each task starts its next request when the
+//! Each acquire has two times: one from the moment at which its request was due, one from the call. The first includes
+//! all stalls of the pool, the tasks and the machine. The second is that of the call alone. Both end when the acquire
+//! returns a connection or an error. `--rps 0` sends without a pace: each task sends its next request as soon as the
 //! last one is answered.
 //!
 //! # Real servers
 //!
-//! Three Redis servers, which you stop and start yourself:
+//! An example with three Redis servers, which you stop and start yourself:
 //!
 //! ```sh
 //! for port in 7001 7002 7003; do redis-server --port $port --save '' --daemonize yes; done
@@ -43,9 +44,9 @@
 //! redis-cli -p 7002 shutdown; sleep 5; redis-server --port 7002 --save '' --daemonize yes   # in another terminal
 //! ```
 //!
-//! The baseline does not run here: a second run would not see the same failures.
+//! The baseline does not run with real servers, because a second run would not have the same failures.
 //!
-//! An answer must start with the text of `--expect`, run to the end of that line, and nothing may follow it. `{id}` in
+//! An answer must start with the text of `--expect` and end at the end of that line; no bytes may follow. `{id}` in
 //! both texts is replaced by a ten-digit number, a new one for each request, so that an answer to another request is
 //! detected: `--send 'ECHO {id}\r\n' --expect '$10\r\n{id}\r\n'`.
 
@@ -59,9 +60,9 @@ mod protocol;
 mod record;
 mod report;
 mod run;
+mod script;
 mod servers;
 mod table;
-mod trouble;
 mod watch;
 
 use std::error::Error;
@@ -91,28 +92,28 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Runs connring and the baseline. Returns true if connring failed no acquire and gave no wrong answer.
+/// Runs connring and the baseline. Returns true if the run of connring had no failed acquire and no wrong answer.
 async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     let screen = Screen::new(args.json);
     let real = args.real_servers();
     let (own, addresses, protocol) = match real {
         Some((addresses, protocol)) => (None, addresses, protocol),
         None => {
-            let own = servers::start(trouble::SERVERS).await?;
+            let own = servers::start(script::SERVERS).await?;
             let addresses = own.iter().map(OwnServer::address).collect();
             (Some(own), addresses, Protocol::of_own_servers())
         }
     };
-    let at_first = if own.is_some() { trouble::AT_FIRST } else { addresses.len() };
+    let initial = if own.is_some() { script::INITIAL_SERVERS } else { addresses.len() };
     let roster = Roster::new(addresses);
-    let at_first = &roster.addresses()[..at_first];
-    screen.opening(args, &roster, at_first.len());
+    let initial = &roster.addresses()[..initial];
+    screen.opening(args, &roster, initial.len());
 
     let setup = Setup { args, screen: &screen, roster: &roster, protocol: &protocol };
-    let (ours, own) = setup.run(OnePool::open(at_first)?, own).await?;
-    // Without servers of its own, or after Ctrl-C, the program cannot repeat the failures.
+    let (ours, own) = setup.run(OnePool::open(initial)?, own).await?;
+    // With real servers, or after Ctrl-C, the program cannot repeat the failures.
     let baseline = match own {
-        Some(own) => Some(setup.run(PoolPerServer::open(at_first)?, Some(own)).await?.0),
+        Some(own) => Some(setup.run(PoolPerServer::open(initial)?, Some(own)).await?.0),
         None => None,
     };
 
@@ -121,8 +122,8 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         screen.summary(args, run);
     }
     screen.line(&match picture::draw(&args.picture, args, &runs, &roster) {
-        Ok(()) => format!("\nThe picture is {}.", args.picture.display()),
-        Err(error) => format!("\nThe picture {} was not written: {error}", args.picture.display()),
+        Ok(()) => format!("\nPicture: {}", args.picture.display()),
+        Err(error) => format!("\nThe picture {} could not be written: {error}", args.picture.display()),
     });
     let total = ours.timeline.total();
     if args.json {
@@ -131,7 +132,7 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     Ok(total.failed == 0 && total.wrong == 0)
 }
 
-/// The time now. Everything in this program reads it here.
+/// Returns the current time, for all of this program.
 #[allow(clippy::disallowed_methods, reason = "a user's program measures real time")]
 fn now() -> Instant {
     Instant::now()

@@ -1,4 +1,4 @@
-//! The pace: when each request is due.
+//! The pace: the time at which each request is due.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,14 +9,14 @@ use tokio::sync::Semaphore;
 
 use crate::now;
 
-/// Requests fall due in steps of this length, 4 000 a second.
+/// Due times are multiples of this step, of which a second has 4 000.
 const STEP: Duration = Duration::from_micros(250);
 const STEPS_PER_SECOND: u64 = 4_000;
 
-/// Issues requests at a fixed rate, however slowly the earlier ones are answered.
+/// Issues requests at a fixed rate, independent of the answers to earlier ones.
 ///
-/// A thread keeps the time. tokio's timers have a resolution of a millisecond, which is longer than most of the times
-/// that are measured.
+/// It uses a separate thread, because tokio's timers have a resolution of a millisecond, longer than most of the
+/// measured times.
 pub(crate) struct Pace {
     due: Arc<DueStarts>,
     thread: JoinHandle<()>,
@@ -25,7 +25,7 @@ pub(crate) struct Pace {
 pub(crate) struct DueStarts {
     began: Instant,
     per_second: u64,
-    /// One permit for each request that is due and not begun.
+    /// One permit for each request that is due but not begun.
     ready: Semaphore,
     issued: AtomicU64,
     begun: AtomicU64,
@@ -53,7 +53,7 @@ impl Pace {
         self.due.clone()
     }
 
-    /// Stops. Returns how many requests were due and not begun.
+    /// Stops the pace. Returns the number of requests that were due but not begun.
     pub(crate) fn stop(self) -> u64 {
         self.due.stopped.store(true, Ordering::Relaxed);
         self.due.ready.close();
@@ -64,7 +64,7 @@ impl Pace {
 }
 
 impl DueStarts {
-    /// Waits until a request is due. Returns the moment at which it was due, or `None` after the end.
+    /// Waits until a request is due. Returns its due time, or `None` after the end.
     pub(crate) async fn next(&self) -> Option<Instant> {
         self.ready.acquire().await.ok()?.forget();
         let nth = self.begun.fetch_add(1, Ordering::Relaxed) + 1;

@@ -1,6 +1,6 @@
-//! The picture: the runs side by side, with the same axes.
+//! Draws the picture: one column for each run, with the same axes.
 //!
-//! Each column is a run: its result, its answers and failures per second, and the times of its acquires.
+//! A column shows the result of the run, the answers and failures per second, and the times of acquires.
 
 mod layout;
 mod panels;
@@ -28,7 +28,7 @@ const FAINT: RGBColor = RGBColor(225, 225, 225);
 const SHADE: RGBColor = RGBColor(242, 242, 242);
 const FAILED: RGBColor = RGBColor(214, 39, 40);
 const FINE: RGBColor = RGBColor(0, 110, 60);
-/// By server: cool colours of different lightness, so that the red of failures stands out.
+/// The colours of the servers: cool, of different lightness, so that the red of failures stands out.
 const SERVERS: [RGBColor; 7] = [
     RGBColor(23, 78, 128),
     RGBColor(67, 147, 195),
@@ -38,14 +38,14 @@ const SERVERS: [RGBColor; 7] = [
     RGBColor(90, 90, 140),
     RGBColor(170, 170, 205),
 ];
-/// Of the two times of an acquire.
+/// The colours of the two times of an acquire.
 const SINCE_DUE: RGBColor = RGBColor(117, 68, 168);
 const IN_CALL: RGBColor = RGBColor(230, 140, 0);
 
-/// A wait for a connection that a caller feels.
+/// The wait for a connection that counts as late in the result.
 const LATE_NANOS: u64 = 100_000_000;
 
-/// The style of the entries of a legend.
+/// The symbol of a legend entry.
 enum Swatch {
     Area(RGBColor),
     Line(RGBColor),
@@ -96,13 +96,13 @@ fn draw_head(root: &Area<'_>, args: &Args, runs: usize) -> Drawn {
     };
     let subtitle = match runs {
         1 => load,
-        _ => format!("The same load, {load}, and the same failures of servers, one run after the other"),
+        _ => format!("The same load, {load}, and the same server failures in both runs"),
     };
-    text(root, "Servers fail. What do requests see?", (layout::MARGIN, 16), bold(34, INK))?;
+    text(root, "Requests while servers fail", (layout::MARGIN, 16), bold(34, INK))?;
     text(root, subtitle, (layout::MARGIN, 56), font(20, GREY))
 }
 
-/// The heading of a column: what was run, and how it went.
+/// Draws the heading of a column: the name of the contestant and the result.
 fn draw_result(root: &Area<'_>, run: &Run, left: i32) -> Drawn {
     let total = run.timeline.total();
     let requests = total.failed + total.wrong + total.answered.iter().sum::<u64>();
@@ -147,7 +147,7 @@ fn time_legend() -> Vec<(Swatch, String)> {
     ]
 }
 
-/// The title of a row, and its legend to the right of it.
+/// Draws the title of a row, and the legend to the right of it.
 fn draw_legend(root: &Area<'_>, top: i32, title: &str, entries: &[(Swatch, String)]) -> Drawn {
     text(root, title, (layout::MARGIN, top), bold(21, INK))?;
     let mut x = layout::LEGEND;
@@ -175,7 +175,7 @@ fn draw_legend(root: &Area<'_>, top: i32, title: &str, entries: &[(Swatch, Strin
     Ok(())
 }
 
-/// Shades the time from a server's first event to its next, in which the server is out of order.
+/// Shades the time from a server's failure to its recovery, its first and its second event.
 fn draw_outages(root: &Area<'_>, layout: &Layout, column: usize, marks: &[Mark]) -> Drawn {
     for (nth, mark) in marks.iter().enumerate() {
         let earlier = marks[..nth].iter().filter(|other| other.server == mark.server).count();
@@ -189,7 +189,7 @@ fn draw_outages(root: &Area<'_>, layout: &Layout, column: usize, marks: &[Mark])
     Ok(())
 }
 
-/// Draws each event as a line through both panels, with a flag above.
+/// Draws each event as a vertical line through both panels, with a flag above.
 fn draw_marks(root: &Area<'_>, layout: &Layout, column: usize, marks: &[Mark]) -> Drawn {
     for (mark, lane) in marks.iter().zip(layout.lanes(column)) {
         let x = layout.x_of(column, mark.at);

@@ -1,4 +1,4 @@
-//! The two ways to reach many servers that are compared.
+//! The contestants: two ways to use several servers.
 
 mod one_pool;
 mod pool_per_server;
@@ -14,15 +14,15 @@ use tokio::net::TcpStream;
 pub(crate) use one_pool::OnePool;
 pub(crate) use pool_per_server::PoolPerServer;
 
-/// The most connections to one server.
+/// The maximum of connections to one server.
 const MAX_CONNS_PER_SERVER: u32 = 32;
 
-/// How long a connect may take.
+/// The timeout of a connect attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A pool, or several of them with the code that chooses one, as the load uses it.
+/// A pool as the load uses it, or several pools with the code that chooses one of them.
 pub(crate) trait Contestant: Clone + Send + Sync + 'static {
-    /// What it is, for headings.
+    /// The name of the contestant in headings.
     const TITLE: &'static str;
 
     type Conn: Send;
@@ -30,7 +30,7 @@ pub(crate) trait Contestant: Clone + Send + Sync + 'static {
 
     fn acquire(&self) -> impl Future<Output = Result<Self::Conn, Self::Error>> + Send;
 
-    /// The address of the server that the connection leads to.
+    /// Returns the address of the connection's server.
     fn server(conn: &Self::Conn) -> String;
 
     fn stream(conn: &mut Self::Conn) -> &mut TcpStream;
@@ -38,33 +38,33 @@ pub(crate) trait Contestant: Clone + Send + Sync + 'static {
     /// Returns the connection for reuse.
     fn release(conn: Self::Conn);
 
-    /// Closes the connection and, where the contestant keeps account of failures, reports one.
+    /// Closes the connection and reports a failure, if the contestant counts failures.
     fn fail(conn: Self::Conn, reason: io::Error);
 
     /// Adds a server.
     ///
     /// # Errors
     ///
-    /// When the contestant refuses it.
+    /// Returns an error if the contestant refuses the server.
     fn add(&self, address: &str) -> io::Result<()>;
 
     /// Removes a server.
     ///
     /// # Errors
     ///
-    /// When the server is not there.
+    /// Returns an error if the contestant does not have the server.
     fn remove(&self, address: &str) -> io::Result<()>;
 
     fn view(&self) -> PoolView;
 
-    /// Closes it. Returns why connections stayed open, if any did.
+    /// Closes the contestant. Returns an error if connections stayed open.
     fn close(&self) -> impl Future<Output = Result<(), String>>;
 }
 
-/// A snapshot for the table.
+/// A snapshot of a contestant, for the table.
 pub(crate) struct PoolView {
     pub(crate) servers: Vec<ServerView>,
-    /// Acquires that wait.
+    /// Waiting acquires.
     pub(crate) waiting: usize,
 }
 
@@ -75,18 +75,18 @@ pub(crate) struct ServerView {
     pub(crate) tone: Tone,
     pub(crate) idle: usize,
     pub(crate) in_use: usize,
-    /// Connects that are running, if the contestant counts them.
+    /// Running connect attempts, if the contestant counts them.
     pub(crate) connecting: Option<u32>,
-    /// When the server is tried again, if it is down.
+    /// The time until the next retry, if the server is down.
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// Whether a state is good news.
+/// The colour category of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
     Good,
     Uncertain,
     Bad,
-    /// The contestant has no opinion.
+    /// The contestant does not track the state.
     Neutral,
 }

@@ -1,17 +1,17 @@
-//! Requests and their right answers.
+//! Requests and the answers expected to them.
 
 use std::io::Write;
 use std::str::FromStr;
 
-/// A request and the answer to it.
+/// The templates of a request and of its answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Protocol {
     pub(crate) send: Template,
-    /// The start of the answer. The answer ends where the line ends in which this text ends.
+    /// The start of the answer. The answer ends with the line in which this text ends.
     pub(crate) expect: Template,
 }
 
-/// A text with placeholders for the parts that differ from request to request.
+/// A text with placeholders for the parts that differ between requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template(Vec<Part>);
 
@@ -27,16 +27,17 @@ enum Part {
 /// The verdict on the bytes received so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// The start of the right answer.
+    /// The start of the expected answer.
     Unfinished,
-    /// The whole answer to this request, and nothing after it.
+    /// The complete answer, and nothing after it.
     Right,
-    /// Something else.
+    /// Any other bytes.
     Wrong,
 }
 
 impl Protocol {
-    /// The protocol of [`OwnServer`](crate::servers::OwnServer): the answer is the number and the server's address.
+    /// Returns the protocol of [`OwnServer`](crate::servers::OwnServer): the answer is the number and the server's
+    /// address.
     pub(crate) fn of_own_servers() -> Self {
         let bytes = |text: &str| Part::Bytes(text.into());
         Self {
@@ -47,7 +48,7 @@ impl Protocol {
 }
 
 impl Template {
-    /// Replaces the content of `into` by the text for one request.
+    /// Replaces the content of `into` with the text for one request.
     pub(crate) fn fill(&self, id: u64, server: &str, into: &mut Vec<u8>) {
         into.clear();
         for part in &self.0 {
@@ -75,7 +76,7 @@ impl FromStr for Template {
     }
 }
 
-/// Replaces the escapes `\r`, `\n`, `\t`, `\\` and `\xNN` by their bytes.
+/// Replaces the escapes `\r`, `\n`, `\t`, `\\` and `\xNN` with their bytes.
 fn unescape(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let mut rest = text;
@@ -100,7 +101,7 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Judges the bytes `got` of an answer that must start with `expected`.
+/// Classifies the bytes `got` of an answer that must start with `expected`.
 pub(crate) fn judge(expected: &[u8], got: &[u8]) -> Answer {
     let both = expected.len().min(got.len());
     if expected[..both] != got[..both] {

@@ -1,4 +1,4 @@
-//! The counts of the tasks, and the timeline of a run.
+//! Counts by the tasks, and the timeline of a run.
 
 use std::error::Error;
 use std::mem;
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// Tasks share this many tallies, so that they rarely contend.
+/// The number of tallies that the tasks share, so that they rarely contend.
 const SHARDS: usize = 16;
 
-/// How many different failures are kept for the summary.
-const COMPLAINTS: usize = 5;
+/// The number of different failures kept for the summary.
+const MAX_FAILURES: usize = 5;
 
-/// The servers, each with a letter as its name.
+/// The servers of a run, each named by a letter.
 #[derive(Debug, Clone)]
 pub(crate) struct Roster(Arc<[Arc<str>]>);
 
@@ -26,17 +26,17 @@ impl Roster {
         &self.0
     }
 
-    /// The place of a server in the roster.
+    /// Returns the place of a server in the roster.
     ///
     /// # Panics
     ///
-    /// When the roster has no such server.
+    /// Panics if the roster does not have the server.
     pub(crate) fn place(&self, address: &str) -> usize {
-        self.0.iter().position(|known| **known == *address).expect("pools have only servers of the roster")
+        self.0.iter().position(|known| **known == *address).expect("all servers are in the roster")
     }
 }
 
-/// The name of the server at a place of the roster.
+/// Returns the name of the server at a place in the roster.
 pub(crate) fn name(place: usize) -> String {
     match u8::try_from(place) {
         Ok(letter @ 0..26) => char::from(b'A' + letter).into(),
@@ -44,30 +44,30 @@ pub(crate) fn name(place: usize) -> String {
     }
 }
 
-/// Counts of a span of time.
+/// The counts of a span of time.
 #[derive(Debug, Clone)]
 pub(crate) struct Tally {
-    /// Nanoseconds from the moment at which a request was due to the end of its acquire, successful or not.
+    /// Nanoseconds from the due time of a request to the end of its acquire, successful or not.
     pub(crate) since_due: Histogram<u64>,
     /// Nanoseconds of the acquire call alone.
     pub(crate) in_call: Histogram<u64>,
     /// Acquires that returned a connection.
     pub(crate) acquired: u64,
-    /// Right answers, by server.
+    /// Correct answers, by server.
     pub(crate) answered: Vec<u64>,
     /// Acquires that failed.
     pub(crate) failed: u64,
-    /// Answers that were not the answer to their request.
+    /// Answers that did not match their request.
     pub(crate) wrong: u64,
-    /// Requests that were sent again after an error on their connection.
+    /// Requests sent again after an error on their connection.
     pub(crate) io_errors: u64,
-    /// Requests that were sent again because no answer came in time.
+    /// Requests sent again after a timeout.
     pub(crate) timeouts: u64,
 }
 
 impl Tally {
     pub(crate) fn new(roster: &Roster) -> Self {
-        let histogram = || Histogram::new_with_bounds(1, 3_600_000_000_000, 2).expect("the bounds are in order");
+        let histogram = || Histogram::new_with_bounds(1, 3_600_000_000_000, 2).expect("the bounds are valid");
         Self {
             since_due: histogram(),
             in_call: histogram(),
@@ -85,12 +85,12 @@ impl Tally {
         self.in_call.saturating_record(nanos(times.in_call));
     }
 
-    /// Adds the counts of `other`, which are 0 afterwards.
+    /// Adds the counts of `other` and resets them to 0.
     fn take_in(&mut self, other: &mut Self) {
         let Self { since_due, in_call, acquired, answered, failed, wrong, io_errors, timeouts } = other;
         for (mine, theirs) in [(&mut self.since_due, since_due), (&mut self.in_call, in_call)] {
             if !theirs.is_empty() {
-                mine.add(&*theirs).expect("their bounds are the same");
+                mine.add(&*theirs).expect("the histograms have the same bounds");
                 theirs.reset();
             }
         }
@@ -105,26 +105,26 @@ impl Tally {
     }
 }
 
-/// The times of one acquire, both up to its end.
+/// The two times of an acquire, both up to its end.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
     pub(crate) since_due: Duration,
     pub(crate) in_call: Duration,
 }
 
-/// Counts for the tasks.
+/// The counters that the tasks update.
 pub(crate) struct Recorder {
     shards: Vec<Mutex<Tally>>,
     empty: Tally,
-    /// Different failures, and how often each happened.
-    complaints: Mutex<Vec<(String, u64)>>,
+    /// The first few different failures, with their numbers of occurrences.
+    failures: Mutex<Vec<(String, u64)>>,
 }
 
 impl Recorder {
     pub(crate) fn new(roster: &Roster) -> Self {
         let empty = Tally::new(roster);
         let shards = (0..SHARDS).map(|_| Mutex::new(empty.clone())).collect();
-        Self { shards, empty, complaints: Mutex::default() }
+        Self { shards, empty, failures: Mutex::default() }
     }
 
     pub(crate) fn acquired(&self, task: usize, times: Times) {
@@ -141,14 +141,14 @@ impl Recorder {
         let mut text = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
-            // Some errors print their source themselves.
+            // Skips the source if the error's own text contains it.
             let source = error.to_string();
             if !text.ends_with(&source) {
                 text = format!("{text}: {source}");
             }
             cause = error.source();
         }
-        self.complain(text);
+        self.note_failure(text);
     }
 
     pub(crate) fn answered(&self, task: usize, server: usize) {
@@ -157,7 +157,7 @@ impl Recorder {
 
     pub(crate) fn answered_wrong(&self, task: usize, server: &str, expected: &[u8], got: &[u8]) {
         self.tally(task).wrong += 1;
-        self.complain(format!("{server} answered {} for {}", got.escape_ascii(), expected.escape_ascii()));
+        self.note_failure(format!("{server} answered {} for {}", got.escape_ascii(), expected.escape_ascii()));
     }
 
     pub(crate) fn io_error(&self, task: usize) {
@@ -177,35 +177,35 @@ impl Recorder {
         sum
     }
 
-    /// The first few different failures, and how often each happened.
-    pub(crate) fn complaints(&self) -> Vec<(String, u64)> {
-        lock(&self.complaints).clone()
+    /// Returns the first few different failures, with their numbers of occurrences.
+    pub(crate) fn failures(&self) -> Vec<(String, u64)> {
+        lock(&self.failures).clone()
     }
 
     fn tally(&self, task: usize) -> MutexGuard<'_, Tally> {
         lock(&self.shards[task % SHARDS])
     }
 
-    fn complain(&self, text: String) {
-        let mut complaints = lock(&self.complaints);
-        if let Some((_, count)) = complaints.iter_mut().find(|(known, _)| *known == text) {
+    fn note_failure(&self, text: String) {
+        let mut failures = lock(&self.failures);
+        if let Some((_, count)) = failures.iter_mut().find(|(known, _)| *known == text) {
             *count += 1;
-        } else if complaints.len() < COMPLAINTS {
-            complaints.push((text, 1));
+        } else if failures.len() < MAX_FAILURES {
+            failures.push((text, 1));
         }
     }
 }
 
-/// A short stretch of the run.
+/// The counts of a short interval of the run.
 #[derive(Debug)]
 pub(crate) struct Sample {
-    /// Its begin and end, since the run began.
+    /// The beginning and the end of the interval, since the start of the run.
     pub(crate) from: Duration,
     pub(crate) to: Duration,
-    /// By server.
+    /// Correct answers, by server.
     pub(crate) answers_per_second: Vec<f64>,
     pub(crate) failures_per_second: f64,
-    /// p50, p99, p99.9 and max of [`Tally::since_due`] and [`Tally::in_call`], if there were any acquires.
+    /// p50, p99, p99.9 and maximum of [`Tally::since_due`] and [`Tally::in_call`], if any acquire ended.
     pub(crate) since_due: Option<[u64; 4]>,
     pub(crate) in_call: Option<[u64; 4]>,
 }
@@ -219,7 +219,7 @@ pub(crate) struct Mark {
     pub(crate) label: String,
 }
 
-/// The whole run.
+/// The samples and the events of a run.
 pub(crate) struct Timeline {
     samples: Vec<Sample>,
     marks: Vec<Mark>,
@@ -259,7 +259,7 @@ impl Timeline {
         self.recent.take_in(&mut tally);
     }
 
-    /// Adds the counts after the last sample. They are in the total, but not in the picture.
+    /// Adds the counts after the last sample to the total. The picture does not show them.
     pub(crate) fn add_rest(&mut self, mut tally: Tally) {
         self.total.take_in(&mut tally);
     }
@@ -280,7 +280,7 @@ impl Timeline {
         &self.total
     }
 
-    /// Returns the counts since the last call of this, and the span of time that they cover.
+    /// Returns the counts since the last call of this function, and the span of time that they cover.
     pub(crate) fn take_recent(&mut self) -> (Tally, Duration) {
         let to = self.samples.last().map_or(Duration::ZERO, |last| last.to);
         let span = to - mem::replace(&mut self.recent_from, to);
@@ -288,7 +288,7 @@ impl Timeline {
     }
 }
 
-/// p50, p99, p99.9 and max.
+/// Returns p50, p99, p99.9 and the maximum.
 pub(crate) fn quantiles(histogram: &Histogram<u64>) -> [u64; 4] {
     [
         histogram.value_at_quantile(0.5),

@@ -1,4 +1,4 @@
-//! The output on the screen, and the last line for programs.
+//! The text output, and the JSON of the last line.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::args::Args;
 use crate::record::{Roster, Tally, name, quantiles};
 use crate::run::Run;
-use crate::trouble::Event;
+use crate::script::Event;
 
 /// ANSI styles.
 pub(crate) const BOLD: u8 = 1;
@@ -15,7 +15,7 @@ pub(crate) const RED: u8 = 31;
 pub(crate) const GREEN: u8 = 32;
 pub(crate) const YELLOW: u8 = 33;
 
-/// The output for people: stdout, or stderr when stdout is for a program.
+/// The text output: to stdout, or to stderr if stdout is for JSON.
 pub(crate) struct Screen {
     to_stderr: bool,
     styled: bool,
@@ -27,25 +27,25 @@ impl Screen {
         Self { to_stderr: json, styled }
     }
 
-    /// Prints one line or several. A closed output does not stop the program.
+    /// Prints one line or more. A closed output does not stop the program.
     pub(crate) fn line(&self, text: &str) {
         let _ = if self.to_stderr { writeln!(io::stderr(), "{text}") } else { writeln!(io::stdout(), "{text}") };
     }
 
-    /// `text` in an ANSI style, if the screen is a terminal.
+    /// Returns `text` in an ANSI style if the output is a terminal.
     pub(crate) fn styled(&self, style: u8, text: &str) -> String {
         if self.styled { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    pub(crate) fn opening(&self, args: &Args, roster: &Roster, at_first: usize) {
+    pub(crate) fn opening(&self, args: &Args, roster: &Roster, initial: usize) {
         let pace = match args.rps {
-            0 => "each as fast as the answers come".to_owned(),
-            rps => format!("{} requests a second in all", grouped(rps.into())),
+            0 => "each as soon as the last one is answered".to_owned(),
+            rps => format!("{} requests a second in total", grouped(rps.into())),
         };
         self.line(&format!("{} tasks send requests for {} s, {pace}.", args.tasks, args.seconds));
         self.line("The servers:");
         for (place, address) in roster.addresses().iter().enumerate() {
-            let later = if place < at_first { "" } else { "   (added later)" };
+            let later = if place < initial { "" } else { "   (added later)" };
             self.line(&format!("  {} {address}{later}", name(place)));
         }
     }
@@ -66,31 +66,31 @@ impl Screen {
             let _ = writeln!(text, "  {label:<10} {value}");
         };
         row("acquires", format!("{} succeeded, {} failed", grouped(*acquired), grouped(*failed)));
-        row("answers", format!("{} right, {wrong} wrong", grouped(answered.iter().sum())));
+        row("answers", format!("{} correct, {wrong} wrong", grouped(answered.iter().sum())));
         row(
             "sent again",
             format!("{}: {io_errors} after an I/O error, {timeouts} after a timeout", io_errors + timeouts),
         );
         row("acquire", format!("{}   from when the request was due", spread(quantiles(since_due))));
         row("", format!("{}   the call alone", spread(quantiles(in_call))));
-        // A few requests fall due in the last moment.
+        // A few requests are always due at the last moment.
         if run.overdue > u64::from(args.rps) / 100 {
-            row("overdue", format!("{} requests were due and not begun", grouped(run.overdue)));
+            row("overdue", format!("{} requests were due but not begun", grouped(run.overdue)));
         }
-        for (complaint, count) in &run.complaints {
-            row("failure", format!("{} times: {complaint}", grouped(*count)));
+        for (failure, count) in &run.failures {
+            row("failure", format!("{} times: {failure}", grouped(*count)));
         }
         self.line(text.trim_end_matches('\n'));
     }
 }
 
-/// The four quantiles in one line.
+/// Formats four quantiles in one line.
 pub(crate) fn spread(nanos: [u64; 4]) -> String {
     let [p50, p99, p999, max] = nanos.map(duration);
     format!("p50 {p50:>7}  p99 {p99:>7}  p99.9 {p999:>7}  max {max:>7}")
 }
 
-/// Nanoseconds with two or three digits and a unit.
+/// Formats nanoseconds with a unit and at most three digits.
 pub(crate) fn duration(nanos: u64) -> String {
     let (value, unit) = match nanos {
         0..1_000 => return format!("{nanos} ns"),
@@ -102,7 +102,7 @@ pub(crate) fn duration(nanos: u64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
-/// A number with its digits in groups of three.
+/// Formats a number with its digits in groups of three.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -115,7 +115,7 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// The result of connring, with that of the baseline under `baseline`: null if the baseline did not run.
+/// Returns the result of connring as JSON. The key `baseline` has that of the baseline, or null if it did not run.
 pub(crate) fn json(ours: &Tally, baseline: Option<&Tally>) -> serde_json::Value {
     let mut result = result(ours);
     result["baseline"] = baseline.map_or(serde_json::Value::Null, self::result);
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_has_both_results() {
+    fn json_contains_both_results() {
         let roster = Roster::new(vec!["a:1".into(), "b:1".into()]);
         let (mut ours, mut baseline) = (Tally::new(&roster), Tally::new(&roster));
         ours.answered = vec![3, 4];
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_units_and_groups() {
+    fn formats_durations_and_groups_digits() {
         assert_eq!([999, 1_000, 12_345, 2_499_805_183].map(duration), ["999 ns", "1.0 µs", "12 µs", "2.5 s"]);
         assert_eq!([7, 1_000, 240_040, 1_234_567].map(grouped), ["7", "1 000", "240 040", "1 234 567"]);
     }

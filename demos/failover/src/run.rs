@@ -1,4 +1,4 @@
-//! One run: the load, the script and the observer together.
+//! One run: the load, the script and the observer.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::pools::Contestant;
 use crate::protocol::Protocol;
 use crate::record::{Recorder, Roster, Timeline};
 use crate::report::Screen;
+use crate::script;
 use crate::servers::OwnServer;
-use crate::trouble;
 
-/// The parts that are the same in each run.
+/// The parts that all runs share.
 pub(crate) struct Setup<'a> {
     pub(crate) args: &'a Args,
     pub(crate) screen: &'a Screen,
@@ -27,24 +27,24 @@ pub(crate) struct Setup<'a> {
 
 /// The result of one run.
 pub(crate) struct Run {
-    /// What was run, for headings.
+    /// The name of the contestant, for headings.
     pub(crate) title: &'static str,
     pub(crate) lasted: Duration,
     pub(crate) timeline: Timeline,
-    /// Requests that were due and that no task had begun at the end.
+    /// Requests that were due but not begun at the end.
     pub(crate) overdue: u64,
-    /// The first few different failures, and how often each happened.
-    pub(crate) complaints: Vec<(String, u64)>,
+    /// The first few different failures, with their numbers of occurrences.
+    pub(crate) failures: Vec<(String, u64)>,
 }
 
 impl Setup<'_> {
     /// Runs the load through one contestant.
     ///
-    /// Servers of this program are returned after a whole run, with all of them answering, for the next one.
+    /// After a complete run, returns this program's own servers for the next run, all of them serving.
     ///
     /// # Errors
     ///
-    /// When a step of the script fails.
+    /// Returns an error if a step of the script fails.
     pub(crate) async fn run<C: Contestant>(
         &self,
         contestant: C,
@@ -55,15 +55,15 @@ impl Setup<'_> {
         let began = now();
         let recorder = Arc::new(Recorder::new(self.roster));
         let load = Load::start(self, contestant.clone(), recorder.clone(), began);
-        let (tell, told) = mpsc::channel(8);
+        let (sender, events) = mpsc::channel(8);
         let (stop, stopped) = oneshot::channel();
         let is_scripted = own.is_some();
-        let script = own.map(|own| tokio::spawn(trouble::play(own, contestant.clone(), total, tell, stopped)));
+        let script = own.map(|own| tokio::spawn(script::play(own, contestant.clone(), total, sender, stopped)));
 
         let mut observer = Observer::new(self.screen, contestant, self.roster, recorder.clone(), began);
-        let is_whole = observer.watch(total, is_scripted.then_some(told)).await;
+        let is_whole = observer.watch(total, is_scripted.then_some(events)).await;
 
-        // The load stops first: it needs the servers until its last request is answered.
+        // Stops the load first, because it needs the servers until its last request is answered.
         let overdue = load.stop().await;
         let own = match script {
             Some(script) if is_whole || script.is_finished() => {
@@ -78,7 +78,7 @@ impl Setup<'_> {
         };
         let timeline = observer.conclude().await;
         let lasted = began.elapsed();
-        let run = Run { title: C::TITLE, lasted, timeline, overdue, complaints: recorder.complaints() };
+        let run = Run { title: C::TITLE, lasted, timeline, overdue, failures: recorder.failures() };
         Ok((run, own.filter(|_| is_whole)))
     }
 }

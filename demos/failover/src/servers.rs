@@ -1,4 +1,4 @@
-//! TCP servers on loopback that can be killed, made to hang, and brought back.
+//! TCP servers on loopback that can be killed, made to hang, and restarted.
 
 use std::io::{self, ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,28 +10,28 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// A connect on loopback that takes longer than this hangs.
+/// A connect attempt on loopback that takes longer than this is considered to hang.
 const HANGS_AFTER: Duration = Duration::from_millis(100);
 
 /// A server that answers `<number>\n` with `<number> <its own address>\n`.
 pub(crate) struct OwnServer {
     address: SocketAddr,
-    /// The task that accepts, while there is one.
+    /// The accepting task, if the server is running.
     listening: JoinSet<()>,
     /// One task for each connection.
     connections: Arc<Mutex<JoinSet<()>>>,
-    /// While the server hangs: a listener without a task that accepts, and the connections that fill its backlog.
+    /// While the server hangs: a listener without an accepting task, and the connections that fill its backlog.
     hanging: Option<(TcpListener, Vec<TcpStream>)>,
 }
 
-/// Starts that many servers.
+/// Starts `count` servers.
 ///
-/// Their ports lie below the range from which the system takes ports for outgoing connections. Inside that range, a
-/// connect to a dead server sometimes gets the server's port as its own local port and so connects to itself, and the
-/// server could not listen on its port again.
+/// Their ports are below the ephemeral range of the system. Within that range, a connect attempt to a dead server can
+/// get the server's port as its own local port. It then connects to itself, and the server cannot listen on its port
+/// again.
 pub(crate) async fn start(count: usize) -> io::Result<Vec<OwnServer>> {
-    // Two programs at the same time start in different places.
-    let mut port = 10_000 + u16::try_from(std::process::id() % 2_000).expect("it is below 2000") * 10;
+    // Concurrent runs of this program start at different ports.
+    let mut port = 10_000 + u16::try_from(std::process::id() % 2_000).expect("a number below 2000") * 10;
     let mut servers = Vec::new();
     while servers.len() < count {
         match OwnServer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await {
@@ -47,34 +47,34 @@ pub(crate) async fn start(count: usize) -> io::Result<Vec<OwnServer>> {
 impl OwnServer {
     async fn start(address: SocketAddr) -> io::Result<Self> {
         let mut server = Self { address, listening: JoinSet::new(), connections: Arc::default(), hanging: None };
-        server.come_back().await?;
+        server.restart().await?;
         Ok(server)
     }
 
-    /// The address, also while the server is dead.
+    /// Returns the address, even while the server is dead.
     pub(crate) fn address(&self) -> Arc<str> {
         self.address.to_string().into()
     }
 
-    /// Closes the listener and all connections. The port refuses from now on.
+    /// Closes the listener and all connections. The port then refuses connections.
     pub(crate) async fn kill(&mut self) {
         self.hanging = None;
         self.listening.shutdown().await;
         self.close_connections().await;
     }
 
-    /// Listens and answers, on the same port as before.
+    /// Starts to listen and answer on the server's port, after closing the old connections.
     ///
     /// # Errors
     ///
-    /// When the port cannot be listened on.
-    pub(crate) async fn come_back(&mut self) -> io::Result<()> {
+    /// Returns an error if the server cannot listen on its port.
+    pub(crate) async fn restart(&mut self) -> io::Result<()> {
         self.kill().await;
         let listener = listen(self.address, 1_024)?;
         let (address, connections) = (self.address(), self.connections.clone());
         self.listening.spawn(async move {
             loop {
-                // An error concerns one connection, or is temporary.
+                // An error of `accept` affects one connection, or is temporary.
                 let Ok((stream, _)) = listener.accept().await else {
                     sleep(Duration::from_millis(1)).await;
                     continue;
@@ -83,7 +83,7 @@ impl OwnServer {
                 while connections.try_join_next().is_some() {}
                 let address = address.clone();
                 connections.spawn(async move {
-                    // An error means that the client closed the connection.
+                    // An error of `answer` means that the client closed the connection.
                     let _ = answer(stream, &address).await;
                 });
             }
@@ -91,12 +91,12 @@ impl OwnServer {
         Ok(())
     }
 
-    /// Hangs, as a host behind a firewall that drops packets: a connect is neither accepted nor refused. Open
-    /// connections are closed as soon as connects hang.
+    /// Hangs, like a host behind a firewall that drops packets: connect attempts get no answer. Closes open connections
+    /// once connect attempts hang.
     ///
     /// # Errors
     ///
-    /// When the port cannot be listened on, or connects succeed in spite of the full backlog.
+    /// Returns an error if the server cannot listen on its port, or if the system does not bound the backlog.
     pub(crate) async fn hang(&mut self) -> io::Result<()> {
         self.listening.shutdown().await;
         let listener = listen(self.address, 0)?;
@@ -104,7 +104,7 @@ impl OwnServer {
         while let Ok(connected) = timeout(HANGS_AFTER, TcpStream::connect(self.address)).await {
             filling.push(connected?);
             if filling.len() > 1_024 {
-                return Err(io::Error::other("a listener with a backlog of 0 accepts connections without end"));
+                return Err(io::Error::other("the system does not bound the backlog of a listener"));
             }
         }
         self.hanging = Some((listener, filling));
@@ -120,7 +120,7 @@ impl OwnServer {
 
 fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
-    // The last listener's connections may still be in TIME_WAIT.
+    // Connections of the previous listener may still be in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(backlog)

@@ -1,4 +1,4 @@
-//! The table that is printed once a second.
+//! The table printed once a second.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::report::{BOLD, GREEN, RED, Screen, YELLOW, spread};
 /// The widest address that leaves the table within 100 columns.
 const WIDEST_ADDRESS: usize = 24;
 
-/// Prints the servers as the contestant sees them, and the counts of the last `span`.
+/// Prints the contestant's view of the servers, and the counts of the last `span`.
 pub(crate) fn print(screen: &Screen, at: Duration, span: Duration, recent: &Tally, view: &PoolView, roster: &Roster) {
     let width = roster.addresses().iter().map(|address| address.len()).max().unwrap_or(0).min(WIDEST_ADDRESS);
     let head = format!(

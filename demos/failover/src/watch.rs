@@ -1,10 +1,10 @@
-//! Events of real servers: changes of their state, as the pool sees it.
+//! Events of real servers: changes of their state according to the pool.
 
 use crate::pools::{PoolView, Tone};
 use crate::record::{Roster, name};
-use crate::trouble::Event;
+use crate::script::Event;
 
-/// Remembers which servers were up.
+/// Detects changes by comparing with the last state of each server.
 pub(crate) struct StateWatch {
     roster: Roster,
     up: Vec<bool>,
@@ -16,7 +16,7 @@ impl StateWatch {
         Self { roster, up }
     }
 
-    /// The changes since the last call.
+    /// Returns the changes since the last call.
     pub(crate) fn changes(&mut self, view: &PoolView) -> Vec<Event> {
         let mut events = Vec::new();
         for server in &view.servers {

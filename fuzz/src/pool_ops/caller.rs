@@ -1,4 +1,4 @@
-//! Callers that are polled by hand.
+//! Callers whose futures the test polls itself.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,56 +19,56 @@ pub(super) enum Kind {
     AcquireNow,
 }
 
-/// Remembers when it first rang since it was last armed: the step and the time.
-pub(super) struct Bell {
+/// A waker that records its first wake-up since it was last armed.
+pub(super) struct WakeRecorder {
     clock: Clock,
     steps: Arc<Mutex<u64>>,
-    rung: Mutex<Option<Moment>>,
+    woken_at: Mutex<Option<Moment>>,
 }
 
-impl Bell {
+impl WakeRecorder {
     pub(super) fn new(clock: &Clock, steps: &Arc<Mutex<u64>>) -> Arc<Self> {
-        Arc::new(Self { clock: clock.clone(), steps: Arc::clone(steps), rung: Mutex::default() })
+        Arc::new(Self { clock: clock.clone(), steps: Arc::clone(steps), woken_at: Mutex::default() })
     }
 
     pub(super) fn arm(&self) {
-        *self.rung.lock().expect("not poisoned") = None;
+        *self.woken_at.lock().expect("not poisoned") = None;
     }
 }
 
-/// A step's number, and the time at it.
+/// The number of a step, and its time.
 pub(super) type Moment = (u64, Duration);
 
-impl Wake for Bell {
+impl Wake for WakeRecorder {
     fn wake(self: Arc<Self>) {
         let now = (*self.steps.lock().expect("not poisoned"), self.clock.now());
-        self.rung.lock().expect("not poisoned").get_or_insert(now);
+        self.woken_at.lock().expect("not poisoned").get_or_insert(now);
     }
 }
 
-/// A call that was polled once at least and is pending.
+/// A pending call that was polled at least once.
 pub(super) struct Caller {
     pub(super) future: Pin<Box<dyn Future<Output = Acquired>>>,
-    pub(super) bell: Arc<Bell>,
+    pub(super) recorder: Arc<WakeRecorder>,
     pub(super) kind: Kind,
     pub(super) deadline: Option<Duration>,
-    /// It was woken while one that joined before it was not.
+    /// Whether the caller was woken before a caller that joined earlier.
     pub(super) overtook: bool,
-    /// Whether that was found out.
+    /// Whether `overtook` was determined for the current wake-up.
     pub(super) is_judged: bool,
 }
 
 impl Caller {
-    pub(super) fn rung(&self) -> Option<Moment> {
-        *self.bell.rung.lock().expect("not poisoned")
+    pub(super) fn woken_at(&self) -> Option<Moment> {
+        *self.recorder.woken_at.lock().expect("not poisoned")
     }
 
     pub(super) fn is_due(&self, now: Duration) -> bool {
         self.deadline.is_some_and(|deadline| now >= deadline)
     }
 
-    /// In the line, and not served yet as far as one can see.
-    pub(super) fn waits_in_line(&self) -> bool {
-        self.kind == Kind::Acquire && self.rung().is_none()
+    /// Whether the caller is in the wait queue and was not woken.
+    pub(super) fn waits_in_queue(&self) -> bool {
+        self.kind == Kind::Acquire && self.woken_at().is_none()
     }
 }

@@ -1,4 +1,4 @@
-//! What holds after each step.
+//! The checks after each step.
 
 use std::time::Duration;
 
@@ -19,23 +19,23 @@ impl Rig {
         }
         let in_use: u32 = status.servers.iter().map(|server| server.in_use).sum();
         let in_slots = in_use as usize - self.held.len();
-        let woken = self.callers.iter().filter(|caller| caller.rung().is_some()).count();
-        assert!(in_slots <= woken, "{in_slots} connections are on their way to {woken} callers");
+        let woken = self.callers.iter().filter(|caller| caller.woken_at().is_some()).count();
+        assert!(in_slots <= woken, "{in_slots} connections were handed over, but {woken} callers were woken");
         assert!(status.waiters <= self.callers.len());
         if self.is_settled {
-            self.check_nobody_waits_in_vain(&status);
+            self.check_waiters_need_to_wait(&status);
         }
     }
 
-    /// Whoever was just woken came before all that still wait. Called before any other caller is polled.
+    /// Records which woken callers overtook a caller that still waits. Must run before any other caller is polled.
     pub(super) fn check_order(&mut self) {
         let now = self.clock.now();
-        let mut someone_waits = false;
+        let mut earlier_waits = false;
         for caller in &mut self.callers {
-            someone_waits |= caller.waits_in_line();
-            if caller.rung().is_some() && !caller.is_judged {
-                // One whose time is up is woken out of turn, to leave.
-                caller.overtook = someone_waits && caller.kind == Kind::Acquire && !caller.is_due(now);
+            earlier_waits |= caller.waits_in_queue();
+            if caller.woken_at().is_some() && !caller.is_judged {
+                // A caller whose deadline has passed is woken out of order, to leave the queue.
+                caller.overtook = earlier_waits && caller.kind == Kind::Acquire && !caller.is_due(now);
                 caller.is_judged = true;
             }
         }
@@ -45,7 +45,7 @@ impl Rig {
         assert_eq!(status.closed, self.closed);
         let (listed, draining): (Vec<_>, Vec<_>) =
             status.servers.iter().partition(|server| server.state != ServerState::Draining);
-        // A server takes the first place that is free and keeps it, whatever the order of later lists.
+        // A server keeps its place, so the pool's order may differ from that of a later list.
         let sorted = |mut names: Vec<&str>| -> Vec<String> {
             names.sort_unstable();
             names.into_iter().map(str::to_owned).collect()
@@ -53,12 +53,12 @@ impl Rig {
         let listed = sorted(listed.iter().map(|server| &*server.address).collect());
         assert_eq!(listed, sorted(self.listed.iter().map(|address| &**address).collect()));
         for server in draining {
-            assert!(!self.listed.contains(&&*server.address), "it is there twice: {status:?}");
-            assert_eq!(server.idle, 0, "nothing stays idle at a removed server");
+            assert!(!self.listed.contains(&&*server.address), "a server is listed twice: {status:?}");
+            assert_eq!(server.idle, 0, "a removed server has no idle connections");
         }
     }
 
-    /// The pool counts what the connector counts, and that is within the limit.
+    /// Checks that the pool's counts match those of the connector and respect the limits.
     fn check_counts(&mut self, index: usize, server: Option<&ServerStatus>) {
         let model = &mut self.models[index];
         let address = model.address;
@@ -68,11 +68,11 @@ impl Rig {
         let open = server.map_or(0, |server| server.open);
         assert!(connected <= open, "{address}: {connected} connections, {open} permits");
         assert!(!self.is_settled || connected == open, "{address}: {connected} connections, {open} permits");
-        // What was open when the limit was lowered stays, but nothing is added.
+        // Lowering the limit closes no connection in use, but allows no new one.
         assert!(open <= model.max_conns.max(model.open_before), "{address}: {open} of {}", model.max_conns);
         model.open_before = open;
         let Some(server) = server else { return assert_eq!(held, 0) };
-        assert!(server.connecting <= self.max_dials, "{server:?}");
+        assert!(server.connecting <= self.max_attempts, "{server:?}");
         assert!(server.idle as u32 + server.connecting + held <= open, "{server:?}, {held} held");
         if server.state != ServerState::Draining {
             assert_eq!(server.max_conns, model.max_conns);
@@ -80,7 +80,7 @@ impl Rig {
         }
     }
 
-    /// A Down server is left alone until its retry; then one dial at a time is tried.
+    /// Checks that a down server gets no connect attempt before its retry time, and then one at a time.
     fn check_backoff(&mut self, index: usize, server: Option<&ServerStatus>) {
         let now = self.clock.now();
         let model = &mut self.models[index];
@@ -89,18 +89,18 @@ impl Rig {
             return;
         };
         let before = model.state_before.replace((server.state, server.connecting));
-        if let (Some((was, dials)), false) = (before, server.state == ServerState::Draining) {
+        if let (Some((was, attempts)), false) = (before, server.state == ServerState::Draining) {
             match (was, server.state) {
                 (ServerState::Down { .. }, ServerState::Down { .. })
                 | (ServerState::Probing { .. }, ServerState::Probing { .. }) => {
-                    assert!(server.connecting <= dials, "it is Down, and dialled: {server:?}");
+                    assert!(server.connecting <= attempts, "a down server gets an attempt: {server:?}");
                 }
                 (ServerState::Down { failures, .. }, ServerState::Probing { failures: same }) => {
-                    assert!(now >= model.retry_at, "probed before its retry: {server:?}");
+                    assert!(now >= model.retry_at, "probed before the retry time: {server:?}");
                     assert_eq!(failures, same);
-                    assert!(server.connecting <= dials + 1, "probed by more than one: {server:?}");
+                    assert!(server.connecting <= attempts + 1, "more than one probe: {server:?}");
                 }
-                (ServerState::Down { .. }, ServerState::Up) => panic!("up without a trial: {server:?}"),
+                (ServerState::Down { .. }, ServerState::Up) => panic!("up without recovering first: {server:?}"),
                 _ => {}
             }
         }
@@ -109,41 +109,45 @@ impl Rig {
                 assert!(failures >= 1 && retry_after <= 10 * BACKOFF + Duration::from_micros(10));
                 model.retry_at = now + retry_after;
             }
-            ServerState::Probing { .. } => assert!(server.connecting >= 1, "nobody probes: {server:?}"),
+            ServerState::Probing { .. } => assert!(server.connecting >= 1, "probing without an attempt: {server:?}"),
             _ => {}
         }
     }
 
-    /// All tasks have run: whoever waits now waits for something that only time or another caller can bring.
-    fn check_nobody_waits_in_vain(&mut self, status: &PoolStatus) {
-        let waiting = self.callers.iter().filter(|caller| caller.waits_in_line()).count();
-        assert!(waiting <= status.waiters, "{waiting} wait, or were served and not woken: {status:?}");
+    /// Checks, after all tasks have run, that each waiter needs the clock or another caller to be served.
+    fn check_waiters_need_to_wait(&mut self, status: &PoolStatus) {
+        let waiting = self.callers.iter().filter(|caller| caller.waits_in_queue()).count();
+        assert!(waiting <= status.waiters, "{waiting} callers wait, some of them served but not woken: {status:?}");
         if waiting == 0 || self.closed || self.listed.is_empty() {
             return;
         }
         let limited = match self.pool.try_acquire() {
             Err(TryAcquireError::Unavailable(counts)) => counts.limited,
-            other => panic!("somebody waits: {other:?}"),
+            other => panic!("`try_acquire` while callers wait: {other:?}"),
         };
         let connecting: u32 = status.servers.iter().map(|server| server.connecting).sum();
         let is_up = |server: &ServerStatus| matches!(server.state, ServerState::Up | ServerState::Recovering { .. });
         let none_is_up = !status.servers.iter().any(is_up);
         for server in status.servers.iter().filter(|server| server.state != ServerState::Draining) {
-            let model = self.models.iter().find(|model| *model.address == *server.address).expect("one of the three");
+            let model =
+                self.models.iter().find(|model| *model.address == *server.address).expect("the address has a model");
             let may_serve = is_up(server) || none_is_up;
             let has_token = model.rate.numbers().is_none() || (limited == 0 && is_up(server));
-            assert!(!(may_serve && has_token && server.idle > 0), "it could serve: {status:?}");
+            assert!(
+                !(may_serve && has_token && server.idle > 0),
+                "an idle connection could serve a waiter: {status:?}"
+            );
             if model.may_pause {
                 continue;
             }
             let has_room = server.open < server.max_conns && server.connecting == 0;
             if is_up(server) && has_room && server.idle == 0 {
-                assert!(waiting <= connecting as usize, "no attempt runs: {status:?}");
+                assert!(waiting <= connecting as usize, "too few attempts run: {status:?}");
             }
             if let ServerState::Down { retry_after: Duration::ZERO, .. } = server.state {
                 let has_room =
-                    (server.open < server.max_conns || server.idle > 0) && server.connecting < self.max_dials;
-                assert!(!has_room, "nobody probes it: {status:?}");
+                    (server.open < server.max_conns || server.idle > 0) && server.connecting < self.max_attempts;
+                assert!(!has_room, "a due server is not probed: {status:?}");
             }
         }
     }
@@ -154,12 +158,12 @@ impl Rig {
 }
 
 impl Model {
-    /// In no window were more handed out than `burst + rate × T`.
+    /// Checks that no window of length `T` has more than `burst + rate × T` checkouts.
     pub(super) fn check_windows(&self) {
         let Some((rps, burst)) = self.rate.numbers() else { return };
-        for (from, _) in &self.handouts {
-            for (_, to) in &self.handouts {
-                let within = self.handouts.iter().filter(|(begin, end)| begin >= from && end <= to).count();
+        for (from, _) in &self.checkouts {
+            for (_, to) in &self.checkouts {
+                let within = self.checkouts.iter().filter(|(begin, end)| begin >= from && end <= to).count();
                 let beyond_burst = within as i128 - i128::from(burst);
                 let window = to.as_nanos() as i128 - from.as_nanos() as i128;
                 let is_within = within == 0 || beyond_burst * 1_000_000_000 <= i128::from(rps) * window;

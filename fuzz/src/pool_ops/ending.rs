@@ -1,4 +1,4 @@
-//! Nothing is left at the end, whatever goes first; and no task of the pool panicked on the way.
+//! The end of a run: checks for each order of teardown that nothing is left, and that no task of the pool panicked.
 
 use std::cell::Cell;
 use std::panic;
@@ -7,53 +7,53 @@ use std::sync::Once;
 use super::rig::{Rig, poll_once, yield_now};
 
 impl Rig {
-    /// The pool is closed while connections are out; they come back in various ways.
+    /// Closes the pool while connections are checked out, then ends their uses in various ways.
     pub(super) async fn end_closed(mut self) {
         let pool = self.pool.clone();
         let mut close = Box::pin(async move { pool.close().await });
-        let was_out = poll_once(close.as_mut()).is_pending();
+        let was_pending = poll_once(close.as_mut()).is_pending();
         self.callers.clear();
         for (index, conn) in self.held.drain(..).enumerate() {
             match index % 3 {
                 0 => conn.release(),
-                1 => conn.fail("it is broken"),
+                1 => conn.fail("broken"),
                 _ => conn.discard(),
             }
         }
         self.settle().await;
-        let is_closed = !was_out || poll_once(close.as_mut()).is_ready();
-        assert!(is_closed, "all came back: {:?}", self.pool.status());
+        let is_closed = !was_pending || poll_once(close.as_mut()).is_ready();
+        assert!(is_closed, "`close` ends after the last return: {:?}", self.pool.status());
         drop(close);
         self.end_dropped().await;
     }
 
-    /// The last handle goes while connections are out.
+    /// Drops the last handle while connections are checked out.
     pub(super) async fn end_dropped(self) {
         let Self { pool, alive, connector, callers, held, detached, .. } = self;
         drop(callers);
         drop(pool);
         yield_now(24).await;
         let out = (held.len() + detached.len()) as u32;
-        assert_eq!(connector.total_counts().open, out, "only what callers hold is left");
+        assert_eq!(connector.total_counts().open, out, "only connections that callers hold are open");
         held.into_iter().for_each(|conn| conn.release());
         drop(detached);
         yield_now(24).await;
         let counts = connector.total_counts();
-        assert_eq!((counts.open, counts.in_flight), (0, 0), "nothing is left open");
-        assert!(alive.upgrade().is_none(), "nothing holds the pool any more");
+        assert_eq!((counts.open, counts.in_flight), (0, 0), "no connection and no attempt is left");
+        assert!(alive.upgrade().is_none(), "a reference to the pool is left");
     }
 
-    /// The runtime has gone, and its tasks with it.
+    /// Ends the run after the runtime and its tasks were dropped.
     pub(super) fn end_without_runtime(self) {
         let Self { pool, alive, connector, callers, held, detached, .. } = self;
-        assert_eq!(connector.total_counts().in_flight, 0, "its dials have gone with it");
+        assert_eq!(connector.total_counts().in_flight, 0, "connect attempts end with the runtime");
         let _ = pool.try_acquire();
         drop(callers);
         held.into_iter().for_each(|conn| conn.release());
         drop(detached);
         drop(pool);
-        assert_eq!(connector.total_counts().open, 0, "nothing is left open");
-        assert!(alive.upgrade().is_none(), "nothing holds the pool any more");
+        assert_eq!(connector.total_counts().open, 0, "no connection and no attempt is left");
+        assert!(alive.upgrade().is_none(), "a reference to the pool is left");
     }
 }
 
@@ -61,8 +61,7 @@ thread_local! {
     static PANICKED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Scripted panics are caught by the runtime and are to make no noise. Any other, which it would catch too, is
-/// remembered.
+/// Installs a panic hook that silences scripted panics and records any other. The runtime catches both kinds.
 pub(super) fn silence_scripted_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

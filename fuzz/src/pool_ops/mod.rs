@@ -1,14 +1,14 @@
-//! A whole pool on a manual clock, with a scripted connector and callers that are polled by hand.
+//! Drives a whole pool on a manual clock, with a scripted connector and callers whose futures the test polls itself.
 //!
-//! After each step it is checked, against the connector's own counts and a model of who waits since when:
+//! Each step is checked against the counts of the connector and a model of the wait queue:
 //!
-//! - connections never exceed the maximum, and the pool's count of them is the connector's;
-//! - in no window are more handed out than the rate allows;
-//! - callers are served in the order of joining, nobody overtakes, whoever is served is woken;
-//! - a Down server is left alone until its retry, and then dialled once at a time;
-//! - after all tasks have run, nobody waits whom some server could serve;
-//! - errors say what is so; the status adds up;
-//! - at the end nothing is left: no connection, no dial, no reference to the pool.
+//! - connections never exceed the maximum, and the pool's count of them equals the connector's;
+//! - no window has more checkouts than the rate allows;
+//! - waiters are served in the order of joining, and every served waiter is woken;
+//! - a down server gets no connect attempt before its retry time, and then one at a time;
+//! - after all tasks have run, no waiter is left that some server could serve;
+//! - errors are accurate, and the status is consistent;
+//! - at the end no connection, no attempt and no reference to the pool is left.
 
 mod caller;
 mod check;
@@ -40,14 +40,14 @@ struct Case {
 #[derive(Debug, Arbitrary)]
 struct Knobs {
     limits: Limits,
-    max_dials: u8,
+    max_attempts: u8,
     fail_threshold: u8,
     max_waiters: u8,
     max_idle: u8,
     waits_for_ever: bool,
-    upkeep: bool,
-    grows_old: bool,
-    /// Which addresses are registered to begin with.
+    maintenance: bool,
+    expires: bool,
+    /// The initially registered addresses, as a bit mask.
     servers: u8,
 }
 
@@ -99,10 +99,11 @@ enum Op {
     Detach(u8),
     DropDetached,
     Advance(Unit, u8),
-    /// Lets the pool's tasks run so many times, or until they all wait.
+    /// Yields this many times to the pool's tasks.
     Yield(u8),
+    /// Yields until all tasks of the pool wait.
     Settle,
-    /// Until nobody has anything to do.
+    /// Runs tasks and polls woken callers until all of them wait.
     Serve,
     Register(u8, Limits),
     Deregister(u8),
@@ -114,19 +115,19 @@ enum Op {
     ClosePool,
 }
 
-/// What goes first.
+/// The first step of the teardown.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 enum Ending {
-    /// The pool is closed while connections are out.
+    /// The pool is closed while connections are checked out.
     Closed,
-    /// All handles are dropped while connections are out.
+    /// All handles are dropped while connections are checked out.
     Dropped,
-    /// The runtime has gone before.
+    /// The runtime is dropped before the pool.
     RuntimeGone,
 }
 
 impl Rate {
-    /// Whole tokens a second, and the burst.
+    /// Returns the tokens a second, and the burst.
     fn numbers(self) -> Option<(u32, u32)> {
         match self {
             Self::None => None,
@@ -143,7 +144,7 @@ impl Limits {
 }
 
 impl End {
-    fn dial(self) -> Connect {
+    fn connect(self) -> Connect {
         let time = |tenths: u8| Duration::from_millis(50 + 100 * u64::from(tenths % 20));
         match self {
             Self::Ok => Connect::Ok,
@@ -171,7 +172,7 @@ impl Unit {
 }
 
 pub fn run(data: &[u8]) {
-    // The rotation begins there, whichever thread this is.
+    // Makes the rotation begin at the same server on every thread.
     connring::test_util::set_shard(0);
     let Ok(case) = Case::arbitrary_take_rest(Unstructured::new(data)) else { return };
     ending::silence_scripted_panics();
@@ -222,7 +223,7 @@ impl Rig {
             }
             Op::Release(which) => self.held(which).into_iter().for_each(|conn| conn.release()),
             Op::Close(which) => self.held(which).into_iter().for_each(|conn| conn.discard()),
-            Op::Fail(which) => self.held(which).into_iter().for_each(|conn| conn.fail("it is broken")),
+            Op::Fail(which) => self.held(which).into_iter().for_each(|conn| conn.fail("broken")),
             Op::Detach(which) => {
                 let conn = self.held(which).map(|conn| conn.detach());
                 self.detached.extend(conn);
@@ -242,11 +243,11 @@ impl Rig {
             Op::SetServers(mask, limits) => self.set_servers(mask, limits),
             Op::Script(which, end) => {
                 self.note_script(address(which), end);
-                self.connector.on_connect(address(which), end.dial());
+                self.connector.on_connect(address(which), end.connect());
             }
             Op::ScriptNext(which, end) => {
                 self.note_script(address(which), end);
-                self.connector.next_connects(address(which), [end.dial()]);
+                self.connector.next_connects(address(which), [end.connect()]);
             }
             Op::Kill(which) => self.connector.kill_connections(address(which)),
             Op::SetReuse(which, yes) => {
@@ -323,7 +324,7 @@ impl Rig {
             self.model(address).max_conns = 0;
         }
         let out: u32 = self.pool.status().servers.iter().map(|server| server.open).sum();
-        assert_eq!(is_closed == Poll::Ready(()), out == 0, "close waits for what is out, and for nothing else");
+        assert_eq!(is_closed == Poll::Ready(()), out == 0, "`close` waits exactly for open connections");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The pool under test, and what the test remembers of it.
+//! The pool under test, and the test's model of it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,21 +9,21 @@ use std::time::Duration;
 use connring::test_util::{ScriptedConn, ScriptedConnector, ScriptedError};
 use connring::{AcquireError, Clock, ConnInfo, Connector, Pool, PooledConn, Server, ServerState, TryAcquireError};
 
-use super::caller::{Acquired, Bell, Caller, Kind, Moment};
+use super::caller::{Acquired, Caller, Kind, Moment, WakeRecorder};
 use super::{ADDRESSES, Knobs, Limits, MAX_CALLERS, Rate, addresses};
 
 pub(super) const BACKOFF: Duration = Duration::from_millis(100);
-const MAX_HANDOUTS: usize = 40;
+const MAX_CHECKOUTS: usize = 40;
 
-pub(super) type Conn = PooledConn<Watched>;
+pub(super) type Conn = PooledConn<TracedConnector>;
 
-/// The scripted connector, with a mark by which it is seen when the pool lets go of it.
-pub(super) struct Watched {
+/// A scripted connector with a reference count that shows whether the pool still owns it.
+pub(super) struct TracedConnector {
     scripted: ScriptedConnector,
     _alive: Arc<()>,
 }
 
-impl Connector for Watched {
+impl Connector for TracedConnector {
     type Conn = ScriptedConn;
     type Error = ScriptedError;
 
@@ -40,41 +40,41 @@ impl Connector for Watched {
     }
 }
 
-/// What the test knows of one address.
+/// The expected state of one address.
 pub(super) struct Model {
     pub(super) address: &'static str,
-    /// 0: not registered.
+    /// 0 if the address is not registered.
     pub(super) max_conns: u32,
     pub(super) rate: Rate,
-    /// Since which step the rate is that, with a bucket of its own.
+    /// The step at which the current bucket began.
     rate_since: u64,
-    /// When connections were handed out: not before the one, not after the other.
-    pub(super) handouts: Vec<(Duration, Duration)>,
+    /// The earliest and the latest possible time of each checkout.
+    pub(super) checkouts: Vec<(Duration, Duration)>,
     pub(super) open_before: u32,
     pub(super) state_before: Option<(ServerState, u32)>,
-    /// When a Down server is retried.
+    /// The retry time of a down server.
     pub(super) retry_at: Duration,
-    /// Its dials may have failed by the client's own fault.
+    /// Whether attempts may have failed by the client's own fault, which pauses connecting.
     pub(super) may_pause: bool,
 }
 
 pub(super) struct Rig {
-    pub(super) pool: Pool<Watched>,
+    pub(super) pool: Pool<TracedConnector>,
     pub(super) alive: Weak<()>,
     pub(super) connector: ScriptedConnector,
     pub(super) clock: Clock,
     pub(super) steps: Arc<Mutex<u64>>,
     pub(super) wait_timeout: Option<Duration>,
     max_waiters: usize,
-    pub(super) max_dials: u32,
+    pub(super) max_attempts: u32,
     pub(super) listed: Vec<&'static str>,
     pub(super) closed: bool,
     pub(super) models: [Model; 3],
-    /// In the order of joining.
+    /// The pending callers, in the order of joining.
     pub(super) callers: Vec<Caller>,
     pub(super) held: Vec<Conn>,
     pub(super) detached: Vec<ScriptedConn>,
-    /// All tasks have run since the last change.
+    /// Whether all tasks have run since the last change.
     pub(super) is_settled: bool,
 }
 
@@ -94,17 +94,17 @@ impl Rig {
         let alive = Arc::downgrade(&mark);
         let wait_timeout = (!knobs.waits_for_ever).then_some(Duration::from_secs(3));
         let max_waiters = 1 + usize::from(knobs.max_waiters % 8);
-        let max_dials = 1 + u32::from(knobs.max_dials % 3);
-        let age = |seconds| knobs.grows_old.then_some(Duration::from_secs(seconds));
+        let max_attempts = 1 + u32::from(knobs.max_attempts % 3);
+        let age = |seconds| knobs.expires.then_some(Duration::from_secs(seconds));
         let listed = addresses(knobs.servers);
-        let pool = Pool::builder(Watched { scripted: connector.clone(), _alive: mark })
+        let pool = Pool::builder(TracedConnector { scripted: connector.clone(), _alive: mark })
             .clock(clock.clone())
-            .max_concurrent_connects_per_server(max_dials)
+            .max_concurrent_connects_per_server(max_attempts)
             .max_idle_per_server(1 + u32::from(knobs.max_idle % 3))
             .fail_threshold(1 + u32::from(knobs.fail_threshold % 3))
             .connect_timeout(Duration::from_secs(1))
             .hedge_delay(Duration::from_millis(100))
-            // Without a spread: a case is to go the same way each time.
+            // No random spread, so that a case is reproducible.
             .backoff(BACKOFF, 10 * BACKOFF)
             .backoff_spread_ratio(0.0)
             .max_lifetime_jitter_ratio(0.0)
@@ -112,16 +112,16 @@ impl Rig {
             .max_waiters(max_waiters)
             .idle_timeout(age(2))
             .max_lifetime(age(5))
-            .maintenance(knobs.upkeep)
+            .maintenance(knobs.maintenance)
             .servers(listed.iter().map(|address| server(address, knobs.limits)))
             .build()
-            .expect("all settings are in range");
+            .expect("the settings are in range");
         let models = ADDRESSES.map(|address| Model {
             address,
             max_conns: if listed.contains(&address) { knobs.limits.max_conns() } else { 0 },
             rate: knobs.limits.rate,
             rate_since: 0,
-            handouts: Vec::new(),
+            checkouts: Vec::new(),
             open_before: 0,
             state_before: None,
             retry_at: Duration::ZERO,
@@ -135,7 +135,7 @@ impl Rig {
             steps: Arc::default(),
             wait_timeout,
             max_waiters,
-            max_dials,
+            max_attempts,
             listed,
             closed: false,
             models,
@@ -147,7 +147,7 @@ impl Rig {
     }
 
     pub(super) fn model(&mut self, address: &str) -> &mut Model {
-        self.models.iter_mut().find(|model| model.address == address).expect("one of the three")
+        self.models.iter_mut().find(|model| model.address == address).expect("the address has a model")
     }
 
     pub(super) fn begin_step(&mut self) {
@@ -159,20 +159,20 @@ impl Rig {
         *self.steps.lock().expect("not poisoned")
     }
 
-    /// New limits hold, perhaps with a new bucket.
+    /// Applies new limits to the model, with a new bucket if the server is new or the rate changes.
     pub(super) fn apply(&mut self, address: &str, limits: Limits, is_new: bool) {
         let step = self.step_number();
         let model = self.model(address);
         model.max_conns = limits.max_conns();
         if is_new || model.rate != limits.rate {
             model.check_windows();
-            model.handouts.clear();
+            model.checkouts.clear();
             model.rate_since = step;
             model.rate = limits.rate;
         }
     }
 
-    /// A new call, polled once.
+    /// Starts a call and polls it once.
     pub(super) fn call(&mut self, kind: Kind, timeout: Option<Duration>) {
         if self.callers.len() >= MAX_CALLERS {
             return;
@@ -183,41 +183,41 @@ impl Rig {
             (Kind::Acquire, Some(timeout)) => Box::pin(async move { pool.acquire_timeout(timeout).await }),
             (Kind::Acquire, None) => Box::pin(async move { pool.acquire().await }),
         };
-        let bell = Bell::new(&self.clock, &self.steps);
+        let recorder = WakeRecorder::new(&self.clock, &self.steps);
         let deadline = timeout.map(|timeout| self.clock.now() + timeout);
         let waiting = self.pool.status().waiters;
-        self.callers.push(Caller { future, bell, kind, deadline, overtook: false, is_judged: false });
+        self.callers.push(Caller { future, recorder, kind, deadline, overtook: false, is_judged: false });
         let index = self.callers.len() - 1;
-        // It is nobody's grant yet: from now to now.
+        // The first poll cannot use an earlier grant, so a checkout is now.
         let now = (self.step_number(), self.clock.now());
         let is_overloaded = match self.poll_since(index, now) {
             Some(Ok(())) => {
-                let overtaken = self.callers.iter().any(Caller::waits_in_line);
-                assert!(!overtaken, "a newcomer overtook");
+                let overtaken = self.callers.iter().any(Caller::waits_in_queue);
+                assert!(!overtaken, "a new caller overtook a waiter");
                 false
             }
-            Some(Err(AcquireError::QueueFull { waiters: told })) => {
-                // More than the maximum, if some that had been served found theirs dead and joined again.
-                assert_eq!(told, waiting);
+            Some(Err(AcquireError::QueueFull { waiters: reported })) => {
+                // May exceed the maximum: a waiter that receives a dead connection rejoins a full queue.
+                assert_eq!(reported, waiting);
                 true
             }
             _ => false,
         };
         let is_full = waiting >= self.max_waiters && !self.listed.is_empty();
-        // A caller of acquire_now does not look at the queue where no server has a token.
+        // `acquire_now` fails before it checks the queue if no server has a token.
         let is_right = is_overloaded == is_full || (kind == Kind::AcquireNow && !is_overloaded);
-        assert!(is_right, "{waiting} waited, of {}: {is_overloaded}", self.max_waiters);
+        assert!(is_right, "{waiting} of {} waiters, queue full: {is_overloaded}", self.max_waiters);
     }
 
-    /// Polls a caller that was polled before.
+    /// Polls a pending caller.
     pub(super) fn poll(&mut self, index: usize) {
-        let rung = self.callers[index].rung();
+        let woken_at = self.callers[index].woken_at();
         let was_in_front = !self.callers[index].overtook;
         let now = (self.step_number(), self.clock.now());
-        if let Some(result) = self.poll_since(index, rung.unwrap_or(now)) {
-            assert!(rung.is_some(), "it is ready, but was not woken: {result:?}");
-            assert!(result.is_err() || was_in_front, "it was served before one that waited longer");
-            assert!(!matches!(result, Err(AcquireError::QueueFull { .. })), "it was in the line");
+        if let Some(result) = self.poll_since(index, woken_at.unwrap_or(now)) {
+            assert!(woken_at.is_some(), "the caller is ready, but was not woken: {result:?}");
+            assert!(result.is_err() || was_in_front, "the caller overtook an earlier waiter");
+            assert!(!matches!(result, Err(AcquireError::QueueFull { .. })), "the caller was already in the queue");
         }
         self.check_order();
     }
@@ -227,7 +227,7 @@ impl Rig {
         let mut index = 0;
         while index < self.callers.len() {
             let count = self.callers.len();
-            if self.callers[index].rung().is_some() {
+            if self.callers[index].woken_at().is_some() {
                 any = true;
                 self.poll(index);
             }
@@ -236,24 +236,24 @@ impl Rig {
         any
     }
 
-    /// Polls a caller; what it brings was granted at `since` or after. If it is ready, it goes.
+    /// Polls a caller, and removes it if it is ready. A returned connection was granted at `since` or later.
     fn poll_since(&mut self, index: usize, since: Moment) -> Option<Result<(), AcquireError<ScriptedError>>> {
         let now = self.clock.now();
         let caller = &mut self.callers[index];
-        caller.bell.arm();
+        caller.recorder.arm();
         caller.overtook = false;
         caller.is_judged = false;
-        let waker = Waker::from(Arc::clone(&caller.bell));
+        let waker = Waker::from(Arc::clone(&caller.recorder));
         let polled = caller.future.as_mut().poll(&mut Context::from_waker(&waker));
         let Poll::Ready(result) = polled else {
             let ended = caller.kind == Kind::Acquire && (caller.is_due(now) || self.listed.is_empty());
-            assert!(!ended, "it waits, but its wait has ended");
+            assert!(!ended, "the caller still waits after its deadline or without servers");
             return None;
         };
         let caller = self.callers.remove(index);
         match result {
             Ok(conn) => {
-                self.handed_out(conn, since);
+                self.check_out(conn, since);
                 Some(Ok(()))
             }
             Err(error) => {
@@ -280,12 +280,12 @@ impl Rig {
     }
 
     pub(super) fn try_acquire(&mut self) {
-        let someone_waits = self.callers.iter().any(Caller::waits_in_line);
+        let a_caller_waits = self.callers.iter().any(Caller::waits_in_queue);
         let waiting = self.pool.status().waiters;
         match self.pool.try_acquire() {
             Ok(conn) => {
-                assert!(!someone_waits, "it overtook");
-                self.handed_out(conn, (self.step_number(), self.clock.now()));
+                assert!(!a_caller_waits, "`try_acquire` overtook a waiter");
+                self.check_out(conn, (self.step_number(), self.clock.now()));
             }
             Err(TryAcquireError::Unavailable(counts)) => {
                 assert_eq!(counts.waiters, waiting);
@@ -297,14 +297,14 @@ impl Rig {
         }
     }
 
-    fn handed_out(&mut self, conn: Conn, since: Moment) {
-        assert!(self.held.iter().all(|held| held.id() != conn.id()), "it was handed out twice");
-        assert!(conn.last_idle().is_none() || conn.is_alive(), "one that was known to be dead");
+    fn check_out(&mut self, conn: Conn, since: Moment) {
+        assert!(self.held.iter().all(|held| held.id() != conn.id()), "the connection is checked out twice");
+        assert!(conn.last_idle().is_none() || conn.is_alive(), "a dead idle connection is checked out");
         assert_eq!(PooledConn::info(&conn).server().address(), conn.address());
         let now = self.clock.now();
         let model = self.model(conn.address());
-        if since.0 >= model.rate_since && model.handouts.len() < MAX_HANDOUTS {
-            model.handouts.push((since.1, now));
+        if since.0 >= model.rate_since && model.checkouts.len() < MAX_CHECKOUTS {
+            model.checkouts.push((since.1, now));
         }
         self.held.push(conn);
     }

@@ -1,8 +1,8 @@
-//! `cycles CONTESTANT NUMBER`: a number of hot acquire and release cycles and nothing else, to be counted under
-//! callgrind. What it does not see: contention, and what a lock prefix costs.
+//! `cycles CONTESTANT NUMBER` runs `NUMBER` hot acquire and release cycles, for `benches/instructions.sh` to count
+//! under callgrind. An instruction count shows neither contention nor the cost of a `lock` prefix.
 //!
-//! A program of its own, since what a compiler inlines depends on what else there is: in one with all scenarios the
-//! floor's count went up and down by 5 % when a scenario was added.
+//! This is a separate program because inlining depends on the rest of the binary: in the program with all scenarios the
+//! floor's count changed by 5 % whenever a scenario was added.
 
 #[path = "../floor.rs"]
 mod floor;
@@ -30,7 +30,7 @@ enum Contestant {
     ConnringAsync,
 }
 
-/// The limit is there and is never met.
+/// A rate limit that is set but never reached.
 const MAX_RPS: f64 = 1e9;
 const INTERVAL_NS: u64 = 1;
 const SERVERS: usize = 4;
@@ -83,14 +83,15 @@ fn main() {
     }
 }
 
-/// What is counted: the cycles with their part of the runtime's work, and nothing of the set-up, in which quanta takes
-/// some million instructions, each time others, to calibrate. `benches/instructions.sh` knows it by its name.
+/// Runs the cycles that are counted, with their share of the runtime's work. `benches/instructions.sh` finds this
+/// function by its name, to exclude the set-up: quanta's calibration takes millions of instructions, and a different
+/// number each time.
 #[inline(never)]
 fn counted(runtime: &Runtime, cycles: impl Future<Output = ()>) {
     runtime.block_on(cycles);
 }
 
-/// Four servers, each with an idle connection.
+/// Builds a pool of four servers with one idle connection each.
 async fn pool() -> Pool<impl connring::Connector<Conn = u64>> {
     let connector = connect_fn(|_| async { Ok::<u64, io::Error>(1) });
     let addresses = (0..SERVERS).map(|server| format!("server-{server}"));

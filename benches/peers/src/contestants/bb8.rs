@@ -1,5 +1,5 @@
-//! bb8 without a check at checkout and without lifetimes, and so without a reaper. Its timeout cannot be turned off; it
-//! costs nothing where nobody waits.
+//! bb8 without a check at checkout and without lifetimes, so it runs no reaper. Its timeout cannot be turned off, but
+//! costs nothing unless a caller waits.
 
 use std::convert::Infallible;
 

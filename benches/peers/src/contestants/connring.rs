@@ -1,5 +1,5 @@
-//! connring with its defaults, upkeep included, but without lifetimes, as the others. Dials and upkeep have a thread of
-//! their own, one for all pools.
+//! connring with its defaults, maintenance included, but like the others without lifetimes. One background thread runs
+//! the connect attempts and the maintenance of all pools.
 
 use std::convert::Infallible;
 use std::hint;
@@ -18,16 +18,16 @@ pub struct Connring<C: Connector>(pub Pool<C>);
 #[derive(Clone, Copy)]
 pub struct Setup {
     pub servers: u32,
-    /// For each server.
+    /// Connections to each server.
     pub conns: u32,
-    /// A rate limit that is never met: it costs its work and turns nobody away.
+    /// Whether a rate limit is set. It is never reached, so it costs its checks and refuses no caller.
     pub is_limited: bool,
 }
 
-const NEVER_MET_RPS: f64 = 1e9;
+const UNREACHED_RPS: f64 = 1e9;
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Numbers, without I/O and without a check.
+/// A connector whose connections are numbers, without I/O and without a check.
 pub struct Numbers;
 
 impl Connector for Numbers {
@@ -39,7 +39,7 @@ impl Connector for Numbers {
     }
 }
 
-/// What a caller looks at in a connection.
+/// Reads a value from a connection, so that the compiler cannot remove the checkout.
 pub trait Value {
     fn value(&self) -> u64;
 }
@@ -63,14 +63,14 @@ impl Connring<Numbers> {
 }
 
 impl<C: Connector<Conn: Value>> Connring<C> {
-    /// With all connections open.
+    /// Builds a pool and opens all its connections.
     pub fn with(connector: C, addresses: impl Iterator<Item = String>, setup: Setup) -> Self {
         let pool = Self::cold(connector, addresses, setup);
         open_all(&pool, setup.servers * setup.conns);
         pool
     }
 
-    /// Without a connection. What fails is left alone for longer than a measurement takes.
+    /// Builds a pool without a connection. A failed server is retried only after a backoff longer than any measurement.
     pub fn cold(connector: C, addresses: impl Iterator<Item = String>, setup: Setup) -> Self {
         let mut builder = Pool::builder(connector)
             .servers(addresses)
@@ -82,13 +82,13 @@ impl<C: Connector<Conn: Value>> Connring<C> {
             .backoff_spread_ratio(0.0)
             .runtime(background());
         if setup.is_limited {
-            builder = builder.max_rps(NEVER_MET_RPS);
+            builder = builder.max_rps(UNREACHED_RPS);
         }
         Self(builder.build().expect("a pool"))
     }
 }
 
-/// Where all pools dial and do their upkeep: a thread, for as long as the process lives.
+/// Returns the runtime for connect attempts and background tasks: one thread, which lives as long as the process.
 pub fn background() -> Handle {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let build = || Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
@@ -99,8 +99,8 @@ impl<C: Connector<Conn: Value>> Sync for Connring<C> {
     type Conn<'a> = PooledConn<C>;
 
     fn acquire(&self) -> Self::Conn<'_> {
-        // With a limit, a thread that loses the processor between its look at the clock and its token, for longer than
-        // the burst lasts, finds none. It tries again, and the time counts.
+        // With a limit, a thread that is preempted between reading the clock and taking the token, for longer than the
+        // burst lasts, finds no token. It retries, and the time of the retry counts.
         loop {
             match self.0.try_acquire() {
                 Ok(conn) => return conn,

@@ -1,4 +1,4 @@
-//! deadpool without timeouts (its default), with a recycling that does nothing.
+//! deadpool without timeouts, its default, and with a `recycle` that does nothing.
 
 use std::convert::Infallible;
 

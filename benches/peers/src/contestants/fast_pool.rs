@@ -1,5 +1,5 @@
-//! fast_pool with a check that does nothing. Its two timeouts, around the wait and around the check, cannot be left
-//! out: unset they are zero.
+//! fast_pool with a check that does nothing. Its two timeouts, of the wait and of the check, cannot be turned off: an
+//! unset timeout is zero.
 
 use fast_pool::{ConnectionGuard, Manager, Pool};
 

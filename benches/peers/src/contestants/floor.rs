@@ -1,4 +1,4 @@
-//! The floor, as a contestant: no pool, but what a pool's work must cost.
+//! The [`Floor`] as a contestant: a lower bound on the cost of a pool, not a pool.
 
 use crate::floor::{Conn, Floor};
 

@@ -1,5 +1,5 @@
-//! mobc without a check, without lifetimes and without a timeout. It spawns a task for each connection that comes back,
-//! and its metrics cannot be turned off: no recorder is installed, so that they end in nothing.
+//! mobc without a check, lifetimes or a timeout. It spawns a task for each returned connection. Its metrics cannot be
+//! turned off, but no recorder is installed, so they are discarded.
 
 use std::convert::Infallible;
 

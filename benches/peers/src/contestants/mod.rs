@@ -1,5 +1,5 @@
-//! The pools that are measured, one file each, all made to do the same work: they hand out a number, without I/O and
-//! without a check of it, in their fastest settings.
+//! The measured pools, one file each. All do the same work: check out and return a number, without I/O and without a
+//! check, in their fastest settings.
 
 mod bb8;
 mod connring;
@@ -23,7 +23,7 @@ pub use self::mobc::Mobc;
 pub use self::pingora_pool::PingoraPool;
 pub use self::r2d2::{R2d2, R2d2Try};
 
-/// A pool that is asked for a connection that is there, and answers at once.
+/// A synchronous pool with an idle connection at every call.
 pub trait Sync: std::marker::Sync + Send + 'static {
     type Conn<'a>;
     fn acquire(&self) -> Self::Conn<'_>;
@@ -31,7 +31,7 @@ pub trait Sync: std::marker::Sync + Send + 'static {
     fn release(&self, conn: Self::Conn<'_>);
 }
 
-/// A pool that is waited for.
+/// An asynchronous pool.
 pub trait Async: std::marker::Sync + Send + 'static {
     type Conn<'a>: Send;
     fn acquire(&self) -> impl Future<Output = Self::Conn<'_>> + Send;
@@ -39,11 +39,12 @@ pub trait Async: std::marker::Sync + Send + 'static {
     fn release(&self, conn: Self::Conn<'_>);
 }
 
-/// Cycles between two looks at whether there are to be more.
+/// Cycles between two calls of `more`.
 const BATCH: u64 = 100;
 
-/// Acquires and releases on this thread until `more` says no. Returns how often.
+/// Runs cycles: an acquire and a release each.
 pub trait Cycles: Send + std::marker::Sync {
+    /// Runs cycles on this thread until `more` returns `false`. Returns their number.
     fn run(&self, more: &mut dyn FnMut() -> bool) -> u64;
 }
 
@@ -82,7 +83,7 @@ impl<P: Async> Cycles for ByAsync<P> {
     }
 }
 
-/// A contestant by its name.
+/// A named contestant.
 pub struct Contestant {
     pub name: String,
     pub is_async: bool,
@@ -98,7 +99,7 @@ impl Contestant {
         Self { name: name.into(), is_async: true, cycles: Box::new(ByAsync(pool)) }
     }
 
-    /// What a cycle takes on this thread, in nanoseconds, on average over about that span.
+    /// Runs cycles on this thread for about `span`. Returns the mean time of a cycle in nanoseconds.
     pub fn nanoseconds(&self, span: Duration) -> f64 {
         let mut begin = None;
         let mut elapsed = Duration::ZERO;
@@ -111,7 +112,7 @@ impl Contestant {
     }
 }
 
-/// The other pools, each with that many connections.
+/// Returns the other pools, each with `conns` connections.
 pub fn peers(conns: u32) -> Vec<Contestant> {
     vec![
         Contestant::by_sync("r2d2", R2d2::new(conns)),
@@ -128,7 +129,7 @@ pub fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// Takes all connections of a pool at once and gives them back, so that all are open.
+/// Checks out all connections of a pool at once and returns them, so that all are open and idle.
 fn open_all<P: Async>(pool: &P, conns: u32) {
     current_thread().block_on(async {
         let mut held = Vec::new();
@@ -136,7 +137,7 @@ fn open_all<P: Async>(pool: &P, conns: u32) {
             held.push(pool.acquire().await);
         }
         held.into_iter().for_each(|conn| pool.release(conn));
-        // mobc gives back in a task of its own.
+        // mobc returns a connection in a spawned task.
         tokio::task::yield_now().await;
     });
 }

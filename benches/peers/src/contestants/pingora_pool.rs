@@ -1,5 +1,5 @@
-//! pingora-pool with one group of connections. Its users spawn a task for each idle connection, which watches it: here
-//! there is none, and the connection carries its own key, so that this is less than what pingora pays.
+//! pingora-pool with one group of connections. pingora itself spawns a task to watch each idle connection. Here there
+//! is no such task, and the connection carries its own key, so this contestant does less work than pingora.
 
 use pingora_pool::{ConnectionMeta, ConnectionPool};
 

@@ -1,5 +1,5 @@
-//! r2d2, without a check at checkout, without lifetimes, and so without work for its reaper. Connections are taken in
-//! two ways: with `get`, which most programs call, and which sets a deadline; and with `try_get`, which reads no clock.
+//! r2d2 without a check at checkout and without lifetimes, so its reaper has no work. It is called in two ways: `get`,
+//! which most programs use, sets a deadline; `try_get` reads no clock.
 
 use std::convert::Infallible;
 
@@ -7,10 +7,10 @@ use r2d2::{ManageConnection, Pool, PooledConnection};
 
 use super::Sync;
 
-/// Takes connections with `get`.
+/// r2d2 called with `get`.
 pub struct R2d2(Pool<Manager>);
 
-/// Takes connections with `try_get`.
+/// r2d2 called with `try_get`.
 pub struct R2d2Try(R2d2);
 
 pub struct Manager;
@@ -35,7 +35,7 @@ impl ManageConnection for Manager {
 impl R2d2 {
     pub fn new(conns: u32) -> Self {
         let builder = Pool::builder().max_size(conns).test_on_check_out(false).max_lifetime(None).idle_timeout(None);
-        // It opens all of them.
+        // Opens all connections.
         Self(builder.build(Manager).expect("a pool"))
     }
 }

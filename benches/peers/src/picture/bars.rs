@@ -1,4 +1,4 @@
-//! A bar for each contestant, from zero.
+//! A bar chart with one bar for each contestant, starting at zero.
 
 use std::error::Error;
 use std::path::Path;

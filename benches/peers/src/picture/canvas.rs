@@ -1,4 +1,4 @@
-//! What all pictures have in common: the paper, the head, the colours.
+//! The parts that all pictures share: background, head, colours and axis ticks.
 
 use std::error::Error;
 use std::path::Path;
@@ -18,7 +18,7 @@ const MARGIN: i32 = 20;
 const CONNRING: [RGBColor; 4] =
     [RGBColor(0, 114, 178), RGBColor(86, 180, 233), RGBColor(0, 60, 110), RGBColor(90, 120, 200)];
 const FLOOR: [RGBColor; 3] = [RGBColor(120, 120, 120), RGBColor(165, 165, 165), RGBColor(80, 80, 80)];
-/// They can be told apart by those who do not see red and green as others do.
+/// Distinguishable with red-green colour blindness.
 const PEERS: [RGBColor; 6] = [
     RGBColor(230, 159, 0),
     RGBColor(213, 94, 0),
@@ -28,14 +28,14 @@ const PEERS: [RGBColor; 6] = [
     RGBColor(110, 70, 40),
 ];
 
-/// Gives each contestant of a picture its colour: connring blue, the floor grey.
+/// Assigns colours to the contestants of a picture: blue to connring, grey to the floor.
 #[derive(Default)]
 pub struct Colours {
     used: [usize; 3],
 }
 
 impl Colours {
-    /// One that no other has, as far as there are any.
+    /// Returns the next unused colour, or reuses colours when all are taken.
     pub fn next(&mut self, contestant: &str) -> RGBColor {
         let (family, colours) = palette(contestant);
         self.used[family] += 1;
@@ -43,7 +43,8 @@ impl Colours {
     }
 }
 
-/// The colour where the name stands beside: connring's, the floor's, or that of all others.
+/// Returns the colour of a contestant in a picture that labels each contestant: one for connring, one for the floor,
+/// one for all others.
 pub fn colour(contestant: &str) -> RGBColor {
     palette(contestant).1[0]
 }
@@ -56,7 +57,7 @@ fn palette(contestant: &str) -> (usize, &'static [RGBColor]) {
     }
 }
 
-/// White paper of that height below the head, and the head.
+/// Makes a white background with `height` pixels below the head, and writes the head.
 pub fn paper<'a>(path: &'a Path, height: u32, title: &str, origin: &str) -> Result<Area<'a>, Box<dyn Error>> {
     let root = SVGBackend::new(path, (WIDTH, HEAD_HEIGHT + height)).into_drawing_area();
     root.fill(&WHITE)?;
@@ -65,24 +66,25 @@ pub fn paper<'a>(path: &'a Path, height: u32, title: &str, origin: &str) -> Resu
     Ok(root)
 }
 
-/// Writes at the height of `y`'s middle.
+/// Writes text, vertically centred at `y`.
 pub fn write(area: &Area<'_>, text: &str, at: (i32, i32), size: u32, side: HPos) -> Result<(), Box<dyn Error>> {
     let style = ("sans-serif", size).into_font().color(&INK).pos(Pos::new(side, VPos::Center));
     area.draw(&Text::new(text.to_owned(), at, style))?;
     Ok(())
 }
 
-/// A number as an axis says it.
+/// Formats a number for an axis.
 pub fn short(value: f64) -> String {
     match value {
         1e6.. => format!("{} M", value / 1e6),
         1e3.. => format!("{} k", value / 1e3),
-        // Without the last digits of 0.1 + 0.2.
+        // Cuts off rounding errors such as that of 0.1 + 0.2.
         _ => format!("{}", (value * 1e6).round() / 1e6),
     }
 }
 
-/// 1, 2 and 5 times the powers of ten, from below the least to above the most; the powers alone if those are many.
+/// Returns the ticks of a logarithmic axis, from below `least` to above `most`: 1, 2 and 5 times the powers of ten, or
+/// only the powers if there are many.
 pub fn ticks(least: f64, most: f64) -> Vec<f64> {
     let steps: &[f64] = if most / least > 1e3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
     let powers = (least.log10().floor() as i32)..=(most.log10().ceil() as i32);
@@ -92,7 +94,8 @@ pub fn ticks(least: f64, most: f64) -> Vec<f64> {
     all[first..=last].to_vec()
 }
 
-/// Zero and four to ten even steps, of 1, 2 or 5 times a power of ten, to above the most.
+/// Returns the ticks of a linear axis from zero to above `most`, in four to ten steps of 1, 2 or 5 times a power of
+/// ten.
 pub fn ticks_from_zero(most: f64) -> Vec<f64> {
     let power = 10_f64.powf(most.log10().floor());
     let step = [0.1, 0.2, 0.5, 1.0].map(|part| part * power).into_iter().find(|step| most / step <= 9.0);

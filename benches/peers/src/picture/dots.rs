@@ -1,4 +1,4 @@
-//! Quantiles of each contestant on one line, on a scale of powers of ten.
+//! A dot plot with one line for each contestant, which shows its quantiles on a logarithmic scale.
 
 use std::error::Error;
 use std::path::Path;
@@ -45,12 +45,12 @@ pub fn draw(path: &Path, run: &Run, title: &str, metrics: &[&str]) -> Result<(),
         for x in &xs {
             root.draw(&Circle::new((*x, y), 5, colour.filled()))?;
         }
-        let say = |index: usize| format!("{} {}", metrics[index], significant(figures[index].median));
-        // Those that lie too near to each other share one label.
+        let describe = |index: usize| format!("{} {}", metrics[index], significant(figures[index].median));
+        // Dots that are too close to each other share one label.
         let mut from = 0;
         while from < xs.len() {
             let together = (from..xs.len()).take_while(|&index| xs[index] - xs[from] < 150).last().unwrap_or(from);
-            let label: Vec<_> = (from..=together).map(say).collect();
+            let label: Vec<_> = (from..=together).map(describe).collect();
             let middle = (xs[from] + xs[together]) / 2;
             let (x, side) = if together + 1 == xs.len() && middle > WIDTH as i32 - 200 {
                 (WIDTH as i32 - 14, HPos::Right)

@@ -1,5 +1,5 @@
-//! A line for each contestant over a number, with its name at its end. The scale of that number is logarithmic; the
-//! other one too if the values differ by more than ten times, else it begins at zero.
+//! A line chart with one line for each contestant, labelled at its end. The horizontal axis is logarithmic. The
+//! vertical axis is logarithmic if the values span more than a factor of ten, otherwise it starts at zero.
 
 use std::error::Error;
 use std::path::Path;
@@ -16,7 +16,7 @@ const AXIS_HEIGHT: i32 = 44;
 const LEFT: i32 = 80;
 const NAMES_WIDTH: i32 = 320;
 const RIGHT: i32 = WIDTH as i32 - NAMES_WIDTH;
-/// What a name needs.
+/// The height of a label.
 const NAME_HEIGHT: i32 = 19;
 
 pub struct Axes {
@@ -25,7 +25,7 @@ pub struct Axes {
     pub metric: &'static str,
 }
 
-/// One line: the contestant and its points.
+/// A contestant and its points.
 type Line = (String, Vec<(f64, f64)>);
 
 pub fn draw(path: &Path, run: &Run, axes: &Axes, is_shown: fn(&str) -> bool) -> Result<(), Box<dyn Error>> {
@@ -86,7 +86,7 @@ pub fn draw(path: &Path, run: &Run, axes: &Axes, is_shown: fn(&str) -> bool) -> 
     Ok(())
 }
 
-/// Moves names apart that would lie on each other: where each line ends, and where its name goes.
+/// Moves overlapping labels apart. Returns for each label the end of its line, its position, its text and its colour.
 fn spread(
     mut names: Vec<(i32, String, RGBColor)>,
     top: i32,

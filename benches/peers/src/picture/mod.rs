@@ -1,4 +1,4 @@
-//! The pictures for the docs, from the JSON lines of saved runs.
+//! Draws the pictures of the documentation from the JSON output of saved runs.
 
 mod bars;
 mod canvas;
@@ -13,11 +13,11 @@ use serde_json::Value;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// What scenarios printed: the lines that are JSON objects are read, the others are not
+    /// Output of scenarios: JSON objects are read, other lines are skipped
     #[arg(required = true, value_name = "FILE")]
     runs: Vec<PathBuf>,
 
-    /// Where the pictures go
+    /// Output folder
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     to: PathBuf,
 }
@@ -27,10 +27,10 @@ struct Run {
     json: Value,
 }
 
-/// One line of a run's tables.
+/// One row of a run.
 struct Figure {
     contestant: String,
-    /// The setting, if it is one number.
+    /// The value of the setting, if there is one.
     at: f64,
     median: f64,
 }
@@ -40,7 +40,7 @@ impl Run {
         self.json.pointer(pointer).and_then(Value::as_str).unwrap_or("unknown")
     }
 
-    /// What the figures are worth: by which command, where, from what.
+    /// Describes the origin of the figures: rounds, processor, compiler and commit.
     fn origin(&self) -> String {
         let [cpu, rustc, commit] = ["/machine/cpu", "/rustc", "/commit"].map(|pointer| self.text(pointer));
         let rounds = self.json["rounds"].as_u64().unwrap_or(0);
@@ -48,7 +48,7 @@ impl Run {
         format!("medians of {rounds} rounds; {cpu}; {rustc}; {commit}")
     }
 
-    /// All of one metric, with the number of that setting.
+    /// Returns all figures of a metric, with their values of `setting`.
     fn figures(&self, metric: &str, setting: &str) -> Vec<Figure> {
         let rows = self.json["rows"].as_array().map_or(&[][..], Vec::as_slice);
         let of_metric = rows.iter().filter(|row| row["metric"] == metric);
@@ -79,25 +79,25 @@ fn draw(run: &Run, folder: &Path) -> Result<(), Box<dyn Error>> {
         "hot" => bars::draw(
             &path("hot"),
             run,
-            "One task acquires and releases: nanoseconds a cycle, first the sync ones, then the async ones",
+            "One task acquires and releases: nanoseconds a cycle, synchronous pools first, then asynchronous ones",
             "cycle",
         ),
         "contended" => lines::draw(
             &path("contended"),
             run,
             &lines::Axes {
-                title: "All threads at one pool: millions of acquires and releases a second, in all",
+                title: "Threads that share one pool: millions of acquires and releases a second, in total",
                 setting: "threads",
                 metric: "throughput",
             },
-            // One way to ask connring is enough to see by.
+            // Leaves out some variants of connring, to keep the picture readable.
             |contestant| !contestant.contains("async") && !contestant.contains("limit, servers: 1"),
         ),
         "ring" => lines::draw(
             &path("ring"),
             run,
             &lines::Axes {
-                title: "One task, more and more servers: nanoseconds to acquire and release",
+                title: "One task, increasing number of servers: nanoseconds to acquire and release",
                 setting: "servers",
                 metric: "cycle",
             },
@@ -123,7 +123,7 @@ fn draw(run: &Run, folder: &Path) -> Result<(), Box<dyn Error>> {
             "400 tasks on 20 connections: how long an acquire waits, in milliseconds",
             &["p50", "p99", "max"],
         ),
-        // The others are tables.
+        // The other scenarios have tables only.
         _ => Ok(()),
     }
 }

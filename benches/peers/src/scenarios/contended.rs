@@ -1,11 +1,12 @@
-//! 1, 2, 4 … threads up to twice the cores, all at one pool: how many connections a second it hands out in all.
+//! Throughput of one pool under contention: checkouts a second of 1, 2, 4 … threads, up to twice the cores, in total.
 //!
-//! connring has 1, 4 and 16 servers, the others know none. A server, and each of the other pools, has twice as many
-//! connections as there are threads, so that nobody waits. `limit` is a rate limit that is never met. An asynchronous
-//! pool is shared by one current-thread runtime a thread. Here r2d2 is asked with `try_get`, its fastest way.
+//! connring has 1, 4 and 16 servers; the other pools have no notion of servers. Each server, and each of the other
+//! pools, has twice as many connections as there are threads, so that no caller waits. `limit` is a rate limit that is
+//! never reached. An asynchronous pool is shared by threads that each run a current-thread runtime. r2d2 is called with
+//! `try_get`, its fastest call.
 //!
-//! What pollutes it: whatever else runs on the machine, above all with more threads than cores; and on a virtual
-//! machine, where its cores lie.
+//! Sources of error: other load on the machine, above all with more threads than cores; on a virtual machine, the
+//! placement of its cores.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use crate::contestants::{Connring, Contestant, Setup, peers};
 use crate::floor::Floor;
-use crate::report::{Bar, Entrant, Metric, Options, Report, cores, ratio};
+use crate::report::{Entrant, Metric, Options, Report, Target, cores, ratio};
 
 const THROUGHPUT: Metric = Metric { name: "throughput", unit: "million/s" };
-/// How long a contestant runs in a round.
+/// How long a contestant runs in each round.
 const SPAN: Duration = Duration::from_millis(100);
 const SERVERS: [u32; 3] = [1, 4, 16];
 const AGAINST: &str = "connring, sync, servers: 4";
@@ -34,7 +35,7 @@ pub fn run(options: &Options) {
         measure: Box::new(|| vec![throughput(contestant, *threads)]),
     });
     report.measure(&[THROUGHPUT], entrants.collect());
-    add_bars(&mut report);
+    add_targets(&mut report);
     report.print();
 }
 
@@ -59,7 +60,7 @@ fn contestants(threads: u32) -> Vec<Contestant> {
     contestants
 }
 
-/// Millions of cycles a second, of all threads together.
+/// Returns the throughput of all threads together, in millions of cycles a second.
 fn throughput(contestant: &Contestant, threads: usize) -> f64 {
     let barrier = Barrier::new(threads + 1);
     let is_over = AtomicBool::new(false);
@@ -80,39 +81,39 @@ fn throughput(contestant: &Contestant, threads: usize) -> f64 {
         thread::sleep(SPAN);
         is_over.store(true, Ordering::Relaxed);
         let elapsed = begin.elapsed();
-        let cycles: u64 = handles.into_iter().map(|handle| handle.join().expect("a thread that ended well")).sum();
+        let cycles: u64 = handles.into_iter().map(|handle| handle.join().expect("the thread does not panic")).sum();
         cycles as f64 / elapsed.as_secs_f64() / 1e6
     })
 }
 
-fn add_bars(report: &mut Report) {
+fn add_targets(report: &mut Report) {
     let row = |name: &str, threads| {
-        report.row(name, THROUGHPUT.name, &[("threads", threads)]).expect("all numbers of threads were measured")
+        report.row(name, THROUGHPUT.name, &[("threads", threads)]).expect("each number of threads was measured")
     };
     let of = |name: &str, threads, to: &str, to_threads| {
         ratio(row(name, threads), row(to, to_threads)).expect("both were measured in the same rounds")
     };
     let is_peer = |name: &str| !name.starts_with("connring") && !name.starts_with("floor");
-    let mut bars = Vec::new();
+    let mut targets = Vec::new();
     for servers in SERVERS {
         let plain = format!("connring, sync, servers: {servers}");
         let limited = format!("connring, sync, limit, servers: {servers}");
-        for (name, bar) in [(&plain, 8.0), (&limited, 4.0)] {
+        for (name, target) in [(&plain, 8.0), (&limited, 4.0)] {
             let peers = report.rows().iter().filter(|row| row.setting == [("threads", 2)] && is_peer(&row.contestant));
             let best = peers.map(|peer| of(name, 2, &peer.contestant, 2)).fold(f64::INFINITY, f64::min);
-            bars.push((format!("{name}: times the best peer's throughput at 2 threads"), best, bar));
+            targets.push((format!("{name}: times the best peer's throughput at 2 threads"), best, target));
         }
-        bars.push((format!("{plain}: 2 threads to 1"), of(&plain, 2, &plain, 1), 1.4));
-        let bar = match servers {
+        targets.push((format!("{plain}: 2 threads to 1"), of(&plain, 2, &plain, 1), 1.4));
+        let target = match servers {
             1 => Some(4.0),
             16 => Some(8.0),
             _ => None,
         };
-        if let Some(bar) = bar.filter(|_| cores() >= 16) {
-            bars.push((format!("{plain}: 16 threads to 1"), of(&plain, 16, &plain, 1), bar));
+        if let Some(target) = target.filter(|_| cores() >= 16) {
+            targets.push((format!("{plain}: 16 threads to 1"), of(&plain, 16, &plain, 1), target));
         }
     }
-    for (figure, value, bar) in bars {
-        report.bar(figure, value, Bar::AtLeast(bar));
+    for (figure, value, target) in targets {
+        report.target(figure, value, Target::AtLeast(target));
     }
 }

@@ -1,16 +1,17 @@
-//! 100, 10 000 and 100 000 tasks that wait: what each takes of memory, and what a grant costs, against tokio's
-//! `Semaphore`, which is the least that a fair line can be.
+//! Memory of a waiter and cost of a grant with 100, 10 000 and 100 000 waiting tasks, compared with tokio's
+//! `Semaphore`, a minimal fair wait queue.
 //!
-//! One server with one connection, or one permit. It is out until all tasks wait; then it goes from task to task, each
-//! giving it back as soon as it has it. `time` is that of this, and `cpu` the processor's, by the number of tasks, with
-//! all that runs on one thread: the tasks, the pool's own, the timers. `memory` is what was asked of the allocator for
-//! callers that wait, but for their futures, which lie in the tasks; how large these are is `future`.
+//! There is one server with one connection, or one semaphore permit. It is checked out until all tasks wait; then it
+//! passes from task to task, and each task returns it at once. `time` is the wall time of that for each task, and `cpu`
+//! the processor time. Both include everything that runs on the one thread: the tasks, the pool's background task, the
+//! timers. `memory` is the allocated bytes for each waiter without its future, which is part of the task; `future` is
+//! the size of the future.
 //!
-//! By default each wait for connring has a timeout, and so a timer. So there are two pairs: connring with its defaults
-//! against a `Semaphore` within `tokio::time::timeout`, and connring without one against a bare `Semaphore`.
+//! By default each wait for connring has a timeout, and so a timer. There are two pairs: connring with its defaults and
+//! a `Semaphore` within `tokio::time::timeout`, and connring without a timeout and a bare `Semaphore`.
 //!
-//! What pollutes it: with more tasks than the caches hold, what others on the machine leave of these. That a task is
-//! woken and polled, a good part of the time, is the same for all.
+//! Sources of error: with more tasks than fit into the caches, the share of the caches that other programs leave.
+//! Waking and polling a task, a large part of the time, costs the same for all contestants.
 
 use std::mem::size_of_val;
 use std::sync::Arc;
@@ -25,16 +26,16 @@ use tokio::time::timeout;
 
 use crate::allocator::growth;
 use crate::contestants::{Async, Connring, Numbers, current_thread};
-use crate::report::{Bar, Entrant, Metric, Options, Report, max, ratio};
+use crate::report::{Entrant, Metric, Options, Report, Target, max, ratio};
 
 const TASKS: [u32; 3] = [100, 10_000, 100_000];
-/// Small crowds are let through several times, until there were that many grants.
+/// The least number of grants to measure. A small number of tasks repeats until it is reached.
 const GRANTS: u32 = 100_000;
 const MEMORY: Metric = Metric { name: "memory", unit: "bytes a waiter" };
 const FUTURE: Metric = Metric { name: "future", unit: "bytes" };
 const TIME: Metric = Metric { name: "time", unit: "ns a grant" };
 const CPU: Metric = Metric { name: "cpu", unit: "ns a grant" };
-/// What `Pool::acquire` waits at most by default.
+/// The default `wait_timeout` of a pool.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 const BARE: &str = "Semaphore";
@@ -54,7 +55,7 @@ pub fn run(options: &Options) {
         ]
     });
     report.measure(&[MEMORY, FUTURE, TIME, CPU], entrants.collect());
-    add_bars(&mut report);
+    add_targets(&mut report);
     report.print();
 }
 
@@ -71,7 +72,7 @@ fn entrant<'a, P: Async>(name: &str, against: &'static str, tasks: u32, make: im
     }
 }
 
-/// What each of so many callers that wait takes beside its future, and its future.
+/// Returns the bytes of each of `tasks` waiters without its future, and the bytes of the future.
 fn memory<P: Async>(make: impl Fn() -> P, tasks: u32) -> (f64, f64) {
     let runtime = current_thread();
     let _inside = runtime.enter();
@@ -92,7 +93,7 @@ fn memory<P: Async>(make: impl Fn() -> P, tasks: u32) -> (f64, f64) {
     ((bytes as f64 - futures as f64) / f64::from(tasks), future as f64)
 }
 
-/// What a grant takes when so many tasks wait, in time and of the processor's, in nanoseconds.
+/// Returns the wall time and the processor time of a grant with `tasks` waiters, in nanoseconds.
 fn grants<P: Async>(make: impl Fn() -> P, tasks: u32) -> (f64, f64) {
     let runtime = current_thread();
     let _inside = runtime.enter();
@@ -102,16 +103,16 @@ fn grants<P: Async>(make: impl Fn() -> P, tasks: u32) -> (f64, f64) {
     runtime.block_on(async {
         for _ in 0..times {
             let held = pool.acquire().await;
-            let came = Arc::new(AtomicU32::new(0));
-            let come = |_| tokio::spawn(take_turn(Arc::clone(&pool), Arc::clone(&came)));
-            let crowd: Vec<_> = (0..tasks).map(come).collect();
-            while came.load(Ordering::Relaxed) < tasks {
+            let started = Arc::new(AtomicU32::new(0));
+            let start = |_| tokio::spawn(acquire_once(Arc::clone(&pool), Arc::clone(&started)));
+            let crowd: Vec<_> = (0..tasks).map(start).collect();
+            while started.load(Ordering::Relaxed) < tasks {
                 tokio::task::yield_now().await;
             }
             let (began, used) = (Instant::now(), thread_time());
             pool.release(held);
             for task in crowd {
-                task.await.expect("a task that ended well");
+                task.await.expect("the task does not panic");
             }
             time += began.elapsed();
             cpu += thread_time() - used;
@@ -121,20 +122,20 @@ fn grants<P: Async>(make: impl Fn() -> P, tasks: u32) -> (f64, f64) {
     (time.as_nanos() as f64 / grants, cpu.as_nanos() as f64 / grants)
 }
 
-async fn take_turn<P: Async>(pool: Arc<P>, came: Arc<AtomicU32>) {
-    // In the same poll it joins those who wait: on this thread nobody sees the one without the other.
-    came.fetch_add(1, Ordering::Relaxed);
+async fn acquire_once<P: Async>(pool: Arc<P>, started: Arc<AtomicU32>) {
+    // The task joins the wait queue in the same poll, so on this thread the count never exceeds the number of waiters.
+    started.fetch_add(1, Ordering::Relaxed);
     let conn = pool.acquire().await;
     pool.release(conn);
 }
 
-/// The processor time that this thread has used.
+/// Returns the processor time that this thread has used.
 fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// With its tasks on the current runtime, so that what they do counts.
+/// Builds a pool whose tasks run on the current runtime, so that their time counts.
 fn pool(wait_timeout: Option<Duration>) -> Connring<Numbers> {
     let builder = Pool::builder(Numbers).server("server").max_conns_per_server(1);
     Connring(builder.max_waiters(usize::MAX).wait_timeout(wait_timeout).build().expect("in range"))
@@ -146,7 +147,7 @@ impl Async for Bare {
     type Conn<'a> = SemaphorePermit<'a>;
 
     async fn acquire(&self) -> SemaphorePermit<'_> {
-        self.0.acquire().await.expect("it is never closed")
+        self.0.acquire().await.expect("the semaphore is never closed")
     }
 
     fn value(permit: &SemaphorePermit<'_>) -> u64 {
@@ -164,7 +165,7 @@ impl Async for Timed {
     type Conn<'a> = SemaphorePermit<'a>;
 
     async fn acquire(&self) -> SemaphorePermit<'_> {
-        timeout(TIMEOUT, self.0.0.acquire()).await.expect("its turn comes sooner").expect("it is never closed")
+        timeout(TIMEOUT, self.0.0.acquire()).await.expect("no timeout").expect("the semaphore is never closed")
     }
 
     fn value(permit: &SemaphorePermit<'_>) -> u64 {
@@ -176,18 +177,19 @@ impl Async for Timed {
     }
 }
 
-fn add_bars(report: &mut Report) {
+fn add_targets(report: &mut Report) {
     let tasks = TASKS[TASKS.len() - 1];
     let setting = [("tasks", tasks.into())];
-    let row = |name, metric: Metric| report.row(name, metric.name, &setting).expect("it was measured");
-    let mut bars = vec![("memory of a waiter, the worst round".to_owned(), max(&row(CONNRING, MEMORY).values), 512.0)];
+    let row = |name, metric: Metric| report.row(name, metric.name, &setting).expect("the row was measured");
+    let mut targets =
+        vec![("memory of a waiter, the worst round".to_owned(), max(&row(CONNRING, MEMORY).values), 512.0)];
     for metric in [TIME, CPU] {
         for (name, against) in [(CONNRING, TIMED), (CONNRING_BARE, BARE)] {
             let ratio = ratio(row(name, metric), row(against, metric)).expect("both were measured");
-            bars.push((format!("{} of a grant, {name} to {against}", metric.name), ratio, 1.5));
+            targets.push((format!("{} of a grant, {name} to {against}", metric.name), ratio, 1.5));
         }
     }
-    for (figure, value, bar) in bars {
-        report.bar(format!("{tasks} waiting: {figure}"), value, Bar::AtMost(bar));
+    for (figure, value, target) in targets {
+        report.target(format!("{tasks} waiting: {figure}"), value, Target::AtMost(target));
     }
 }

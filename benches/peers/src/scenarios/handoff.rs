@@ -1,13 +1,13 @@
-//! 400 tasks on 20 connections: how long a caller waits where there are more callers than connections.
+//! Waiting times and fairness with more callers than connections: 400 tasks share 20 connections.
 //!
-//! A round is one run: each task takes a connection 20 times and holds it for a sleep of 1 ms, on a runtime with two
-//! threads. Since all tasks are there all the time, a pool that serves in order makes each wait for the 19 holds before
-//! its own. `hold` is what the sleeps really took; `total` is the time of the run to what it takes at least, which is
-//! the mean hold of that run times 400 / 20 times 20. `wakes` counts those of a task that waits for a connection, by
-//! whomever; a grant, here, is one that was waited for.
+//! A round is one run on a runtime with two threads: each task acquires a connection 20 times and holds it for a sleep
+//! of 1 ms. All tasks compete all the time, so with a fair pool each acquire waits for 19 holds. `hold` is the measured
+//! length of a hold. `total` is the time of the run relative to its minimum, which is the mean hold of the run times
+//! 400 / 20 times 20. `wakes` counts the wake-ups of waiting tasks, from any source; a grant is an acquire that had to
+//! wait.
 //!
-//! What pollutes it: tokio's timer has steps of 1 ms, so that a hold lasts from 1 to 2 ms and those that begin together
-//! end together.
+//! Sources of error: tokio's timer has a resolution of 1 ms, so a hold lasts from 1 to 2 ms, and holds that begin
+//! together end together.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use hdrhistogram::Histogram;
 use tokio::runtime::Runtime;
 
 use crate::contestants::{Async, Bb8, Connring, Deadpool, FastPool, Mobc, Setup};
-use crate::report::{Bar, Entrant, Metric, Options, Report, max, median};
+use crate::report::{Entrant, Metric, Options, Report, Target, max, median};
 
 const METRICS: [Metric; 6] = [
     Metric { name: "p50", unit: "ms" },
@@ -31,7 +31,7 @@ const METRICS: [Metric; 6] = [
 ];
 const TASKS: usize = 400;
 const CONNS: u32 = 20;
-const TURNS: usize = 20;
+const ACQUIRES: usize = 20;
 const HOLD: Duration = Duration::from_millis(1);
 const CONNRING: &str = "connring, servers: 4";
 const AGAINST: &str = "connring, servers: 1";
@@ -52,7 +52,7 @@ pub fn run(options: &Options) {
         entrant("mobc", Mobc::new(CONNS), runtime),
     ];
     report.measure(&METRICS, entrants);
-    add_bars(&mut report);
+    add_targets(&mut report);
     report.print();
 }
 
@@ -66,8 +66,8 @@ fn entrant<'a>(name: &str, pool: impl Async, runtime: &'a Runtime) -> Entrant<'a
     }
 }
 
-/// What a task saw.
-struct Seen {
+/// The measurements of a task.
+struct Measured {
     waits: Histogram<u64>,
     waited_for: u64,
     wakes: u64,
@@ -77,13 +77,13 @@ struct Seen {
 async fn measure<P: Async>(pool: &Arc<P>) -> Vec<f64> {
     let begin = Instant::now();
     let tasks: Vec<_> = (0..TASKS).map(|_| tokio::spawn(work(Arc::clone(pool)))).collect();
-    let mut all = Seen { waits: histogram(), waited_for: 0, wakes: 0, held: Duration::ZERO };
+    let mut all = Measured { waits: histogram(), waited_for: 0, wakes: 0, held: Duration::ZERO };
     for task in tasks {
-        let seen = task.await.expect("a task that ended well");
-        all.waits.add(&seen.waits).expect("one range for all");
-        all.waited_for += seen.waited_for;
-        all.wakes += seen.wakes;
-        all.held += seen.held;
+        let measured = task.await.expect("the task does not panic");
+        all.waits.add(&measured.waits).expect("the histograms have the same range");
+        all.waited_for += measured.waited_for;
+        all.wakes += measured.wakes;
+        all.held += measured.held;
     }
     let total = begin.elapsed();
     let least = all.held / CONNS;
@@ -92,85 +92,85 @@ async fn measure<P: Async>(pool: &Arc<P>) -> Vec<f64> {
         ms(all.waits.value_at_quantile(0.5)),
         ms(all.waits.value_at_quantile(0.99)),
         ms(all.waits.max()),
-        all.held.as_secs_f64() * 1e3 / (TASKS * TURNS) as f64,
+        all.held.as_secs_f64() * 1e3 / (TASKS * ACQUIRES) as f64,
         total.as_secs_f64() / least.as_secs_f64(),
         all.wakes as f64 / all.waited_for.max(1) as f64,
     ]
 }
 
-async fn work<P: Async>(pool: Arc<P>) -> Seen {
-    let mut seen = Seen { waits: histogram(), waited_for: 0, wakes: 0, held: Duration::ZERO };
-    for _ in 0..TURNS {
+async fn work<P: Async>(pool: Arc<P>) -> Measured {
+    let mut measured = Measured { waits: histogram(), waited_for: 0, wakes: 0, held: Duration::ZERO };
+    for _ in 0..ACQUIRES {
         let asked = Instant::now();
-        let (conn, wakes) = Watched::new(pool.acquire()).await;
+        let (conn, wakes) = CountsWakes::new(pool.acquire()).await;
         let taken = Instant::now();
         tokio::time::sleep(HOLD).await;
-        seen.held += taken.elapsed();
+        measured.held += taken.elapsed();
         pool.release(conn);
-        seen.waits.record((taken - asked).as_nanos() as u64).expect("the range has no end");
-        seen.waited_for += u64::from(wakes.is_some());
-        seen.wakes += wakes.unwrap_or(0);
+        measured.waits.record((taken - asked).as_nanos() as u64).expect("the histogram grows as needed");
+        measured.waited_for += u64::from(wakes.is_some());
+        measured.wakes += wakes.unwrap_or(0);
     }
-    seen
+    measured
 }
 
 fn histogram() -> Histogram<u64> {
-    Histogram::new(3).expect("three digits are possible")
+    Histogram::new(3).expect("three digits are in range")
 }
 
-/// Counts how often the task is woken until the future is ready, if it was not at once.
-struct Watched<F> {
+/// A future that also returns how often its task was woken, or `None` if the first poll was ready.
+struct CountsWakes<F> {
     future: Pin<Box<F>>,
-    bell: Option<Arc<Bell>>,
+    counter: Option<Arc<WakeCounter>>,
 }
 
-/// A waker that counts and passes on.
-struct Bell {
+/// Counts the wake-ups of a task and forwards them.
+struct WakeCounter {
     task: Waker,
-    rings: AtomicU64,
+    wakes: AtomicU64,
 }
 
-impl Wake for Bell {
+impl Wake for WakeCounter {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rings.fetch_add(1, Ordering::Relaxed);
+        self.wakes.fetch_add(1, Ordering::Relaxed);
         self.task.wake_by_ref();
     }
 }
 
-impl<F: Future> Watched<F> {
+impl<F: Future> CountsWakes<F> {
     fn new(future: F) -> Self {
-        Self { future: Box::pin(future), bell: None }
+        Self { future: Box::pin(future), counter: None }
     }
 }
 
-impl<F: Future> Future for Watched<F> {
+impl<F: Future> Future for CountsWakes<F> {
     type Output = (F::Output, Option<u64>);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // A task keeps its waker, so that the one of the first poll is good for all.
-        let is_first = self.bell.is_none();
-        let task = || Arc::new(Bell { task: context.waker().clone(), rings: AtomicU64::new(0) });
-        let bell = Arc::clone(self.bell.get_or_insert_with(task));
-        let waker = Waker::from(Arc::clone(&bell));
+        // The waker of a spawned task never changes, so the waker of the first poll stays valid.
+        let is_first = self.counter.is_none();
+        let make = || Arc::new(WakeCounter { task: context.waker().clone(), wakes: AtomicU64::new(0) });
+        let counter = Arc::clone(self.counter.get_or_insert_with(make));
+        let waker = Waker::from(Arc::clone(&counter));
         let output = pin!(&mut self.future).poll(&mut Context::from_waker(&waker));
-        let rings = || (!is_first).then(|| bell.rings.load(Ordering::Relaxed));
-        output.map(|output| (output, rings()))
+        let wakes = || (!is_first).then(|| counter.wakes.load(Ordering::Relaxed));
+        output.map(|output| (output, wakes()))
     }
 }
 
-fn add_bars(report: &mut Report) {
-    let values = |metric| &report.row(CONNRING, metric, &[]).expect("it was measured").values;
+fn add_targets(report: &mut Report) {
+    let values = |metric| &report.row(CONNRING, metric, &[]).expect("the row was measured").values;
     let spread: Vec<_> = values("p99").iter().zip(values("p50")).map(|(p99, p50)| p99 / p50).collect();
-    let bars = [
+    let targets = [
         ("p99 / p50", median(&spread), 1.15),
         ("total, times the least", median(values("total")), 1.03),
         ("wakes for each grant, the worst round", max(values("wakes")), 1.1),
     ];
-    for (figure, value, bar) in bars {
-        report.bar(format!("{CONNRING}: {figure}"), value, Bar::AtMost(bar));
+    for (figure, value, target) in targets {
+        report.target(format!("{CONNRING}: {figure}"), value, Target::AtMost(target));
     }
 }

@@ -1,9 +1,10 @@
-//! One task, acquire and release, nobody else: what a hot cycle costs.
+//! Time of a hot cycle: one task acquires and releases an idle connection, without contention.
 //!
-//! connring has 4 servers, with a rate limit that is never met and without; the others know neither. All have 4
-//! connections. `TCP` is connring with sockets, and the check that its connector makes of them.
+//! connring has 4 servers, without a rate limit and with one that is never reached; the other pools have neither
+//! servers nor limits. Each pool has 4 connections. `TCP` is connring over sockets, with the liveness check of its
+//! connector.
 //!
-//! What pollutes it: the branch predictor and the nearest cache hold all that is needed, as in no service.
+//! Sources of error: the branch predictor and the first-level cache serve nothing else, unlike in a service.
 
 use std::io;
 use std::net::TcpListener;
@@ -14,16 +15,16 @@ use connring::TcpConnector;
 
 use crate::contestants::{Connring, Contestant, Setup, peers};
 use crate::floor::Floor;
-use crate::report::{Bar, Entrant, Metric, Options, Report, ratio};
+use crate::report::{Entrant, Metric, Options, Report, Target, ratio};
 
 const TIME: Metric = Metric { name: "cycle", unit: "ns" };
-/// How long a contestant runs in a round.
+/// How long a contestant runs in each round.
 const SPAN: Duration = Duration::from_millis(50);
 const SERVERS: u32 = 4;
 const PLAIN: Setup = Setup { servers: SERVERS, conns: 1, is_limited: false };
 const LIMITED: Setup = Setup { is_limited: true, ..PLAIN };
 
-/// The one that a contestant's ratio refers to, and the contestant.
+/// The name of the reference for a contestant's ratio, and the contestant.
 type Pair = (&'static str, Contestant);
 
 pub fn run(options: &Options) {
@@ -36,7 +37,7 @@ pub fn run(options: &Options) {
         measure: Box::new(|| vec![contestant.nanoseconds(SPAN)]),
     });
     report.measure(&[TIME], entrants.collect());
-    add_bars(&mut report);
+    add_targets(&mut report);
     report.print();
 }
 
@@ -65,32 +66,32 @@ fn contestants() -> Vec<Pair> {
     all.into_iter().map(|contestant| (against(&contestant), contestant)).collect()
 }
 
-/// connring over sockets to servers of this process, which say nothing.
+/// Returns connring over sockets to silent servers in this process.
 fn tcp() -> Connring<TcpConnector> {
     let listeners: Vec<_> = (0..SERVERS).map(|_| TcpListener::bind("127.0.0.1:0").expect("a listener")).collect();
     let addresses: Vec<_> =
         listeners.iter().map(|listener| listener.local_addr().expect("an address").to_string()).collect();
     for listener in listeners {
-        // They keep what they accepted until the process ends.
+        // Keeps accepted connections open until the process ends.
         thread::spawn(move || listener.incoming().collect::<Vec<io::Result<_>>>());
     }
     Connring::with(TcpConnector::new(), addresses.into_iter(), LIMITED)
 }
 
-fn add_bars(report: &mut Report) {
+fn add_targets(report: &mut Report) {
     let sync = ["r2d2", "r2d2, try_get", "pingora-pool"].as_slice();
     let asynchronous = ["deadpool", "bb8", "fast_pool", "mobc"].as_slice();
-    for (peers, connring, floor, bar) in [
+    for (peers, connring, floor, target) in [
         (sync, "connring, sync, no limit", "floor, sync, no limit", 5.0),
         (sync, "connring, sync", "floor, sync", 4.0),
         (asynchronous, "connring, async, no limit", "floor, async, no limit", 6.0),
         (asynchronous, "connring, async", "floor, async", 5.0),
     ] {
-        let row = |name: &str| report.row(name, TIME.name, &[]).expect("it was measured");
+        let row = |name: &str| report.row(name, TIME.name, &[]).expect("the row was measured");
         let ours = row(connring);
         let fastest = peers.iter().filter_map(|peer| ratio(row(peer), ours)).fold(f64::INFINITY, f64::min);
         let to_floor = ratio(ours, row(floor)).expect("both were measured");
-        report.bar(format!("{connring}: times faster than the fastest peer"), fastest, Bar::AtLeast(bar));
-        report.bar(format!("{connring}: time to the floor's"), to_floor, Bar::AtMost(1.25));
+        report.target(format!("{connring}: times faster than the fastest peer"), fastest, Target::AtLeast(target));
+        report.target(format!("{connring}: time relative to the floor"), to_floor, Target::AtMost(1.25));
     }
 }

@@ -1,10 +1,11 @@
-//! How many bytes connring takes for each server, queue slot, idle connection and caller that waits.
+//! Memory of connring: bytes of each server, queue slot, idle connection and waiter.
 //!
-//! Each figure is the growth from a smaller number to a larger one, divided, of what was asked of the allocator: what
-//! the system's allocator adds to each piece is not in it. A server has an address of 9 bytes and room for one idle
-//! connection. A connection's figure is beside the user's type, a waiter's beside the future, which has its own.
+//! Each figure compares a small number with a large one: the growth of the requested bytes, divided by the difference
+//! of the numbers. The overhead of the system's allocator is not included. A server has an address of 9 bytes and room
+//! for one idle connection. The figure of a connection excludes the user's type, and that of a waiter excludes the
+//! future, which has its own figure.
 //!
-//! What pollutes it: a task that ended and is freed late, after 20 ms, counts as a part of what is measured then.
+//! Sources of error: a finished task that is freed later than 20 ms after its end counts in the figure measured then.
 
 use std::mem;
 use std::pin::pin;
@@ -12,16 +13,16 @@ use std::task::{Context, Waker};
 
 use connring::{Pool, PooledConn};
 
-use crate::allocator::{growth_in_quiet, let_tasks_go};
+use crate::allocator::{growth_in_quiet, wait_for_freed_tasks};
 use crate::contestants::{Numbers, background, current_thread};
-use crate::report::{Bar, Entrant, Metric, Options, Report, max};
+use crate::report::{Entrant, Metric, Options, Report, Target, max};
 
 const MEMORY: Metric = Metric { name: "memory", unit: "bytes" };
-/// Powers of two, so that a vector that doubles holds just as much at both.
+/// Powers of two, so that a vector that grows by doubling has no spare room at either number.
 const FEW: u32 = 1 << 10;
 const MANY: u32 = 1 << 12;
 
-/// What is measured, how, and the most that it may be.
+/// A name, a measurement of the total for a number, and the target.
 type Figure = (&'static str, fn(u32) -> f64, Option<f64>);
 
 pub fn run(options: &Options) {
@@ -47,23 +48,23 @@ pub fn run(options: &Options) {
     report.measure(&[MEMORY], entrants.chain([future]).collect());
     for (name, _, most) in figures {
         let Some(most) = most else { continue };
-        let worst = max(&report.row(name, MEMORY.name, &[]).expect("it was measured").values);
-        report.bar(format!("{name}, the worst round"), worst, Bar::AtMost(most));
+        let worst = max(&report.row(name, MEMORY.name, &[]).expect("the row was measured").values);
+        report.target(format!("{name}, the worst round"), worst, Target::AtMost(most));
     }
     report.print();
 }
 
-/// What a pool with that many servers takes.
+/// Returns the bytes of a pool with `count` servers.
 fn servers(count: u32) -> f64 {
     growth_in_quiet(|| pool(count, 1, 1)).1 as f64
 }
 
-/// What a pool takes whose server has room for that many idle connections.
+/// Returns the bytes of a pool whose one server has room for `count` idle connections.
 fn slots(count: u32) -> f64 {
     growth_in_quiet(|| pool(1, count, count)).1 as f64
 }
 
-/// By how much a pool grows when that many connections are opened and released.
+/// Returns by how many bytes a pool grows when `count` connections are opened and released.
 fn idle_connections(count: u32) -> f64 {
     let pool = pool(1, count, count);
     let open = || {
@@ -74,14 +75,14 @@ fn idle_connections(count: u32) -> f64 {
             }
             held.into_iter().for_each(PooledConn::release);
         });
-        let_tasks_go();
+        wait_for_freed_tasks();
     };
     let ((), bytes) = growth_in_quiet(open);
-    assert_eq!(pool.status().servers[0].idle, count as usize, "all are idle");
+    assert_eq!(pool.status().servers[0].idle, count as usize, "all connections are idle");
     bytes as f64 - f64::from(count) * size_of::<u64>() as f64
 }
 
-/// By how much a pool grows when that many callers wait.
+/// Returns by how many bytes a pool grows when `count` callers wait.
 fn waiters(count: u32) -> f64 {
     let pool = pool(1, 1, 1);
     let runtime = current_thread();
@@ -90,12 +91,12 @@ fn waiters(count: u32) -> f64 {
     let join = || {
         let mut callers: Vec<_> = (0..count).map(|_| Box::pin(pool.acquire())).collect();
         for caller in &mut callers {
-            assert!(pin!(caller).poll(&mut Context::from_waker(Waker::noop())).is_pending(), "it waits");
+            assert!(pin!(caller).poll(&mut Context::from_waker(Waker::noop())).is_pending(), "the caller waits");
         }
         callers
     };
     let (callers, bytes) = growth_in_quiet(join);
-    assert_eq!(pool.status().waiters, count as usize, "all wait");
+    assert_eq!(pool.status().waiters, count as usize, "all callers wait");
     let futures: usize = callers.iter().map(|caller| mem::size_of_val(caller) + mem::size_of_val(&**caller)).sum();
     drop(callers);
     held.release();

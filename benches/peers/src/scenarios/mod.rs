@@ -1,4 +1,4 @@
-//! What is measured, one file each. Each has one function `run`, which prints its report.
+//! The scenarios, one file each. The function `run` of a scenario measures the contestants and prints the report.
 
 pub mod blackhole;
 pub mod contended;

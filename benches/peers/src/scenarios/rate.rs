@@ -1,19 +1,21 @@
-//! The rate that is set against the rate that is granted, from 1 to 10 000 000 a second, with the default burst.
+//! Accuracy of the rate limit: the granted rate relative to the configured one, from 1 to 10 000 000 checkouts a
+//! second, with the default burst.
 //!
-//! - `spin`: one thread calls `try_acquire` again and again.
-//! - `line`: callers on one thread acquire and release in loops, and so wait in the line.
+//! - `spin`: one thread calls `try_acquire` in a loop.
+//! - `wait queue`: callers on one thread acquire and release in loops, and so wait in the queue.
 //!
-//! `granted` is (n − 1) / (tₙ − t₁) of the n hand-outs after the burst was used up. `excess` is by how many hand-outs
-//! the fullest of all windows exceeds `burst + rate × T`, the burst included; it must not be above 0. A token was taken
-//! between the moments when its caller asked for it and had it, and a window counts those for which both are within it:
-//! so in the line, where a caller asks long before its turn, an excess by less than the number of callers is not seen.
+//! `granted` is (n − 1) / (tₙ − t₁) over the n checkouts after the burst. `excess` is the largest number of checkouts
+//! by which any window of length T exceeds `burst + rate × T`, the burst included; it must not be positive. The token
+//! of a checkout is taken between the request and the checkout, and a window counts a checkout only if it contains
+//! both. In the wait queue a request comes long before its checkout, so an excess smaller than the number of callers
+//! goes undetected.
 //!
-//! Time is the pool's own clock, since its pace is what the limit is kept by; `clock` is by how much that is fast
-//! against the system's.
+//! Times are read from the pool's clock, because the limit is enforced by it. `clock` is how fast that clock runs
+//! relative to the system's.
 //!
-//! What pollutes it: where the machine takes the processor away for longer than the burst lasts, 10 ms or a single
-//! token, what would have been granted meanwhile is lost. So what must be reached is asked of the best round, and that
-//! there is no excess of all. The highest rates are more than one thread asks for.
+//! Sources of error: a thread that is preempted for longer than the burst lasts, 10 ms or one token, loses the tokens
+//! of that time. So the granted rate must reach its target in the best round; the excess must hold in all rounds. At
+//! the highest rates the limit exceeds the calls that one thread can make.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -22,20 +24,20 @@ use connring::{Clock, Pool};
 use tokio::task::JoinSet;
 
 use crate::contestants::{Numbers, current_thread};
-use crate::report::{Bar, Entrant, Metric, Options, Report, max, min};
+use crate::report::{Entrant, Metric, Options, Report, Target, max, min};
 
 const GRANTED: Metric = Metric { name: "granted", unit: "% of the rate" };
-const EXCESS: Metric = Metric { name: "excess", unit: "hand-outs" };
+const EXCESS: Metric = Metric { name: "excess", unit: "checkouts" };
 const PACE: Metric = Metric { name: "clock", unit: "ppm" };
 const RATES: [u64; 10] = [1, 10, 50, 100, 1_000, 10_000, 100_000, 200_000, 1_000_000, 10_000_000];
-/// How long hand-outs are counted: this, or as long as three take.
+/// How long checkouts are counted, or the time of three tokens if that is longer.
 const SPAN: Duration = Duration::from_millis(500);
 const SPIN: &str = "spin";
-const LINE: &str = "line";
+const WAIT_QUEUE: &str = "wait queue";
 
-/// A token was taken between these two times of the pool's clock, in nanoseconds.
+/// The start and the end of an acquire on the pool's clock, in nanoseconds. The token was taken in between.
 #[derive(Clone, Copy)]
-struct HandOut {
+struct Checkout {
     asked: u64,
     got: u64,
 }
@@ -43,30 +45,30 @@ struct HandOut {
 #[derive(Clone, Copy)]
 struct Rate {
     per_second: u64,
-    /// The default.
+    /// The default burst of this rate.
     burst: u64,
-    /// How long hand-outs are counted.
+    /// How long checkouts are counted, in nanoseconds.
     span: u64,
 }
 
 pub fn run(options: &Options) {
     let mut report = Report::new("rate", options);
-    let entrants = RATES.into_iter().flat_map(|rate| [SPIN, LINE].map(|name| entrant(name, rate)));
+    let entrants = RATES.into_iter().flat_map(|rate| [SPIN, WAIT_QUEUE].map(|name| entrant(name, rate)));
     report.measure(&[GRANTED, EXCESS, PACE], entrants.collect());
-    add_bars(&mut report);
+    add_targets(&mut report);
     report.print();
 }
 
 fn entrant(name: &str, per_second: u64) -> Entrant<'static> {
     let span = SPAN.max(Duration::from_secs_f64(3.5 / per_second as f64));
     let rate = Rate { per_second, burst: 1 + per_second.div_ceil(100), span: span.as_nanos() as u64 };
-    let hand_outs = if name == SPIN { spin } else { line };
+    let checkouts = if name == SPIN { spin } else { wait_in_queue };
     let measure = move || {
         let clock = Clock::system();
         let (origin, began) = (clock.now(), Instant::now());
-        let (hand_outs, first_counted) = hand_outs(rate, &clock);
+        let (checkouts, first_counted) = checkouts(rate, &clock);
         let pace = (clock.now() - origin).as_secs_f64() / began.elapsed().as_secs_f64();
-        vec![granted(&hand_outs[first_counted..], rate), excess(&hand_outs, rate), 1e6 * (pace - 1.0)]
+        vec![granted(&checkouts[first_counted..], rate), excess(&checkouts, rate), 1e6 * (pace - 1.0)]
     };
     Entrant {
         contestant: name.to_owned(),
@@ -81,59 +83,66 @@ fn pool(rate: Rate, conns: u32, clock: &Clock) -> Pool<Numbers> {
     builder.max_conns_per_server(conns).max_waiters(usize::MAX).build().expect("in range")
 }
 
-/// All hand-outs in their order, and which is the first that counts.
-fn spin(rate: Rate, clock: &Clock) -> (Vec<HandOut>, usize) {
+/// Calls `try_acquire` in a loop. Returns all checkouts in order, and the index of the first that counts as granted.
+fn spin(rate: Rate, clock: &Clock) -> (Vec<Checkout>, usize) {
     let runtime = current_thread();
     let _inside = runtime.enter();
     let pool = pool(rate, 1, clock);
-    runtime.block_on(pool.acquire()).expect("it accepts").release();
-    let mut hand_outs = Vec::new();
+    runtime.block_on(pool.acquire()).expect("the server accepts").release();
+    let mut checkouts = Vec::new();
     let mut asked = nanos(clock);
-    // Where the burst outlasts one span, it is faster than one thread asks: then all hand-outs count.
+    // If the burst lasts for the whole span, the limit exceeds the calls of this thread, and all checkouts count.
     let (mut first_counted, mut end) = (0, asked + rate.span);
     while asked < end {
         let conn = pool.try_acquire();
         let got = nanos(clock);
         if let Ok(conn) = conn {
-            hand_outs.push(HandOut { asked, got });
+            checkouts.push(Checkout { asked, got });
             conn.release();
         } else if first_counted == 0 {
-            first_counted = hand_outs.len();
+            first_counted = checkouts.len();
             end = got + rate.span;
         }
         asked = got;
     }
-    (hand_outs, first_counted)
+    (checkouts, first_counted)
 }
 
-/// The same of callers in the line.
-fn line(rate: Rate, clock: &Clock) -> (Vec<HandOut>, usize) {
-    // A caller is back in the line after it was served: more callers than tokens come within a step of the timer.
+/// Runs callers that wait in the queue. Returns the same as [`spin`].
+fn wait_in_queue(rate: Rate, clock: &Clock) -> (Vec<Checkout>, usize) {
+    // Each caller rejoins the queue after its checkout. More callers than tokens within one step of the timer keep the
+    // queue from running empty.
     let callers = (rate.per_second / 100).clamp(4, 200) as u32;
-    // While the burst is handed out more comes, and is handed out at once: those do not count either.
+    // Tokens that arrive while the burst is checked out are taken immediately. They are not counted either.
     let first_counted = 1 + 5 * (rate.burst as usize - 1);
-    let hand_outs = Arc::new(Mutex::new(Vec::new()));
+    let checkouts = Arc::new(Mutex::new(Vec::new()));
     current_thread().block_on(async {
         let pool = pool(rate, callers, clock);
         let mut tasks = JoinSet::new();
         for _ in 0..callers {
-            tasks.spawn(take_turns(pool.clone(), clock.clone(), Arc::clone(&hand_outs), first_counted, rate.span));
+            tasks.spawn(acquire_in_loop(pool.clone(), clock.clone(), Arc::clone(&checkouts), first_counted, rate.span));
         }
         tasks.join_next().await;
         tasks.shutdown().await;
     });
-    let hand_outs = std::mem::take(&mut *hand_outs.lock().expect("no panic"));
-    (hand_outs, first_counted)
+    let checkouts = std::mem::take(&mut *checkouts.lock().expect("the lock is not poisoned"));
+    (checkouts, first_counted)
 }
 
-async fn take_turns(pool: Pool<Numbers>, clock: Clock, all: Arc<Mutex<Vec<HandOut>>>, first_counted: usize, span: u64) {
+async fn acquire_in_loop(
+    pool: Pool<Numbers>,
+    clock: Clock,
+    all: Arc<Mutex<Vec<Checkout>>>,
+    first_counted: usize,
+    span: u64,
+) {
     loop {
         let asked = nanos(&clock);
-        let conn = pool.acquire_timeout(Duration::from_secs(60)).await.expect("its turn comes");
+        let conn = pool.acquire_timeout(Duration::from_secs(60)).await.expect("a token arrives in time");
         let got = nanos(&clock);
         conn.release();
-        let mut all = all.lock().expect("no panic");
-        all.push(HandOut { asked, got });
+        let mut all = all.lock().expect("the lock is not poisoned");
+        all.push(Checkout { asked, got });
         if all.get(first_counted).is_some_and(|first| got - first.got >= span) {
             return;
         }
@@ -144,69 +153,74 @@ fn nanos(clock: &Clock) -> u64 {
     clock.now().as_nanos() as u64
 }
 
-/// In per cent of the rate.
-fn granted(hand_outs: &[HandOut], rate: Rate) -> f64 {
-    let [first, .., last] = hand_outs else { panic!("two hand-outs at least") };
+/// Returns the granted rate in percent of the configured one.
+fn granted(checkouts: &[Checkout], rate: Rate) -> f64 {
+    let [first, .., last] = checkouts else { panic!("fewer than two checkouts") };
     let took = (last.got - first.got) as f64 / 1e9;
-    100.0 * (hand_outs.len() - 1) as f64 / took / rate.per_second as f64
+    100.0 * (checkouts.len() - 1) as f64 / took / rate.per_second as f64
 }
 
-/// Of all windows that begin when a hand-out was asked for and end when one was got, the largest excess.
-fn excess(hand_outs: &[HandOut], rate: Rate) -> f64 {
+/// Returns the largest excess of all windows that begin at a request and end at a checkout.
+fn excess(checkouts: &[Checkout], rate: Rate) -> f64 {
     let earned = |at: u64| rate.per_second as f64 * at as f64 / 1e9;
-    // When the first of those from here on was asked for: in a window that begins then are all of them.
-    let mut begins: Vec<_> = hand_outs.iter().map(|hand_out| hand_out.asked).collect();
+    // For each checkout, the earliest request of it and all later ones: a window that begins then contains them all.
+    let mut begins: Vec<_> = checkouts.iter().map(|checkout| checkout.asked).collect();
     for index in (1..begins.len()).rev() {
         begins[index - 1] = begins[index - 1].min(begins[index]);
     }
     let (mut before, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
-    for (index, (begin, hand_out)) in begins.into_iter().zip(hand_outs).enumerate() {
-        // The begin that leaves the most hand-outs for the tokens that were earned since.
+    for (index, (begin, checkout)) in begins.into_iter().zip(checkouts).enumerate() {
+        // The beginning of a window with the most checkouts relative to the tokens earned since.
         before = before.min(index as f64 - earned(begin));
-        most = most.max((index + 1) as f64 - earned(hand_out.got) - before);
+        most = most.max((index + 1) as f64 - earned(checkout.got) - before);
     }
     most - rate.burst as f64
 }
 
-fn add_bars(report: &mut Report) {
-    let row = |name, metric: Metric, rate| report.row(name, metric.name, &[("rate", rate)]).expect("it was measured");
-    let mut bars = Vec::new();
+fn add_targets(report: &mut Report) {
+    let row =
+        |name, metric: Metric, rate| report.row(name, metric.name, &[("rate", rate)]).expect("the row was measured");
+    let mut targets = Vec::new();
     for rate in RATES {
         if rate <= 1_000_000 {
             let off = row(SPIN, GRANTED, rate).values.iter().map(|granted| (granted - 100.0).abs()).collect::<Vec<_>>();
-            bars.push((format!("{rate} rps, spin: off by, %, the best round"), min(&off), Bar::AtMost(0.1)));
+            targets.push((format!("{rate} rps, spin: off by, %, the best round"), min(&off), Target::AtMost(0.1)));
         }
         if rate <= 200_000 {
-            bars.push((
-                format!("{rate} rps, line: granted, %, the best round"),
-                max(&row(LINE, GRANTED, rate).values),
-                Bar::AtLeast(99.0),
+            targets.push((
+                format!("{rate} rps, wait queue: granted, %, the best round"),
+                max(&row(WAIT_QUEUE, GRANTED, rate).values),
+                Target::AtLeast(99.0),
             ));
         }
     }
-    let excess = RATES.into_iter().flat_map(|rate| [SPIN, LINE].map(|name| max(&row(name, EXCESS, rate).values)));
-    bars.push(("the largest excess in any window".to_owned(), max(&excess.collect::<Vec<_>>()), Bar::AtMost(0.0)));
-    for (figure, value, bar) in bars {
-        report.bar(figure, value, bar);
+    let excess = RATES.into_iter().flat_map(|rate| [SPIN, WAIT_QUEUE].map(|name| max(&row(name, EXCESS, rate).values)));
+    targets.push((
+        "the largest excess in any window".to_owned(),
+        max(&excess.collect::<Vec<_>>()),
+        Target::AtMost(0.0),
+    ));
+    for (figure, value, target) in targets {
+        report.target(figure, value, target);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HandOut, Rate, excess};
+    use super::{Checkout, Rate, excess};
 
-    /// One token each nanosecond, two at once.
-    fn excess_of(hand_outs: &[(u64, u64)]) -> f64 {
-        let hand_outs: Vec<_> = hand_outs.iter().map(|&(asked, got)| HandOut { asked, got }).collect();
-        excess(&hand_outs, Rate { per_second: 1_000_000_000, burst: 2, span: 0 })
+    /// Returns the excess at a rate of one token a nanosecond, with a burst of two.
+    fn excess_of(checkouts: &[(u64, u64)]) -> f64 {
+        let checkouts: Vec<_> = checkouts.iter().map(|&(asked, got)| Checkout { asked, got }).collect();
+        excess(&checkouts, Rate { per_second: 1_000_000_000, burst: 2, span: 0 })
     }
 
     #[test]
-    fn an_excess_is_that_of_the_fullest_window() {
+    fn excess_is_that_of_fullest_window() {
         assert_eq!(excess_of(&[(0, 0), (0, 0), (1, 1), (2, 2)]), 0.0);
         assert_eq!(excess_of(&[(0, 0), (0, 0), (9, 9), (9, 9), (9, 9), (20, 20)]), 1.0);
         assert_eq!(excess_of(&[(0, 0), (5, 5), (10, 10)]), -1.0);
-        // Any of them may have been served as late as 3.
+        // Each token may have been taken as late as 3.
         assert_eq!(excess_of(&[(0, 3), (0, 3), (0, 3)]), -2.0);
     }
 }

@@ -1,12 +1,13 @@
-//! GET of 100 bytes from a redis-server that is started for it: requests a second, and what a request takes with the
-//! wait for its connection, for 1, 16 and 256 tasks on 16 connections.
+//! GETs of 100 bytes from a local redis-server: requests a second, and the latency of a request including the wait for
+//! a connection, with 1, 16 and 256 tasks on 16 connections.
 //!
-//! All use the same connection, `MultiplexedConnection` of the crate redis, one task at a time each. With `bare` each
-//! task has one of its own. bb8-redis is told not to check connections at checkout, as connring here. deadpool-redis
-//! sends UNWATCH and PING at each checkout and cannot be told otherwise: so there is also deadpool without them.
+//! All contestants use the same type of connection, `MultiplexedConnection` of the crate redis, for one task at a time.
+//! `bare` has no pool: each task has its own connection. bb8-redis is configured without a check at checkout, like
+//! connring here. deadpool-redis sends UNWATCH and PING at each checkout, which cannot be turned off, so there is also
+//! deadpool with a connector that sends neither.
 //!
-//! What pollutes it: client and server share the machine's cores, so that what a pool takes is a small part of what a
-//! request takes. Each connection has a task of its own, through which a request goes there and back.
+//! Sources of error: client and server share the machine's cores, and a pool's part of a request is small. Each
+//! connection has a task through which every request and response passes.
 
 use std::net::TcpListener;
 use std::ops::DerefMut;
@@ -24,7 +25,7 @@ use hdrhistogram::Histogram;
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::report::{Bar, Entrant, Metric, Options, Report, ratio};
+use crate::report::{Entrant, Metric, Options, Report, Target, ratio};
 
 const METRICS: [Metric; 4] = [
     Metric { name: "throughput", unit: "requests/s" },
@@ -32,7 +33,7 @@ const METRICS: [Metric; 4] = [
     Metric { name: "p99", unit: "ms" },
     Metric { name: "p99.9", unit: "ms" },
 ];
-/// How long a contestant runs in a round.
+/// How long a contestant runs in each round.
 const SPAN: Duration = Duration::from_millis(300);
 const TASKS: [usize; 3] = [1, 16, 256];
 const CONNS: u32 = 16;
@@ -40,7 +41,7 @@ const VALUE: [u8; 100] = [b'x'; 100];
 const CONNRING: &str = "connring";
 const PEERS: [&str; 3] = ["deadpool-redis", "deadpool", "bb8-redis"];
 
-/// Where a task gets a connection from for one request.
+/// A source of connections: a pool, or one connection for each task.
 trait Source: Send + Sync + 'static {
     type Conn<'a>: DerefMut<Target = MultiplexedConnection> + Send;
     fn acquire(&self, task: usize) -> impl Future<Output = Self::Conn<'_>> + Send;
@@ -76,7 +77,7 @@ pub fn run(options: &Options) {
         ]);
     }
     report.measure(&METRICS, entrants);
-    add_bars(&mut report);
+    add_targets(&mut report);
     report.print();
 }
 
@@ -97,9 +98,9 @@ async fn measure<S: Source>(source: &Arc<S>, tasks: usize) -> Vec<f64> {
     let handles: Vec<_> = (0..tasks).map(work).collect();
     tokio::time::sleep(SPAN).await;
     is_over.store(true, Ordering::Relaxed);
-    let mut all = Histogram::<u64>::new(3).expect("three digits are possible");
+    let mut all = Histogram::<u64>::new(3).expect("three digits are in range");
     for handle in handles {
-        all.add(handle.await.expect("a task that ended well")).expect("one range for all");
+        all.add(handle.await.expect("the task does not panic")).expect("the histograms have the same range");
     }
     let per_second = all.len() as f64 / begin.elapsed().as_secs_f64();
     let ms = |quantile| all.value_at_quantile(quantile) as f64 / 1e6;
@@ -107,30 +108,30 @@ async fn measure<S: Source>(source: &Arc<S>, tasks: usize) -> Vec<f64> {
 }
 
 async fn work<S: Source>(source: Arc<S>, task: usize, is_over: Arc<AtomicBool>) -> Histogram<u64> {
-    let mut times = Histogram::new(3).expect("three digits are possible");
+    let mut times = Histogram::new(3).expect("three digits are in range");
     while !is_over.load(Ordering::Relaxed) {
         let begin = Instant::now();
         let mut conn = source.acquire(task).await;
-        let value: Vec<u8> = cmd("GET").arg("key").query_async(&mut *conn).await.expect("an answer");
+        let value: Vec<u8> = cmd("GET").arg("key").query_async(&mut *conn).await.expect("a response");
         S::release(conn);
-        times.record(begin.elapsed().as_nanos() as u64).expect("the range has no end");
-        assert_eq!(value, VALUE, "the answer");
+        times.record(begin.elapsed().as_nanos() as u64).expect("the histogram grows as needed");
+        assert_eq!(value, VALUE, "the value in the response");
     }
     times
 }
 
-fn add_bars(report: &mut Report) {
+fn add_targets(report: &mut Report) {
     let of = |name, metric| {
-        let row = |name| report.row(name, metric, &[("tasks", 256)]).expect("it was measured");
+        let row = |name| report.row(name, metric, &[("tasks", 256)]).expect("the row was measured");
         ratio(row(CONNRING), row(name)).expect("both were measured")
     };
     let throughput = PEERS.map(|peer| of(peer, "throughput")).into_iter().fold(f64::INFINITY, f64::min);
     let p99 = PEERS.map(|peer| of(peer, "p99")).into_iter().fold(0.0, f64::max);
-    report.bar("256 tasks: throughput to the best peer's", throughput, Bar::AtLeast(1.0));
-    report.bar("256 tasks: p99 to the best peer's", p99, Bar::AtMost(1.0));
+    report.target("256 tasks: throughput to the best peer's", throughput, Target::AtLeast(1.0));
+    report.target("256 tasks: p99 to the best peer's", p99, Target::AtMost(1.0));
 }
 
-/// A redis-server on a free port of this machine, without persistence, until it is dropped.
+/// A redis-server on a free local port, without persistence. Dropping it ends the process.
 struct Server {
     process: Child,
     url: String,
@@ -140,36 +141,36 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("its number").port().to_string();
+        let port = listener.local_addr().expect("the socket is bound").port().to_string();
         drop(listener);
         let process = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"])
             .stdout(Stdio::null())
             .spawn()
-            .expect("redis-server can be started: it is in the package of that name");
+            .expect("redis-server can be started (the package redis-server is installed)");
         let url = format!("redis://127.0.0.1:{port}/");
         let client = Client::open(url.clone()).expect("an address");
         Self { process, url, client }
     }
 
-    /// Waits until the server answers, and sets the value.
+    /// Waits until the server responds, and sets the value.
     async fn fill(&self) {
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut conn = loop {
             match self.client.get_multiplexed_async_connection().await {
                 Ok(conn) => break conn,
-                Err(error) => assert!(Instant::now() < deadline, "redis-server does not answer: {error}"),
+                Err(error) => assert!(Instant::now() < deadline, "redis-server does not respond: {error}"),
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
-        let () = cmd("SET").arg("key").arg(&VALUE).query_async(&mut conn).await.expect("an answer");
+        let () = cmd("SET").arg("key").arg(&VALUE).query_async(&mut conn).await.expect("a response");
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         let ended = self.process.kill().and_then(|()| self.process.wait());
-        ended.expect("a process of our own can be ended");
+        ended.expect("the child process can be killed");
     }
 }
 
@@ -208,7 +209,7 @@ impl Source for deadpool_redis::Pool {
     }
 }
 
-/// Dials as deadpool-redis does and does nothing at checkout.
+/// Connects like deadpool-redis, and sends nothing at checkout.
 struct Unchecked(Client);
 
 impl Manager for Unchecked {
@@ -248,7 +249,7 @@ impl Source for bb8_redis::bb8::Pool<RedisConnectionManager> {
     }
 }
 
-/// A connection a task, without a pool. No lock is ever waited for.
+/// One connection for each task, without a pool. The locks are never contended.
 struct Bare(Vec<Mutex<MultiplexedConnection>>);
 
 impl Bare {
@@ -265,7 +266,7 @@ impl Source for Bare {
     type Conn<'a> = MutexGuard<'a, MultiplexedConnection>;
 
     async fn acquire(&self, task: usize) -> Self::Conn<'_> {
-        self.0[task].try_lock().expect("nobody else uses it")
+        self.0[task].try_lock().expect("only this task uses the connection")
     }
 
     fn release(conn: Self::Conn<'_>) {

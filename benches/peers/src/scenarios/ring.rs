@@ -1,10 +1,10 @@
-//! One task, 1 to 10 000 servers: what a pass costs when there are more of them, all up, or all but one down.
+//! Time of a hot cycle over 1 to 10 000 servers, with all of them up or all but one down.
 //!
-//! Each server has one connection. Those that are down failed at their first dial and are not probed before an hour.
+//! Each server has one connection. A down server failed at its first connect attempt and is not probed within an hour.
 //! There is no rate limit.
 //!
-//! What pollutes it: with many servers, how much of the caches others on the machine leave; and the servers lie in
-//! memory in the order of the list, which is kinder than a pool that has lived for long.
+//! Sources of error: with many servers, the share of the caches that other programs leave. The servers lie in memory in
+//! the order of the list, which favours prefetching; a long-lived pool has no such order.
 
 use std::io;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use connring::{Connector, Pool, PooledConn, ServerState};
 
 use crate::contestants::{Connring, Contestant, Setup, current_thread};
 use crate::floor::Floor;
-use crate::report::{Bar, Entrant, Metric, Options, Report, ratio};
+use crate::report::{Entrant, Metric, Options, Report, Target, ratio};
 
 const TIME: Metric = Metric { name: "cycle", unit: "ns" };
-/// How long a contestant runs in a round.
+/// How long a contestant runs in each round.
 const SPAN: Duration = Duration::from_millis(50);
 const SERVERS: [u32; 5] = [1, 10, 100, 1_000, 10_000];
 const UP: &str = "connring, all up";
@@ -34,7 +34,7 @@ pub fn run(options: &Options) {
         measure: Box::new(|| vec![contestant.nanoseconds(SPAN)]),
     });
     report.measure(&[TIME], entrants.collect());
-    add_bars(&mut report);
+    add_targets(&mut report);
     report.print();
 }
 
@@ -46,7 +46,7 @@ fn contestants(servers: u32) -> [Contestant; 3] {
     ]
 }
 
-/// Reaches one server and is refused by the others.
+/// A connector that one server accepts and all others refuse.
 struct OneUp;
 
 const THE_ONE: &str = "up";
@@ -65,32 +65,32 @@ fn all_but_one_down(servers: u32) -> Connring<OneUp> {
     let connring = Connring::cold(OneUp, (0..servers).map(address), Setup { servers, conns: 1, is_limited: false });
     current_thread().block_on(async {
         let the_one = connring.0.acquire().await.expect("a connection");
-        // While that one is out, whoever waits has all others dialled, one after the other.
+        // While the only connection is checked out, a waiter causes connect attempts to all other servers.
         let waiting = tokio::spawn(acquire(connring.0.clone()));
         let is_up = |state| state == ServerState::Up;
         while connring.0.status().servers.iter().filter(|server| is_up(server.state)).count() > 1 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         the_one.release();
-        waiting.await.expect("a task that ended well").release();
+        waiting.await.expect("the task does not panic").release();
     });
     connring
 }
 
 async fn acquire(pool: Pool<OneUp>) -> PooledConn<OneUp> {
-    pool.acquire().await.expect("the connection that was out")
+    pool.acquire().await.expect("the only connection is released")
 }
 
-fn add_bars(report: &mut Report) {
+fn add_targets(report: &mut Report) {
     let of = |name, servers, to, to_servers| {
-        let row = |name, servers| report.row(name, TIME.name, &[("servers", servers)]).expect("it was measured");
+        let row = |name, servers| report.row(name, TIME.name, &[("servers", servers)]).expect("the row was measured");
         ratio(row(name, servers), row(to, to_servers)).expect("both were measured")
     };
-    let bars = [
-        ("1 000 servers, 999 down: time to that of one server", of(DOWN, 1_000, UP, 1), 2.0),
-        ("10 000 servers up: time to the floor's", of(UP, 10_000, FLOOR, 10_000), 1.25),
+    let targets = [
+        ("1 000 servers, 999 down: time relative to one server", of(DOWN, 1_000, UP, 1), 2.0),
+        ("10 000 servers up: time relative to the floor", of(UP, 10_000, FLOOR, 10_000), 1.25),
     ];
-    for (figure, value, bar) in bars {
-        report.bar(figure, value, Bar::AtMost(bar));
+    for (figure, value, target) in targets {
+        report.target(figure, value, Target::AtMost(target));
     }
 }

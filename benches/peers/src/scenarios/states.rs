@@ -1,26 +1,25 @@
-//! 10 to 10 000 servers that fail, refuse, or are registered one by one: the cost of their changes, and the memory that
-//! pools leave behind.
+//! Cost of state changes, refusals and registrations with 10 to 10 000 servers, and memory retained by dropped pools.
 //!
 //! - `change of state`: one `fail` of a connection takes its server down. The connection was checked out just before,
-//!   as after a request. `fail` also closes the connection, so the time of a `discard` is beside it; no part of it is
+//!   as after a request. `fail` also closes the connection, so `discard` is measured for comparison; nothing is
 //!   subtracted. The reason is a static text. The background task is asleep before each call, and `fail` wakes it. In
-//!   `fail` and `discard` the task is on the thread that calls, where that takes no system call. In `fail, task on
-//!   another thread` the wake of that thread is in the time.
-//! - `failing one by one`: one connection of each server is out, and all of them fail in one loop. No server is in the
-//!   nearest caches.
-//! - `registering one by one`: into an empty pool.
-//! - `refusal`: `try_acquire` while all servers are down. Its error is dropped within the time.
+//!   `fail` and `discard` the task runs on the calling thread, so waking it takes no system call. In `fail, task on
+//!   another thread` the time includes waking that thread.
+//! - `failing one by one`: one connection to each server is checked out, and a loop calls `fail` on all of them. No
+//!   server is in the first- or second-level cache.
+//! - `registering one by one`: a loop registers servers in an empty pool.
+//! - `refusal`: `try_acquire` while all servers are down. The time includes dropping the error.
 //! - `cpu`, `connects`, `start-up`: all servers refuse while one caller waits; see `states/refusing.rs`.
-//! - `kept`: the growth of what was asked of the allocator over pools that were used and dropped, while the thread that
-//!   used them lives. A pool that is dropped by another thread has no bar.
+//! - `kept`: growth of the allocated bytes over several pools that one thread used and dropped, while that thread
+//!   lives. The variant in which another thread drops the pools has no target.
 //!
-//! Connections are numbers. Maintenance is off in `change of state`, where a tick would wake the task, and on in all
-//! else. No `tracing` subscriber is set.
+//! Connections are numbers. Maintenance is off in `change of state`, where a tick would wake the background task, and
+//! on everywhere else. No `tracing` subscriber is set.
 //!
-//! What pollutes it: a read of the clock is in each `change of state`, 20 to 50 ns. Of 10 servers all are in the
-//! nearest cache, of 10 000 none is: that is most of the difference between their times, as `discard` shows, which
-//! looks at one server alone. Page faults; other programs in the caches; the background thread, which runs at the same
-//! time and on a busy machine takes the core away.
+//! Sources of error: each `change of state` includes a read of the clock, 20 to 50 ns. 10 servers fit into the
+//! first-level cache, 10 000 do not; that explains most of the difference between their times, as `discard` shows,
+//! which touches one server only. Page faults and other programs in the caches add noise. So does the background
+//! thread, which runs at the same time and on a busy machine may preempt the measured one.
 
 mod refusing;
 
@@ -30,9 +29,9 @@ use std::time::{Duration, Instant};
 use connring::{Builder, Connector, Pool, PooledConn, ServerState, TryAcquireError};
 use tokio::runtime::Runtime;
 
-use crate::allocator::{growth_in_quiet, let_tasks_go};
+use crate::allocator::{growth_in_quiet, wait_for_freed_tasks};
 use crate::contestants::{Numbers, background, current_thread};
-use crate::report::{Bar, Entrant, Metric, Options, Report, max, median};
+use crate::report::{Entrant, Metric, Options, Report, Target, max, median};
 
 const CHANGE: Metric = Metric { name: "change of state", unit: "ns" };
 const FAILING: Metric = Metric { name: "failing one by one", unit: "ms" };
@@ -43,13 +42,13 @@ const KEPT: Metric = Metric { name: "kept", unit: "MiB" };
 const FEW: u32 = 10;
 const MANY: u32 = 10_000;
 const SIZES: [u32; 3] = [FEW, 1_000, MANY];
-/// Changes of state that are measured in a round.
+/// Changes of state measured in each round.
 const CHANGES: u32 = 40;
-/// Servers of a pool that stay up meanwhile.
+/// Servers of a pool that stay up throughout.
 const SPARE: u32 = 2;
-const REASON: &str = "it cannot serve";
+const REASON: &str = "out of service";
 const HOUR: Duration = Duration::from_secs(3_600);
-/// How long refusals are measured in a round, and how many are made between two looks at the clock.
+/// How long refusals are measured in each round, and how many run between two reads of the clock.
 const SPAN: Duration = Duration::from_millis(50);
 const BATCH: u32 = 100;
 const FAIL: &str = "fail";
@@ -79,11 +78,11 @@ pub fn run(options: &Options) {
     let kept = [entrant(DROPPED, 2_000, || kept(SHAPE, drop)), entrant(DROPPED_AWAY, 2_000, || kept(SHAPE, drop_away))];
     report.measure(&[KEPT], kept.into());
     refusing::measure(&mut report, MANY);
-    add_bars(&mut report);
+    add_targets(&mut report);
     report.print();
 }
 
-/// Measures one number, which for `fail` refers to that of `discard`.
+/// Returns an entrant with one metric. The ratio refers to `discard` where that was measured.
 fn entrant<'a>(name: &str, servers: u32, mut measure: impl FnMut() -> f64 + 'a) -> Entrant<'a> {
     Entrant {
         contestant: name.to_owned(),
@@ -101,12 +100,13 @@ fn address(server: u32) -> String {
     format!("server-{server}")
 }
 
-/// With one connection to each server, on the background thread. What fails stays down.
+/// Returns a builder of a pool with one connection to each server and its tasks on the background thread. A failed
+/// server stays down.
 fn lasting(servers: u32) -> Builder<Numbers> {
     builder(Numbers, servers).max_conns_per_server(1).backoff(HOUR, HOUR).runtime(background())
 }
 
-/// Opens connections to so many servers of a pool, one to each, and checks all of them out.
+/// Opens one connection to each of `servers` servers. Returns all of them, checked out.
 async fn open(pool: &Pool<Numbers>, servers: u32) -> Vec<PooledConn<Numbers>> {
     let mut conns = Vec::with_capacity(servers as usize);
     for _ in 0..servers {
@@ -130,19 +130,19 @@ enum Task {
     Away,
 }
 
-/// How a connection ends.
+/// The call that ends the use of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Fail,
     Discard,
 }
 
-/// A pool with one idle connection to each server, of which some end in each round.
+/// A pool with one idle connection to each server. Each round ends the use of some of them.
 struct Changing {
     servers: u32,
     task: Task,
     end: End,
-    /// Built anew when too few connections are left.
+    /// Rebuilt when too few idle connections are left.
     pool: Pool<Numbers>,
     ended: u32,
     runtime: Runtime,
@@ -162,7 +162,7 @@ impl Changing {
         pool
     }
 
-    /// The median time of the end of a connection, in nanoseconds.
+    /// Returns the median time of the ending call, in nanoseconds.
     fn median_time(&mut self) -> f64 {
         let mut times = Vec::new();
         for _ in 0..CHANGES {
@@ -190,7 +190,7 @@ impl Changing {
     }
 }
 
-/// Lets the background task do what it was woken for, without letting this core go idle.
+/// Gives the background task time to run and fall asleep again, without letting this core go idle.
 async fn let_task_sleep(task: Task) {
     let began = Instant::now();
     while task == Task::Away && began.elapsed() < Duration::from_micros(100) {}
@@ -205,7 +205,7 @@ fn failing_one_by_one(servers: u32) -> Duration {
     let began = Instant::now();
     conns.into_iter().for_each(fail);
     let elapsed = began.elapsed();
-    assert_eq!(down(&pool), servers as usize, "all are down");
+    assert_eq!(down(&pool), servers as usize, "all servers are down");
     elapsed
 }
 
@@ -217,7 +217,7 @@ fn registering_one_by_one(servers: u32) -> Duration {
         pool.register(name).expect("a new name");
     }
     let elapsed = began.elapsed();
-    assert_eq!(pool.status().servers.len(), servers as usize, "all are registered");
+    assert_eq!(pool.status().servers.len(), servers as usize, "all servers are registered");
     elapsed
 }
 
@@ -231,19 +231,19 @@ fn all_down(servers: u32) -> Pool<Numbers> {
     pool
 }
 
-/// The mean time of a `try_acquire` of a pool whose servers are all down, in nanoseconds.
+/// Returns the mean time of `try_acquire` on a pool whose servers are all down, in nanoseconds.
 fn refusal<C: Connector>(pool: &Pool<C>) -> f64 {
     let (began, mut calls) = (Instant::now(), 0);
     while began.elapsed() < SPAN {
         for _ in 0..BATCH {
-            assert!(matches!(pool.try_acquire(), Err(TryAcquireError::Unavailable(_))), "all are down");
+            assert!(matches!(pool.try_acquire(), Err(TryAcquireError::Unavailable(_))), "all servers are down");
         }
         calls += BATCH;
     }
     began.elapsed().as_nanos() as f64 / f64::from(calls)
 }
 
-/// How many pools are used one after the other, and the servers of each and the maximum of connections of each server.
+/// The number of pools used one after the other, the servers of each pool, and the maximum of connections to a server.
 #[derive(Clone, Copy)]
 struct Shape {
     pools: u32,
@@ -251,17 +251,17 @@ struct Shape {
     conns: u32,
 }
 
-/// More pools than there are places where a thread may keep something of one.
+/// More pools than a thread caches state of.
 const SHAPE: Shape = Shape { pools: 9, servers: 2_000, conns: 1_000 };
 
-/// By how much a thread's use of pools that are gone has made the process grow, in MiB, while the thread lives.
+/// Returns the memory that a live thread retains of pools that it used and that were dropped, in MiB.
 fn kept(shape: Shape, end: fn(Pool<Numbers>)) -> f64 {
     let use_all = move || {
         for _ in 0..shape.pools {
             let pool = builder(Numbers, shape.servers).max_conns_per_server(shape.conns).runtime(background());
             let pool = pool.build().expect("a pool");
             current_thread().block_on(pool.acquire()).expect("a connection").release();
-            // On the hot path.
+            // Uses the hot path, on which the thread caches the server list.
             for _ in 0..10 {
                 if let Ok(conn) = pool.try_acquire() {
                     conn.release();
@@ -269,42 +269,43 @@ fn kept(shape: Shape, end: fn(Pool<Numbers>)) -> f64 {
             }
             end(pool);
         }
-        let_tasks_go();
+        wait_for_freed_tasks();
     };
-    let ((), bytes) = thread::spawn(move || growth_in_quiet(use_all)).join().expect("a thread that ended well");
+    let ((), bytes) = thread::spawn(move || growth_in_quiet(use_all)).join().expect("the thread does not panic");
     bytes as f64 / f64::from(1 << 20)
 }
 
 fn drop_away(pool: Pool<Numbers>) {
-    thread::spawn(move || drop(pool)).join().expect("a thread that ended well");
+    thread::spawn(move || drop(pool)).join().expect("the thread does not panic");
 }
 
-fn add_bars(report: &mut Report) {
+fn add_targets(report: &mut Report) {
     let row = |name, metric: Metric, servers: u32| {
-        report.row(name, metric.name, &[("servers", servers.into())]).expect("it was measured")
+        report.row(name, metric.name, &[("servers", servers.into())]).expect("the row was measured")
     };
     let middle = |name, metric, servers| median(&row(name, metric, servers).values);
     let changes = SIZES.map(|servers| middle(FAIL, CHANGE, servers));
-    let mut bars = vec![("a server goes down: the slowest size to the fastest".to_owned(), spread(&changes), 2.0)];
+    let mut targets =
+        vec![("a server goes down: the slowest size relative to the fastest".to_owned(), spread(&changes), 2.0)];
     for (servers, time) in SIZES.into_iter().zip(changes) {
-        bars.push((format!("a server of {servers} goes down, ns"), time, 1_000.0));
+        targets.push((format!("a server of {servers} goes down, ns"), time, 1_000.0));
     }
-    bars.push((format!("{MANY} servers fail one by one, ms"), middle(ALL, FAILING, MANY), 50.0));
+    targets.push((format!("{MANY} servers fail one by one, ms"), middle(ALL, FAILING, MANY), 50.0));
     for (name, _) in refusing::STARTS {
-        bars.push((format!("{MANY} servers refuse, {name}, % of a core"), middle(name, refusing::CPU, MANY), 5.0));
+        targets.push((format!("{MANY} servers refuse, {name}, % of a core"), middle(name, refusing::CPU, MANY), 5.0));
     }
-    bars.push((format!("{MANY} servers are registered one by one, ms"), middle(ALL, REGISTERING, MANY), 500.0));
+    targets.push((format!("{MANY} servers are registered one by one, ms"), middle(ALL, REGISTERING, MANY), 500.0));
     for servers in [FEW, MANY] {
-        bars.push((format!("refusal, {servers} servers down, ns"), middle(ALL, REFUSAL, servers), 2_000.0));
+        targets.push((format!("refusal, {servers} servers down, ns"), middle(ALL, REFUSAL, servers), 2_000.0));
     }
     let kept = max(&row(DROPPED, KEPT, SHAPE.servers).values);
-    bars.push((format!("kept of {} dropped pools, the worst round, MiB", SHAPE.pools), kept, 8.0));
-    for (figure, value, most) in bars {
-        report.bar(figure, value, Bar::AtMost(most));
+    targets.push((format!("kept of {} dropped pools, the worst round, MiB", SHAPE.pools), kept, 8.0));
+    for (figure, value, most) in targets {
+        report.target(figure, value, Target::AtMost(most));
     }
 }
 
-/// The largest to the smallest.
+/// Returns the ratio of the largest value to the smallest.
 fn spread(values: &[f64]) -> f64 {
     let smallest = values.iter().copied().fold(f64::INFINITY, f64::min);
     max(values) / smallest
@@ -336,12 +337,14 @@ mod tests {
 
     #[test]
     fn refuses_while_all_are_down() {
-        let Err(TryAcquireError::Unavailable(counts)) = all_down(20).try_acquire() else { panic!("all are down") };
+        let Err(TryAcquireError::Unavailable(counts)) = all_down(20).try_acquire() else {
+            panic!("all servers are down")
+        };
         assert_eq!(counts.down, 20);
     }
 
     #[test]
-    fn memory_of_pools_that_stay_is_seen() {
+    fn kept_measures_memory_of_leaked_pools() {
         let shape = Shape { pools: 2, servers: 16, conns: 1_000 };
         // Room for 32 000 idle connections, of 16 bytes each.
         let bytes = 2.0 * 16.0 * 1_000.0 * 16.0 / f64::from(1 << 20);

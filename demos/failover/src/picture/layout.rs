@@ -1,4 +1,4 @@
-//! Where the parts of the picture are, in pixels.
+//! The layout of the picture, in pixels.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ pub(super) const RESULT: i32 = 98;
 pub(super) const LEGEND: i32 = 290;
 pub(super) const BETWEEN_ENTRIES: i32 = 18;
 pub(super) const X_AXIS_HEIGHT: i32 = 54;
-/// The room for the numbers on the left of the first column.
+/// The width of the axis labels left of the first column.
 pub(super) const Y_AXIS_WIDTH: i32 = 84;
 pub(super) const FLAG_HEIGHT: i32 = 18;
-/// From the line of an event to the label of its flag.
+/// The distance from the line of an event to the label of its flag.
 pub(super) const FLAG_LABEL: i32 = 8;
 
 const RIGHT_MARGIN: i32 = 24;
@@ -52,7 +52,7 @@ impl Layout {
             times_title: 0,
             answers_top: 0,
             times_top: 0,
-            columns: i32::try_from(runs.len()).expect("there are two runs at most"),
+            columns: i32::try_from(runs.len()).expect("at most two runs"),
             lanes: Vec::new(),
         };
         layout.lanes =
@@ -61,7 +61,7 @@ impl Layout {
         layout.answers_top = layout.top_of_lane(lanes);
         layout.times_title = layout.answers_top + PANEL_HEIGHT + BETWEEN_PANELS;
         layout.times_top = layout.times_title + TITLE_HEIGHT;
-        layout.height = u32::try_from(layout.times_top + PANEL_HEIGHT + X_AXIS_HEIGHT + 6).expect("it is positive");
+        layout.height = u32::try_from(layout.times_top + PANEL_HEIGHT + X_AXIS_HEIGHT + 6).expect("a positive height");
         layout
     }
 
@@ -70,7 +70,7 @@ impl Layout {
         free / self.columns
     }
 
-    /// The left edge of a column's panels.
+    /// Returns the left edge of a column's panels.
     pub(super) fn left(&self, column: usize) -> i32 {
         Y_AXIS_WIDTH + column as i32 * (self.column_width() + BETWEEN_COLUMNS)
     }
@@ -80,7 +80,7 @@ impl Layout {
         self.left(column) + (f64::from(self.column_width()) * share).round() as i32
     }
 
-    /// The top and the bottom of the panels with the answers and with the times.
+    /// Returns the top and the bottom of the panel of answers and of the panel of times.
     pub(super) fn panels(&self) -> [(i32, i32); 2] {
         [self.answers_top, self.times_top].map(|top| (top, top + PANEL_HEIGHT))
     }
@@ -89,12 +89,12 @@ impl Layout {
         self.answers_title + TITLE_HEIGHT + lane as i32 * LANE_HEIGHT
     }
 
-    /// For each event of a column the lane of its flag, 0 the highest; `None` where there is no room.
+    /// Returns the lane of the flag of each event in a column, 0 being the top one, or `None` if it has no room.
     pub(super) fn lanes(&self, column: usize) -> &[Option<usize>] {
         &self.lanes[column]
     }
 
-    /// Chooses lanes so that neither a flag nor the line of a later event runs through another flag.
+    /// Assigns lanes so that no flag and no line of a later event crosses another flag.
     fn assign_lanes(&self, column: usize, marks: &[Mark]) -> Vec<Option<usize>> {
         let mut ends: Vec<i32> = Vec::new();
         let choose = |mark: &Mark| {
@@ -111,12 +111,12 @@ impl Layout {
     }
 }
 
-/// About the width of a text in the size of legends.
+/// Estimates the width of a text in the font size of legends.
 pub(super) fn width_of(text: &str) -> i32 {
     (8.1 * text.chars().count() as f64).ceil() as i32
 }
 
-/// Whether these labels have room in one line beside a title.
+/// Returns whether the labels fit in one line beside a title.
 pub(super) fn fits_in_legend<'a>(labels: impl Iterator<Item = &'a str>) -> bool {
     labels.map(|label| 20 + width_of(label) + BETWEEN_ENTRIES).sum::<i32>() < WIDTH as i32 - LEGEND - RIGHT_MARGIN
 }

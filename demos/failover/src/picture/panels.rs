@@ -1,4 +1,4 @@
-//! The panels: answers and failures per second, and the times of acquires.
+//! Draws the panels: answers and failures per second, and the times of acquires.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -9,14 +9,14 @@ use crate::record::Sample;
 use crate::report::grouped;
 use crate::run::Run;
 
-/// Of the quantiles of a sample.
+/// Indices of the quantiles of a sample.
 const MEDIAN: usize = 0;
 const SLOWEST: usize = 3;
 
-/// How high the axis of the answers is, as a multiple of the most of the first run.
+/// The height of the axis of answers, as a multiple of the maximum in the first run.
 const HEADROOM: f64 = 1.6;
 
-/// The ends of the axes, the same for all runs.
+/// The ranges of the axes, the same for all runs.
 pub(super) struct Scales {
     seconds: f64,
     most_per_second: f64,
@@ -38,7 +38,7 @@ impl Scales {
     }
 }
 
-/// Answers and failures.
+/// Returns the answers and failures per second.
 fn per_second(sample: &Sample) -> f64 {
     sample.answers_per_second.iter().sum::<f64>() + sample.failures_per_second
 }
@@ -47,7 +47,7 @@ fn most_per_second(samples: &[Sample]) -> f64 {
     samples.iter().map(per_second).fold(1.0, f64::max)
 }
 
-/// Answers per second, the servers stacked on each other and the failures on top.
+/// Draws the answers per second as stacked areas, one for each server, with the failures on top.
 pub(super) fn draw_answers(
     root: &Area<'_>,
     layout: &Layout,
@@ -78,13 +78,13 @@ pub(super) fn draw_answers(
         chart.draw_series(AreaSeries::new(steps, 0.0, colour))?;
         Ok(())
     };
-    // Each area hides the lower part of the one before.
+    // Each area covers the lower part of the previous one.
     stack(FAILED, &per_second)?;
     for server in (0..servers).rev() {
         stack(colour(server), &|sample| sample.answers_per_second[..=server].iter().sum())?;
     }
 
-    // The burst after a stall is cut off: to its full height, the rest of the picture would be flat.
+    // Cuts off the burst after a stall, because at full height it would flatten the rest of the picture.
     if let Some(first) = samples.iter().find(|sample| per_second(sample) > scales.most_per_second) {
         let label = format!("up to {}", grouped(rounded(most_per_second(samples))));
         let at = (layout.x_of(column, first.from) - 6, layout.panels()[0].0 + 6);
@@ -93,13 +93,13 @@ pub(super) fn draw_answers(
     Ok(())
 }
 
-/// To two digits.
+/// Rounds to two significant digits.
 fn rounded(number: f64) -> u64 {
     let unit = 10_f64.powf(number.log10().floor() - 1.0);
     ((number / unit).round() * unit) as u64
 }
 
-/// The times of acquires, on a logarithmic scale.
+/// Draws the times of acquires on a logarithmic scale.
 pub(super) fn draw_times(
     root: &Area<'_>,
     layout: &Layout,
@@ -140,7 +140,7 @@ pub(super) fn draw_times(
     lines(IN_CALL, |sample| sample.in_call)
 }
 
-/// The area of a panel with its axes, and the width of the axis on the left: 0 beside another column.
+/// Returns the area of a panel with its axes, and the width of its left axis, which is 0 if a column is to its left.
 fn panel<'a>(root: &Area<'a>, layout: &Layout, column: usize, row: usize) -> (Area<'a>, i32) {
     let (top, bottom) = layout.panels()[row];
     let below = if row == 0 { 0 } else { layout::X_AXIS_HEIGHT };

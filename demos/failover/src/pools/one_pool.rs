@@ -1,4 +1,4 @@
-//! connring: one pool over all servers.
+//! The contestant connring: one pool over all servers.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::{CONNECT_TIMEOUT, Contestant, MAX_CONNS_PER_SERVER, PoolView, ServerView, Tone};
 
-/// How long the pool may take to close.
+/// The timeout of closing the pool.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
@@ -20,7 +20,7 @@ impl OnePool {
     ///
     /// # Errors
     ///
-    /// When an address is refused.
+    /// Returns an error if the builder refuses an address.
     pub(crate) fn open(servers: &[Arc<str>]) -> Result<Self, BuildError> {
         let pool = Pool::builder(TcpConnector::new())
             .max_conns_per_server(MAX_CONNS_PER_SERVER)

@@ -1,7 +1,7 @@
 //! The baseline: one deadpool pool per server, and round robin over the pools.
 //!
-//! The timeouts are those of a careful user, and `recycle` finds connections that the server has closed. There is no
-//! failover: an acquire asks the pool whose turn it is and passes its error on.
+//! All timeouts are set, and `recycle` detects connections that the server has closed. There is no failover: an acquire
+//! uses the next pool in turn and returns its error.
 
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use super::{CONNECT_TIMEOUT, Contestant, MAX_CONNS_PER_SERVER, PoolView, ServerView, Tone};
 
-/// How long an acquire waits for one of its pool's connections to be returned.
+/// How long an acquire waits for a connection of its pool to be returned.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
@@ -45,7 +45,7 @@ impl PoolPerServer {
     ///
     /// # Errors
     ///
-    /// When deadpool refuses the settings.
+    /// Returns an error if deadpool refuses the settings.
     pub(crate) fn open(servers: &[Arc<str>]) -> Result<Self, BuildError> {
         let list = servers.iter().cloned().map(ServerPool::open).collect::<Result<_, _>>()?;
         Ok(Self(Arc::new(Pools { list: RwLock::new(list), next: AtomicUsize::new(0) })))
@@ -85,7 +85,7 @@ impl Manager for TcpManager {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(error.into()),
             Ok(0) => Err(RecycleError::message("the server closed the connection")),
-            Ok(_) => Err(RecycleError::message("there are unread bytes")),
+            Ok(_) => Err(RecycleError::message("unread bytes")),
         }
     }
 }
@@ -126,7 +126,7 @@ impl Contestant for PoolPerServer {
     fn remove(&self, address: &str) -> io::Result<()> {
         let mut list = self.0.list.write().unwrap_or_else(PoisonError::into_inner);
         let before = list.len();
-        // The last acquires of this pool keep it alive until they end.
+        // The pool stays alive until its last acquires end.
         list.retain(|server| *server.address != *address);
         if list.len() < before { Ok(()) } else { Err(ErrorKind::NotFound.into()) }
     }
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn asks_the_pools_in_turn_as_servers_come_and_go() {
+    async fn uses_pools_in_turn_while_servers_are_added_and_removed() {
         let (_first, a) = listen().await;
         let (_second, b) = listen().await;
         let pools = PoolPerServer::open(std::slice::from_ref(&a)).unwrap();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn replaces_a_connection_that_the_server_closed() {
+    async fn replaces_connection_closed_by_server() {
         let (listener, address) = listen().await;
         let pools = PoolPerServer::open(&[address]).unwrap();
         let mut conn = pools.acquire().await.unwrap();
@@ -195,12 +195,12 @@ mod tests {
         PoolPerServer::release(conn);
 
         let mut conn = pools.acquire().await.unwrap();
-        assert_eq!(PoolPerServer::stream(&mut conn).local_addr().unwrap(), first, "it is reused");
+        assert_eq!(PoolPerServer::stream(&mut conn).local_addr().unwrap(), first, "the connection is reused");
         drop(server_end);
         PoolPerServer::stream(&mut conn).readable().await.unwrap();
         PoolPerServer::release(conn);
 
         let mut conn = pools.acquire().await.unwrap();
-        assert_ne!(PoolPerServer::stream(&mut conn).local_addr().unwrap(), first, "it is replaced");
+        assert_ne!(PoolPerServer::stream(&mut conn).local_addr().unwrap(), first, "the connection is replaced");
     }
 }

@@ -1,12 +1,13 @@
-//! A pool whose servers all refuse while one caller waits: the processor time that its retries take.
+//! Processor time of retries: all servers of a pool refuse while one caller waits.
 //!
-//! `cpu` is that of the whole process, against the wall clock, with the defaults of the builder, in five windows of two
-//! seconds. The first windows begin 10 s after the start. The others begin 120 s after it, or when the start-up ends if
-//! that is later: each server's backoff has grown to its maximum of 30 s by then. `connects` are the attempts of the
-//! same windows. `start-up` is the time until each server has refused once.
+//! `cpu` is the processor time of the whole process relative to the wall time, in five windows of two seconds, with the
+//! builder's defaults. The first windows begin 10 s after the start. The others begin 120 s after it, or at the end of
+//! the start-up if that is later; by then each server's backoff has grown to its maximum of 30 s. `connects` counts the
+//! connect attempts in the same windows. `start-up` is the time until each server has refused once.
 //!
-//! What pollutes it: the connector refuses at once and uses no socket, so no system call of an attempt is in it. The
-//! other pools of the process are gone. The runtime's timer, which wakes every 100 ms at least, is counted.
+//! Sources of error: the connector refuses at once without a socket, so the system calls of an attempt are missing. All
+//! other pools of the process are dropped before. The figure includes the runtime's timer, which wakes at least every
+//! 100 ms.
 
 use std::collections::HashSet;
 use std::io;
@@ -27,20 +28,20 @@ const CONNECTS: Metric = Metric { name: "connects", unit: "a second" };
 const START_UP: Metric = Metric { name: "start-up", unit: "s" };
 const WINDOWS: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(2);
-/// When the windows begin.
+/// The names of the window groups, and their beginnings.
 pub const STARTS: [(&str, Duration); 2] = [("from 10 s on", Duration::from_secs(10)), LAST_START];
 const LAST_START: (&str, Duration) = ("from 120 s on", Duration::from_secs(120));
 
-/// Refuses each attempt, and counts them.
+/// A connector that counts connect attempts and refuses each of them.
 #[derive(Clone)]
 struct Refuses(Arc<Refused>);
 
 struct Refused {
     began: Instant,
     connects: AtomicU64,
-    /// The addresses that were not connected to yet.
+    /// The addresses without a connect attempt so far.
     fresh: Mutex<HashSet<String>>,
-    /// When there were none any more, since it began.
+    /// The time from `began` until each address had a connect attempt.
     all: OnceLock<Duration>,
 }
 
@@ -62,7 +63,7 @@ impl Connector for Refuses {
     async fn connect(&self, server: &connring::Server) -> io::Result<u64> {
         self.0.connects.fetch_add(1, Ordering::Relaxed);
         if self.0.all.get().is_none() {
-            let mut fresh = self.0.fresh.lock().expect("no panic");
+            let mut fresh = self.0.fresh.lock().expect("the lock is not poisoned");
             fresh.remove(server.address());
             if fresh.is_empty() {
                 self.0.all.get_or_init(|| self.0.began.elapsed());
@@ -92,15 +93,14 @@ pub fn measure(report: &mut Report, servers: u32) {
         push(report, name, CPU, windows.iter().map(Window::cpu_percent).collect());
         push(report, name, CONNECTS, windows.iter().map(Window::a_second).collect());
     }
-    // The caller has waited all the time.
-    assert_eq!(pool.status().waiters, 1, "one waits");
+    assert_eq!(pool.status().waiters, 1, "the caller still waits");
     let runtime = current_thread();
     runtime.block_on(pool.close());
-    let ended = runtime.block_on(waiter).expect("a task that ended well");
-    assert!(matches!(ended, Err(AcquireError::Closed)), "it waited until the end");
+    let ended = runtime.block_on(waiter).expect("the task does not panic");
+    assert!(matches!(ended, Err(AcquireError::Closed)), "the caller waited until the pool was closed");
 }
 
-/// What happened while this thread slept.
+/// The wall time, processor time and connect attempts of a window.
 struct Window {
     wall: Duration,
     cpu: Duration,
@@ -123,7 +123,7 @@ fn window(length: Duration, connects: impl Fn() -> u64) -> Window {
     Window { wall: began.elapsed(), cpu: process_time() - used, connects: connects() - before }
 }
 
-/// The processor time that all threads have used.
+/// Returns the processor time that all threads have used.
 fn process_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
@@ -137,7 +137,7 @@ mod tests {
     use super::{Refuses, Window, background, builder};
 
     #[test]
-    fn window_is_measured_in_its_own_length() {
+    fn window_figures_are_relative_to_its_length() {
         let window = Window { wall: Duration::from_secs(2), cpu: Duration::from_millis(50), connects: 600 };
         assert_eq!((window.cpu_percent(), window.a_second()), (2.5, 300.0));
     }
@@ -147,9 +147,9 @@ mod tests {
         let refuses = Refuses::new(20);
         let pool = builder(refuses.clone(), 20).runtime(background()).build().expect("a pool");
         let waits = background().spawn(async move { pool.acquire_timeout(Duration::MAX).await.map(drop) });
-        // Each of them once, and then again after its backoff.
+        // Each server gets one attempt, and another after its backoff.
         while refuses.connects() < 40 || refuses.0.all.get().is_none() {
-            assert!(!waits.is_finished(), "it waits");
+            assert!(!waits.is_finished(), "the caller still waits");
             thread::yield_now();
         }
         waits.abort();

@@ -1,4 +1,4 @@
-//! The script: which server fails how, and when.
+//! The script of server failures.
 
 use std::io;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use crate::pools::Contestant;
 use crate::record::name;
 use crate::servers::OwnServer;
 
-/// How many servers the script needs, and how many of them are in the pool at first.
+/// The number of servers in the script, and how many of them are in the pool at the start.
 pub(crate) const SERVERS: usize = 5;
-pub(crate) const AT_FIRST: usize = 4;
+pub(crate) const INITIAL_SERVERS: usize = 4;
 
-/// Something that happened to a server.
+/// A change of a server.
 #[derive(Debug)]
 pub(crate) struct Event {
     /// The server's place in the roster.
     pub(crate) server: usize,
-    /// For the picture.
+    /// The label in the picture.
     pub(crate) label: String,
-    /// For the screen.
+    /// The predicate in the text output.
     pub(crate) line: &'static str,
 }
 
@@ -30,12 +30,12 @@ pub(crate) struct Event {
 enum Act {
     Kill,
     Hang,
-    ComeBack,
+    Restart,
     Remove,
     Add,
 }
 
-/// The delay of each step, so that the table of that second is printed before it.
+/// The delay of each step, so that the table of its second is printed first.
 const AFTER_TABLE: Duration = Duration::from_millis(10);
 
 const B: usize = 1;
@@ -43,27 +43,27 @@ const C: usize = 2;
 const D: usize = 3;
 const E: usize = 4;
 
-/// The moment in per cent of the run, the server, the act.
+/// The steps: time in percent of the run, server, action.
 const SCRIPT: [(u32, usize, Act); 6] = [
     (10, B, Act::Kill),
-    (30, B, Act::ComeBack),
+    (30, B, Act::Restart),
     (40, C, Act::Hang),
-    (60, C, Act::ComeBack),
+    (60, C, Act::Restart),
     (70, D, Act::Remove),
     (80, E, Act::Add),
 ];
 
-/// Plays the script and reports each step when it is done. Then the servers go on until `stopped`, and are returned
-/// with all of them answering.
+/// Runs the script and sends an event after each step. Keeps the servers running until `stopped`, then returns them,
+/// all of them serving.
 ///
 /// # Errors
 ///
-/// When a server or the contestant refuses a step.
+/// Returns an error if a server or the contestant fails a step.
 pub(crate) async fn play<P: Contestant>(
     mut servers: Vec<OwnServer>,
     pool: P,
     total: Duration,
-    tell: mpsc::Sender<Event>,
+    events: mpsc::Sender<Event>,
     stopped: oneshot::Receiver<()>,
 ) -> io::Result<Vec<OwnServer>> {
     let began = now();
@@ -78,25 +78,25 @@ pub(crate) async fn play<P: Contestant>(
             }
             Act::Hang => {
                 server.hang().await?;
-                ("hangs", "hangs: a connect to it gets no answer, its connections are closed")
+                ("hangs", "hangs: connect attempts get no answer, its connections are closed")
             }
-            Act::ComeBack => {
-                server.come_back().await?;
-                ("back", "is back")
+            Act::Restart => {
+                server.restart().await?;
+                ("back", "restarts")
             }
             Act::Remove => {
                 pool.remove(&server.address())?;
                 ("removed", "is removed from the pool")
             }
             Act::Add => {
-                server.come_back().await?;
+                server.restart().await?;
                 pool.add(&server.address())?;
                 ("added", "starts and is added to the pool")
             }
         };
         let event = Event { server: place, label: format!("{} {label}", name(place)), line };
-        // A closed channel is no error: the run is about to end.
-        let _ = tell.send(event).await;
+        // A closed channel means that the run is about to end.
+        let _ = events.send(event).await;
     }
     let _ = stopped.await;
     Ok(servers)

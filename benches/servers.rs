@@ -1,8 +1,8 @@
-//! What an acquire and a release cost with more and more servers: all up, and all but one down.
+//! Cost of an acquire and a release over 1 to 10 000 servers: with all of them up, and with all but one down.
 //!
-//! What pollutes it: with many servers, the caches. Each acquire goes to the server that was used longest ago, whose
-//! words have left the cache by then; how soon depends on what else the machine does. With all but one down each
-//! acquire reads the clock, to see whether a retry is due; none ever is.
+//! Sources of error: with many servers, the caches. Each acquire uses the server whose last use is longest ago and
+//! whose state may have left the caches; how soon it does depends on other load. With all but one down, each acquire
+//! reads the clock, to check whether a retry is due; none ever is.
 
 mod common;
 
@@ -14,17 +14,17 @@ use connring::{Builder, Connector, Pool, PooledConn};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 const SERVERS: [usize; 5] = [1, 10, 100, 1_000, 10_000];
-/// Each server that goes down makes a new list of all: one after the other, ten thousand take half a minute.
+/// The most servers that this benchmark takes down.
 const MOST_DOWN: usize = 1_000;
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn ring(c: &mut Criterion) {
+fn servers(c: &mut Criterion) {
     let runtime = runtime();
-    let mut group = c.benchmark_group("ring");
+    let mut group = c.benchmark_group("servers");
     for servers in SERVERS {
         let pool = runtime.block_on(all_up(builder(servers, 1), servers));
         group.bench_function(BenchmarkId::new("all_up", servers), |b| {
-            b.iter(|| black_box(pool.try_acquire().expect("it is idle")).release());
+            b.iter(|| black_box(pool.try_acquire().expect("a connection is idle")).release());
         });
         if servers == 1 || servers > MOST_DOWN {
             continue;
@@ -33,23 +33,25 @@ fn ring(c: &mut Criterion) {
         conns.drain(1..).for_each(|conn| conn.fail("down"));
         conns.into_iter().for_each(PooledConn::release);
         group.bench_function(BenchmarkId::new("all_but_one_down", servers), |b| {
-            b.iter(|| black_box(pool.try_acquire().expect("one is up")).release());
+            b.iter(|| black_box(pool.try_acquire().expect("one server is up")).release());
         });
     }
 }
 
-/// A pool with an idle connection at each server. Not opened by holding all at once: with ten thousand servers, each
-/// acquire would look at all those that are empty already.
+/// Returns a pool with one idle connection to each server.
+///
+/// The connections are not all held at once: with ten thousand servers, each further acquire would first search all
+/// servers without an idle connection.
 async fn all_up<C: Connector>(builder: Builder<C>, servers: usize) -> Pool<C> {
-    let pool = builder.build().expect("in range");
+    let pool = builder.build().expect("the settings are in range");
     while pool.status().servers.iter().any(|server| server.idle == 0) {
         for _ in 0..servers {
-            pool.acquire().await.expect("it accepts").release();
+            pool.acquire().await.expect("the servers accept").release();
             tokio::task::yield_now().await;
         }
     }
     pool
 }
 
-criterion_group!(benches, ring);
+criterion_group!(benches, servers);
 criterion_main!(benches);

@@ -1,13 +1,14 @@
-//! What waiting costs, beside the wait: one server, one connection.
+//! Cost of the wait queue, without the wait itself: one server with one connection.
 //!
-//! - `served`: a caller joins the line, another releases the connection, the first receives it. No task is woken.
-//! - `left`: a caller joins and gives up.
-//! - `handoff`: two tasks pass the connection to each other through the line. One iteration is one grant.
+//! - `served`: a caller joins the queue, another caller releases the connection, and the waiter receives it. No task is
+//!   woken.
+//! - `left`: a caller joins the queue, and its future is dropped.
+//! - `handoff`: two tasks pass the connection to each other through the queue. One iteration is one grant.
 //!
-//! The first two run without tokio's budget for a task, which a caller that is polled here and does not wait uses up.
+//! The first two run outside tokio's cooperative budget, because callers that never yield would exhaust it.
 //!
-//! What pollutes it: each wait has a timer of tokio's for its timeout, which is in the time. `handoff` counts what a
-//! wake and a switch of tasks cost in a runtime of one thread; between threads, a wake costs a system call and more.
+//! Sources of error: each wait sets a tokio timer for its timeout, which is part of the time. `handoff` includes a wake
+//! and a task switch on a current-thread runtime; a wake across threads also costs a system call.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the real clock")]
 
@@ -23,21 +24,21 @@ use connring::{Connector, Pool};
 use criterion::{Criterion, criterion_group, criterion_main};
 use tokio::task::unconstrained;
 
-fn line(c: &mut Criterion) {
+fn wait_queue(c: &mut Criterion) {
     let runtime = runtime();
-    let mut group = c.benchmark_group("line");
+    let mut group = c.benchmark_group("wait_queue");
     let pool = open(&runtime, builder(1, 1));
     group.bench_function("served", |b| {
         let served = async || {
-            let held = pool.acquire().await.expect("it is idle");
+            let held = pool.acquire().await.expect("the connection is idle");
             let mut next = pin!(pool.acquire());
             assert!(next.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             held.release();
-            next.await.expect("it was released").release();
+            next.await.expect("the connection was released").release();
         };
         b.to_async(&runtime).iter(|| unconstrained(served()));
     });
-    let held = pool.try_acquire().expect("it is idle");
+    let held = pool.try_acquire().expect("the connection is idle");
     group.bench_function("left", |b| {
         let left = async || {
             let next = pin!(pool.acquire());
@@ -51,20 +52,20 @@ fn line(c: &mut Criterion) {
             let began = Instant::now();
             let other = tokio::spawn(grants_of_one(pool.clone(), grants / 2));
             grants_of_one(pool.clone(), grants - grants / 2).await;
-            other.await.expect("no panic");
+            other.await.expect("the task does not panic");
             began.elapsed()
         });
     });
 }
 
-/// Holds the connection until the other task waits for it, each time.
+/// Acquires the connection `grants` times, and each time holds it until the other task waits for it.
 async fn grants_of_one<C: Connector>(pool: Pool<C>, grants: u64) {
     for _ in 0..grants {
-        let conn = pool.acquire().await.expect("it comes back");
+        let conn = pool.acquire().await.expect("the other task releases the connection");
         tokio::task::yield_now().await;
         conn.release();
     }
 }
 
-criterion_group!(benches, line);
+criterion_group!(benches, wait_queue);
 criterion_main!(benches);

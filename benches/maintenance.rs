@@ -1,12 +1,12 @@
-//! What upkeep costs: a look at all idle connections, and the hot path meanwhile.
+//! Cost of maintenance: a sweep over the idle connections, and the hot path during sweeps.
 //!
-//! - `sweep`: one look at so many idle connections of 4 servers. In a service there is one a second. With none, what is
-//!   left is the wake of the task.
-//! - `hot_path`: acquire and release, alone and while another thread looks at 1 000 idle connections again and again,
-//!   without a pause: far more than any service does.
+//! - `sweep`: one sweep over 0 to 10 000 idle connections to 4 servers. A service has one sweep a second. With 0
+//!   connections the result is the cost of waking the background task.
+//! - `hot_path`: acquire and release, `alone` and `swept`. In the latter another thread sweeps 1 000 idle connections
+//!   without a pause, far more often than in any service.
 //!
-//! What pollutes it: the time is a manual clock's, which is moved on by a second for each look, and moving it is in the
-//! time. With a single core the other thread takes half of it, and `hot_path/swept` tells nothing.
+//! Sources of error: each sweep advances a manual clock by a second, which is part of the time. On a single core the
+//! sweeping thread takes half of the time, so `hot_path/swept` is meaningless there.
 
 mod common;
 
@@ -22,16 +22,16 @@ use tokio::runtime::Runtime;
 const SERVERS: usize = 4;
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-fn upkeep(c: &mut Criterion) {
-    let mut group = c.benchmark_group("upkeep");
+fn maintenance(c: &mut Criterion) {
+    let mut group = c.benchmark_group("maintenance");
     for conns in [0, 100, 1_000, 10_000] {
         let (runtime, clock) = (runtime(), Clock::manual());
         let pool = open(&runtime, lasting(conns.max(SERVERS as u32), &clock));
         if conns == 0 {
-            (0..SERVERS).for_each(|_| pool.try_acquire().expect("it is idle").discard());
+            (0..SERVERS).for_each(|_| pool.try_acquire().expect("a connection is idle").discard());
         }
         group.bench_function(BenchmarkId::new("sweep", conns), |b| b.iter(|| sweep(&runtime, &clock)));
-        // That no connection grew too old meanwhile.
+        // No connection expired during the sweeps.
         assert_eq!(idle(&pool), conns as usize);
     }
 
@@ -39,7 +39,7 @@ fn upkeep(c: &mut Criterion) {
     let pool = open(&runtime, lasting(1_000, &clock));
     let mut hot_path = |name| {
         group.bench_function(format!("hot_path/{name}"), |b| {
-            b.iter(|| black_box(pool.try_acquire().expect("it is idle")).release());
+            b.iter(|| black_box(pool.try_acquire().expect("a connection is idle")).release());
         });
     };
     hot_path("alone");
@@ -56,14 +56,14 @@ fn upkeep(c: &mut Criterion) {
     assert_eq!(idle(&pool), 1_000);
 }
 
-/// So many connections in all, which all last for a year of the clock.
+/// Returns a builder for `conns` connections in total, each with a lifetime of a year on the clock.
 fn lasting(conns: u32, clock: &Clock) -> Builder<impl Connector<Conn = u64>> {
     let conns = conns / SERVERS as u32;
     let builder = builder(SERVERS, conns).max_idle_per_server(conns).clock(clock.clone());
     builder.idle_timeout(None).max_lifetime(YEAR)
 }
 
-/// Upkeep looks at all idle connections once a second.
+/// Advances the clock by a second and runs the background task, which sweeps once a second.
 fn sweep(runtime: &Runtime, clock: &Clock) {
     clock.advance(Duration::from_secs(1));
     runtime.block_on(tokio::task::yield_now());
@@ -73,5 +73,5 @@ fn idle<C: Connector>(pool: &Pool<C>) -> usize {
     pool.status().servers.iter().map(|server| server.idle).sum()
 }
 
-criterion_group!(benches, upkeep);
+criterion_group!(benches, maintenance);
 criterion_main!(benches);
