@@ -1,390 +1,403 @@
-//! Whether a server serves, in one word.
+//! Whether callers may use a server.
 //!
 //! # Protocol
 //!
-//! The word is `{ retry: 45, failures: 9, strikes: 8, state: 2 }`:
+//! One word, `{ outage: 45, ejections: 5, removed: 1, disabled: 1, ejected: 1, state: 2 }`:
 //!
 //! ```text
-//! Up      --connect failed, or strikes reached the threshold--> Down(failures + 1, retry later)
-//! Down    --retry passed; one CAS wins-----------> Probing, owned by a Probe
-//! Probing --the probe connected--------------------> Recovering
-//!         --failed----------------------------------------> Down(failures + 1, retry later)
-//!         --dropped undecided-----------------------------> Down(failures, retry after the initial interval)
-//! Recovering   --first release of a connection opened since---> Up(0)
-//!         --any failure-----------------------------------> Down(failures + 1, retry later)
+//! Up, Recovering --connect fault of the server--> Down, with the next outage number
+//!                --ejected--> Down and ejected until a time, with the next outage number
+//! Down --its trial succeeded--> Recovering
+//!      --its connections answer while it refuses others--> Up
+//! Recovering --first good return, or one interval without a failure--> Up
 //! ```
 //!
-//! `retry` is the time in steps of 10 µs at which a Down server is retried, and keeps its value until the server goes
-//! down again. Since each Down sets it strictly higher, it is the outage too: a connection carries the `retry` of
-//! the time of its opening, and its reports counts only while the word has the same.
+//! `disabled` and `removed` are kept by all transitions: the state goes on beneath them. A server serves while it is Up
+//! or Recovering and neither bit is set.
 //!
-//! Arithmetic: 2⁴⁵ steps of 10 µs are 11.1 years, and an outage takes at least one step, so none is used twice in that
-//! time. Failures saturate at 511; strikes stop at the threshold, which is at most 255.
+//! The outage number is a time in steps of 10 µs, later than the one before: the end of the ejection, or when the
+//! server went down.
 //!
 //! # Invariants
 //!
-//! - I1: of all callers that find a retry due, exactly one begins the probe.
-//! - I2: while Probing only the owner of the probe changes the word.
-//! - I3: failures of one outage take the server down at most once.
-//! - I4: a server leaves Down by a probe alone, and its failures are cleared by nothing but a release while recovering
-//!   or, for strikes, when Up.
+//! - I1: failures of one outage take the server down at most once; those of an older one not at all.
+//! - I2: each change that ends or begins serving is one CAS, and [`Serving`] is lowered before it and raised after it: it
+//!   never counts more servers than serve.
+//!
+//! Arithmetic: 2⁴⁵ steps of 10 µs are 11.1 years, and an outage takes at least one step, so none is used twice in that
+//! time. The number of ejections saturates at 31.
 //!
 //! # Orderings
 //!
 //! Relaxed, but for `snapshot_after_push`: the word decides for itself and publishes nothing else. The up set, the due
 //! time and the error follow the change and have orderings of their own.
 
-use super::time::{STEP_NS, STEPS_BITS, STEPS_MAX, steps};
+use core::time::Duration;
+
+use super::serving::Serving;
+use super::time::{STEPS_BITS, STEPS_MAX, Time};
 use crate::sync::{AtomicU64, Ordering};
 
-const STATE_BITS: u32 = 2;
-const STRIKES_BITS: u32 = 8;
-const FAILURES_BITS: u32 = 9;
-const _: () = assert!(STATE_BITS + STRIKES_BITS + FAILURES_BITS + STEPS_BITS == 64);
+const STATE: u64 = 3;
+const EJECTED: u64 = 1 << 2;
+const DISABLED: u64 = 1 << 3;
+const REMOVED: u64 = 1 << 4;
+const EJECTIONS_SHIFT: u32 = 5;
+const EJECTIONS_BITS: u32 = 5;
+const EJECTIONS_MAX: u32 = (1 << EJECTIONS_BITS) - 1;
+const OUTAGE_SHIFT: u32 = 64 - STEPS_BITS;
+const _: () = assert!(EJECTIONS_SHIFT + EJECTIONS_BITS <= OUTAGE_SHIFT);
 
-const STRIKES_SHIFT: u32 = STATE_BITS;
-const FAILURES_SHIFT: u32 = STRIKES_SHIFT + STRIKES_BITS;
-const RETRY_SHIFT: u32 = FAILURES_SHIFT + FAILURES_BITS;
-const FAILURES_MAX: u32 = (1 << FAILURES_BITS) - 1;
+/// The number of ejections falls by one for each of these that the server served.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HealthState {
     Up,
     Recovering,
     Down,
-    Probing,
 }
 
-/// The time between two Downs. See the module's page.
+/// The number of an outage: how often the server went down, by the time of it. See the module's page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outage(u64);
 
-/// The word at one moment.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Snapshot(u64);
+impl Outage {
+    /// That of no outage.
+    pub(crate) const NONE: Self = Self(u64::MAX);
 
-impl core::fmt::Debug for Snapshot {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{:?}({}, {} strikes, retry {} ns)", self.state(), self.failures(), self.strikes(), self.retry_at())
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
+
+    #[cfg(test)]
+    pub(super) fn from_number(number: u64) -> Self {
+        Self(number)
     }
 }
 
-impl Snapshot {
-    fn new(state: HealthState, strikes: u32, failures: u32, retry: u64) -> Self {
+/// The word at one moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HealthSnapshot(u64);
+
+impl core::fmt::Debug for HealthSnapshot {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let is = |bit| self.0 & bit != 0;
+        write!(f, "{:?}(outage {}, ejections {}", self.state(), self.outage().0, self.ejections())?;
+        for (bit, name) in [(EJECTED, "ejected"), (DISABLED, "disabled"), (REMOVED, "removed")] {
+            if is(bit) {
+                write!(f, ", {name}")?;
+            }
+        }
+        f.write_str(")")
+    }
+}
+
+impl HealthSnapshot {
+    pub(crate) fn state(self) -> HealthState {
+        match self.0 & STATE {
+            0 => HealthState::Up,
+            1 => HealthState::Recovering,
+            _ => HealthState::Down,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn outage(self) -> Outage {
+        Outage(self.0 >> OUTAGE_SHIFT)
+    }
+
+    /// Whether callers may use the server.
+    pub(crate) fn serves(self) -> bool {
+        !self.is_down() && self.0 & (DISABLED | REMOVED) == 0
+    }
+
+    /// Whether it is up, and neither disabled nor removed: a good return changes nothing.
+    #[inline(always)]
+    pub(crate) fn is_plainly_up(self) -> bool {
+        self.0 & (STATE | DISABLED | REMOVED) == 0
+    }
+
+    pub(crate) fn is_down(self) -> bool {
+        self.state() == HealthState::Down
+    }
+
+    pub(crate) fn is_disabled(self) -> bool {
+        self.0 & DISABLED != 0
+    }
+
+    /// The end of its ejection, if it is ejected.
+    pub(crate) fn ejected_until(self) -> Option<Time> {
+        (self.0 & EJECTED != 0).then(|| Time::from_steps(self.outage().0))
+    }
+
+    fn ejections(self) -> u32 {
+        (self.0 >> EJECTIONS_SHIFT) as u32 & EJECTIONS_MAX
+    }
+
+    fn with_state(self, state: HealthState) -> Self {
         let state = match state {
             HealthState::Up => 0,
             HealthState::Recovering => 1,
             HealthState::Down => 2,
-            HealthState::Probing => 3,
         };
-        Self(retry << RETRY_SHIFT | u64::from(failures) << FAILURES_SHIFT | u64::from(strikes) << STRIKES_SHIFT | state)
+        Self(self.0 & !(STATE | EJECTED) | state)
     }
 
-    pub(crate) fn state(self) -> HealthState {
-        match self.0 & ((1 << STATE_BITS) - 1) {
-            0 => HealthState::Up,
-            1 => HealthState::Recovering,
-            2 => HealthState::Down,
-            _ => HealthState::Probing,
-        }
-    }
-
-    /// Whether the server serves: Up or recovering.
-    pub(crate) fn is_up(self) -> bool {
-        matches!(self.state(), HealthState::Up | HealthState::Recovering)
-    }
-
-    fn strikes(self) -> u32 {
-        (self.0 >> STRIKES_SHIFT) as u32 & ((1 << STRIKES_BITS) - 1)
-    }
-
-    /// Failures in a row.
-    pub(crate) fn failures(self) -> u32 {
-        (self.0 >> FAILURES_SHIFT) as u32 & FAILURES_MAX
-    }
-
-    fn retry(self) -> u64 {
-        self.0 >> RETRY_SHIFT
-    }
-
-    /// When a Down server is retried, in nanoseconds.
-    pub(crate) fn retry_at(self) -> u64 {
-        self.retry() * STEP_NS
-    }
-
-    pub(crate) fn outage(self) -> Outage {
-        Outage(self.retry())
-    }
-
-    /// Up, without strikes: a release changes nothing.
-    pub(crate) fn is_unblemished(self) -> bool {
-        self.state() == HealthState::Up && self.strikes() == 0
-    }
-
-    /// Whether a release of a connection of `outage` would change the word.
-    pub(crate) fn is_changed_by_release(self, outage: Outage) -> bool {
-        self.is_up() && !self.is_unblemished() && self.outage() == outage
-    }
-
-    fn with(self, state: HealthState) -> Self {
-        Self::new(state, 0, self.failures(), self.retry())
-    }
-
-    fn down(self, failures: u32, retry_at: impl FnOnce(u32) -> u64) -> Self {
-        // Strictly higher than before, whatever the clock says: it is the outage.
-        let retry = steps(retry_at(failures)).max((self.retry() + 1).min(STEPS_MAX));
-        Self::new(HealthState::Down, 0, failures, retry)
-    }
-
-    fn one_failure_more(self) -> u32 {
-        (self.failures() + 1).min(FAILURES_MAX)
+    /// Down with the next outage number, which is `time` where the clock allows it.
+    fn down(self, time: Time, ejections: u32) -> Self {
+        let kept = self.0 & (DISABLED | REMOVED);
+        let outage = time.steps().max((self.outage().0 + 1).min(STEPS_MAX));
+        let word = outage << OUTAGE_SHIFT | u64::from(ejections) << EJECTIONS_SHIFT | kept;
+        Self(word).with_state(HealthState::Down)
     }
 }
 
-/// What [`Health::reported`] did.
+/// What [`Health::eject`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reported {
-    /// Nothing: a report of an older outage, or the server is down already.
+pub(crate) enum Ejected {
+    /// Nothing: the server is down already, or was since.
     Ignored,
-    /// A strike, fewer than the threshold.
-    Strike,
-    /// It took the server down.
-    Down(Snapshot),
+    /// Nothing: too few servers would be left.
+    Refused,
+    /// The server is down.
+    Down(HealthSnapshot),
 }
 
 /// See the module's page.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Health {
     word: AtomicU64,
 }
 
 impl Health {
-    pub(crate) fn new() -> Self {
-        Self { word: AtomicU64::new(Snapshot::new(HealthState::Up, 0, 0, 0).0) }
-    }
-
-    pub(crate) fn snapshot(&self) -> Snapshot {
+    #[inline(always)]
+    pub(crate) fn snapshot(&self) -> HealthSnapshot {
         // Relaxed: see the module's page.
-        Snapshot(self.word.load(Ordering::Relaxed))
+        HealthSnapshot(self.word.load(Ordering::Relaxed))
     }
 
-    /// The word, behind a push into the server's idle queue: one that went down before the push is seen, or the thread
+    /// The word, after a push into the server's idle queue: one that went down before the push is seen, or the thread
     /// that took it down sees the push.
     #[inline(always)]
-    pub(crate) fn snapshot_after_push(&self) -> Snapshot {
-        // SeqCst: behind the SeqCst push by the single order; pairs with the fence of `UpSet::follow`, which comes
-        // after the change of this word.
-        Snapshot(self.word.load(Ordering::SeqCst))
+    pub(crate) fn snapshot_after_push(&self) -> HealthSnapshot {
+        // SeqCst: after the SeqCst push by the single order; pairs with the fence of `UpSet::refresh`, which comes after
+        // the change of this word.
+        HealthSnapshot(self.word.load(Ordering::SeqCst))
     }
 
-    /// One transition: `next` tells the word that follows the one it is given, or that there is none. Returns the
-    /// words before and after.
-    fn transition(&self, next: impl Fn(Snapshot) -> Option<Snapshot>) -> Option<(Snapshot, Snapshot)> {
+    /// One transition: `next` tells the word that follows the one it is given, or that there is none. Returns the words
+    /// before and after. Keeps [`Serving`] within I2; `lower` counts the server out, and may refuse.
+    fn transition(
+        &self,
+        serving: &Serving,
+        lower: impl Fn() -> bool,
+        next: impl Fn(HealthSnapshot) -> Option<HealthSnapshot>,
+    ) -> Result<(HealthSnapshot, HealthSnapshot), Ejected> {
         let mut found = self.snapshot();
         loop {
-            let left = next(found)?;
+            let left = next(found).ok_or(Ejected::Ignored)?;
+            let (stops, starts) = (found.serves() && !left.serves(), !found.serves() && left.serves());
+            if stops && !lower() {
+                return Err(Ejected::Refused);
+            }
             // Relaxed: see the module's page.
-            match self.word.compare_exchange_weak(found.0, left.0, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Some((found, left)),
-                Err(word) => found = Snapshot(word),
+            let changed = self.word.compare_exchange_weak(found.0, left.0, Ordering::Relaxed, Ordering::Relaxed);
+            // After it: also where the change did not come about.
+            if changed.is_ok() && starts || changed.is_err() && stops {
+                serving.raise();
+            }
+            match changed {
+                Ok(_) => return Ok((found, left)),
+                Err(word) => found = HealthSnapshot(word),
             }
         }
     }
 
-    /// An attempt that began in `outage` failed. Returns the word if that took the server down (I3). `retry_at` tells
-    /// when to retry after that many failures in a row.
-    pub(crate) fn connect_failed(&self, outage: Outage, retry_at: impl Fn(u32) -> u64) -> Option<Snapshot> {
-        let (_, left) = self.transition(|found| {
-            let counts = found.is_up() && found.outage() == outage;
-            counts.then(|| found.down(found.one_failure_more(), &retry_at))
+    fn change(
+        &self,
+        serving: &Serving,
+        next: impl Fn(HealthSnapshot) -> Option<HealthSnapshot>,
+    ) -> Option<(HealthSnapshot, HealthSnapshot)> {
+        let lower = || {
+            serving.lower();
+            true
+        };
+        self.transition(serving, lower, next).ok()
+    }
+
+    /// A connect failed by the server's fault, of an attempt or connection of `outage`. Returns the word if that took
+    /// the server down (I1).
+    pub(crate) fn connect_failed(&self, serving: &Serving, outage: Outage, now: Time) -> Option<HealthSnapshot> {
+        let (_, left) = self.change(serving, |found| {
+            (!found.is_down() && found.outage() == outage).then(|| found.down(now, found.ejections()))
         })?;
         Some(left)
     }
 
-    /// A caller reported a failure of a connection that was opened in `outage`.
-    pub(crate) fn reported(&self, outage: Outage, threshold: u32, retry_at: impl Fn(u32) -> u64) -> Reported {
-        let transition = self.transition(|found| {
-            if !found.is_up() || found.outage() != outage {
-                return None;
-            }
-            let strikes = found.strikes() + 1;
-            if found.state() == HealthState::Up && strikes < threshold {
-                return Some(Snapshot::new(HealthState::Up, strikes, found.failures(), found.retry()));
-            }
-            Some(found.down(found.one_failure_more(), &retry_at))
-        });
-        match transition {
-            None => Reported::Ignored,
-            Some((_, left)) if left.is_up() => Reported::Strike,
-            Some((_, left)) => Reported::Down(left),
-        }
+    /// Callers reported failures of connections of `outage`: takes the server down, if no more than `max_ejected_ratio`
+    /// of the servers do not serve then. `until` tells the end of that many ejections in a row.
+    pub(crate) fn eject(
+        &self,
+        serving: &Serving,
+        outage: Outage,
+        max_ejected_ratio: f64,
+        now: Time,
+        until: impl Fn(u32) -> Time,
+    ) -> Ejected {
+        let ejected = self.transition(
+            serving,
+            || serving.lower_within(max_ejected_ratio),
+            |found| {
+                let served = now.since(Time::from_steps(found.outage().0));
+                let forgiven = (served.as_nanos() / FORGIVEN_AFTER.as_nanos()).min(u128::from(EJECTIONS_MAX)) as u32;
+                let ejections = (found.ejections().saturating_sub(forgiven) + 1).min(EJECTIONS_MAX);
+                let down = || HealthSnapshot(found.down(until(ejections), ejections).0 | EJECTED);
+                (!found.is_down() && found.outage() == outage).then(down)
+            },
+        );
+        ejected.map_or_else(|not| not, |(_, left)| Ejected::Down(left))
     }
 
-    /// A connection that was opened in `outage` was released. True if that ended the recovery (I4).
-    pub(crate) fn released(&self, outage: Outage) -> bool {
-        let transition = self.transition(|found| {
-            found.is_changed_by_release(outage).then(|| Snapshot::new(HealthState::Up, 0, 0, found.retry()))
-        });
-        transition.is_some_and(|(found, _)| found.state() == HealthState::Recovering)
+    /// The trial of an outage succeeded: Recovering. Returns the word if the server was down in this outage.
+    pub(crate) fn recover(&self, serving: &Serving, outage: Outage) -> Option<HealthSnapshot> {
+        self.leave(serving, outage, HealthState::Down, HealthState::Recovering)
     }
-}
 
-/// The owner of the health word that a probe decides.
-pub(crate) trait ProbeOwner {
-    /// The health that is probed.
-    fn health(&self) -> &Health;
-    /// When to retry, in nanoseconds, after a probe that was dropped undecided.
-    fn retry_at_after_drop(&self) -> u64;
-    /// Called after a probe was dropped undecided and the server is Down again.
-    fn probe_dropped(&self, down: Snapshot);
-}
+    /// The server, down in `outage`, refuses a connect, but others of its connections answer: Up.
+    pub(crate) fn answers(&self, serving: &Serving, outage: Outage) -> bool {
+        let is_ejected = self.snapshot().ejected_until().is_some();
+        !is_ejected && self.leave(serving, outage, HealthState::Down, HealthState::Up).is_some()
+    }
 
-/// Decides how Probing ends (I2). Dropped undecided, it puts the server back to Down.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct Probe<O: ProbeOwner> {
-    owner: O,
-    probing: Snapshot,
-    decided: bool,
-}
+    /// A good return, or an interval without a failure, while Recovering from `outage`: Up. True if that was so.
+    pub(crate) fn recovered(&self, serving: &Serving, outage: Outage) -> bool {
+        self.leave(serving, outage, HealthState::Recovering, HealthState::Up).is_some()
+    }
 
-impl<O: ProbeOwner> Probe<O> {
-    /// Begins the probe, if the server is Down and its retry is due. One wins (I1).
-    pub(crate) fn begin(owner: O, now_ns: u64) -> Option<Self> {
-        let (_, probing) = owner.health().transition(|found| {
-            let due = found.state() == HealthState::Down && found.retry_at() <= now_ns;
-            due.then(|| found.with(HealthState::Probing))
+    fn leave(&self, serving: &Serving, outage: Outage, from: HealthState, to: HealthState) -> Option<HealthSnapshot> {
+        let (_, left) = self.change(serving, |found| {
+            (found.state() == from && found.outage() == outage).then(|| found.with_state(to))
         })?;
-        Some(Self { owner, probing, decided: false })
+        Some(left)
     }
 
-    /// The outage that the probe's connection belongs to.
-    pub(crate) fn outage(&self) -> Outage {
-        self.probing.outage()
+    /// Ends an ejection before its time: the server stays down until its trial succeeds. True if it was ejected.
+    pub(crate) fn end_ejection(&self, serving: &Serving) -> bool {
+        self.change(serving, |found| (found.0 & EJECTED != 0).then(|| HealthSnapshot(found.0 & !EJECTED))).is_some()
     }
 
-    /// The attempt connected.
-    pub(crate) fn succeeded(mut self) {
-        self.decide(self.probing.with(HealthState::Recovering));
+    /// The server is removed, or registered again. True if that changed.
+    pub(crate) fn set_removed(&self, serving: &Serving, is_removed: bool) -> bool {
+        self.set_bit(serving, REMOVED, is_removed)
     }
 
-    /// The attempt failed. `retry_at` tells when to retry after that many failures in a row.
-    pub(crate) fn failed(mut self, retry_at: impl Fn(u32) -> u64) -> Snapshot {
-        let down = self.probing.down(self.probing.one_failure_more(), retry_at);
-        self.decide(down);
-        down
+    /// The server is disabled, or enabled again. True if that changed.
+    pub(crate) fn set_disabled(&self, serving: &Serving, is_disabled: bool) -> bool {
+        self.set_bit(serving, DISABLED, is_disabled)
     }
 
-    fn decide(&mut self, left: Snapshot) {
-        self.decided = true;
-        // Relaxed: see the module's page. The CAS cannot fail: only the owner leaves Probing (I2).
-        let decided =
-            self.owner.health().word.compare_exchange(self.probing.0, left.0, Ordering::Relaxed, Ordering::Relaxed);
-        debug_assert!(decided.is_ok(), "a probe was ended twice");
-    }
-}
-
-impl<O: ProbeOwner> Drop for Probe<O> {
-    fn drop(&mut self) {
-        if !self.decided {
-            let down = self.probing.down(self.probing.failures(), |_| self.owner.retry_at_after_drop());
-            self.decide(down);
-            self.owner.probe_dropped(down);
-        }
+    fn set_bit(&self, serving: &Serving, bit: u64, is_set: bool) -> bool {
+        self.change(serving, |found| {
+            let left = if is_set { found.0 | bit } else { found.0 & !bit };
+            (left != found.0).then_some(HealthSnapshot(left))
+        })
+        .is_some()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Health, HealthState, Probe, ProbeOwner, Reported, STEP_NS, Snapshot};
+    use core::time::Duration;
 
-    impl ProbeOwner for &Health {
-        fn health(&self) -> &Health {
-            self
-        }
+    use super::{Ejected, Health, HealthState, Outage, Serving, Time};
 
-        fn retry_at_after_drop(&self) -> u64 {
-            5 * STEP_NS
-        }
-
-        fn probe_dropped(&self, _down: Snapshot) {}
+    fn at(seconds: u64) -> Time {
+        Time::ZERO.after(Duration::from_secs(seconds))
     }
 
-    fn at(steps: u64) -> impl Fn(u32) -> u64 {
-        move |_| steps * STEP_NS
-    }
-
-    #[test]
-    fn goes_down_and_comes_back() {
-        let health = Health::new();
-        let first = health.snapshot().outage();
-        let down = health.connect_failed(first, at(10)).expect("it goes down");
-        assert_eq!((down.state(), down.failures(), down.retry_at()), (HealthState::Down, 1, 10 * STEP_NS));
-        assert_eq!(health.connect_failed(first, at(11)), None, "failures of one outage count once");
-        assert!(Probe::begin(&health, 10 * STEP_NS - 1).is_none());
-        let probe = Probe::begin(&health, 10 * STEP_NS).expect("it is due");
-        assert!(Probe::begin(&health, 10 * STEP_NS).is_none(), "one probe");
-        let second = probe.outage();
-        probe.succeeded();
-        assert_eq!(health.snapshot().state(), HealthState::Recovering);
-        assert!(!health.released(first), "the connection is of an older outage");
-        assert!(health.released(second));
-        assert_eq!((health.snapshot().state(), health.snapshot().failures()), (HealthState::Up, 0));
+    fn servers(count: u32) -> (Serving, Vec<Health>) {
+        let serving = Serving::default();
+        let health = (0..count).map(|_| {
+            serving.register();
+            serving.raise();
+            Health::default()
+        });
+        let health = health.collect();
+        (serving, health)
     }
 
     #[test]
-    fn a_snapshot_prints_its_fields() {
-        let health = Health::new();
-        assert_eq!(format!("{:?}", health.snapshot()), "Up(0, 0 strikes, retry 0 ns)");
-        let down = health.connect_failed(health.snapshot().outage(), at(10)).expect("it goes down");
-        assert_eq!(format!("{down:?}"), "Down(1, 0 strikes, retry 100000 ns)");
+    fn goes_down_recovers_and_is_up() {
+        let (serving, health) = servers(1);
+        let first = health[0].snapshot().outage();
+        let down = health[0].connect_failed(&serving, first, at(1)).expect("it goes down");
+        assert_eq!((down.state(), down.serves(), serving.serving()), (HealthState::Down, false, 0));
+        assert_eq!(health[0].connect_failed(&serving, first, at(2)), None, "failures of one outage count once");
+        let second = down.outage();
+        assert_ne!(first, second);
+        assert_eq!(health[0].recover(&serving, first), None, "another outage");
+        assert_eq!(health[0].recover(&serving, second).map(|left| left.state()), Some(HealthState::Recovering));
+        assert_eq!(serving.serving(), 1);
+        assert!(!health[0].recovered(&serving, first));
+        assert!(health[0].recovered(&serving, second) && !health[0].recovered(&serving, second));
+        assert!(health[0].snapshot().is_plainly_up());
     }
 
     #[test]
-    fn a_failure_recovering_goes_on_counting() {
-        let health = Health::new();
-        health.connect_failed(health.snapshot().outage(), at(10)).expect("it goes down");
-        Probe::begin(&health, 10 * STEP_NS).expect("it is due").succeeded();
-        let Reported::Down(down) = health.reported(health.snapshot().outage(), 5, at(20)) else {
-            panic!("no threshold while recovering");
+    fn ejections_grow_and_are_forgiven_and_end_early() {
+        let (serving, health) = servers(2);
+        let health = &health[0];
+        let until = |now: u64| move |ejections: u32| at(now + u64::from(ejections));
+        let eject = |now| match health.eject(&serving, health.snapshot().outage(), 0.5, at(now), until(now)) {
+            Ejected::Down(down) => down,
+            not => panic!("{not:?}"),
         };
-        assert_eq!(down.failures(), 2);
-        let down = Probe::begin(&health, 20 * STEP_NS).expect("it is due").failed(at(30));
-        assert_eq!((down.failures(), down.retry_at()), (3, 30 * STEP_NS));
+        let down = eject(1);
+        assert_eq!((down.ejected_until(), serving.serving()), (Some(at(2)), 1));
+        assert_eq!(health.eject(&serving, down.outage(), 0.5, at(1), until(1)), Ejected::Ignored);
+        health.recover(&serving, down.outage()).expect("it is down");
+        assert_eq!(health.snapshot().ejected_until(), None);
+        let down = eject(3);
+        assert_eq!(down.ejected_until(), Some(at(5)), "the second in a row");
+        assert!(health.end_ejection(&serving) && !health.end_ejection(&serving));
+        assert!(health.snapshot().is_down());
+        health.recover(&serving, down.outage()).expect("it is down");
+        assert_eq!(eject(26).ejected_until(), Some(at(27)), "two were forgiven");
     }
 
     #[test]
-    fn strikes_reach_the_threshold_and_a_release_clears_them() {
-        let health = Health::new();
-        let outage = health.snapshot().outage();
-        assert_eq!(health.reported(outage, 2, at(1)), Reported::Strike);
-        assert!(health.snapshot().is_changed_by_release(outage));
-        assert!(!health.released(outage), "it was not recovering");
-        assert_eq!(health.reported(outage, 2, at(1)), Reported::Strike);
-        assert!(matches!(health.reported(outage, 2, at(1)), Reported::Down(_)));
-        assert_eq!(health.reported(outage, 2, at(1)), Reported::Ignored);
+    fn an_ejection_that_leaves_too_few_is_refused() {
+        let (serving, health) = servers(2);
+        let eject = |health: &Health| health.eject(&serving, health.snapshot().outage(), 0.5, at(1), |_| at(2));
+        assert!(matches!(eject(&health[0]), Ejected::Down(_)));
+        assert_eq!((eject(&health[1]), serving.serving()), (Ejected::Refused, 1));
+        assert!(health[1].snapshot().is_plainly_up());
     }
 
     #[test]
-    fn a_dropped_probe_counts_no_failure_and_allows_the_next() {
-        let health = Health::new();
-        health.connect_failed(health.snapshot().outage(), at(1)).expect("it goes down");
-        drop(Probe::begin(&health, STEP_NS).expect("it is due"));
-        let down = health.snapshot();
-        assert_eq!((down.state(), down.failures(), down.retry_at()), (HealthState::Down, 1, 5 * STEP_NS));
+    fn a_removed_server_counts_no_more_and_keeps_its_state() {
+        let (serving, health) = servers(1);
+        assert!(health[0].set_removed(&serving, true) && !health[0].set_removed(&serving, true));
+        assert_eq!(serving.serving(), 0);
+        let down = health[0].connect_failed(&serving, health[0].snapshot().outage(), at(1)).expect("it goes down");
+        assert_eq!(serving.serving(), 0);
+        health[0].set_removed(&serving, false);
+        assert_eq!((health[0].snapshot().state(), serving.serving()), (HealthState::Down, 0));
+        assert!(health[0].answers(&serving, down.outage()));
+        assert_eq!(serving.serving(), 1);
     }
 
     #[test]
-    fn each_down_is_an_outage_of_its_own_whatever_the_clock_says() {
-        let health = Health::new();
-        let mut last = health.snapshot().outage();
+    fn each_outage_has_a_number_of_its_own_whatever_the_clock_says() {
+        let (serving, health) = servers(1);
+        let mut last = Outage::NONE;
         for _ in 0..1_000 {
-            health.connect_failed(last, at(0)).expect("it goes down");
-            let probe = Probe::begin(&health, u64::MAX).expect("it is due");
-            assert_ne!(probe.outage(), last);
-            last = probe.outage();
-            probe.succeeded();
+            let down = health[0].connect_failed(&serving, health[0].snapshot().outage(), at(0)).expect("it goes down");
+            assert_ne!(down.outage(), last);
+            last = down.outage();
+            health[0].recover(&serving, last).expect("it is down");
         }
-        assert_eq!(health.snapshot().failures(), 511);
+        assert_eq!(format!("{:?}", health[0].snapshot()), "Recovering(outage 1000, ejections 0)");
     }
 }

@@ -4,24 +4,31 @@
 //! apart from `core`, nothing else, so that the model checks compile these very files against loom. Times are
 //! nanoseconds since the pool's clock was made.
 
+mod answered;
+mod breaker;
 mod bucket;
 mod health;
 mod idle;
-mod pause;
 mod permits;
+mod serving;
 mod signals;
 mod slot;
+mod strikes;
 mod time;
 mod up_set;
 mod wait_queue;
 mod wake_at;
 
+pub(crate) use self::answered::Answered;
+pub(crate) use self::breaker::{Breaker, BreakerSnapshot, BreakerState, Pass};
 pub(crate) use self::bucket::{Bucket, MAX_RPS, MIN_RPS, Rate, Receipt};
-pub(crate) use self::health::{Health, HealthState, Outage, Probe, ProbeOwner, Reported, Snapshot};
+pub(crate) use self::health::{Ejected, Health, HealthSnapshot, HealthState, Outage};
 pub(crate) use self::idle::Idle;
-pub(crate) use self::pause::Pause;
 pub(crate) use self::permits::{PermitCounts, Permits};
+pub(crate) use self::serving::Serving;
 pub(crate) use self::signals::Signals;
+pub(crate) use self::strikes::Strikes;
+pub(crate) use self::time::Time;
 pub(crate) use self::up_set::{ANYWHERE, UpSet};
 pub(crate) use self::wait_queue::{Ticket, WaitQueue};
 pub(crate) use self::wake_at::WakeAt;

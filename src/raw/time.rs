@@ -1,29 +1,48 @@
-//! The unit in which packed words keep a time.
+//! A moment on the pool's clock, and the unit in which packed words keep it.
 //!
-//! Arithmetic: a step is 10 µs, and a time has 45 bits of them, 11.1 years. It stops there and does not wrap.
+//! Arithmetic: a step is 10 µs, and a packed time has 45 bits of them, 11.1 years. It stops there and does not wrap.
+
+use core::time::Duration;
 
 /// A step in nanoseconds.
-pub(super) const STEP_NS: u64 = 10_000;
-/// The bits that a time takes.
+const STEP_NS: u64 = 10_000;
+/// The bits that a packed time takes.
 pub(super) const STEPS_BITS: u32 = 45;
-/// The last time.
+/// The last packed time.
 pub(super) const STEPS_MAX: u64 = (1 << STEPS_BITS) - 1;
 
-/// Nanoseconds in steps, rounded up: what waits until then is never early.
-pub(super) fn steps(ns: u64) -> u64 {
-    ns.div_ceil(STEP_NS).min(STEPS_MAX)
-}
+/// A moment: nanoseconds since the pool's clock began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Time(u64);
 
-#[cfg(test)]
-mod tests {
-    use super::{STEP_NS, STEPS_BITS, STEPS_MAX, steps};
+impl Time {
+    pub(crate) const ZERO: Self = Self(0);
+    /// Later than any other.
+    pub(crate) const NEVER: Self = Self(u64::MAX);
 
-    #[test]
-    fn steps_are_rounded_up_and_stop_at_the_last_that_fits() {
-        assert_eq!([0, 1, STEP_NS, STEP_NS + 1].map(steps), [0, 1, 1, 2]);
-        assert_eq!(STEPS_MAX.trailing_ones(), STEPS_BITS);
-        for last in [STEPS_MAX * STEP_NS, STEPS_MAX * STEP_NS + 1, u64::MAX] {
-            assert_eq!((steps(last), steps(last) >> STEPS_BITS), (STEPS_MAX, 0));
-        }
+    pub(crate) fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    pub(crate) fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// The duration since an earlier moment; zero if it is not earlier.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Rounded up: what waits until then is never early.
+    pub(super) fn steps(self) -> u64 {
+        self.0.div_ceil(STEP_NS).min(STEPS_MAX)
+    }
+
+    pub(super) fn from_steps(steps: u64) -> Self {
+        Self(steps * STEP_NS)
     }
 }

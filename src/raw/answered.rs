@@ -1,0 +1,114 @@
+//! What a server answered: when last, and how many open connections of the current outage number have.
+//!
+//! # Protocol
+//!
+//! Two words. `at` is the tick of the last good return, stored only when it differs. `open`, `{ outage: 45, count: 19 }`,
+//! counts the open connections that came back well under the outage number that it names: each one once, at its first
+//! good return under that number, and out again when it closes. A newer number starts from zero.
+//!
+//! # Invariants
+//!
+//! - I1: `at` is no later than the last good return.
+//! - I2: with no call under way, `open` is exact for the newest outage number that it has seen.
+//!
+//! Arithmetic: a count that has reached 2¹⁹ - 1 stays there until a newer outage number: a server with more such
+//! connections is taken to have one for as long as that number lasts.
+//!
+//! # Orderings
+//!
+//! Relaxed: both words are evidence for one decision each, which may miss what happens at the same time.
+
+use super::health::Outage;
+use super::time::{STEPS_BITS, Time};
+use crate::sync::{AtomicU64, Ordering};
+
+const COUNT_BITS: u32 = 64 - STEPS_BITS;
+const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub(crate) struct Answered {
+    at: AtomicU64,
+    open: AtomicU64,
+}
+
+impl Answered {
+    /// A connection came back well. At most one store a tick.
+    #[inline(always)]
+    pub(crate) fn note(&self, tick: Time) {
+        // Relaxed: see the module's page.
+        if self.at.load(Ordering::Relaxed) != tick.as_nanos() {
+            self.at.store(tick.as_nanos(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a connection came back well in the tick of `since` or later. Zero is no tick of a return.
+    pub(crate) fn is_since(&self, since: Time) -> bool {
+        // Relaxed: see the module's page.
+        let at = self.at.load(Ordering::Relaxed);
+        at != 0 && at >= since.as_nanos()
+    }
+
+    /// An open connection came back well for the first time under `outage`.
+    pub(crate) fn count(&self, outage: Outage) {
+        self.change(|word| match (word >> COUNT_BITS).cmp(&outage.number()) {
+            core::cmp::Ordering::Less => Some(outage.number() << COUNT_BITS | 1),
+            core::cmp::Ordering::Equal => (word & COUNT_MAX < COUNT_MAX).then(|| word + 1),
+            core::cmp::Ordering::Greater => None,
+        });
+    }
+
+    /// A connection closed that was counted under `outage`.
+    pub(crate) fn discount(&self, outage: Outage) {
+        self.change(|word| {
+            let is_counted = word >> COUNT_BITS == outage.number() && (1..COUNT_MAX).contains(&(word & COUNT_MAX));
+            is_counted.then(|| word - 1)
+        });
+    }
+
+    /// Whether an open connection has come back well under `outage`.
+    pub(crate) fn is_any_open(&self, outage: Outage) -> bool {
+        // Relaxed: see the module's page.
+        let word = self.open.load(Ordering::Relaxed);
+        word >> COUNT_BITS == outage.number() && word & COUNT_MAX > 0
+    }
+
+    fn change(&self, next: impl Fn(u64) -> Option<u64>) {
+        // Relaxed: see the module's page. Nothing is to be done where there is no next word.
+        let _ = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::health::Outage;
+    use super::{Answered, Time};
+
+    #[test]
+    fn counts_connections_of_the_newest_outage_number() {
+        let answered = Answered::default();
+        let [first, second] = [1, 2].map(Outage::from_number);
+        assert!(!answered.is_any_open(first));
+        answered.count(first);
+        answered.count(first);
+        answered.discount(first);
+        assert!(answered.is_any_open(first));
+        answered.count(second);
+        answered.count(first);
+        answered.discount(first);
+        assert_eq!([first, second].map(|outage| answered.is_any_open(outage)), [false, true]);
+        answered.discount(second);
+        answered.discount(second);
+        assert!(!answered.is_any_open(second));
+        answered.count(second);
+        assert!(answered.is_any_open(second));
+    }
+
+    #[test]
+    fn the_last_answer_is_that_of_the_last_tick() {
+        let answered = Answered::default();
+        assert!(!answered.is_since(Time::ZERO));
+        answered.note(Time::from_nanos(100));
+        assert_eq!([99, 100, 101].map(|at| answered.is_since(Time::from_nanos(at))), [true, true, false]);
+    }
+}

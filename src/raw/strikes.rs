@@ -1,0 +1,80 @@
+//! The failures in a row that callers reported of a server.
+//!
+//! # Protocol
+//!
+//! One word, `{ last: 45, count: 19 }`, with the time of the last failure in steps of 10 µs. A failure counts one more;
+//! after a time without any it starts from one. A good return clears the word.
+//!
+//! # Invariants
+//!
+//! - I1: of as many failures as the threshold, without a clear between them, exactly one reaches it.
+//!
+//! Arithmetic: the count saturates at 2¹⁹ - 1, and the time at 11.1 years.
+//!
+//! # Orderings
+//!
+//! Relaxed: the word publishes nothing.
+
+use core::time::Duration;
+
+use super::time::{STEPS_BITS, Time};
+use crate::sync::{AtomicU64, Ordering};
+
+const COUNT_BITS: u32 = 64 - STEPS_BITS;
+const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub(crate) struct Strikes {
+    word: AtomicU64,
+}
+
+impl Strikes {
+    /// Counts one failure. Returns how many came in a row, none later than `memory` after the one before it (I1).
+    pub(crate) fn count(&self, now: Time, memory: Duration) -> u32 {
+        let next = |word: u64| {
+            let (last, count) = (Time::from_steps(word >> COUNT_BITS), word & COUNT_MAX);
+            let count = if now.since(last) > memory { 1 } else { (count + 1).min(COUNT_MAX) };
+            now.steps() << COUNT_BITS | count
+        };
+        // Relaxed: see the module's page.
+        let mut found = self.word.load(Ordering::Relaxed);
+        loop {
+            match self.word.compare_exchange_weak(found, next(found), Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return (next(found) & COUNT_MAX) as u32,
+                Err(word) => found = word,
+            }
+        }
+    }
+
+    /// Whether there are none.
+    #[inline(always)]
+    pub(crate) fn is_clear(&self) -> bool {
+        // Relaxed: see the module's page.
+        self.word.load(Ordering::Relaxed) == 0
+    }
+
+    pub(crate) fn clear(&self) {
+        // Relaxed: see the module's page.
+        self.word.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::{Strikes, Time};
+
+    #[test]
+    fn failures_add_up_until_a_clear_or_a_long_pause() {
+        let (strikes, memory) = (Strikes::default(), Duration::from_secs(10));
+        let at = |seconds| Time::ZERO.after(Duration::from_secs(seconds));
+        assert_eq!([1, 2, 12].map(|seconds| strikes.count(at(seconds), memory)), [1, 2, 3]);
+        assert_eq!([23, 24].map(|seconds| strikes.count(at(seconds), memory)), [1, 2]);
+        assert!(!strikes.is_clear());
+        strikes.clear();
+        assert!(strikes.is_clear());
+        assert_eq!(strikes.count(at(24), memory), 1);
+    }
+}
