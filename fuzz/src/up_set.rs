@@ -24,8 +24,8 @@ enum Op {
     /// Numbers that are next to each other, over the ends of words.
     InsertRun(u16, u8),
     RemoveRun(u16, u8),
-    /// The fact changes while it is looked at: these are the looks, and the last one stays.
-    Follow(u16, Vec<bool>),
+    /// The condition changes while it is read: these are the values, and the last one stays.
+    Refresh(u16, Vec<bool>),
     NextFrom(u16),
     /// From a position that names no number.
     NextFromAnywhere(u32),
@@ -55,11 +55,11 @@ impl Run {
 
     fn step(&mut self, op: Op) {
         match op {
-            Op::Insert(number) => self.follow(number, &[true]),
-            Op::Remove(number) => self.follow(number, &[false]),
+            Op::Insert(number) => self.refresh(number, &[true]),
+            Op::Remove(number) => self.refresh(number, &[false]),
             Op::InsertRun(number, count) => self.follow_run(number, count, true),
             Op::RemoveRun(number, count) => self.follow_run(number, count, false),
-            Op::Follow(number, looks) => self.follow(number, &looks),
+            Op::Refresh(number, looks) => self.refresh(number, &looks),
             Op::NextFrom(at) => self.check_next(at.into()),
             Op::NextFromAnywhere(at) => self.check_next(ANYWHERE + at as usize),
             Op::IterFrom(at) => self.check_iter(at.into()),
@@ -67,15 +67,15 @@ impl Run {
     }
 
     fn follow_run(&mut self, number: u16, count: u8, is_in: bool) {
-        (0..count.into()).for_each(|step| self.follow(number.wrapping_add(step), &[is_in]));
+        (0..count.into()).for_each(|step| self.refresh(number.wrapping_add(step), &[is_in]));
     }
 
     /// Two looks in a row that are the same end it, with the bit that they say.
-    fn follow(&mut self, number: u16, looks: &[bool]) {
+    fn refresh(&mut self, number: u16, looks: &[bool]) {
         let number = self.number(number);
         let look = |index: usize| looks.get(index).or(looks.last()).copied().unwrap_or_default();
         let count = Cell::new(0);
-        self.set.follow(number, || look(count.replace(count.get() + 1)));
+        self.set.refresh(number, || look(count.replace(count.get() + 1)));
         let last = (1..).find(|&index| look(index) == look(index - 1)).expect("the last look stays");
         assert_eq!(count.get(), last + 1, "looks at {looks:?}");
         if look(last) {
