@@ -65,8 +65,11 @@ pub(crate) fn take_idle<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Con
 #[inline(always)]
 fn take_next<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>> {
     let signals = &shared.notifier.signals;
-    if signals.waiters() > 0 || signals.is_retry_due() {
+    if signals.waiters() > 0 {
         return None;
+    }
+    if signals.is_retry_due() {
+        return take_turn(shared);
     }
     let taken = shared.servers.with_kept_list(|list, near| {
         let entry = list.entry(shared.rotation.next(near, &list.up)?)?;
