@@ -93,15 +93,19 @@ fn limit<C: Connector>(server: &ServerEntry<C>, now_ns: u64) -> Limit {
 fn reason<C: Connector>(server: &ServerEntry<C>, now_ns: u64) -> Reason<C::Error> {
     let health = server.health.snapshot();
     if !health.is_up() {
-        let is_down = health.state() == HealthState::Down;
-        let retry_after = if is_down { between(now_ns, health.retry_at()) } else { Duration::ZERO };
-        return Reason::Down { cause: server.last_failure(), failures: health.failures(), retry_after };
+        let (cause, failures) = (server.last_failure(), health.failures());
+        return Reason::Down { cause, failures, retry_after: retry_after(server, now_ns) };
     }
     match limit(server, now_ns) {
         Limit::Token { available_at } => Reason::Limited { retry_after: between(now_ns, available_at) },
         Limit::Full => Reason::Full { max_conns: server.permits.counts().max() },
         Limit::Empty => Reason::Empty { connecting: server.permits.counts().connecting() },
     }
+}
+
+/// How long a server stays down. Zero if it is probed.
+fn retry_after<C: Connector>(server: &ServerEntry<C>, now_ns: u64) -> Duration {
+    server.down_until().map_or(Duration::ZERO, |until_ns| between(now_ns, until_ns))
 }
 
 /// See [`Pool::status`](crate::Pool::status).
@@ -113,7 +117,7 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
         let state = match health.state() {
             HealthState::Up => ServerState::Up,
             HealthState::Recovering => ServerState::Recovering { failures },
-            HealthState::Down => ServerState::Down { failures, retry_after: between(now_ns, health.retry_at()) },
+            HealthState::Down => ServerState::Down { failures, retry_after: retry_after(entry.server(), now_ns) },
             HealthState::Probing => ServerState::Probing { failures },
         };
         server_status(entry.server(), state, entry.generation.idle.len())
