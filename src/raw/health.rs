@@ -172,7 +172,7 @@ impl Health {
     /// that took it down sees the push.
     #[inline(always)]
     pub(crate) fn snapshot_after_push(&self) -> Snapshot {
-        // SeqCst: behind the SeqCst push by the single order; pairs with the fence of `UpSet::follow`, which comes
+        // SeqCst: behind the SeqCst push by the single order; pairs with the fence of `UpSet::refresh`, which comes
         // after the change of this word.
         Snapshot(self.word.load(Ordering::SeqCst))
     }
