@@ -61,7 +61,7 @@ push_fence='        // `WaitQueue::join`.
         fence(Ordering::SeqCst);'
 close_fence='        // SeqCst: pairs with the SeqCst operations of `push`.
         fence(Ordering::SeqCst);'
-pop='self.from(near).find_map(|shard| if shard.is_empty() { None } else { shard.pop() })'
+pop='self.shards_from(near).find_map(|shard| if shard.is_empty() { None } else { shard.pop() })'
 join_fence='        // SeqCst: the count, then the look; pairs with a push and the load of `Signals::waiters` after it.
         fence(Ordering::SeqCst);'
 rejoin_fence='        // SeqCst: as in `join`.
@@ -69,7 +69,7 @@ rejoin_fence='        // SeqCst: as in `join`.
 waiters='self.waiters.load(Ordering::SeqCst)'
 change_fence='        // SeqCst: the change, then the load; pairs with the fence of `WaitQueue::join`.
         fence(Ordering::SeqCst);'
-follow_fence=' pairs with a SeqCst push and the SeqCst load after it.
+refresh_fence=' pairs with a SeqCst push and the SeqCst load after it.
             fence(Ordering::SeqCst);'
 look_fence='        // SeqCst: the word, then the look; pairs with the fence of `must_wake`.
         fence(Ordering::SeqCst);'
@@ -124,18 +124,18 @@ mutant idle::a_bound_refuses_what_exceeds_it idle.rs 'if bounded || !self.queue.
 mutant idle::an_item_elsewhere_is_found idle.rs "$pop" 'self.pop_near(near)'
 
 # The up set.
-mutant up_set::the_bit_ends_as_the_fact up_set.rs 'if now == is_in {' 'if now == is_in || now != is_in {'
-swap up_set::the_bit_ends_as_the_fact up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' AcqRel Relaxed
-swap up_set::the_bit_ends_as_the_fact up_set.rs 'word.fetch_and(!bit, Ordering::AcqRel);' AcqRel Relaxed
-swap up_set::the_bits_of_one_word_end_as_their_facts up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' AcqRel Relaxed
-mutant up_set::the_bits_of_one_word_end_as_their_facts up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' \
+mutant up_set::the_bit_ends_as_the_condition up_set.rs 'if now == is_in {' 'if now == is_in || now != is_in {'
+swap up_set::the_bit_ends_as_the_condition up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' AcqRel Relaxed
+swap up_set::the_bit_ends_as_the_condition up_set.rs 'word.fetch_and(!bit, Ordering::AcqRel);' AcqRel Relaxed
+swap up_set::the_bits_of_one_word_end_as_their_conditions up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' AcqRel Relaxed
+mutant up_set::the_bits_of_one_word_end_as_their_conditions up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' \
     'let found = word.load(Ordering::Acquire); word.store(found | bit, Ordering::Release);'
-mutant up_set::a_bit_follows_into_a_larger_bitmap up_set.rs "$follow_fence" ''
-mutant due::a_due_attempt_finds_an_idle_connection_or_is_woken up_set.rs "$follow_fence" ''
+mutant up_set::a_bit_is_set_in_a_larger_bitmap up_set.rs "$refresh_fence" ''
+mutant due::a_due_attempt_finds_an_idle_connection_or_is_woken up_set.rs "$refresh_fence" ''
 swap due::a_due_attempt_finds_an_idle_connection_or_is_woken slot.rs "$put" SeqCst Release
 swap due::a_due_attempt_finds_an_idle_connection_or_is_woken health.rs \
     'Snapshot(self.word.load(Ordering::SeqCst))' SeqCst Relaxed
-mutant due::a_due_attempt_finds_a_permit_or_is_woken up_set.rs "$follow_fence" ''
+mutant due::a_due_attempt_finds_a_permit_or_is_woken up_set.rs "$refresh_fence" ''
 mutant due::a_due_attempt_finds_a_permit_or_is_woken signals.rs "$change_fence" ''
 
 # The wait queue.
@@ -166,7 +166,7 @@ mutant wait_queue::no_waiter_is_woken_without_an_item wait_queue.rs \
                     let Some(item) = supply() else { break };'
 mutant wait_queue::the_number_of_waiters_is_that_of_the_queue wait_queue.rs \
     '        self.signals.count_waiters(-1);
-        // The lock goes before the waker does (I5).' ''
+        // Releases the lock before the waker drops (I5).' ''
 mutant wait_queue::the_number_of_waiters_is_that_of_the_queue wait_queue.rs \
     '                    self.signals.count_waiters(-1);
                     batch += 1;' '                    batch += 1;'

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
 
-/// The last moment of a manual clock. One below the deadline that stands for "never".
+/// The last moment of a manual clock: one below the deadline that means "never".
 const LAST_NS: u64 = u64::MAX - 1;
 
 /// The clock of a pool: reads the time and waits for it.

@@ -276,7 +276,7 @@ impl TryAcquireError {
 pub struct CloseTimeout {
     /// How long it waited.
     pub waited: Duration,
-    /// How many connections had not come back.
+    /// How many connections were not returned.
     pub open: usize,
 }
 

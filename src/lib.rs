@@ -58,15 +58,15 @@
 //!    reusable. This takes no lock and allocates nothing. If no server is up, idle connections of servers that are down
 //!    are the last resort.
 //! 2. **Connect.** The pool connects to a server without an idle connection in the background, and probes a server
-//!    whose backoff is over with exactly one attempt. An attempt is a task of its own: no caller waits behind it, and
-//!    its connection goes to the front waiter.
+//!    whose backoff is over with exactly one attempt. An attempt is a task of its own: it blocks no caller, and its
+//!    connection goes to the front waiter.
 //! 3. **Wait.** A caller that finds no idle connection joins the FIFO wait queue. A release, an attempt or a token
 //!    serves its front. If an attempt takes longer than [`hedge_delay`](Builder::hedge_delay), another server is tried
 //!    as well.
 //!
-//! [`Pool::try_acquire`] ends after the first step, [`Pool::acquire_now`] after connect attempts of its own, and
-//! [`Pool::acquire`] after [`wait_timeout`](Builder::wait_timeout) at the latest. You may drop each of them at any
-//! await point.
+//! [`Pool::try_acquire`] ends after the first step, [`Pool::acquire_now`] when no connect attempt runs or can start
+//! that might serve it, and [`Pool::acquire`] after [`wait_timeout`](Builder::wait_timeout) at the latest. You may drop
+//! each of them at any await point.
 //!
 //! # Errors of a request, and retries
 //!
@@ -166,7 +166,7 @@
 //!
 //! | feature | default | cost |
 //! |---|---|---|
-//! | `test-util` | off | no dependency; compiles the scripted connector of `connring::test_util` |
+//! | `test-util` | off | no dependency; compiles `connring::test_util` and `Builder::seed` |
 
 mod builder;
 mod clock;
@@ -200,7 +200,7 @@ pub use crate::status::{PoolStatus, ServerState, ServerStatus};
 
 #[cfg(feature = "test-util")]
 pub mod test_util {
-    //! A scripted connector, for tests of code that uses a pool. Feature `test-util`.
+    //! A scripted connector, [`conn_info`] and [`set_shard`], for tests of code that uses a pool. Feature `test-util`.
     //!
     //! On tokio's paused time (`start_paused = true`, of tokio's feature `test-util`) a test does not wait in real
     //! time. Give the pool and its connector the same [`Clock`](crate::Clock): a pool with the default clock waits in

@@ -17,7 +17,7 @@ use crate::sync::Arc;
 
 /// A pool of connections to many servers. Clones are the same pool; dropping the last one closes it.
 ///
-/// Made by [`Pool::builder`]. No method waits behind another caller's connect attempt, and none runs the connector's
+/// Made by [`Pool::builder`]. No method is blocked by another caller's connect attempt, and none runs the connector's
 /// code under a lock.
 ///
 /// # Examples
@@ -263,8 +263,7 @@ impl<C: Connector> Pool<C> {
     /// Closes the pool and waits until every connection in use was returned.
     ///
     /// Idle connections are closed and attempts ended at once. Waiters get [`AcquireError::Closed`], and so do later
-    /// callers: to serve the requests at hand, take no more of them, and close after the last one. Closing again only
-    /// waits.
+    /// callers: to finish running requests, stop accepting new ones and close after the last. Closing again only waits.
     ///
     /// # Cancel safety
     ///
@@ -273,7 +272,7 @@ impl<C: Connector> Pool<C> {
         core::close(&self.shared);
         loop {
             let mut returned = pin!(self.shared.notifier.returned.notified());
-            // Before the look: a return after it is heard.
+            // Before the look: a return after it is noticed.
             returned.as_mut().enable();
             if self.in_use() == 0 {
                 return;

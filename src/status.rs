@@ -34,7 +34,7 @@ pub struct ServerStatus {
     pub open: u32,
     /// The most connections that may be open at once.
     pub max_conns: u32,
-    /// Connections in the pool. May be momentarily off under load.
+    /// Idle connections. May be momentarily off under load.
     pub idle: usize,
     /// Connect attempts that run.
     pub connecting: u32,
@@ -59,7 +59,7 @@ pub enum ServerState {
     Down {
         /// Failures in a row so far.
         failures: u32,
-        /// Until it may be probed. Zero: at the next call.
+        /// Until it may be probed. Zero: the next call probes it.
         retry_after: Duration,
     },
     /// Its backoff is over and one attempt finds out whether it is back.
@@ -67,6 +67,6 @@ pub enum ServerState {
         /// Failures in a row so far.
         failures: u32,
     },
-    /// It was deregistered, or the pool closed, while connections were out.
+    /// It was deregistered, or the pool closed, while connections were in use.
     Draining,
 }

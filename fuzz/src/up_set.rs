@@ -25,7 +25,7 @@ enum Op {
     InsertRun(u16, u8),
     RemoveRun(u16, u8),
     /// The fact changes between its reads: these are the values read, and the last one remains.
-    Follow(u16, Vec<bool>),
+    Refresh(u16, Vec<bool>),
     NextFrom(u16),
     /// Starts from a position beyond all numbers.
     NextFromAnywhere(u32),
@@ -55,27 +55,27 @@ impl Run {
 
     fn step(&mut self, op: Op) {
         match op {
-            Op::Insert(number) => self.follow(number, &[true]),
-            Op::Remove(number) => self.follow(number, &[false]),
-            Op::InsertRun(number, count) => self.follow_run(number, count, true),
-            Op::RemoveRun(number, count) => self.follow_run(number, count, false),
-            Op::Follow(number, reads) => self.follow(number, &reads),
+            Op::Insert(number) => self.refresh(number, &[true]),
+            Op::Remove(number) => self.refresh(number, &[false]),
+            Op::InsertRun(number, count) => self.refresh_run(number, count, true),
+            Op::RemoveRun(number, count) => self.refresh_run(number, count, false),
+            Op::Refresh(number, reads) => self.refresh(number, &reads),
             Op::NextFrom(at) => self.check_next(at.into()),
             Op::NextFromAnywhere(at) => self.check_next(ANYWHERE + at as usize),
             Op::IterFrom(at) => self.check_iter(at.into()),
         }
     }
 
-    fn follow_run(&mut self, number: u16, count: u8, is_in: bool) {
-        (0..count.into()).for_each(|step| self.follow(number.wrapping_add(step), &[is_in]));
+    fn refresh_run(&mut self, number: u16, count: u8, is_in: bool) {
+        (0..count.into()).for_each(|step| self.refresh(number.wrapping_add(step), &[is_in]));
     }
 
-    /// Checks that `follow` ends after two equal reads in a row and sets the bit to that value.
-    fn follow(&mut self, number: u16, reads: &[bool]) {
+    /// Checks that `refresh` ends after two equal reads in a row and sets the bit to that value.
+    fn refresh(&mut self, number: u16, reads: &[bool]) {
         let number = self.number(number);
         let read = |index: usize| reads.get(index).or(reads.last()).copied().unwrap_or_default();
         let count = Cell::new(0);
-        self.set.follow(number, || read(count.replace(count.get() + 1)));
+        self.set.refresh(number, || read(count.replace(count.get() + 1)));
         let last = (1..).find(|&index| read(index) == read(index - 1)).expect("the last value remains");
         assert_eq!(count.get(), last + 1, "reads of {reads:?}");
         if read(last) {

@@ -11,12 +11,12 @@ use crate::raw_slot::Slot;
 /// Property: a due attempt gets a permit, or the thread that releases the permit sees the server down and wakes the
 /// background task, which tries again.
 /// Threads: one takes the server down, updates its bit and begins an attempt; the other releases the only permit.
-/// Mutation that fails it: no fence in `UpSet::follow`, or none in `Signals::waiters_after_change`.
+/// Mutation that fails it: no fence in `UpSet::refresh`, or none in `Signals::waiters_after_change`.
 pub fn a_due_attempt_finds_a_permit_or_is_woken() {
     check(3, || {
         let (health, permits) = (Arc::new(Health::new()), Arc::new(Permits::new(1)));
         let (up, signals) = (UpSet::new(1), Signals::new());
-        up.follow(0, || health.snapshot().is_up());
+        up.refresh(0, || health.snapshot().is_up());
         assert!(permits.begin(1));
         permits.connected();
         let releases = {
@@ -27,7 +27,7 @@ pub fn a_due_attempt_finds_a_permit_or_is_woken() {
             })
         };
         health.connect_failed(health.snapshot().outage(), |_| 0).expect("the server is up");
-        up.follow(0, || health.snapshot().is_up());
+        up.refresh(0, || health.snapshot().is_up());
         let begins = permits.begin(1);
         let wakes = releases.join().unwrap();
         assert!(begins || wakes, "a permit is free, but nothing retries the server");
@@ -38,7 +38,7 @@ pub fn a_due_attempt_finds_a_permit_or_is_woken() {
 /// returns the connection sees that the server is down and wakes the background task. The returning thread looks at the
 /// health by a SeqCst load right behind the push, without a fence.
 /// Threads: one returns a connection, the main one takes the server down and looks for an idle connection.
-/// Mutation that fails it: no fence in `UpSet::follow`; the load of `Health::snapshot_after_push` is Relaxed; the CAS
+/// Mutation that fails it: no fence in `UpSet::refresh`; the load of `Health::snapshot_after_push` is Relaxed; the CAS
 /// of `Slot::put` only releases.
 pub fn a_due_attempt_finds_an_idle_connection_or_is_woken() {
     check(3, || {
@@ -52,7 +52,7 @@ pub fn a_due_attempt_finds_an_idle_connection_or_is_woken() {
             })
         };
         health.connect_failed(health.snapshot().outage(), |_| 0).expect("it is up");
-        up.follow(0, || health.snapshot().is_up());
+        up.refresh(0, || health.snapshot().is_up());
         let finds = slot.take().is_some();
         let wakes = returns.join().unwrap();
         assert!(finds || wakes, "a connection is idle, and nothing tries the server again");

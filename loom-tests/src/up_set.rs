@@ -11,14 +11,14 @@ use crate::raw::UpSet;
 const NUMBER: usize = 5;
 
 /// Property: after two changes of the fact, the bit equals the last one (I1).
-/// Threads: one makes the fact true, the main thread makes it false; each then calls `follow`.
-/// Mutation that fails it: `follow` does not check the fact again; the bits are written by Relaxed operations.
+/// Threads: one makes the fact true, the main thread makes it false; each then calls `refresh`.
+/// Mutation that fails it: `refresh` does not check the fact again; the bits are written by Relaxed operations.
 pub fn the_bit_ends_as_the_fact() {
     check(3, || {
         let (set, fact) = (Arc::new(UpSet::new(1)), Arc::new(AtomicBool::new(true)));
         let change = |set: &UpSet, fact: &AtomicBool, to: bool| {
             fact.store(to, Ordering::Relaxed);
-            set.follow(NUMBER, || fact.load(Ordering::Relaxed));
+            set.refresh(NUMBER, || fact.load(Ordering::Relaxed));
         };
         let other = {
             let (set, fact) = (Arc::clone(&set), Arc::clone(&fact));
@@ -33,30 +33,30 @@ pub fn the_bit_ends_as_the_fact() {
 /// Property: the same with a third thread, and every bit of a word ends as its own fact (I1).
 /// Threads: two change the same fact; the main thread makes the fact of another bit true.
 /// Mutation that fails it: the bits are written by Relaxed operations, or by a load and a store.
-pub fn the_bits_of_one_word_end_as_their_facts() {
+pub fn the_bits_of_one_word_end_as_their_conditions() {
     check(3, || {
         let (set, fact) = (Arc::new(UpSet::new(1)), Arc::new(AtomicUsize::new(0)));
         let change = |set: &UpSet, fact: &AtomicUsize| {
             // The fact is true while the number is even.
             fact.fetch_add(1, Ordering::Relaxed);
-            set.follow(NUMBER, || fact.load(Ordering::Relaxed).is_multiple_of(2));
+            set.refresh(NUMBER, || fact.load(Ordering::Relaxed).is_multiple_of(2));
         };
         let others = [(); 2].map(|()| {
             let (set, fact) = (Arc::clone(&set), Arc::clone(&fact));
             thread::spawn(move || change(&set, &fact))
         });
-        set.follow(NUMBER + 1, || true);
+        set.refresh(NUMBER + 1, || true);
         others.into_iter().for_each(|other| other.join().unwrap());
         assert_eq!(set.iter_from(0).collect::<Vec<_>>(), [NUMBER, NUMBER + 1]);
     });
 }
 
-/// Property: a bit is not lost when a larger bitmap takes the place of this one: restates `Servers::follow` and the
+/// Property: a bit is not lost when a larger bitmap replaces this one: restates `Servers::refresh` and the
 /// publication of a list (I1).
-/// Threads: one changes the fact, and follows in the bitmap that it finds; the main one publishes the other bitmap and
-/// makes its bit follow.
-/// Mutation that fails it: no fence in `follow`.
-pub fn a_bit_follows_into_a_larger_bitmap() {
+/// Threads: one changes the fact, and refreshes the bitmap that it finds; the main one publishes the other bitmap
+/// and refreshes it.
+/// Mutation that fails it: no fence in `refresh`.
+pub fn a_bit_is_set_in_a_larger_bitmap() {
     check(3, || {
         let sets = Arc::new([UpSet::new(1), UpSet::new(65)]);
         let (published, fact) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
@@ -66,7 +66,7 @@ pub fn a_bit_follows_into_a_larger_bitmap() {
                 fact.store(true, Ordering::Relaxed);
                 loop {
                     let found = published.load(Ordering::Relaxed);
-                    sets[found].follow(NUMBER, || fact.load(Ordering::Relaxed));
+                    sets[found].refresh(NUMBER, || fact.load(Ordering::Relaxed));
                     if published.load(Ordering::Relaxed) == found {
                         break;
                     }
@@ -74,8 +74,8 @@ pub fn a_bit_follows_into_a_larger_bitmap() {
             })
         };
         published.store(1, Ordering::Relaxed);
-        sets[1].follow(NUMBER, || fact.load(Ordering::Relaxed));
+        sets[1].refresh(NUMBER, || fact.load(Ordering::Relaxed));
         changes.join().unwrap();
-        assert!(sets[1].contains(NUMBER), "the bit is set in the bitmap of before alone");
+        assert!(sets[1].contains(NUMBER), "the bit is set only in the earlier bitmap");
     });
 }

@@ -1,4 +1,4 @@
-//! A connector behind a box, whose type can be named.
+//! A boxed connector, whose type can be named.
 
 use std::error::Error;
 use std::fmt;

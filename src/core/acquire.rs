@@ -4,7 +4,7 @@ use tokio::runtime::Handle;
 
 use crate::connector::Connector;
 use crate::core::attempt;
-use crate::core::attempts::Purpose;
+use crate::core::attempt_counts::Purpose;
 use crate::core::background;
 use crate::core::hand_over::keep;
 use crate::core::report;
@@ -12,7 +12,7 @@ use crate::core::settle::start_due;
 use crate::core::shared::Shared;
 use crate::error::{AcquireError, TryAcquireError};
 use crate::server::Connection;
-use crate::servers::{Seat, near};
+use crate::servers::{ListEntry, thread_number};
 use crate::sync::Arc;
 
 /// A connection, or why there is none.
@@ -20,7 +20,7 @@ pub(crate) type Acquired<C> = Result<Box<Connection<C>>, AcquireError<<C as Conn
 
 /// Why a server gave no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Miss {
+enum Skip {
     /// No token.
     Limited,
     /// Nothing idle.
@@ -29,13 +29,13 @@ enum Miss {
     Dead,
 }
 
-/// When a pass connects to the first server that it found empty, so that load does not stick to the servers that were
-/// connected to first.
+/// When a pass also connects to the first server that it found empty, so that load does not stick to the servers that
+/// were connected to first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Balance {
     /// If another server served.
     IfServed,
-    /// If there is a runtime.
+    /// If there is a current runtime: `try_acquire` may be called outside one, where no attempt can start.
     InRuntime,
 }
 
@@ -60,71 +60,80 @@ pub(crate) fn take_idle<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Con
     }
 }
 
-/// The hot path: a connection in this thread's shard, of the next server in turn. A miss is left to `take_any`, which
-/// looks everywhere.
+/// The hot path: takes a connection of the next server in turn from this thread's shard. Otherwise `take_any` looks
+/// everywhere.
 #[inline(always)]
 fn take_next<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>> {
     let signals = &shared.notifier.signals;
-    if signals.waiters() > 0 || signals.is_retry_due() {
+    if signals.waiters() > 0 {
         return None;
     }
+    if signals.is_retry_due() {
+        return take_turn(shared);
+    }
     let taken = shared.servers.with_kept_list(|list, near| {
-        let seat = list.seat(shared.rotation.next(near, &list.up)?)?;
+        let entry = list.entry(shared.rotation.next(near, &list.up)?)?;
         let tick = || signals.tick().filter(|_| !shared.settings.exact_times);
         let now = || tick().unwrap_or_else(|| read_clock(shared));
-        take(shared, seat, now, || seat.generation.idle.pop_near(near)).ok()
+        take(shared, entry, now, || entry.generation.idle.pop_near(near)).ok()
     });
     taken.unwrap_or_else(|| keep_list(shared))
 }
 
-/// The time for when no tick is kept. Out of line of the hot path.
+/// Reads the time where no tick is stored. Out of line of the hot path.
 #[cold]
 fn read_clock<C: Connector>(shared: &Shared<C>) -> u64 {
     shared.clock.now_ns()
 }
 
-/// This thread does not keep the current list. It will the next time.
+/// Keeps the current list for this thread's next call.
 #[cold]
-fn keep_list<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>> {
+fn keep_list<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
     shared.servers.keep_list();
-    shared.rotation.next(near(), &shared.servers.list().up);
+    take_turn(shared)
+}
+
+/// Takes the turn from which `take_any` goes on.
+#[cold]
+fn take_turn<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
+    shared.rotation.next(thread_number(), &shared.servers.list().up);
     None
 }
 
-/// Tries each server that is up once, from the one whose turn it was; if none is up, the idle connections of servers
-/// that are down. Waiters come first.
+/// Tries each server that is up once, from the one whose turn it was. If none is up, tries those that have open
+/// connections. Waiters come first.
 #[cold]
 fn take_any<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<Box<Connection<C>>> {
     let list = shared.servers.list();
-    // With servers up the background task says when a retry is due; without, the caller looks for itself.
+    // While a server is up the background task signals that a retry is due. While none is, the caller looks itself.
     if shared.notifier.signals.is_retry_due() || list.up.is_empty() {
         start_due(shared);
     }
     if shared.notifier.signals.waiters() > 0 {
         return None;
     }
-    let (near, now_ns) = (near(), shared.clock.now_ns());
-    let take_good = |seat: &Seat<C>| loop {
-        match take(shared, seat, || now_ns, || seat.generation.idle.pop(near)) {
-            Err(Miss::Dead) => {}
+    let (near, now_ns) = (thread_number(), shared.clock.now_ns());
+    let take_good = |entry: &ListEntry<C>| loop {
+        match take(shared, entry, || now_ns, || entry.generation.idle.pop(near)) {
+            Err(Skip::Dead) => {}
             taken => return taken,
         }
     };
     if list.up.is_empty() {
         return shared.rotation.pass(near, &list.open, |number| {
-            let seat = list.seat(number)?;
-            if !seat.is_open() {
-                shared.servers.follow(number);
+            let entry = list.entry(number)?;
+            if !entry.is_open() {
+                shared.servers.refresh(number);
             }
-            take_good(seat).ok()
+            take_good(entry).ok()
         });
     }
     let mut empty = None;
     let served = shared.rotation.go_on(near, &list.up, |number| {
-        let seat = list.seat(number)?;
-        let taken = take_good(seat);
-        if matches!(taken, Err(Miss::Empty)) && seat.server().permits.counts().is_free() {
-            empty.get_or_insert(&seat.generation);
+        let entry = list.entry(number)?;
+        let taken = take_good(entry);
+        if matches!(taken, Err(Skip::Empty)) && entry.server().permits.counts().is_free() {
+            empty.get_or_insert(&entry.generation);
         }
         taken.ok()
     });
@@ -141,44 +150,44 @@ fn take_any<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<B
     served
 }
 
-/// Takes a connection of one server: look for a token, pop, check, take the token last. `now` is the time for the check
-/// of a connection without a token.
+/// Takes a connection of one server: looks for a token, pops, checks, takes the token last. `now` is the time for the
+/// check where there is no rate limit.
 #[inline(always)]
 fn take<C: Connector>(
     shared: &Shared<C>,
-    seat: &Seat<C>,
+    entry: &ListEntry<C>,
     now: impl Fn() -> u64,
     pop: impl Fn() -> Option<Box<Connection<C>>>,
-) -> Result<Box<Connection<C>>, Miss> {
-    let Some(bucket) = &seat.bucket else { return pop_reusable(shared, now(), pop) };
-    // The clock, and not the tick: a take by an earlier time leaves more for the next window than was promised.
+) -> Result<Box<Connection<C>>, Skip> {
+    let Some(bucket) = &entry.bucket else { return pop_reusable(shared, now(), pop) };
+    // The clock, not the tick: a take at too early a time would leave too many tokens for the next window.
     let now_ns = shared.clock.now_ns();
-    let seen = bucket.look(now_ns).ok_or(Miss::Limited)?;
+    let seen = bucket.look(now_ns).ok_or(Skip::Limited)?;
     let conn = pop_reusable(shared, now_ns, pop)?;
     if bucket.take_seen(seen).is_none() {
         // Another caller took the last token.
         keep(conn);
-        return Err(Miss::Limited);
+        return Err(Skip::Limited);
     }
     Ok(conn)
 }
 
-/// Pops a connection and checks it. One that may not be reused is closed.
+/// Pops a connection and checks it. Closes one that may not be reused.
 #[inline(always)]
 fn pop_reusable<C: Connector>(
     shared: &Shared<C>,
     now_ns: u64,
     pop: impl Fn() -> Option<Box<Connection<C>>>,
-) -> Result<Box<Connection<C>>, Miss> {
-    let mut conn = pop().ok_or(Miss::Empty)?;
+) -> Result<Box<Connection<C>>, Skip> {
+    let mut conn = pop().ok_or(Skip::Empty)?;
     if is_reusable(shared, &mut conn, now_ns) {
         return Ok(conn);
     }
     close(conn);
-    Err(Miss::Dead)
+    Err(Skip::Dead)
 }
 
-/// Whether a connection that was idle may be checked out, which it is then.
+/// Whether an idle connection may be checked out. Records the time of the checkout.
 #[inline(always)]
 pub(crate) fn is_reusable<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>, now_ns: u64) -> bool {
     if conn.is_over_age(now_ns, shared.idle_timeout_ns) {

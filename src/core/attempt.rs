@@ -1,6 +1,6 @@
 //! One connect attempt: a task of its own that owns its permit and, at a server that is down, its probe.
 //!
-//! No caller waits behind an attempt, and an attempt knows no other server: it ends, changes the words of its server,
+//! No caller is blocked by an attempt, and an attempt touches no other server: it changes the words of its server,
 //! hands over its connection and wakes the background task. An attempt whose caller left serves the next waiter.
 
 use std::future::poll_fn;
@@ -11,9 +11,9 @@ use std::thread::panicking;
 use crate::clock::nanos;
 use crate::conn_info::ConnInfo;
 use crate::connector::Connector;
-use crate::core::attempts::{Counted, Purpose};
-use crate::core::change;
+use crate::core::attempt_counts::{Counted, Purpose};
 use crate::core::hand_over;
+use crate::core::membership;
 use crate::core::shared::Shared;
 use crate::core::transition::{self, ServerProbe};
 use crate::error::Failure;
@@ -21,15 +21,15 @@ use crate::raw::Outage;
 use crate::server::{ConnectPermit, Connection, Generation, Notifier, Server};
 use crate::sync::Arc;
 
-/// An attempt that runs. What it holds it releases when dropped, finished or not, in the order of the fields.
+/// A running attempt. Its drop, finished or not, releases what it holds, in the order of the fields.
 struct Attempt<C: Connector> {
     probe: Option<ServerProbe<C>>,
     permit: Option<ConnectPermit<C>>,
     counted: Counted,
     outage: Outage,
-    /// The number of the runtime that it was spawned on, once it was.
+    /// The runtime number, once it was spawned.
     runtime: Option<u64>,
-    /// While it is polled: if it is dropped then, it panicked.
+    /// True while it is polled. If it is dropped then, it panicked.
     is_polled: bool,
     is_finished: bool,
     generation: Arc<Generation<C>>,
@@ -42,7 +42,7 @@ struct WakeAtEnd(Arc<Notifier>);
 
 impl Drop for WakeAtEnd {
     fn drop(&mut self) {
-        self.0.changed();
+        self.0.wake_if_waiters();
     }
 }
 
@@ -54,13 +54,14 @@ enum Outcome<C: Connector> {
     Ended,
 }
 
-/// Starts an attempt, if the server has a permit and may be connected to, on a runtime that has not gone.
+/// Starts an attempt, if the server has a permit and may be connected to. True if it was spawned.
 ///
-/// No lock may be held: a runtime that has gone drops the task at once.
+/// No lock may be held: a runtime that was shut down drops the task at once.
 pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Generation<C>>, purpose: Purpose) -> bool {
     let server = &generation.server;
     let health = server.health.snapshot();
     let is_probe = purpose == Purpose::Probe;
+    // A probe needs a server that is down, any other attempt one that is up.
     if health.is_up() == is_probe || server.pause.until() > shared.clock.now_ns() {
         return false;
     }
@@ -95,7 +96,7 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
         attempt.runtime = Some(runtime);
         attempt.run()
     });
-    // A runtime that has gone dropped the task at once.
+    // A runtime that was shut down dropped the task at once.
     spawned && shared.runtime.number() == number
 }
 
@@ -112,7 +113,7 @@ impl<C: Connector> Attempt<C> {
         let started_ns = shared.clock.now_ns();
         let mut ended = pin!(generation.epoch.over());
         ended.as_mut().enable();
-        // After `enable`: a removal from here on is heard.
+        // After `enable`: a removal from here on is noticed.
         if generation.epoch.is_over() {
             return Outcome::Ended;
         }
@@ -126,7 +127,7 @@ impl<C: Connector> Attempt<C> {
             if ended.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Outcome::Ended);
             }
-            // Before the connector, which may use up the task's budget: then no timer is ever due.
+            // Before the connector: once it has used up the task's budget, no timer is ready.
             let is_over = timeout.as_mut().poll(cx).is_ready();
             let grows_late = self.counted.is_young() && hedge.as_mut().poll(cx).is_ready();
             if let Poll::Ready(result) = connect.as_mut().poll(cx) {
@@ -136,9 +137,9 @@ impl<C: Connector> Attempt<C> {
                 return Poll::Ready(Outcome::TimedOut);
             }
             if grows_late {
-                // It no longer counts: another server is tried.
+                // It no longer counts as young: another server is tried.
                 self.counted.grow_late();
-                shared.notifier.changed();
+                shared.notifier.wake_if_waiters();
             }
             self.is_polled = false;
             Poll::Pending
@@ -147,7 +148,7 @@ impl<C: Connector> Attempt<C> {
     }
 
     fn finish(mut self, outcome: Outcome<C>, config: Arc<Server>) {
-        // Before it counts as finished: a panic of the user's is a fault of the server, as one in `connect` is.
+        // Before it counts as finished: a panic in here is a fault of the server, like one in `connect`.
         let blames = matches!(&outcome, Outcome::Failed(error) if self.shared.connector.blames_server(error));
         self.is_finished = true;
         match outcome {
@@ -157,7 +158,7 @@ impl<C: Connector> Attempt<C> {
                     transition::probe_succeeded(&self.shared, &self.generation, probe);
                 }
                 if let Some(permit) = self.permit.take().and_then(ConnectPermit::connected) {
-                    self.shared.servers.follow(self.generation.number);
+                    self.shared.servers.refresh(self.generation.number);
                     let info = ConnInfo::new(config, self.shared.clock.now_ns());
                     let expires_at = expires_at(&self.shared, info.opened_at());
                     let conn = Connection { conn, permit, info, outage: self.outage, expires_at };
@@ -165,7 +166,7 @@ impl<C: Connector> Attempt<C> {
                 }
             }
             Outcome::Failed(error) if !blames => {
-                transition::paused(&self.shared, &self.generation, error);
+                transition::pause_connecting(&self.shared, &self.generation, error);
             }
             Outcome::Failed(error) => self.fail(Failure::Connect(error)),
             Outcome::TimedOut => self.fail(Failure::ConnectTimeout { after: self.shared.settings.connect_timeout }),
@@ -196,7 +197,7 @@ impl<C: Connector> Drop for Attempt<C> {
             if self.is_polled {
                 self.fail(Failure::ConnectPanicked);
             } else if let Some(runtime) = self.runtime.filter(|_| !panicking()) {
-                change::runtime_lost(&self.shared, runtime);
+                membership::runtime_lost(&self.shared, runtime);
             }
         }
     }

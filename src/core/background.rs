@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock::nanos;
 use crate::connector::Connector;
 use crate::core::shared::Shared;
-use crate::core::{change, settle, sweep};
+use crate::core::{membership, settle, sweep};
 use crate::server::Notifier;
 use crate::sync::{Arc, Weak};
 
@@ -27,15 +27,16 @@ struct Background<C: Connector> {
 #[cold]
 pub(crate) fn ensure<C: Connector>(shared: &Arc<Shared<C>>) {
     let signals = &shared.notifier.signals;
-    // The second try is for the caller's runtime, if the first found the pool's gone.
+    // If the pool's runtime was shut down, the spawn drops the task at once, which forgets the runtime; the second try
+    // uses the caller's.
     for _ in 0..2 {
-        // Without a runtime nothing may look as if the task ran.
+        // Without a runtime, do not set `running`.
         if signals.is_closed() || signals.is_running() || shared.runtime.adopt().is_none() || !signals.begin_run() {
             return;
         }
         store_tick(shared, shared.clock.now_ns());
         let (weak, notifier) = (Arc::downgrade(shared), Arc::clone(&shared.notifier));
-        // Made before it runs: a runtime that has gone drops it unpolled.
+        // Made before it is polled: a runtime that was shut down drops it unpolled.
         let task = |runtime| Background { shared: weak, notifier, runtime, is_finished: false }.run();
         if !shared.runtime.spawn(task) {
             signals.end_run();
@@ -66,9 +67,9 @@ impl<C: Connector> Background<C> {
     }
 }
 
-/// Does the work that is due, in order. Returns the time of the next.
+/// Does the work that is due. Returns the time of the next work.
 fn work<C: Connector>(shared: &Arc<Shared<C>>, swept_ns: &mut u64) -> u64 {
-    // Changes from here on wake the task again.
+    // A change from here on wakes the task again.
     shared.notifier.wake_at.look();
     let now_ns = shared.clock.now_ns();
     store_tick(shared, now_ns);
@@ -79,9 +80,9 @@ fn work<C: Connector>(shared: &Arc<Shared<C>>, swept_ns: &mut u64) -> u64 {
         settle::wake_impatient(shared);
         wake_at = wake_at.min(settle::next_token(shared, now_ns));
     }
-    let (is_ready, next_due) = shared.due.make_ready(now_ns);
+    let (is_ready, next_due) = shared.due_times.make_ready(now_ns);
     if is_ready {
-        // The next caller tries the servers that are due: without callers nothing is connected to.
+        // The next caller starts the probes: without callers there are none.
         shared.notifier.signals.set_retry_due(true);
     }
     wake_at = wake_at.min(next_due);
@@ -97,7 +98,7 @@ impl<C: Connector> Drop for Background<C> {
         }
         let Some(shared) = self.shared.upgrade() else { return };
         if !panicking() {
-            change::runtime_lost(&shared, self.runtime);
+            membership::runtime_lost(&shared, self.runtime);
         }
         // Waiters find that the task does not run, and start it on their own runtime.
         shared.queue.wake_all();

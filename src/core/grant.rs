@@ -1,4 +1,4 @@
-//! What a waiter is served with.
+//! A grant: the connection and the token that a waiter is served with.
 
 use crate::connector::Connector;
 use crate::raw::{Bucket, Receipt};
@@ -9,23 +9,23 @@ use crate::sync::Arc;
 pub(crate) struct Grant<C: Connector> {
     pub(crate) conn: Box<Connection<C>>,
     pub(crate) token: Token,
-    /// Straight from its attempt: it need not be checked.
+    /// It comes straight from its attempt and needs no check.
     pub(crate) fresh: bool,
 }
 
-/// A token that was taken and can be undone; none, of a server without a rate limit.
+/// A taken token, which can be undone. Empty for a server without a rate limit.
 #[derive(Debug)]
 pub(crate) struct Token(Option<(Arc<Bucket>, Receipt)>);
 
 impl Token {
-    /// Takes a token, if there is one or none is needed.
+    /// Takes a token. `None` if the server has a rate limit and no token.
     pub(crate) fn take(bucket: Option<Arc<Bucket>>, now_ns: u64) -> Option<Self> {
         let Some(bucket) = bucket else { return Some(Self(None)) };
         let receipt = bucket.take(now_ns)?;
         Some(Self(Some((bucket, receipt))))
     }
 
-    /// Gives it back if no other token was taken since; otherwise it is forfeit.
+    /// Gives the token back if none was taken since; otherwise it is forfeit.
     pub(crate) fn undo(self) {
         if let Some((bucket, receipt)) = self.0 {
             bucket.undo(receipt);

@@ -1,13 +1,14 @@
-//! Delivers returned and new connections: to the front waiter, otherwise to the server's idle queue.
+//! Delivers connections. A new one goes to the front waiter, otherwise to its server's idle queue. A returned one
+//! always goes to the idle queue, and waiters are served from there.
 
 use crate::connector::Connector;
 use crate::core::grant::{Grant, Token};
 use crate::core::shared::{Shared, pool_of};
 use crate::server::{Connection, Generation};
-use crate::servers::near;
+use crate::servers::thread_number;
 use crate::sync::Arc;
 
-/// A new connection: to the front waiter, if there is a token, otherwise to the idle queue.
+/// Delivers a new connection: to the front waiter, if there is a token, otherwise to the idle queue.
 pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) {
     let mut conn = Some(conn);
     if shared.notifier.signals.waiters_after_change() > 0 && conn.as_ref().is_some_and(|conn| may_serve(shared, conn)) {
@@ -23,27 +24,27 @@ pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) 
     }
 }
 
-/// A waiter left with the connection that it was served with: the next one gets it.
+/// Passes the connection of a waiter that left to the next one.
 pub(crate) fn pass_on<C: Connector>(grant: Grant<C>) {
     grant.token.undo();
     keep(grant.conn);
 }
 
-/// Puts a connection that no caller has into the idle queue of its server, and serves waiters from there.
+/// Puts a connection into the idle queue of its server, and serves waiters from there.
 #[cold]
 pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
-    let near = near();
+    let near = thread_number();
     let generation = Arc::clone(conn.generation());
-    generation.idle.push(conn, near, refused);
-    pushed(&generation, near);
+    generation.idle.push(conn, near, move_or_close);
+    after_push(&generation, near);
 }
 
-/// A connection that may not stay in its idle queue: it moves to the generation that took over, or closes if there is
-/// none or the maximum was lowered.
+/// Moves a connection that may not stay in its idle queue to the generation that took over. Closes it if there is none,
+/// if the queue is full, or if the maximum was lowered.
 #[cold]
-pub(crate) fn refused<C: Connector>(mut conn: Box<Connection<C>>) {
+pub(crate) fn move_or_close<C: Connector>(mut conn: Box<Connection<C>>) {
     let generation = conn.generation();
-    // Not closed: it is bounded, and full.
+    // A queue that is not closed is full.
     if !generation.idle.is_closed() || generation.epoch.is_over() {
         return drop(conn);
     }
@@ -54,12 +55,12 @@ pub(crate) fn refused<C: Connector>(mut conn: Box<Connection<C>>) {
     }
 }
 
-/// A connection was pushed into the idle queue of a generation, and waiters or the state of the server want attention.
+/// Acts on a push into an idle queue, where there are waiters or the server is not plainly up.
 #[cold]
-pub(crate) fn pushed<C: Connector>(generation: &Arc<Generation<C>>, near: usize) {
+pub(crate) fn after_push<C: Connector>(generation: &Arc<Generation<C>>, near: usize) {
     let Some(shared) = pool_of::<C>(&generation.pool) else { return };
     if !generation.server.health.snapshot_after_push().is_up() {
-        // It makes room for a due attempt.
+        // A due attempt may close this connection to make room.
         shared.notifier.wake();
     }
     if shared.notifier.signals.waiters() > 0 {
@@ -75,7 +76,7 @@ fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>,
     let now_ns = shared.clock.now_ns();
     let mut rejected = Vec::new();
     shared.queue.serve(|| take(generation, near, now_ns, &mut rejected));
-    rejected.into_iter().for_each(refused);
+    rejected.into_iter().for_each(move_or_close);
     if shared.notifier.signals.waiters() > 0 {
         if let Some(bucket) = generation.server.bucket() {
             shared.notifier.wake_before(bucket.available_at());
@@ -88,27 +89,27 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
     if shared.notifier.signals.waiters() == 0 {
         return;
     }
-    let (near, now_ns) = (near(), shared.clock.now_ns());
+    let (near, now_ns) = (thread_number(), shared.clock.now_ns());
     let (mut rejected, mut closed) = (Vec::new(), Vec::new());
     {
         let list = shared.servers.list();
         let mut take_from = |number| {
-            let seat = list.serving(number)?;
-            if !seat.is_open() {
+            let entry = list.serving(number)?;
+            if !entry.is_open() {
                 closed.push(number);
             }
-            take(&seat.generation, near, now_ns, &mut rejected)
+            take(&entry.generation, near, now_ns, &mut rejected)
         };
         shared.queue.serve(|| shared.rotation.pass(near, &list.open, &mut take_from));
     }
-    // Not under the lock: they may drop what the user gave.
-    closed.into_iter().for_each(|number| shared.servers.follow(number));
-    rejected.into_iter().for_each(refused);
+    // Not under the lock: they may drop user values.
+    closed.into_iter().for_each(|number| shared.servers.refresh(number));
+    rejected.into_iter().for_each(move_or_close);
 }
 
-/// Takes a connection and a token of one server. The receiver checks the connection.
+/// Takes a connection and a token of one server. The waiter checks the connection.
 ///
-/// Runs under the lock of the wait queue: a connection that may not stay is pushed to `rejected`.
+/// Runs under the lock of the wait queue, so it pushes a connection that may not stay to `rejected`.
 fn take<C: Connector>(
     generation: &Generation<C>,
     near: usize,
@@ -118,7 +119,7 @@ fn take<C: Connector>(
     if generation.idle.is_empty() {
         return None;
     }
-    // The server's own bucket, and not that of the list: wakers run while waiters are served, and may change the limit.
+    // The server's own bucket, not that of the list: wakers run while waiters are served, and may change the limit.
     let bucket = generation.server.bucket();
     if bucket.as_ref().is_some_and(|bucket| !bucket.has_token(now_ns)) {
         return None;
@@ -133,7 +134,7 @@ fn take<C: Connector>(
     }
 }
 
-/// Whether a connection may serve a waiter: its server is up, or none is, and it was not removed.
+/// Whether a connection may serve a waiter: its server was not removed, and is up unless none is.
 fn may_serve<C: Connector>(shared: &Shared<C>, conn: &Connection<C>) -> bool {
     let generation = conn.generation();
     !generation.epoch.is_over() && (generation.server.is_up() || shared.servers.list().up.is_empty())

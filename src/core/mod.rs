@@ -4,24 +4,24 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `wait` | a caller that found nothing joins the wait queue |
+//! | `wait` | joins the wait queue and waits |
 //! | `acquire` | the fast path, the pass over all servers, the future |
 //! | `background` | the one task of a pool |
-//! | `settle` | tries due servers, serves waiters, starts attempts |
+//! | `settle` | probes due servers, serves waiters, starts attempts |
 //! | `attempt` | one connect attempt |
-//! | `change`, `release`, `sweep` | servers come and go; a connection comes back; old connections close |
-//! | `hand_over`, `transition`, `report` | delivers a connection; follows a change of state; errors and status |
+//! | `membership`, `release`, `sweep` | changes the set of servers; returns a connection; closes old ones |
+//! | `hand_over`, `transition`, `report` | delivers a connection; changes a server's health; errors and status |
 //! | `shared` | holds the parts |
-//! | `attempts`, `due`, `grant`, `plan`, `random`, `runtime` | the parts |
+//! | `attempt_counts`, `due_times`, `grant`, `plan`, `random`, `runtime` | the parts |
 
 mod acquire;
 mod attempt;
-mod attempts;
+mod attempt_counts;
 mod background;
-mod change;
-mod due;
+mod due_times;
 mod grant;
 mod hand_over;
+mod membership;
 mod plan;
 mod random;
 mod release;
@@ -38,7 +38,7 @@ mod tests;
 
 pub(crate) use self::acquire::{Acquired, take_idle, try_acquire};
 pub(crate) use self::background::ensure as ensure_background;
-pub(crate) use self::change::{close, deregister, register, set_servers};
+pub(crate) use self::membership::{close, deregister, register, set_servers};
 pub(crate) use self::release::{fail, release};
 pub(crate) use self::report::status;
 pub(crate) use self::shared::Shared;

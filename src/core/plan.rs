@@ -8,14 +8,14 @@ use std::collections::BinaryHeap;
 pub(crate) struct Candidate {
     /// Its number.
     pub(crate) number: usize,
-    /// Attempts that run at it.
+    /// AttemptCounts that run at it.
     pub(crate) connecting: u32,
     /// How many more may start.
     pub(crate) room: u32,
 }
 
-/// Chooses servers for at most `wanted` attempts: again and again the one with the fewest attempts, the first of those
-/// in the order of the candidates. A hedge, for waiters whose attempt is late, goes only to servers without attempts.
+/// Chooses servers for at most `wanted` attempts: each time the first candidate among those with the fewest attempts. A
+/// hedge, for waiters whose attempt is late, goes only to servers without attempts.
 pub(crate) fn plan(candidates: impl IntoIterator<Item = Candidate>, wanted: usize, is_hedge: bool) -> Vec<usize> {
     let mut chosen = Vec::new();
     let mut rest = BinaryHeap::new();

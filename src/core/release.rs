@@ -1,7 +1,7 @@
-//! The way of a connection back into the pool.
+//! Returns connections to the pool.
 
 use crate::connector::Connector;
-use crate::core::hand_over::{keep, pushed, refused};
+use crate::core::hand_over::{after_push, keep, move_or_close};
 use crate::core::shared::pool_of;
 use crate::core::transition;
 use crate::error::Failure;
@@ -12,51 +12,51 @@ use crate::sync::Arc;
 
 /// Takes a connection back for reuse.
 ///
-/// The hot path: the list that this thread keeps holds on to the generation while the connection goes into its idle
-/// queue, from where another thread may take it and drop it. Everything out of the ordinary is left to `release_slowly`
-/// and `returned`.
+/// The hot path: the list that this thread keeps also keeps the generation alive while the connection goes into its
+/// idle queue, from where another thread may take and drop it. `release_slowly` handles a generation that no kept list
+/// has, a pool without a tick, and an expired connection. `after_release` acts on waiters and health.
 #[inline]
 pub(crate) fn release<C: Connector>(conn: Box<Connection<C>>) {
     let generation = conn.generation();
-    let (slot, number) = (generation.cache_slot, generation.number);
+    let (cache_index, number) = (generation.cache_index, generation.number);
     let mut conn = Some(conn);
-    let attention = with_any(slot, |list: &List<C>, near| {
-        let generation = &list.seat(number)?.generation;
+    let wanted = with_any(cache_index, |list: &List<C>, near| {
+        let generation = &list.entry(number)?.generation;
         let tick = list.signals.tick()?;
         let is_ordinary =
             |conn: &mut Box<Connection<C>>| Arc::ptr_eq(generation, conn.generation()) && tick < conn.expires_at;
         let mut conn = conn.take_if(is_ordinary)?;
         let outage = conn.outage;
         conn.info.check_in(tick);
-        generation.idle.push(conn, near, refused);
-        // Behind the push: pairs with the fences of `WaitQueue::join` and of `UpSet::follow`.
+        generation.idle.push(conn, near, move_or_close);
+        // After the push: pairs with the fences of `WaitQueue::join` and of `UpSet::refresh`.
         let is_wanted = list.signals.waiters() > 0 || !generation.server.health.snapshot_after_push().is_unblemished();
         is_wanted.then(|| (Arc::clone(generation), near, outage))
     });
-    if let Some((generation, near, outage)) = attention {
-        returned(&generation, near, outage);
+    if let Some((generation, near, outage)) = wanted {
+        after_release(&generation, near, outage);
     }
     if let Some(conn) = conn {
         release_slowly(conn);
     }
 }
 
-/// A connection is idle again, and waiters or the state of its server want attention.
+/// Acts on a return to an idle queue, where there are waiters or the server is not plainly up.
 #[cold]
-fn returned<C: Connector>(generation: &Arc<Generation<C>>, near: usize, outage: Outage) {
+fn after_release<C: Connector>(generation: &Arc<Generation<C>>, near: usize, outage: Outage) {
     if !generation.server.health.snapshot().is_unblemished() {
         if let Some(shared) = pool_of::<C>(&generation.pool) {
             transition::released(&shared, generation, outage);
         }
     }
-    pushed(generation, near);
+    after_push(generation, near);
 }
 
-/// Takes a connection back with references of its own.
+/// Takes a connection back for reuse, holding a reference to the generation and the pool.
 #[cold]
 fn release_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     let generation = Arc::clone(conn.generation());
-    // A pool that is gone has closed all generations.
+    // A dropped pool has closed all generations.
     let Some(shared) = pool_of::<C>(&generation.pool) else { return };
     transition::released(&shared, &generation, conn.outage);
     let now_ns = shared.clock.now_ns();

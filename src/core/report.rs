@@ -1,4 +1,4 @@
-//! What a pool tells of itself: its status, and why no server can serve.
+//! Status and errors: a snapshot of the pool, and why no server can serve.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::connector::Connector;
 use crate::core::shared::Shared;
 use crate::error::{AcquireError, Counts, Reason, Report, ServerReport, TryAcquireError, Unavailable};
 use crate::raw::HealthState;
-use crate::server::ServerState as Server;
+use crate::server::ServerEntry;
 use crate::servers::List;
 use crate::status::{PoolStatus, ServerState, ServerStatus};
 use crate::sync::Arc;
@@ -36,9 +36,9 @@ pub(crate) fn refusal<C: Connector>(shared: &Shared<C>) -> TryAcquireError {
 /// Why no server can serve now.
 pub(crate) fn unavailable<C: Connector>(shared: &Shared<C>) -> Unavailable<C::Error> {
     let (list, now_ns) = (shared.servers.list(), shared.clock.now_ns());
-    let named = list.iter().take(NAMED_SERVERS).map(|(_, seat)| ServerReport {
-        address: Arc::clone(seat.server().config().shared_name()),
-        reason: reason(seat.server(), now_ns),
+    let named = list.iter().take(NAMED_SERVERS).map(|(_, entry)| ServerReport {
+        address: Arc::clone(entry.server().config().shared_name()),
+        reason: reason(entry.server(), now_ns),
     });
     Unavailable { report: Box::new(Report { servers: named.collect(), counts: counts(shared, &list) }) }
 }
@@ -52,15 +52,15 @@ fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Counts {
         counts.retry_after = Some(counts.retry_after.map_or(after, |least| least.min(after)));
     };
     let up = list.up.len();
-    // The list of now: an older one may lack the server of an entry, which would be dropped.
-    let resumes_at = |number| shared.servers.list().seat(number)?.server().resumes_at(now_ns);
+    // The current list: an older one may lack a server that has a due time, which would be dropped.
+    let resumes_at = |number| shared.servers.list().entry(number)?.server().resumes_at(now_ns);
     if shared.attempts.probes() > 0 {
         retry(now_ns);
     } else if up < list.len {
-        shared.due.earliest(resumes_at).into_iter().for_each(&mut retry);
+        shared.due_times.earliest(resumes_at).into_iter().for_each(&mut retry);
     }
-    for seat in list.up.iter_from(0).filter_map(|number| list.seat(number)) {
-        match limit(seat.server(), now_ns) {
+    for entry in list.up.iter_from(0).filter_map(|number| list.entry(number)) {
+        match limit(entry.server(), now_ns) {
             Limit::Token { available_at } => {
                 counts.limited += 1;
                 let after = between(now_ns, available_at);
@@ -81,7 +81,7 @@ enum Limit {
     Empty,
 }
 
-fn limit<C: Connector>(server: &Server<C>, now_ns: u64) -> Limit {
+fn limit<C: Connector>(server: &ServerEntry<C>, now_ns: u64) -> Limit {
     match server.bucket() {
         Some(bucket) if !bucket.has_token(now_ns) => Limit::Token { available_at: bucket.available_at() },
         _ if !server.permits.counts().is_free() => Limit::Full,
@@ -90,12 +90,11 @@ fn limit<C: Connector>(server: &Server<C>, now_ns: u64) -> Limit {
 }
 
 /// Why a server cannot serve now.
-fn reason<C: Connector>(server: &Server<C>, now_ns: u64) -> Reason<C::Error> {
+fn reason<C: Connector>(server: &ServerEntry<C>, now_ns: u64) -> Reason<C::Error> {
     let health = server.health.snapshot();
     if !health.is_up() {
-        let is_down = health.state() == HealthState::Down;
-        let retry_after = if is_down { between(now_ns, health.retry_at()) } else { Duration::ZERO };
-        return Reason::Down { cause: server.last_failure(), failures: health.failures(), retry_after };
+        let (cause, failures) = (server.last_failure(), health.failures());
+        return Reason::Down { cause, failures, retry_after: retry_after(server, now_ns) };
     }
     match limit(server, now_ns) {
         Limit::Token { available_at } => Reason::Limited { retry_after: between(now_ns, available_at) },
@@ -104,19 +103,24 @@ fn reason<C: Connector>(server: &Server<C>, now_ns: u64) -> Reason<C::Error> {
     }
 }
 
+/// How long a server stays down. Zero if it is probed.
+fn retry_after<C: Connector>(server: &ServerEntry<C>, now_ns: u64) -> Duration {
+    server.down_until().map_or(Duration::ZERO, |until_ns| between(now_ns, until_ns))
+}
+
 /// See [`Pool::status`](crate::Pool::status).
 pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
     let (list, now_ns) = (shared.servers.list(), shared.clock.now_ns());
-    let listed = list.iter().map(|(_, seat)| {
-        let health = seat.server().health.snapshot();
+    let listed = list.iter().map(|(_, entry)| {
+        let health = entry.server().health.snapshot();
         let failures = health.failures();
         let state = match health.state() {
             HealthState::Up => ServerState::Up,
             HealthState::Recovering => ServerState::Recovering { failures },
-            HealthState::Down => ServerState::Down { failures, retry_after: between(now_ns, health.retry_at()) },
+            HealthState::Down => ServerState::Down { failures, retry_after: retry_after(entry.server(), now_ns) },
             HealthState::Probing => ServerState::Probing { failures },
         };
-        server_status(seat.server(), state, seat.generation.idle.len())
+        server_status(entry.server(), state, entry.generation.idle.len())
     });
     let draining = shared.servers.draining();
     let draining = draining.iter().map(|server| server_status(server, ServerState::Draining, 0));
@@ -128,7 +132,7 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
     }
 }
 
-fn server_status<C: Connector>(server: &Server<C>, state: ServerState, idle: usize) -> ServerStatus {
+fn server_status<C: Connector>(server: &ServerEntry<C>, state: ServerState, idle: usize) -> ServerStatus {
     let counts = server.permits.counts();
     ServerStatus {
         address: Arc::clone(server.config().shared_name()),

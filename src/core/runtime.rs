@@ -8,7 +8,7 @@ use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 #[derive(Debug)]
 pub(crate) struct Runtime {
     handle: Mutex<Option<Handle>>,
-    /// Counts the runtimes that have gone. One a second would wrap after 5 × 10¹¹ years.
+    /// The runtime number: counts the runtimes that were shut down. One a second would wrap after 5 × 10¹¹ years.
     number: AtomicU64,
 }
 
@@ -22,10 +22,10 @@ impl Runtime {
         self.number.load(Ordering::Relaxed)
     }
 
-    /// Spawns the task that `task` makes, told the runtime's number. Without a runtime, the current one becomes the
-    /// pool's. False if there is none either.
+    /// Spawns the task that `task` makes, given the runtime number. If the pool has no runtime, the current one becomes
+    /// it. False if there is none either.
     ///
-    /// A runtime that has shut down drops the task before this returns: no lock may be held.
+    /// A runtime that was shut down drops the task before this returns: no lock may be held.
     pub(crate) fn spawn<F>(&self, task: impl FnOnce(u64) -> F) -> bool
     where
         F: Future<Output = ()> + Send + 'static,
@@ -33,7 +33,7 @@ impl Runtime {
         self.adopt().map(|(handle, number)| handle.spawn(task(number))).is_some()
     }
 
-    /// The pool's runtime and its number. If the pool has none, the current one becomes it.
+    /// Returns the pool's runtime and its number. If the pool has none, the current one becomes it.
     pub(crate) fn adopt(&self) -> Option<(Handle, u64)> {
         let mut handle = lock(&self.handle);
         if handle.is_none() {
@@ -42,7 +42,7 @@ impl Runtime {
         handle.clone().map(|handle| (handle, self.number()))
     }
 
-    /// The runtime of that number has gone. True for the first caller that says so.
+    /// Forgets the runtime of that number, which was shut down. True for the first caller that says so.
     pub(crate) fn lost(&self, number: u64) -> bool {
         let mut handle = lock(&self.handle);
         if number != self.number() {
@@ -84,7 +84,7 @@ mod tests {
         assert!(!runtime.spawn(|_| async {}), "it is forgotten");
         let entered = next.enter();
         assert!(runtime.spawn(|_| async {}));
-        // Another of its tasks tells the same.
+        // Another of its tasks reports the same.
         assert!(!runtime.lost(0));
         assert_eq!(runtime.number(), 1);
         drop(entered);

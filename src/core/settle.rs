@@ -1,16 +1,16 @@
-//! Brings the pool to where it should be: due servers are tried, waiters are served, attempts run for the others.
+//! Settles the pool: probes due servers, serves waiters, starts attempts for the other waiters.
 //!
-//! It looks at the words, not at what happened: a caller that joins the wait queue runs it once, and the background
-//! task runs it each time that it is woken.
+//! It looks at the pool as it is, not at what happened. A waiter runs it when it joins, rejoins or would give up; the
+//! background task runs it at each wake-up while there are waiters.
 
 use crate::connector::Connector;
 use crate::core::attempt;
-use crate::core::attempts::Purpose;
-use crate::core::due::Due;
+use crate::core::attempt_counts::Purpose;
+use crate::core::due_times::DueTimes;
 use crate::core::hand_over::serve_waiters;
 use crate::core::plan::{Candidate, plan};
 use crate::core::shared::Shared;
-use crate::servers::{List, near};
+use crate::servers::{List, thread_number};
 use crate::sync::{Arc, Ordering};
 
 /// See the module's page.
@@ -20,32 +20,32 @@ pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) {
     connect_for_waiters(shared);
 }
 
-/// Starts an attempt at each server that is down and whose retry is due.
+/// Starts a probe of each server that is due.
 #[cold]
 pub(crate) fn start_due<C: Connector>(shared: &Arc<Shared<C>>) {
     let now_ns = shared.clock.now_ns();
     shared.notifier.signals.set_retry_due(false);
-    if !shared.due.make_ready(now_ns).0 {
+    if !shared.due_times.make_ready(now_ns).0 {
         return;
     }
-    // Counts as an attempt: a caller that finds the servers taken from the list must not think that none will run.
+    // Counts as an attempt: a caller that finds the due servers taken must not conclude that no attempt will run.
     let starting = shared.attempts.begin(Purpose::Balance, 0);
-    let mut taken = Taken { due: &shared.due, numbers: shared.due.take_ready() };
+    let mut taken = Taken { due: &shared.due_times, numbers: shared.due_times.take_ready() };
     taken.numbers.retain(|&number| !try_due(shared, number, now_ns));
     let first_left = taken.numbers.first().copied();
     drop(taken);
-    // Room that was made while the numbers were taken woke a task that found none.
+    // Room made meanwhile woke the background task, which found no due server.
     if first_left.is_some_and(|number| has_room(shared, number)) {
         shared.notifier.wake();
     }
     drop(starting);
-    // An impatient waiter may have taken this for an attempt.
+    // An impatient waiter may have taken `starting` for an attempt.
     wake_impatient(shared);
 }
 
-/// Servers that are due. Those that are left are made ready again, also after a panic of the user's.
+/// Due servers. Its drop puts back those that are left, also after a panic in user code.
 struct Taken<'a> {
-    due: &'a Due,
+    due: &'a DueTimes,
     numbers: Vec<usize>,
 }
 
@@ -55,35 +55,36 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// Starts an attempt at a server that is due. False if it cannot start yet.
+/// Starts a probe of a server that is due. False if it cannot start yet.
 fn try_due<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now_ns: u64) -> bool {
     let Some(generation) = shared.servers.list().generation(number) else { return true };
     let server = &generation.server;
-    // Without a time the server is up, or its attempt runs.
+    // `None`: the server is up, or its probe runs.
     let Some(until) = server.down_until() else { return true };
     if until > now_ns {
-        shared.due.push(until, number);
+        shared.due_times.push(until, number);
         return true;
     }
     if !server.permits.counts().is_free() {
-        // An idle connection makes room.
-        drop(generation.idle.pop(near()));
+        // Closing an idle connection makes room.
+        drop(generation.idle.pop(thread_number()));
     }
     // No permit, or too many attempts from before it went down: a release of one wakes the background task.
     attempt::start(shared, &generation, Purpose::Probe) || server.down_until().is_none()
 }
 
-/// Whether an attempt may start at a server that is due, but for its time.
+/// Whether a server is down and has room for an attempt. Its time is not checked.
 fn has_room<C: Connector>(shared: &Shared<C>, number: usize) -> bool {
     let list = shared.servers.list();
-    list.seat(number).is_some_and(|seat| {
+    list.entry(number).is_some_and(|entry| {
         let most = shared.settings.max_concurrent_connects_per_server;
-        seat.server().down_until().is_some() && seat.server().permits.counts().room(most) > 0
+        entry.server().down_until().is_some() && entry.server().permits.counts().room(most) > 0
     })
 }
 
-/// Without an attempt that runs, impatient waiters have nothing to wait for.
+/// Wakes the impatient waiters if no attempt runs: they have nothing to wait for.
 pub(crate) fn wake_impatient<C: Connector>(shared: &Shared<C>) {
+    // Relaxed: a waiter that joins later looks for itself (see `wait::join`).
     if shared.impatient.load(Ordering::Relaxed) > 0 && !has_attempt(shared) {
         shared.queue.wake_impatient();
     }
@@ -94,7 +95,7 @@ pub(crate) fn has_attempt<C: Connector>(shared: &Shared<C>) -> bool {
     shared.attempts.running() > 0
 }
 
-/// Starts attempts for waiters: those younger than the hedge delay never exceed the waiters.
+/// Starts attempts for waiters. Attempts for waiters that are younger than the hedge delay never exceed the waiters.
 fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
     let (young, late) = (shared.attempts.young(), shared.attempts.late());
     let waiters = shared.notifier.signals.waiters();
@@ -104,17 +105,18 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
     let now_ns = shared.clock.now_ns();
     let list = shared.servers.list();
     let Some(first) = shared.connect_rotation.next(0, &list.up) else { return };
+    // Relaxed: a hint.
     let may_wait = waiters > shared.impatient.load(Ordering::Relaxed);
     let candidates = list.up.iter_from(first).filter_map(|number| candidate(shared, &list, number, now_ns, may_wait));
     for number in plan(candidates, waiters - young, young + late >= waiters) {
         let Some(generation) = list.generation(number) else { continue };
-        // One that lost a race for its permit leaves the others of the plan to be tried.
+        // One that loses the race for its permit does not keep the rest of the plan from starting.
         attempt::start(shared, &generation, Purpose::Waiters);
     }
 }
 
-/// A server that is up, if it may be connected to now. One without a token gets one attempt at most, if a waiter waits
-/// for tokens, so that a connection is there when the token comes.
+/// Returns a server as a candidate if it is up and may be connected to now. One without a token gets at most one
+/// attempt, and only if a waiter waits for tokens, so that a connection is there when the token comes.
 fn candidate<C: Connector>(
     shared: &Shared<C>,
     list: &List<C>,
@@ -122,7 +124,7 @@ fn candidate<C: Connector>(
     now_ns: u64,
     may_wait: bool,
 ) -> Option<Candidate> {
-    let generation = &list.seat(number)?.generation;
+    let generation = &list.entry(number)?.generation;
     let server = &generation.server;
     if !server.is_up() || server.pause.until() > now_ns {
         return None;
@@ -137,8 +139,7 @@ fn candidate<C: Connector>(
     Some(Candidate { number, connecting: counts.connecting(), room })
 }
 
-/// When a server that callers may use next has a token, where it has none at `now_ns`. The due times are the background
-/// task's.
+/// Returns the earliest time at which a serving server that has no token at `now_ns` gets one.
 pub(crate) fn next_token<C: Connector>(shared: &Shared<C>, now_ns: u64) -> u64 {
     let list = shared.servers.list();
     if list.limited == 0 {

@@ -6,8 +6,8 @@ use tokio::runtime::Handle;
 
 use crate::clock::{Clock, nanos};
 use crate::connector::Connector;
-use crate::core::attempts::Attempts;
-use crate::core::due::Due;
+use crate::core::attempt_counts::AttemptCounts;
+use crate::core::due_times::DueTimes;
 use crate::core::grant::Grant;
 use crate::core::random::Random;
 use crate::core::runtime::Runtime;
@@ -31,10 +31,10 @@ pub(crate) struct Shared<C: Connector> {
     pub(crate) connect_rotation: Rotation<1>,
     pub(crate) queue: WaitQueue<Grant<C>>,
     pub(crate) notifier: Arc<Notifier>,
-    /// How many waiters do not wait for a token. A plain counter.
+    /// Waiters of `acquire_now`. A plain counter.
     pub(crate) impatient: AtomicUsize,
-    pub(crate) attempts: Arc<Attempts>,
-    pub(crate) due: Due,
+    pub(crate) attempts: Arc<AttemptCounts>,
+    pub(crate) due_times: DueTimes,
     pub(crate) runtime: Runtime,
     pub(crate) random: Random,
 }
@@ -53,7 +53,7 @@ impl<C: Connector> Shared<C> {
             queue: WaitQueue::new(Arc::clone(&notifier.signals)),
             impatient: AtomicUsize::new(0),
             attempts: Arc::default(),
-            due: Due::default(),
+            due_times: DueTimes::default(),
             runtime: Runtime::new(runtime),
             connector,
             settings,
@@ -64,7 +64,7 @@ impl<C: Connector> Shared<C> {
     }
 }
 
-/// The pool of a server, if it has not been dropped.
+/// Returns the pool of a generation, if it has not been dropped.
 pub(crate) fn pool_of<C: Connector>(pool: &Weak<dyn Any + Send + Sync>) -> Option<Arc<Shared<C>>> {
     pool.upgrade()?.downcast().ok()
 }

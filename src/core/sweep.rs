@@ -1,13 +1,13 @@
-//! Closes idle connections whose time is over.
+//! Closes idle connections that are past their lifetime or idle timeout.
 
 use std::time::Duration;
 
 use crate::clock::nanos;
 use crate::connector::Connector;
-use crate::core::hand_over::{pushed, refused};
+use crate::core::hand_over::{after_push, move_or_close};
 use crate::core::shared::Shared;
 use crate::server::Generation;
-use crate::servers::near;
+use crate::servers::thread_number;
 use crate::sync::Arc;
 
 /// The shortest and the longest time between two sweeps.
@@ -23,19 +23,20 @@ pub(crate) fn sweep_if_due<C: Connector>(shared: &Shared<C>, now_ns: u64, swept_
         return;
     }
     *swept_ns = now_ns;
-    let generations: Vec<_> = shared.servers.list().iter().map(|(_, seat)| Arc::clone(&seat.generation)).collect();
+    let generations: Vec<_> = shared.servers.list().iter().map(|(_, entry)| Arc::clone(&entry.generation)).collect();
     for generation in generations {
         sweep(&generation, now_ns, shared.idle_timeout_ns);
     }
 }
 
-/// Closes the connections that are too old. The others are out of the queue for a moment each, so waiters are served
-/// after it.
+/// Closes the connections that are too old. Each of the others leaves the queue for a moment, so waiters are served
+/// afterwards.
 fn sweep<C: Connector>(generation: &Arc<Generation<C>>, now_ns: u64, idle_timeout_ns: u64) {
     let mut rejected = Vec::new();
     generation.idle.retain(|conn| !conn.is_over_age(now_ns, idle_timeout_ns), |conn| rejected.push(conn));
-    // A closed generation refuses all; too old ones are dropped where they may move to the next.
+    // `retain` also refuses items of a closed generation. Expired ones are dropped here, or `move_or_close` would move
+    // them.
     rejected.retain(|conn| !conn.is_over_age(now_ns, idle_timeout_ns));
-    rejected.into_iter().for_each(refused);
-    pushed(generation, near());
+    rejected.into_iter().for_each(move_or_close);
+    after_push(generation, thread_number());
 }

@@ -15,7 +15,7 @@ use crate::core::Shared;
 use crate::pool::Pool;
 use crate::raw::UpSet;
 use crate::server::Server;
-use crate::servers::{let_go_of_closed, near};
+use crate::servers::{drop_closed_lists, thread_number};
 use crate::sync::{Arc, LOCKS_TAKEN};
 
 const SERVERS: usize = 1_000;
@@ -69,7 +69,7 @@ async fn an_acquire_looks_at_no_server_outside_the_up_set() {
     held.into_iter().for_each(PooledConn::release);
     // All have an idle connection and would serve, but one alone is in the set.
     let list = shared(&rig.pool).servers.list();
-    (0..SERVERS).filter(|&number| number != 500).for_each(|number| list.up.follow(number, || false));
+    (0..SERVERS).filter(|&number| number != 500).for_each(|number| list.up.refresh(number, || false));
     for _ in 0..2 * SERVERS {
         let conn = rig.pool.try_acquire().expect("one is up");
         assert_eq!(conn.address(), "500");
@@ -84,6 +84,21 @@ async fn an_acquire_looks_at_no_server_outside_the_up_set() {
 }
 
 #[tokio::test]
+async fn a_due_retry_costs_no_server_its_turn() {
+    let rig = pool(|builder| builder.max_conns_per_server(1).servers(["a", "b"]));
+    let held = [rig.pool.acquire().await.expect("it accepts"), rig.pool.acquire().await.expect("it accepts")];
+    held.into_iter().for_each(PooledConn::release);
+    let addresses = [(); 4].map(|()| {
+        shared(&rig.pool).notifier.signals.set_retry_due(true);
+        let conn = rig.pool.try_acquire().expect("both are idle");
+        let address = conn.address().to_owned();
+        conn.release();
+        address
+    });
+    assert!(addresses.windows(2).all(|turns| turns[0] != turns[1]), "{addresses:?}");
+}
+
+#[tokio::test]
 async fn a_last_resort_is_looked_for_among_servers_with_open_connections() {
     let (rig, mut held) = thousand().await;
     let open = || numbers(&shared(&rig.pool).servers.list().open);
@@ -91,7 +106,7 @@ async fn a_last_resort_is_looked_for_among_servers_with_open_connections() {
     // The others go down, by reports, and the last one with a connection that it keeps.
     let idle = held.remove(500);
     held.into_iter().for_each(|conn| conn.fail("broken"));
-    shared(&rig.pool).servers.list().up.follow(500, || false);
+    shared(&rig.pool).servers.list().up.refresh(500, || false);
     assert!(rig.pool.try_acquire().is_err(), "it is in use");
     assert_eq!(open(), [500], "a look took out the others");
     idle.release();
@@ -144,27 +159,27 @@ async fn hot_cycles_take_no_lock() {
 
 #[tokio::test]
 async fn a_thread_keeps_the_current_list() {
-    // More than there are slots: all of them are used.
+    // More pools than there are indexes: all of them are used.
     for _ in 0..100 {
         let rig = pool(|builder| builder.server("a"));
         let kept = || shared(&rig.pool).servers.with_kept_list(|list, near| (list.len, near));
         assert_eq!(kept(), None);
         rig.pool.acquire().await.expect("it accepts").release();
-        assert_eq!(kept(), Some((1, near())));
+        assert_eq!(kept(), Some((1, thread_number())));
         rig.pool.register("b").expect("it is not there");
         assert_eq!(kept(), None, "another list is current");
         rig.pool.try_acquire().expect("one is idle").release();
-        assert_eq!(kept(), Some((2, near())));
+        assert_eq!(kept(), Some((2, thread_number())));
     }
 }
 
 #[tokio::test]
-async fn a_thread_lets_go_of_the_list_of_a_pool_that_was_closed() {
+async fn a_thread_drops_the_list_of_a_pool_that_was_closed() {
     let rig = pool(|builder| builder.server("a"));
     rig.pool.acquire().await.expect("it accepts").release();
-    let generation = Arc::downgrade(&shared(&rig.pool).servers.list().seat(0).expect("it is registered").generation);
+    let generation = Arc::downgrade(&shared(&rig.pool).servers.list().entry(0).expect("it is registered").generation);
     assert!(generation.upgrade().is_some());
-    // Another thread closes the pool: this one lets go when it next keeps a list.
+    // Another thread closes the pool: this one drops its list when it keeps another.
     let clone = rig.pool.clone();
     drop(rig);
     std::thread::spawn(move || drop(clone)).join().expect("no panic");
@@ -173,11 +188,11 @@ async fn a_thread_lets_go_of_the_list_of_a_pool_that_was_closed() {
     other.pool.acquire().await.expect("it accepts").release();
     yield_now().await;
     assert!(generation.upgrade().is_none());
-    // A thread that closes a pool lets go at once.
-    let generation = Arc::downgrade(&shared(&other.pool).servers.list().seat(0).expect("it is registered").generation);
+    // A thread that closes a pool drops its list at once.
+    let generation = Arc::downgrade(&shared(&other.pool).servers.list().entry(0).expect("it is registered").generation);
     drop(other);
     yield_now().await;
-    let_go_of_closed();
+    drop_closed_lists();
     assert!(generation.upgrade().is_none());
 }
 
@@ -187,9 +202,9 @@ async fn a_changed_maximum_begins_a_generation_and_keeps_the_connections() {
     let held = [rig.pool.acquire().await.expect("it accepts"), rig.pool.acquire().await.expect("it accepts")];
     let [out, idle] = held;
     idle.release();
-    let first = shared(&rig.pool).servers.list().seat(0).expect("it is registered").generation.clone();
+    let first = shared(&rig.pool).servers.list().entry(0).expect("it is registered").generation.clone();
     rig.pool.set_servers([Server::new("a").max_conns(10)]).expect("in range");
-    let second = shared(&rig.pool).servers.list().seat(0).expect("it is registered").generation.clone();
+    let second = shared(&rig.pool).servers.list().entry(0).expect("it is registered").generation.clone();
     assert!(first.idle.is_closed() && first.idle.is_empty() && !first.epoch.is_over());
     assert_eq!(second.idle.len(), 1, "the idle connection moved");
     out.release();
@@ -203,7 +218,7 @@ async fn a_changed_maximum_begins_a_generation_and_keeps_the_connections() {
 #[tokio::test]
 async fn the_same_rate_again_is_the_same_bucket() {
     let rig = pool(|builder| builder.server(Server::new("a").max_rps(10.0)));
-    let bucket = || shared(&rig.pool).servers.list().seat(0).expect("it is registered").server().bucket();
+    let bucket = || shared(&rig.pool).servers.list().entry(0).expect("it is registered").server().bucket();
     let before = bucket().expect("there is a rate");
     rig.pool.set_servers([Server::new("a").max_rps(10.0).max_conns(3)]).expect("in range");
     assert!(bucket().is_some_and(|same| Arc::ptr_eq(&same, &before)));
@@ -229,10 +244,10 @@ async fn a_change_wakes_the_background_task_only_for_waiters() {
     let woken = || timeout(Duration::ZERO, notifier.woken());
     // Building the pool may have woken it.
     let _ = woken().await;
-    notifier.changed();
+    notifier.wake_if_waiters();
     assert!(woken().await.is_err());
     let mut ticket = shared(&rig.pool).queue.join(1, true).expect("there is room");
-    notifier.changed();
+    notifier.wake_if_waiters();
     assert!(woken().await.is_ok());
     shared(&rig.pool).queue.leave(&mut ticket);
     drop(rig);

@@ -1,4 +1,4 @@
-//! What follows from a server's change of state: its event, its bits, its due time, its last failure.
+//! Changes a server's health and acts on it: event, bits, due time, last failure.
 
 use crate::clock::between;
 use crate::connector::Connector;
@@ -8,7 +8,7 @@ use crate::raw::{Health, Outage, Probe, ProbeOwner, Reported, Snapshot};
 use crate::server::{Generation, chain};
 use crate::sync::Arc;
 
-/// An attempt that began in `outage` failed, by the server's fault.
+/// Takes a server down after a failed attempt that began in `outage`.
 pub(crate) fn connect_failed<C: Connector>(
     shared: &Shared<C>,
     generation: &Generation<C>,
@@ -21,7 +21,7 @@ pub(crate) fn connect_failed<C: Connector>(
     }
 }
 
-/// A caller reported a failure of a connection that was opened in `outage`.
+/// Counts a failure that a caller reported of a connection opened in `outage`.
 pub(crate) fn reported<C: Connector>(
     shared: &Shared<C>,
     generation: &Generation<C>,
@@ -39,7 +39,7 @@ pub(crate) fn reported<C: Connector>(
     }
 }
 
-/// A connection that was opened in `outage` was released, and that changes the health.
+/// Counts the release of a connection opened in `outage`. If it ends the recovery or clears strikes, records it.
 #[cold]
 pub(crate) fn released<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, outage: Outage) {
     if generation.server.health.released(outage) {
@@ -48,12 +48,12 @@ pub(crate) fn released<C: Connector>(shared: &Shared<C>, generation: &Generation
     }
 }
 
-/// An attempt failed by the client's own fault: connecting to the server pauses.
-pub(crate) fn paused<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, error: C::Error) {
+/// Pauses connecting to a server after an attempt that failed by the client's own fault.
+pub(crate) fn pause_connecting<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, error: C::Error) {
     let now_ns = shared.clock.now_ns();
     let pause = &generation.server.pause;
     if pause.failed(now_ns, retry_at(shared, now_ns)) {
-        shared.due.push(pause.until(), generation.server.number());
+        shared.due_times.push(pause.until(), generation.server.number());
         shared.notifier.wake_before(pause.until());
         let retry_after = between(now_ns, pause.until());
         let (pool, server) = names(shared, generation);
@@ -73,7 +73,7 @@ pub(crate) struct Probed<C: Connector> {
     generation: Arc<Generation<C>>,
 }
 
-/// Begins the probe of a server that is down, if its retry is due. One caller wins.
+/// Begins the probe of a server that is down and due. One caller wins.
 pub(crate) fn begin_probe<C: Connector>(
     shared: &Arc<Shared<C>>,
     generation: &Arc<Generation<C>>,
@@ -85,17 +85,17 @@ pub(crate) fn begin_probe<C: Connector>(
     Some(probe)
 }
 
-/// The probe succeeded: the server serves again.
+/// Ends a probe that succeeded: the server serves again.
 pub(crate) fn probe_succeeded<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, probe: ServerProbe<C>) {
     probe.succeeded();
-    shared.servers.follow(generation.server.number());
-    shared.notifier.changed();
+    shared.servers.refresh(generation.server.number());
+    shared.notifier.wake_if_waiters();
     // Last: it runs user code.
     let (pool, server) = names(shared, generation);
     tracing::info!(%pool, %server, state = "recovering", "server serves again");
 }
 
-/// The probe failed, by the server's fault.
+/// Ends a probe that failed by the server's fault.
 pub(crate) fn probe_failed<C: Connector>(
     shared: &Shared<C>,
     generation: &Generation<C>,
@@ -122,12 +122,12 @@ impl<C: Connector> ProbeOwner for Probed<C> {
     }
 }
 
-/// When to retry after that many failures in a row.
+/// Returns the time of the retry by the number of failures in a row.
 fn retry_at<C: Connector>(shared: &Shared<C>, now_ns: u64) -> impl Fn(u32) -> u64 + '_ {
     move |failures| now_ns.saturating_add(shared.settings.backoff.interval_ns(failures, shared.random.draw()))
 }
 
-/// The health word says Down since just now.
+/// The server just went down: sets its last failure, bits and due time, and records the event.
 fn went_down<C: Connector>(
     shared: &Shared<C>,
     generation: &Generation<C>,
@@ -140,13 +140,13 @@ fn went_down<C: Connector>(
     if !is_removed {
         generation.server.set_last_failure(Some(Arc::clone(&failure)));
     }
-    shared.servers.follow(generation.server.number());
-    shared.due.push(down.retry_at(), generation.server.number());
+    shared.servers.refresh(generation.server.number());
+    shared.due_times.push(down.retry_at(), generation.server.number());
     shared.notifier.wake_before(down.retry_at());
-    // The last resort serves from now on, if no server is up.
-    shared.notifier.changed();
+    // If no server is up any more, idle connections of servers that are down may serve waiters.
+    shared.notifier.wake_if_waiters();
     if is_removed {
-        // Its last event is that it is gone.
+        // `gone` is its last event.
         return;
     }
     // Last: it runs user code, whose panic must not keep the server from being retried.

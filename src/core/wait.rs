@@ -1,4 +1,4 @@
-//! A caller that found nothing idle: it joins the wait queue and is served in turn.
+//! The wait of a caller that found no idle connection: it joins the wait queue and is served in turn.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -27,10 +27,10 @@ pub(crate) async fn wait_for_attempt<C: Connector>(shared: &Arc<Shared<C>>) -> A
     join(shared, None, false).await
 }
 
-/// Whether any server has a token, or needs none.
+/// Whether any server has a token or no rate limit.
 fn any_has_token<C: Connector>(shared: &Shared<C>) -> bool {
     let now_ns = shared.clock.now_ns();
-    shared.servers.list().iter().any(|(_, seat)| seat.server().has_token(now_ns))
+    shared.servers.list().iter().any(|(_, entry)| entry.server().has_token(now_ns))
 }
 
 async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, is_patient: bool) -> Acquired<C> {
@@ -38,7 +38,8 @@ async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, 
         return Err(ended);
     }
     let started_ns = shared.clock.now_ns();
-    // Counted before it joins: the end of the last attempt sees the waiter, or the waiter sees that none runs.
+    // Counted before it joins: either the end of the last attempt sees the waiter, or the waiter sees that none runs.
+    // Relaxed, here and below: `WaitQueue::join` fences, and a plain counter needs no more.
     let impatient = usize::from(!is_patient);
     shared.impatient.fetch_add(impatient, Ordering::Relaxed);
     let ticket = match shared.queue.join(shared.settings.max_waiters, is_patient) {
@@ -49,13 +50,13 @@ async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, 
         }
     };
     let mut waiter = Waiter { shared, ticket, is_patient };
-    // Behind the fence of `join`: a connection that came between the look and the join is found here.
+    // After the fence of `join`: a connection that came between the look and the join is found here.
     settle::settle(shared);
-    // While no caller waits, the background task sleeps without regard to tokens.
+    // While there are no waiters, the background task sleeps without regard to tokens.
     shared.notifier.wake_before(settle::next_token(shared, started_ns));
     let deadline_ns = timeout.map_or(u64::MAX, |timeout| started_ns.saturating_add(nanos(timeout)));
     let end = shared.clock.until_ns(deadline_ns, poll_fn(|cx| waiter.poll(cx))).await;
-    // Out of the queue first: it does not count among the waiters of its own error.
+    // Leaves the queue first, so as not to count among the waiters of its own error.
     drop(waiter);
     match end {
         Some(End::Served(conn)) => Ok(conn),
@@ -77,7 +78,7 @@ enum End<C: Connector> {
     NoAttempt,
 }
 
-/// A caller in the wait queue. If it leaves, the connection that it was served with is passed on.
+/// A caller in the wait queue. Its drop leaves the queue and passes on the connection that it was served with.
 struct Waiter<'a, C: Connector> {
     shared: &'a Arc<Shared<C>>,
     ticket: Ticket,
@@ -90,7 +91,7 @@ impl<C: Connector> Waiter<'_, C> {
         if let Some(conn) = self.poll_queue(cx) {
             return Poll::Ready(End::Served(conn));
         }
-        // Behind the waker's registration: what ends the wait after this look wakes it.
+        // After the waker's registration: an end of the wait after this look wakes the caller.
         if let Some(ended) = report::ended(shared) {
             return Poll::Ready(End::Ended(ended));
         }
@@ -104,12 +105,12 @@ impl<C: Connector> Waiter<'_, C> {
         Poll::Pending
     }
 
-    /// Takes the connection that this waiter was served with, if it was and the connection is good.
+    /// Takes the connection that this waiter was served with, if it is good.
     fn poll_queue(&mut self, cx: &mut Context<'_>) -> Option<Box<Connection<C>>> {
         let shared = self.shared;
         while let Some(mut grant) = shared.queue.poll(&mut self.ticket, cx.waker()) {
             let now_ns = shared.clock.now_ns();
-            // Of a server that was removed or reset meanwhile: it closes, as when it is returned.
+            // A connection of a server that was removed or reset meanwhile closes, as when it is returned.
             let is_over = grant.conn.generation().epoch.is_over();
             if grant.fresh && !is_over {
                 grant.conn.info.check_out(now_ns);
@@ -118,8 +119,8 @@ impl<C: Connector> Waiter<'_, C> {
             if !is_over && is_reusable(shared, &mut grant.conn, now_ns) {
                 return Some(grant.conn);
             }
-            // A dead connection: back to the old place, then look for another. The connection is dropped last: its
-            // permit wakes the background task.
+            // A dead connection: rejoins at the old place and looks for another. The connection is dropped while this
+            // caller is a waiter, so that its permit wakes the background task.
             grant.token.undo();
             shared.queue.rejoin(&mut self.ticket);
             drop(grant.conn);
@@ -128,7 +129,8 @@ impl<C: Connector> Waiter<'_, C> {
         None
     }
 
-    /// Whether an attempt runs, or can start, whose connection may be had without waiting for a token.
+    /// Whether an attempt runs or can start, and any server has a token. An approximation: the two may be of different
+    /// servers.
     fn may_be_served(&self) -> bool {
         let shared = self.shared;
         if !settle::has_attempt(shared) {

@@ -71,8 +71,8 @@ struct Units {
 }
 
 impl Rate {
-    /// `rps` tokens a second, up to `burst` at once. `None` if either is outside the fixed point: see
-    /// [`MIN_RPS`], [`MAX_RPS`] and [`Rate::max_burst`].
+    /// `rps` tokens a second, up to `burst` at once. `None` if either is out of range: see [`MIN_RPS`], [`MAX_RPS`] and
+    /// [`Rate::max_burst`].
     pub(crate) fn new(rps: f64, burst: u32) -> Option<Self> {
         if !(MIN_RPS..=MAX_RPS).contains(&rps) || burst == 0 || burst > Self::max_burst(rps) {
             return None;
@@ -170,7 +170,7 @@ impl Bucket {
         self.take_seen(self.look(now_ns)?)
     }
 
-    /// Looks for a token. What is found may be taken by another first.
+    /// Looks for a token. Another caller may take it first.
     #[inline]
     pub(crate) fn look(&self, now_ns: u64) -> Option<Seen> {
         let now = self.rate.units(now_ns);
@@ -193,13 +193,13 @@ impl Bucket {
         }
     }
 
-    /// Returns a token if no other was taken since; otherwise it is forfeit (I2). Returns whether it was returned.
+    /// Gives a token back if none was taken since; otherwise it is forfeit (I2). True if it was given back.
     pub(crate) fn undo(&self, receipt: Receipt) -> bool {
         // Relaxed: see the module's page.
         self.tat.compare_exchange(receipt.left, receipt.found, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// The first time, in nanoseconds, at which a token is there, if none is taken till then. `u64::MAX` if retired.
+    /// The first time, in nanoseconds, at which a token is there if none is taken until then. `u64::MAX` if retired.
     pub(crate) fn available_at(&self) -> u64 {
         match self.load() {
             RETIRED => u64::MAX,
@@ -207,8 +207,8 @@ impl Bucket {
         }
     }
 
-    /// Retires this bucket for one of another rate, which starts with the tokens that were left, at most all that it
-    /// can hold. So a change gives none, however often it is made (I4).
+    /// Retires this bucket and returns one of another rate with the tokens that were left, as far as it can hold them.
+    /// So a change of rate gives no tokens, however often it is made (I4).
     pub(crate) fn successor(&self, rate: Rate, now_ns: u64) -> Bucket {
         // Relaxed: see the module's page. From here on no take succeeds on this word.
         let tat = self.tat.swap(RETIRED, Ordering::Relaxed);

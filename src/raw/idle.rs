@@ -1,20 +1,21 @@
 //! The idle connections of one generation of a server, and the bit that closes it.
 //!
-//! A few shards hold the items, so that threads do not contend for one queue. A caller names the shard it is near;
-//! callers near different shards share no cache line. FIFO holds within a shard, up to calls that overlap: a pop
-//! that finds the slot empty while two pushes go by, one into the slot and one into the queue, takes the second.
+//! A few shards hold the items, so that threads do not contend for one queue. A caller passes its thread's number,
+//! which chooses the near shard. Threads with different near shards share no cache line. FIFO holds within a shard,
+//! except for overlapping calls: a pop that finds the slot empty before one push fills the slot and a second one enters
+//! the queue takes the item of the second.
 //!
 //! # Protocol
 //!
-//! A shard is a [`Slot`] before a queue. An item goes into the slot if both are empty, otherwise into the queue; it
-//! comes out of the slot first. A bounded set, into which more items than its capacity may come, uses the queues alone,
-//! whose room is exactly its capacity. [`Idle::push`] puts an item into the near shard, or into another one with room,
-//! then loads the closed bit; if the bit is set it pops until nothing is left. [`Idle::close`] sets the bit, fences,
-//! and the caller pops until nothing is left. [`Idle::pop`] looks into the near shard, then into all others.
+//! A shard is a [`Slot`] in front of a queue. An item goes into the slot if both are empty, otherwise into the queue. A
+//! pop tries the slot first. A bounded set, into which more items than its capacity may be pushed, uses the queues
+//! alone, whose room is exactly its capacity. [`Idle::push`] puts an item into the near shard, or into another one with
+//! room, then loads the closed bit; if the bit is set it pops until nothing is left. [`Idle::close`] sets the bit,
+//! fences, and the caller pops until nothing is left. [`Idle::pop`] looks into the near shard, then into all others.
 //!
 //! # Invariants
 //!
-//! - I1: once the bit is set, and the closer and all pushers are through, no item is left in any shard. Either the
+//! - I1: once the bit is set, and the closer and all pushers have returned, no item is left in any shard. Either the
 //!   pusher sees the bit and pops until nothing is left, or its push came before the closer's fence and the closer pops
 //!   the item. (To pop one item for one pushed is not enough: it may be another pusher's, which the closer would have
 //!   popped, while one's own comes too late for the closer.)
@@ -35,18 +36,18 @@
 use super::slot::Slot;
 use crate::sync::{ArrayQueue, AtomicBool, Ordering, fence, spin_loop};
 
-/// A shard has room for this many items at least. A server with few connections has few shards.
+/// Each of several shards has room for at least this many items, so a server with few connections has few shards.
 const MIN_ROOM: usize = 2;
 
 /// See the module's page.
 #[derive(Debug)]
 pub(crate) struct Idle<T> {
-    /// A power of two of them.
+    /// Their number is a power of two.
     shards: Box<[Shard<T>]>,
     closed: AtomicBool,
     /// The room of all queues.
     capacity: usize,
-    /// Whether more items than that may come (I4).
+    /// Whether more items than that may be pushed (I4).
     bounded: bool,
 }
 
@@ -86,8 +87,8 @@ impl<T> Shard<T> {
 }
 
 impl<T> Idle<T> {
-    /// Room for `capacity` items, at least one, in at most `shards` shards. `bounded`: more items than that may come,
-    /// and are refused.
+    /// An empty set with room for `capacity` items, at least one, in at most `shards` shards. `bounded`: more items
+    /// than that may be pushed, and are refused.
     pub(crate) fn new(capacity: usize, shards: usize, bounded: bool) -> Self {
         let most = shards.min(capacity / MIN_ROOM).max(1);
         let count = 1 << most.ilog2();
@@ -102,8 +103,8 @@ impl<T> Idle<T> {
         Self { shards: (0..count).map(shard).collect(), closed: AtomicBool::new(false), capacity, bounded }
     }
 
-    /// The shard near `near`, then all the others.
-    fn from(&self, near: usize) -> impl Iterator<Item = &Shard<T>> {
+    /// The near shard, then all others.
+    fn shards_from(&self, near: usize) -> impl Iterator<Item = &Shard<T>> {
         (0..self.shards.len()).map(move |step| self.nearest(near + step))
     }
 
@@ -126,7 +127,7 @@ impl<T> Idle<T> {
     #[cold]
     fn push_elsewhere(&self, mut item: Box<T>, near: usize, mut refuse: impl FnMut(Box<T>)) {
         loop {
-            for shard in self.from(near) {
+            for shard in self.shards_from(near) {
                 match shard.push(item, self.bounded) {
                     Ok(_) => return self.fence_and_drain_if_closed(refuse),
                     Err(back) => item = back,
@@ -159,10 +160,10 @@ impl<T> Idle<T> {
         }
     }
 
-    /// Pops until nothing is left.
+    /// Pops until nothing is left, then refuses what it popped.
     #[cold]
     pub(crate) fn drain(&self, refuse: impl FnMut(Box<T>)) {
-        // All are out before the first is refused: if its drop panics, the others are dropped all the same.
+        // All are popped before the first is refused: if its drop panics, unwinding drops the rest.
         let mut items = Vec::new();
         while let Some(item) = self.pop(0) {
             items.push(item);
@@ -178,12 +179,12 @@ impl<T> Idle<T> {
 
     /// Takes an item out, of the near shard before all others.
     pub(crate) fn pop(&self, near: usize) -> Option<Box<T>> {
-        // A look costs less than a try, most of all where nothing is.
-        self.from(near).find_map(|shard| if shard.is_empty() { None } else { shard.pop() })
+        // Checking for empty is cheaper than a failed pop.
+        self.shards_from(near).find_map(|shard| if shard.is_empty() { None } else { shard.pop() })
     }
 
-    /// Takes out each item that is there now, and puts it back where it was if `keep` says so. Their order stays.
-    /// Passes the others to `refuse`, and items that may not stay, as `push` does.
+    /// Takes out each item that is there now, and puts it back if `keep` says so, in the same order. Passes the others,
+    /// and items that may not stay, to `refuse`.
     pub(crate) fn retain(&self, mut keep: impl FnMut(&T) -> bool, mut refuse: impl FnMut(Box<T>)) {
         for (near, shard) in self.shards.iter().enumerate() {
             if let Some(item) = shard.slot.take() {
@@ -205,7 +206,7 @@ impl<T> Idle<T> {
         self.fence_and_drain_if_closed(refuse);
     }
 
-    /// Lets nothing stay from now on. The caller then drains.
+    /// Sets the closed bit. The caller then drains.
     pub(crate) fn close(&self) {
         // Relaxed: the fence below orders it before the pops.
         self.closed.store(true, Ordering::Relaxed);
@@ -218,12 +219,12 @@ impl<T> Idle<T> {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Whether it has room for `capacity` items, and refuses more if they may come.
+    /// Whether it has room for `capacity` items, and is bounded if it must be.
     pub(crate) fn fits(&self, capacity: usize, bounded: bool) -> bool {
         self.capacity >= capacity && (self.bounded || !bounded)
     }
 
-    /// Whether nothing is there. May be momentarily off under load.
+    /// Whether it is empty. May be momentarily off under load.
     pub(crate) fn is_empty(&self) -> bool {
         self.shards.iter().all(Shard::is_empty)
     }

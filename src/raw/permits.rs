@@ -12,13 +12,13 @@
 //! release: open - 1
 //! ```
 //!
-//! [`Permits::set_max`] changes `max` alone. A maximum lowered below `open` takes nothing away: no permit is given
-//! until enough were released.
+//! [`Permits::set_max`] changes `max` alone. A maximum lowered below `open` revokes no permit: none is granted until
+//! enough are released.
 //!
 //! # Invariants
 //!
-//! - I1: a `begin` that succeeds leaves `open <= max` and `connecting <= most`, for the `max` of that very moment: all
-//!   stand in one word.
+//! - I1: a `begin` that succeeds leaves `open <= max` and `connecting <= most`, for the `max` at that moment: all are
+//!   in one word.
 //! - I2: `connecting <= open <=` the largest `max` so far, so that no field runs into its neighbour. Each permit is
 //!   released once; a release without a permit is a bug, caught by a debug assertion.
 //!
@@ -27,7 +27,7 @@
 //! # Orderings
 //!
 //! A release (of a failed attempt too) is a Release, `begin` an Acquire: what the last holder did, dropping its
-//! connection included, happens before what the next holder does. A caller that tells waiters of a free permit fences.
+//! connection included, happens before what the next holder does. A caller that wakes waiters for a free permit fences.
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -73,12 +73,12 @@ impl PermitCounts {
         self.open() < self.max()
     }
 
-    /// How many more attempts may start, of which `most` may run at once.
+    /// How many more attempts may start, if at most `most` may run at once.
     pub(crate) fn room(self, most: u32) -> u32 {
         self.max().saturating_sub(self.open()).min(most.saturating_sub(self.connecting()))
     }
 
-    /// Whether the maximum was lowered below what is open: a connection that comes back must close.
+    /// Whether the maximum was lowered below `open`: a connection that is returned must close.
     #[inline(always)]
     pub(crate) fn is_over(self) -> bool {
         self.open() > self.max()
@@ -114,7 +114,8 @@ impl Permits {
         let mut found = self.counts();
         while found.is_free() && found.connecting() < most.min(PermitCounts::MOST_CONNECTING) {
             let next = found.0 + PermitCounts::OPEN + PermitCounts::CONNECTING;
-            // Acquire on success: pairs with the Release of `give_back`. Relaxed on failure: only reads the word anew.
+            // Acquire on success: pairs with the Release of `release_counts`. Relaxed on failure: only reads the word
+            // anew.
             match self.word.compare_exchange_weak(found.0, next, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(word) => found = PermitCounts(word),
@@ -123,36 +124,36 @@ impl Permits {
         false
     }
 
-    /// The attempt brought a connection, which keeps the permit.
+    /// Records that an attempt succeeded: its connection keeps the permit.
     pub(crate) fn connected(&self) {
-        // Relaxed: the permit stays with the same holder; nothing is handed to another.
+        // Relaxed: the permit stays with the same holder.
         let found = PermitCounts(self.word.fetch_sub(PermitCounts::CONNECTING, Ordering::Relaxed));
         debug_assert!(found.connecting() > 0, "an attempt ended that never began");
     }
 
-    /// The attempt brought nothing: releases its permit.
+    /// Releases the permit of a failed attempt.
     pub(crate) fn failed(&self) {
-        let found = self.give_back(PermitCounts::OPEN + PermitCounts::CONNECTING);
+        let found = self.release_counts(PermitCounts::OPEN + PermitCounts::CONNECTING);
         debug_assert!(found.connecting() > 0, "an attempt ended that never began");
     }
 
-    /// The connection is gone: releases its permit.
+    /// Releases the permit of a closed connection.
     pub(crate) fn release(&self) {
-        self.give_back(PermitCounts::OPEN);
+        self.release_counts(PermitCounts::OPEN);
     }
 
-    fn give_back(&self, change: u64) -> PermitCounts {
+    fn release_counts(&self, change: u64) -> PermitCounts {
         // Release: pairs with the Acquire of the next `begin`.
         let found = PermitCounts(self.word.fetch_sub(change, Ordering::Release));
         debug_assert!(found.open() > 0, "a permit was released that nothing held");
         found
     }
 
-    /// Changes the maximum. Connections above it stay open until they come back.
+    /// Changes the maximum. Connections above it stay open until they are returned.
     pub(crate) fn set_max(&self, max: u32) {
         let mut found = self.counts();
         loop {
-            // Relaxed: nothing is published; connections come and go at the same time.
+            // Relaxed: nothing is published.
             let set = found.with_max(max).0;
             match self.word.compare_exchange_weak(found.0, set, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return,

@@ -1,4 +1,4 @@
-//! The one cache line of a pool that every acquire and release reads and that is seldom written.
+//! The signals: the one cache line that each acquire and release of a pool reads, and that is seldom written.
 //!
 //! # Protocol
 //!
@@ -6,10 +6,10 @@
 //! |---|---|---|
 //! | `waiters` | the wait queue, under its lock | acquire: do not overtake; release: hand over |
 //! | `tick` | the background task | acquire, release: the coarse time |
-//! | `list` | a change of the server list | acquire: is the list that this thread keeps the current one? |
+//! | `list_version` | a change of the server list | acquire: is the list that this thread keeps the current one? |
 //! | `retry_due` | set by the background task or a registration, cleared by a caller | acquire: start due attempts |
 //! | `running` | the start and the end of the background task | async acquire: start the task |
-//! | `closed` | the close of the pool | threads that keep a list: let go of it |
+//! | `closed` | the close of the pool | threads that keep a list: drop it |
 //!
 //! # Invariants
 //!
@@ -32,7 +32,7 @@ const NO_TICK: u64 = u64::MAX;
 pub(crate) struct Signals {
     waiters: AtomicUsize,
     tick: AtomicU64,
-    list: AtomicU64,
+    list_version: AtomicU64,
     retry_due: AtomicBool,
     running: AtomicBool,
     closed: AtomicBool,
@@ -43,22 +43,22 @@ impl Signals {
         Self {
             waiters: AtomicUsize::new(0),
             tick: AtomicU64::new(NO_TICK),
-            list: AtomicU64::new(0),
+            list_version: AtomicU64::new(0),
             retry_due: AtomicBool::new(false),
             running: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
     }
 
-    /// How many callers wait. After a push into an idle queue it is ordered behind the push (see `Idle::push`); after
-    /// any other change use `waiters_after_change`.
+    /// The number of waiters. After a push into an idle queue this load is ordered after the push (see `Idle::push`).
+    /// After any other change use `waiters_after_change`.
     #[inline(always)]
     pub(crate) fn waiters(&self) -> usize {
         // SeqCst: ordered after a SeqCst push by the single order; pairs with the fence of `WaitQueue::join`.
         self.waiters.load(Ordering::SeqCst)
     }
 
-    /// How many callers wait, after a change that may help them. Fences first.
+    /// The number of waiters after a change that may help them. Fences first.
     pub(crate) fn waiters_after_change(&self) -> usize {
         // SeqCst: the change, then the load; pairs with the fence of `WaitQueue::join`.
         fence(Ordering::SeqCst);
@@ -86,27 +86,27 @@ impl Signals {
         self.tick.store(now_ns.unwrap_or(NO_TICK), Ordering::Relaxed);
     }
 
-    /// The version of the server list that is current.
+    /// The version of the current server list.
     #[inline(always)]
-    pub(crate) fn list(&self) -> u64 {
-        // Relaxed: a thread that reads an older version uses the list of before for this one call.
-        self.list.load(Ordering::Relaxed)
+    pub(crate) fn list_version(&self) -> u64 {
+        // Relaxed: a thread that reads an older version uses the older list for this one call.
+        self.list_version.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_list(&self, version: u64) {
-        // Relaxed: see `list`.
-        self.list.store(version, Ordering::Relaxed);
+    pub(crate) fn set_list_version(&self, version: u64) {
+        // Relaxed: see `list_version`.
+        self.list_version.store(version, Ordering::Relaxed);
     }
 
     /// Whether a retry is due and waits for a caller.
     #[inline(always)]
     pub(crate) fn is_retry_due(&self) -> bool {
-        // Relaxed: a hint; a caller that misses it leaves it to the next.
+        // Relaxed: a hint; if this caller misses it, the next one sees it.
         self.retry_due.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_retry_due(&self, due: bool) {
-        // Relaxed: a hint; the list of due servers is behind a lock.
+        // Relaxed: a hint; a lock guards the due times.
         self.retry_due.store(due, Ordering::Relaxed);
     }
 

@@ -69,8 +69,8 @@ impl<T> Slot<T> {
     #[inline(always)]
     pub(crate) fn take(&self) -> Option<Box<T>> {
         loop {
-            // Relaxed: only the address is used. Loading before the CAS lets the processor go on with the box while the
-            // locked instruction is under way: 27 ns a cycle against 38 with a swap.
+            // Relaxed: only the address is used. A load before the CAS lets the processor use the box while the locked
+            // instruction executes: 27 ns a cycle, 38 with a swap.
             let found = self.item.load(Ordering::Relaxed);
             if found.is_null() {
                 return None;
@@ -85,7 +85,7 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Whether nothing is there. A hint.
+    /// Whether it is empty. A hint.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         // Relaxed: a hint; a caller that must not miss an item runs a fence first.

@@ -3,32 +3,32 @@
 //!
 //! # Protocol
 //!
-//! A bit follows a fact that lives in another word (whether a server is up, whether any of its connections is open).
-//! Each change of that fact is followed by [`UpSet::follow`]: look at the fact, set the bit, fence, look again, and
-//! repeat if the fact differs by now.
+//! A bit caches a condition computed from other atomics: whether a server is up, or whether it has open connections.
+//! Each change of the condition is followed by [`UpSet::refresh`]: read the condition, set the bit, fence, read it
+//! again, and repeat if it has changed.
 //!
 //! # Invariants
 //!
-//! - I1: when the last `follow` of a server has returned, its bit is the fact: the last one to write the bit sees, at
-//!   its second look, each change whose `follow` wrote before it.
+//! - I1: when the last `refresh` of a server has returned, its bit is the condition: the last one to write the bit
+//!   sees, when it reads again, each change whose `refresh` wrote before it.
 //! - I2: bits beyond the capacity are never set; [`UpSet::next_from`] returns each set bit of a quiet set in turn.
 //!
 //! # Orderings
 //!
-//! - The bits are written by AcqRel read-modify-writes: each one acquires the changes of fact that came before the
-//!   earlier ones. A Relaxed write may be read before the change that it follows can be seen, and the second look of
-//!   the thread that read it would miss that change.
-//! - The SeqCst fence between the write and the second look orders later loads of the thread that calls `follow` behind
-//!   its change: that of the list, in which a larger bitmap may have taken the place of this one; that of an idle queue
-//!   or of the permits, for a server that has just gone down.
+//! - The bits are written by AcqRel read-modify-writes: each acquires the changes that preceded the earlier writes.
+//!   After a Relaxed write, another thread could read the bit, but not yet the change before it, and miss that change
+//!   when it reads the condition again.
+//! - The SeqCst fence after the write orders the change before later loads of the thread that calls `refresh`: of the
+//!   list, where a larger bitmap may have replaced this one, and of an idle queue or the permits, for a server that has
+//!   just gone down.
 //! - The bits publish nothing else: loads of them are Relaxed.
 
 use crate::sync::{AtomicU64, Ordering, fence};
 
 const BITS: usize = u64::BITS as usize;
 
-/// From here on a position names no number: [`UpSet::next_from`] takes the rest modulo the size of the set. So a random
-/// start is uniform over a set of any size.
+/// A position from here on stands for the n-th number of the set, modulo the size of the set: see [`UpSet::next_from`].
+/// So a random start is uniform over a set of any size.
 pub(crate) const ANYWHERE: usize = 1 << 31;
 
 /// See the module's page.
@@ -53,14 +53,14 @@ impl UpSet {
         self.words[index].load(Ordering::Relaxed)
     }
 
-    /// Makes the bit of `number` the value of `fact` (I1).
-    pub(crate) fn follow(&self, number: usize, fact: impl Fn() -> bool) {
-        let mut is_in = fact();
+    /// Sets the bit of `number` to `condition` (I1).
+    pub(crate) fn refresh(&self, number: usize, condition: impl Fn() -> bool) {
+        let mut is_in = condition();
         loop {
             self.set(number, is_in);
-            // SeqCst: the change before, then the second look; pairs with a SeqCst push and the SeqCst load after it.
+            // SeqCst: the change before, then later loads; pairs with a SeqCst push and the SeqCst load after it.
             fence(Ordering::SeqCst);
-            let now = fact();
+            let now = condition();
             if now == is_in {
                 return;
             }
@@ -70,7 +70,7 @@ impl UpSet {
 
     fn set(&self, number: usize, is_in: bool) {
         let (word, bit) = (&self.words[number / BITS], 1 << (number % BITS));
-        // AcqRel: pairs with itself in another `follow`: releases the change before it, acquires earlier ones (I1).
+        // AcqRel: pairs with itself in another `refresh`: releases the change before it, acquires earlier ones (I1).
         if is_in {
             word.fetch_or(bit, Ordering::AcqRel);
         } else {
@@ -151,7 +151,7 @@ mod tests {
 
     fn set(capacity: usize, numbers: &[usize]) -> UpSet {
         let set = UpSet::new(capacity);
-        numbers.iter().for_each(|&number| set.follow(number, || true));
+        numbers.iter().for_each(|&number| set.refresh(number, || true));
         set
     }
 
@@ -164,7 +164,7 @@ mod tests {
         for (at, next) in [(0, 3), (1, 64), (3, 191), (4, 3), (11, 191)] {
             assert_eq!(set.next_from(super::ANYWHERE + at), Some(next), "anywhere {at}");
         }
-        set.follow(3, || false);
+        set.refresh(3, || false);
         assert_eq!((set.next_from(0), set.len(), set.contains(3)), (Some(64), 3, false));
         assert_eq!([7, super::ANYWHERE].map(|at| UpSet::new(0).next_from(at)), [None, None]);
     }
@@ -182,14 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn follow_looks_again_until_the_bit_is_the_fact() {
+    fn refresh_repeats_until_the_bit_is_the_condition() {
         let set = UpSet::new(64);
         let looks = Cell::new(0);
-        let fact = || {
+        let condition = || {
             looks.set(looks.get() + 1);
             looks.get() < 4 && looks.get() != 2
         };
-        set.follow(5, fact);
+        set.refresh(5, condition);
         assert_eq!((looks.get(), set.contains(5), set.is_empty()), (5, false, true));
     }
 }

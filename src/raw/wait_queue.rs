@@ -1,11 +1,11 @@
-//! The callers that wait for a connection, first come, first served.
+//! The wait queue: the waiters in FIFO order.
 //!
 //! # Protocol
 //!
 //! A caller joins at the back and gets a [`Ticket`] with a number. [`WaitQueue::serve`] takes items from its supplier
-//! and serves the front waiters with them: a waiter that is served leaves the queue thereby, and is woken. It finds its
-//! item at its next poll. If the item is no good, the waiter joins again with its old number, ahead of all that came
-//! after it. A waiter that leaves gets the item that it was served with, to pass it on.
+//! and serves the front waiters with them. A served waiter is out of the queue and is woken. It takes its item at its
+//! next poll. If the item is unusable, the waiter rejoins with its old number, ahead of all later ones. A waiter that
+//! leaves gets the item that it was served with, to pass it on.
 //!
 //! ```text
 //! joined --served--> served --polled--> out --rejoined--> joined
@@ -26,9 +26,9 @@
 //!
 //! # Orderings
 //!
-//! All but the number of waiters is behind the lock. A caller joins, fences, then looks again for what it needs. A
-//! thread that has put something there then loads the number of waiters, ordered behind what it put by a SeqCst fence
-//! or a SeqCst read-modify-write (`Idle::push`). One of the two sees the other.
+//! The lock guards all but the number of waiters. A caller joins, fences, then looks again for what it needs. A thread
+//! that makes something available then loads the number of waiters, ordered after its change by a SeqCst fence or a
+//! SeqCst read-modify-write (`Idle::push`). One of the two sees the other.
 
 use core::task::Waker;
 
@@ -76,8 +76,8 @@ impl<T> WaitQueue<T> {
         Self { signals, queue: Mutex::new(queue) }
     }
 
-    /// Joins at the back, then fences: the caller sees what was put there before, or is seen by the thread that puts
-    /// it. An impatient waiter is woken by [`WaitQueue::wake_impatient`].
+    /// Joins at the back, then fences: either the caller's next look finds an item, or the thread that puts the item
+    /// sees the waiter. [`WaitQueue::wake_impatient`] wakes those that are not `patient`.
     ///
     /// # Errors
     ///
@@ -100,8 +100,7 @@ impl<T> WaitQueue<T> {
         Ok(Ticket { number, patient, is_out: false })
     }
 
-    /// Joins again with the number of before, ahead of all that joined later (I1). Fences like
-    /// [`join`](WaitQueue::join).
+    /// Joins again with the same number, ahead of all that joined later (I1). Fences like [`join`](WaitQueue::join).
     pub(crate) fn rejoin(&self, ticket: &mut Ticket) {
         debug_assert!(ticket.is_out, "a waiter joins once");
         ticket.is_out = false;
@@ -114,7 +113,8 @@ impl<T> WaitQueue<T> {
         fence(Ordering::SeqCst);
     }
 
-    /// Takes the item that the waiter was served with, or leaves its waker. With `Some` the waiter is out of the queue.
+    /// Takes the item that the waiter was served with, or stores its waker. After `Some` the waiter is out of the
+    /// queue.
     pub(crate) fn poll(&self, ticket: &mut Ticket, waker: &Waker) -> Option<T> {
         let mut new_waker = None;
         while !ticket.is_out {
@@ -128,11 +128,11 @@ impl<T> WaitQueue<T> {
             }
             if new_waker.is_some() {
                 core::mem::swap(left, &mut new_waker);
-                // The lock goes before the old waker does (I5).
+                // Releases the lock before the old waker drops (I5).
                 drop(queue);
                 return None;
             }
-            // The new waker is not cloned under the lock either (I5). A waiter served meanwhile needs none.
+            // The new waker is not cloned under the lock (I5). A waiter served meanwhile needs none.
             drop(queue);
             new_waker = Some(waker.clone());
         }
@@ -148,16 +148,15 @@ impl<T> WaitQueue<T> {
         let mut queue = lock(&self.queue);
         let Some(left) = queue.joined.remove(&ticket.number) else { return queue.served.remove(&ticket.number) };
         self.signals.count_waiters(-1);
-        // The lock goes before the waker does (I5).
+        // Releases the lock before the waker drops (I5).
         drop(queue);
         drop(left);
         None
     }
 
-    /// Serves waiters from the front, as long as there are any and `supply` has an item (I1). Returns how many.
+    /// Serves waiters from the front while there are any and `supply` has an item (I1). Returns how many.
     ///
-    /// `supply` is called under the lock, and only when a waiter is there for what it returns. It must not run user
-    /// code.
+    /// `supply` is called under the lock, and only if there is a waiter for its item. It must not run user code.
     pub(crate) fn serve(&self, mut supply: impl FnMut() -> Option<T>) -> usize {
         let mut served = 0;
         loop {

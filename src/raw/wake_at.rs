@@ -3,7 +3,7 @@
 //! # Protocol
 //!
 //! One word. The task stores `AWAKE` and looks at everything; then it stores the time of its next work and sleeps until
-//! then. A caller that has changed something asks [`WakeAt::must_wake`] whether the task looks too late for it.
+//! then. A caller that has changed something asks [`WakeAt::must_wake`] whether the task would wake too late for it.
 //!
 //! # Invariants
 //!
@@ -49,7 +49,7 @@ impl WakeAt {
 
     /// The task sleeps until `at_ns`.
     pub(crate) fn sleep(&self, at_ns: u64) {
-        // Relaxed: a caller that reads an older value wakes the task in vain.
+        // Relaxed: a caller that reads an older value wakes the task needlessly.
         self.until.store(at_ns.min(AWAKE - 1), Ordering::Relaxed);
     }
 }

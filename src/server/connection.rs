@@ -1,4 +1,4 @@
-//! An open connection with what the pool keeps beside it, and the permit that it holds.
+//! An open connection, what the pool keeps about it, and its permit.
 
 use crate::conn_info::ConnInfo;
 use crate::connector::Connector;
@@ -8,7 +8,7 @@ use crate::sync::Arc;
 
 /// One connection, in a box that goes from the idle queue to the caller and back.
 ///
-/// The fields are dropped in their order: the connection first, then its permit, also if the connection's drop panics.
+/// The fields drop in their order: the connection, then its permit, also if the connection's drop panics.
 pub(crate) struct Connection<C: Connector> {
     pub(crate) conn: C::Conn,
     pub(crate) permit: Permit<C>,
@@ -24,13 +24,13 @@ impl<C: Connector> Connection<C> {
         &self.permit.generation
     }
 
-    /// Whether its time is over: its lifetime, or its time idle.
+    /// Whether it is past its lifetime or idle timeout.
     #[inline(always)]
     pub(crate) fn is_over_age(&self, now_ns: u64, idle_timeout_ns: u64) -> bool {
         now_ns >= self.expires_at || now_ns.saturating_sub(self.info.idle_since()) >= idle_timeout_ns
     }
 
-    /// Goes on in the next generation of the same epoch.
+    /// Moves it to another generation of the same epoch.
     pub(crate) fn move_to(&mut self, generation: Arc<Generation<C>>) {
         self.permit.generation = generation;
     }

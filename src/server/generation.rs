@@ -1,12 +1,11 @@
 //! One generation of a server: a set of idle queues with its closed bit.
 //!
-//! A server begins a new generation when it is registered, when its maximum is lowered or grows beyond the room of its
-//! queues, and when all connections that exist must close (a removal, the end of the runtime that they were opened on).
-//! The old one is closed and drained. A connection in use finds it closed when it comes back. It moves to the next
-//! generation if that is of the same epoch, which is so if the maximum changed, and closes otherwise.
+//! A server begins a new generation when it is registered, when its maximum is lowered or outgrows its queues, and when
+//! the runtime is shut down, since then all its connections must close. The old generation is closed and drained, as is
+//! that of a removed server. A connection that is returned to a closed generation moves to the next one if both are of
+//! the same epoch, which is so if the maximum changed. Otherwise it closes.
 //!
-//! Idle connections refer to their generation, which holds them: a cycle, cut when the generation is closed and
-//! drained.
+//! Idle connections refer to their generation, which holds them. Closing and draining it breaks this cycle.
 
 use std::any::Any;
 
@@ -15,23 +14,24 @@ use tokio::sync::futures::Notified;
 
 use crate::connector::Connector;
 use crate::raw::Idle;
-use crate::server::{Connection, ServerState};
+use crate::server::{Connection, ServerEntry};
 use crate::sync::{Arc, AtomicBool, Ordering, Weak};
 
 /// See the module's page.
 pub(crate) struct Generation<C: Connector> {
     pub(crate) idle: Idle<Connection<C>>,
-    pub(crate) server: Arc<ServerState<C>>,
-    /// The server's place in the list for as long as this generation is open.
+    pub(crate) server: Arc<ServerEntry<C>>,
+    /// The server's number in the list for as long as this generation is open.
     pub(crate) number: usize,
-    /// Where threads keep the list of this pool.
-    pub(crate) cache_slot: usize,
-    /// The pool, which a server cannot look into.
+    /// The index at which threads keep the list of this pool.
+    pub(crate) cache_index: usize,
+    /// The pool. Type-erased, so that this layer does not name `core`.
     pub(crate) pool: Weak<dyn Any + Send + Sync>,
     pub(crate) epoch: Arc<Epoch>,
 }
 
-/// The time for which connections and attempts of a server go on: until its removal or reset.
+/// The time in which the generations of a server pass connections on to each other. Ends when the server is removed or
+/// the runtime is shut down.
 #[derive(Debug, Default)]
 pub(crate) struct Epoch {
     is_over: AtomicBool,
@@ -39,7 +39,7 @@ pub(crate) struct Epoch {
 }
 
 impl Epoch {
-    /// Ends it, with all attempts that wait for its end.
+    /// Ends the epoch, and with it the attempts that run.
     pub(crate) fn end(&self) {
         // Release: pairs with the Acquire of `is_over`.
         self.is_over.store(true, Ordering::Release);
@@ -47,11 +47,11 @@ impl Epoch {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        // Acquire: pairs with the Release of `end`, so that what came before the end is seen.
+        // Acquire: pairs with the Release of `end`.
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// Waits for the end. Enable it before `is_over` is looked at.
+    /// Waits for the end. Enable the future before you check `is_over`.
     pub(crate) fn over(&self) -> Notified<'_> {
         self.over.notified()
     }

@@ -1,4 +1,4 @@
-//! One server: its words and transitions, its generations of idle queues, its connections and their permits.
+//! One server: its state, its generations of idle queues, its connections and their permits.
 
 mod config;
 mod connection;
@@ -11,4 +11,4 @@ pub(crate) use self::config::{Limits, PoolLimits};
 pub(crate) use self::connection::{ConnectPermit, Connection};
 pub(crate) use self::generation::{Epoch, Generation};
 pub(crate) use self::notifier::Notifier;
-pub(crate) use self::state::{ServerState, chain};
+pub(crate) use self::state::{ServerEntry, chain};

@@ -1,11 +1,11 @@
-//! Tells the pool's background task, and a caller that closes the pool, that something changed.
+//! Wakes the pool's background task, and a caller that closes the pool.
 
 use tokio::sync::Notify;
 
 use crate::raw::{Signals, WakeAt};
 use crate::sync::Arc;
 
-/// What a server knows of its pool: a name for its events, and where to tell of changes.
+/// The pool's name, signals and wake-ups, shared by the pool and its servers.
 #[derive(Debug)]
 pub(crate) struct Notifier {
     /// The pool's name.
@@ -14,7 +14,7 @@ pub(crate) struct Notifier {
     pub(crate) wake_at: WakeAt,
     /// Wakes the background task.
     task: Notify,
-    /// A connection of a removed server came back.
+    /// Notified when a connection of a removed server has closed.
     pub(crate) returned: Notify,
 }
 
@@ -29,15 +29,15 @@ impl Notifier {
         self.task.notify_one();
     }
 
-    /// Wakes the background task unless it looks again before `at_ns`.
+    /// Wakes the background task unless it wakes by itself at `at_ns` or before.
     pub(crate) fn wake_before(&self, at_ns: u64) {
         if self.wake_at.must_wake(at_ns) {
             self.wake();
         }
     }
 
-    /// Something changed that may help waiters: wakes the background task if there are any.
-    pub(crate) fn changed(&self) {
+    /// Wakes the background task if there are waiters. Called after each change that may help them.
+    pub(crate) fn wake_if_waiters(&self) {
         if self.signals.waiters_after_change() > 0 {
             self.wake();
         }

@@ -1,7 +1,7 @@
 //! The state of one server: permits, health, pause, rate bucket and the last failure.
 //!
-//! A server knows nothing of its pool but a name and whom to notify. Its transitions return what changed; the caller
-//! acts on it.
+//! A server refers to its pool's [`Notifier`] only; its generations hold the pool weakly. `core::transition` changes
+//! the health.
 
 use std::error::Error;
 
@@ -12,12 +12,11 @@ use crate::server::Notifier;
 use crate::server::config::{Limits, Server};
 use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicUsize, Ordering, fence};
 
-/// See the module's page. It goes on after the server was removed, for as long as connections are out.
+/// See the module's page. It outlives the removal of its server while connections are in use.
 ///
-/// The words come first and are read by each acquire and release; they share no cache line with what is written more
-/// often.
+/// Each release reads the health. The words share no cache line with the reference counts of the `Arc` around this.
 #[repr(C, align(64))]
-pub(crate) struct ServerState<C: Connector> {
+pub(crate) struct ServerEntry<C: Connector> {
     pub(crate) health: Health,
     pub(crate) permits: Permits,
     pub(crate) pause: Pause,
@@ -28,11 +27,11 @@ pub(crate) struct ServerState<C: Connector> {
     /// Its number in the list, if it is registered.
     number: AtomicUsize,
     removed: AtomicBool,
-    /// The event of its end was recorded.
+    /// The event `gone` was recorded, or must not be recorded yet.
     gone: AtomicBool,
 }
 
-impl<C: Connector> ServerState<C> {
+impl<C: Connector> ServerEntry<C> {
     pub(crate) fn new(config: Server, limits: Limits, notifier: Arc<Notifier>) -> Self {
         Self {
             health: Health::new(),
@@ -48,7 +47,7 @@ impl<C: Connector> ServerState<C> {
         }
     }
 
-    /// The server as it was registered last.
+    /// The settings of its last registration.
     pub(crate) fn config(&self) -> Arc<Server> {
         self.config.load_full()
     }
@@ -69,7 +68,8 @@ impl<C: Connector> ServerState<C> {
         self.health.snapshot().is_up()
     }
 
-    /// When it is retried, in nanoseconds, if it is down and no probe runs.
+    /// When it is retried, in nanoseconds: the later of its retry and the end of its pause. `None` if it is up or a
+    /// probe runs.
     pub(crate) fn down_until(&self) -> Option<u64> {
         let health = self.health.snapshot();
         (health.state() == HealthState::Down).then(|| health.retry_at().max(self.pause.until()))
@@ -80,12 +80,12 @@ impl<C: Connector> ServerState<C> {
         self.down_until().or_else(|| Some(self.pause.until()).filter(|&until_ns| until_ns > now_ns))
     }
 
-    /// Whether a token is there, or none is needed.
+    /// Whether it has a token or no rate limit.
     pub(crate) fn has_token(&self, now_ns: u64) -> bool {
         self.bucket().is_none_or(|bucket| bucket.has_token(now_ns))
     }
 
-    /// Changes the settings but for the maximum. Only under the lock of the server list.
+    /// Changes the settings except the maximum. Only under the lock of the server list.
     pub(crate) fn apply(&self, config: Server, rate: Option<Rate>, now_ns: u64) {
         self.config.store(Arc::new(config));
         match (self.bucket(), rate) {
@@ -98,17 +98,17 @@ impl<C: Connector> ServerState<C> {
 
     /// Its number in the list, `None` if it was removed. Only under the lock of the server list.
     pub(crate) fn set_number(&self, number: Option<usize>) {
-        // Relaxed: a returned connection reads `removed` after a SeqCst fence; the number is a hint of where to look.
+        // Relaxed: `permit_freed` reads `removed` after a SeqCst fence; the number is a hint.
         if let Some(number) = number {
             self.number.store(number, Ordering::Relaxed);
         }
-        // Until the event of the removal is out, the one of the end must wait: see `draining`.
+        // `gone` must not precede `draining`: see `allow_gone_event`.
         self.gone.store(true, Ordering::Relaxed);
         self.removed.store(number.is_none(), Ordering::Relaxed);
     }
 
-    /// The event of the removal is out: from now on the last event may be recorded.
-    pub(crate) fn draining(&self) {
+    /// Allows the event `gone`, since `draining` was recorded.
+    pub(crate) fn allow_gone_event(&self) {
         if self.is_removed() {
             self.gone.store(false, Ordering::Relaxed);
             // SeqCst: the flag, then the count; pairs with the fence of `permit_freed`.
@@ -124,11 +124,12 @@ impl<C: Connector> ServerState<C> {
     }
 
     pub(crate) fn is_removed(&self) -> bool {
-        // Relaxed: a hint; events of a server that is being removed may come in either order.
+        // Relaxed: a hint; while a server is being removed, `down` and `draining` may come in either order. `gone` is
+        // last.
         self.removed.load(Ordering::Relaxed)
     }
 
-    /// A permit was released: waiters, a due attempt without room, or the close of the pool may be waiting for it.
+    /// Wakes what may wait for a permit that was released: waiters, a due attempt, the close of the pool.
     pub(crate) fn permit_freed(&self) {
         if self.notifier.signals.waiters_after_change() > 0 || self.down_until().is_some() {
             self.notifier.wake();
@@ -139,9 +140,9 @@ impl<C: Connector> ServerState<C> {
         }
     }
 
-    /// Records the last event of a removed server, once its last connection is gone.
+    /// Records `gone`, the last event of a removed server, once its last connection is closed.
     fn record_if_gone(&self) {
-        // Relaxed: a flag that one caller wins; it publishes nothing.
+        // Relaxed: one caller wins the flag; it publishes nothing.
         if self.permits.counts().open() == 0 && !self.gone.swap(true, Ordering::Relaxed) {
             let (pool, server) = (&self.notifier.pool, self.config());
             tracing::info!(%pool, server = %server.name(), state = "gone", "server is gone");

@@ -1,21 +1,20 @@
-//! The servers of a pool at one moment.
+//! The list: the servers of a pool at one moment.
 //!
-//! A list changes only when the set of servers or their settings do: whether a server is up stands in a bitmap beside
-//! it. It is copied on write, in chunks of 64 servers, so that one change costs the same whatever the number of
-//! servers.
+//! A list changes only when the set of servers or their settings do: whether a server is up is kept in a separate
+//! bitmap. It is copied on write, in chunks of 64 servers: one change copies 64 entries and n/64 pointers.
 
 use crate::connector::Connector;
 use crate::raw::{Bucket, Signals, UpSet};
-use crate::server::{Generation, ServerState};
+use crate::server::{Generation, ServerEntry};
 use crate::sync::{Arc, AtomicU64, Ordering};
 
 const CHUNK: usize = 64;
 
-type Chunk<C> = [Option<Seat<C>>; CHUNK];
+type Chunk<C> = [Option<ListEntry<C>>; CHUNK];
 
 /// See the module's page.
 pub(crate) struct List<C: Connector> {
-    /// No other list of the process has it.
+    /// The list version, unique in the process.
     pub(crate) version: u64,
     /// By server number. A server keeps its number for as long as it is registered.
     chunks: Vec<Arc<Chunk<C>>>,
@@ -23,7 +22,7 @@ pub(crate) struct List<C: Connector> {
     pub(crate) len: usize,
     /// The servers that callers may use.
     pub(crate) up: Arc<UpSet>,
-    /// The servers that may have open connections: all that have, and some whose last one has closed since.
+    /// The servers with open connections, and some whose last one has closed since.
     pub(crate) open: Arc<UpSet>,
     /// How many of the servers have a rate limit.
     pub(crate) limited: usize,
@@ -32,25 +31,25 @@ pub(crate) struct List<C: Connector> {
     pub(crate) closed: bool,
 }
 
-/// A registered server: what an acquire touches of it.
-pub(crate) struct Seat<C: Connector> {
+/// The entry of a registered server: what an acquire reads of it.
+pub(crate) struct ListEntry<C: Connector> {
     pub(crate) generation: Arc<Generation<C>>,
     /// The server's bucket as of this list.
     pub(crate) bucket: Option<Arc<Bucket>>,
 }
 
-impl<C: Connector> Seat<C> {
-    pub(crate) fn server(&self) -> &Arc<ServerState<C>> {
+impl<C: Connector> ListEntry<C> {
+    pub(crate) fn server(&self) -> &Arc<ServerEntry<C>> {
         &self.generation.server
     }
 
-    /// Whether any of its connections is open.
+    /// Whether the server has an open connection.
     pub(crate) fn is_open(&self) -> bool {
         self.server().permits.counts().established() > 0
     }
 }
 
-impl<C: Connector> Clone for Seat<C> {
+impl<C: Connector> Clone for ListEntry<C> {
     fn clone(&self) -> Self {
         Self { generation: Arc::clone(&self.generation), bucket: self.bucket.clone() }
     }
@@ -62,7 +61,7 @@ impl<C: Connector> List<C> {
         Self { version: next_version(), chunks: Vec::new(), len: 0, up, open, limited: 0, signals, closed: false }
     }
 
-    /// A copy to change and publish.
+    /// Returns a copy to change and publish.
     pub(crate) fn copy(&self) -> Self {
         Self {
             version: next_version(),
@@ -77,49 +76,50 @@ impl<C: Connector> List<C> {
     }
 
     #[inline(always)]
-    pub(crate) fn seat(&self, number: usize) -> Option<&Seat<C>> {
+    pub(crate) fn entry(&self, number: usize) -> Option<&ListEntry<C>> {
         self.chunks.get(number / CHUNK)?[number % CHUNK].as_ref()
     }
 
-    /// Sets the server of a number. The bitmaps follow after the list is published.
-    pub(crate) fn set(&mut self, number: usize, seat: Option<Seat<C>>) {
+    /// Sets the entry of a number. The bits are refreshed after the list is published.
+    pub(crate) fn set(&mut self, number: usize, entry: Option<ListEntry<C>>) {
         while self.chunks.len() <= number / CHUNK {
             self.chunks.push(Arc::new([const { None }; CHUNK]));
         }
         if number >= self.up.capacity() {
-            // Twice as much, so that servers registered one by one are copied a constant number of times each.
+            // Doubled, so that registering servers one by one costs amortized constant time.
             let capacity = (2 * self.up.capacity()).max(number + 1);
             self.up = Arc::new(UpSet::new(capacity));
             self.open = Arc::new(UpSet::new(capacity));
         }
         let place = &mut Arc::make_mut(&mut self.chunks[number / CHUNK])[number % CHUNK];
-        let limited = |seat: &Option<Seat<C>>| usize::from(seat.as_ref().is_some_and(|seat| seat.bucket.is_some()));
-        self.len = self.len + usize::from(seat.is_some()) - usize::from(place.is_some());
-        self.limited = self.limited + limited(&seat) - limited(place);
-        *place = seat;
+        let limited =
+            |entry: &Option<ListEntry<C>>| usize::from(entry.as_ref().is_some_and(|entry| entry.bucket.is_some()));
+        self.len = self.len + usize::from(entry.is_some()) - usize::from(place.is_some());
+        self.limited = self.limited + limited(&entry) - limited(place);
+        *place = entry;
     }
 
     /// The generation of the server of a number.
     pub(crate) fn generation(&self, number: usize) -> Option<Arc<Generation<C>>> {
-        self.seat(number).map(|seat| Arc::clone(&seat.generation))
+        self.entry(number).map(|entry| Arc::clone(&entry.generation))
     }
 
-    /// The seat of a server whose idle connections may be used now: one that is up, or any while none is.
-    pub(crate) fn serving(&self, number: usize) -> Option<&Seat<C>> {
-        self.seat(number).filter(|_| self.up.contains(number) || self.up.is_empty())
+    /// The entry of a server whose idle connections may be used now: one that is up, or any if none is.
+    pub(crate) fn serving(&self, number: usize) -> Option<&ListEntry<C>> {
+        self.entry(number).filter(|_| self.up.contains(number) || self.up.is_empty())
     }
 
     /// The registered servers with their numbers, in their order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &Seat<C>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &ListEntry<C>)> {
         self.chunks
             .iter()
             .flat_map(|chunk| chunk.iter())
             .enumerate()
-            .filter_map(|(number, seat)| Some((number, seat.as_ref()?)))
+            .filter_map(|(number, entry)| Some((number, entry.as_ref()?)))
     }
 }
 
-/// A version that no other list of the process has. One a nanosecond would take 584 years to wrap.
+/// Returns a version that is unique in the process. One a nanosecond would take 584 years to wrap.
 fn next_version() -> u64 {
     static VERSIONS: AtomicU64 = AtomicU64::new(1);
     // Relaxed: a plain counter.

@@ -1,8 +1,8 @@
 //! The order in which the servers of a set are tried.
 //!
 //! A cursor rotates over the set: each acquire starts at the next server in it. If that server cannot serve, the pass
-//! goes on at a second cursor, which stays behind the server that served last. So the share of a server that cannot
-//! serve is spread evenly over the others, instead of doubling that of its successor.
+//! goes on at a second cursor, which points after the last server that served such a pass. So the share of a server
+//! that cannot serve is spread evenly over the others, instead of doubling that of its successor.
 //!
 //! Each shard has two cursors of its own, so that threads do not contend for one. A thread that has a shard to itself
 //! rotates strictly. Threads that share a shard may now and then take the same turn.
@@ -48,7 +48,7 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
         Some(server)
     }
 
-    /// After a turn whose server did not serve: tries it again, by another way, then each of the others once.
+    /// Tries the server of the last turn again, by `serve`, then each of the others once.
     pub(crate) fn go_on<T>(&self, near: usize, set: &UpSet, mut serve: impl FnMut(usize) -> Option<T>) -> Option<T> {
         let Cursors { next, miss } = self.near(near);
         // If another thread shares the cursor, or the set has changed, it is some other server's turn.
@@ -84,7 +84,7 @@ mod tests {
 
     fn set(numbers: impl IntoIterator<Item = usize>) -> UpSet {
         let set = UpSet::new(64);
-        numbers.into_iter().for_each(|number| set.follow(number, || true));
+        numbers.into_iter().for_each(|number| set.refresh(number, || true));
         set
     }
 

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use connring::test_util::{Connect, ScriptedConnector};
-use connring::{Builder, Pool, PooledConn, Server, ServerState};
+use connring::{AcquireError, Builder, Pool, PooledConn, Reason, Server, ServerState};
 use tokio::runtime;
 use tokio::sync::Barrier;
 use tokio::task::{JoinHandle, JoinSet, yield_now};
@@ -333,6 +333,23 @@ async fn successful_attempt_resets_pause() {
     let seconds: Vec<_> = rig.connector.connect_times("a").iter().map(Duration::as_secs).collect();
     assert_eq!(seconds, [0, 60, 150, 180, 240]);
     drop((first, second.await.expect("the caller was served")));
+}
+
+#[tokio::test]
+async fn retry_after_is_later_of_backoff_and_pause() {
+    let rig = Rig::manual(steady);
+    downed(&rig).await;
+    rig.connector.next_connects("a", [Connect::LocalFault, Connect::LocalFault]);
+    let waiter = waiting(&rig);
+    // The probes at 60 s and 120 s fail. The backoff of the second ends at 180 s, its pause at 210 s.
+    pass(&rig, MINUTE * 2 + SECOND, async || {}).await;
+    let left = SECOND * 89;
+    assert_eq!(state(&rig), down(1, left));
+    let error = rig.pool.acquire_now().await.expect_err("no attempt runs");
+    let AcquireError::Unavailable(unavailable) = error else { panic!("{error:?}") };
+    let Reason::Down { retry_after, .. } = unavailable.servers()[0].reason else { panic!("{unavailable:?}") };
+    assert_eq!((unavailable.retry_after(), retry_after), (Some(left), left));
+    waiter.abort();
 }
 
 #[tokio::test]

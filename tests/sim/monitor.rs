@@ -167,6 +167,7 @@ impl Server {
             }
             (ServerState::Down { failures, retry_after }, Model::Down { retry_at, .. }) => {
                 let said = now + retry_after.as_nanos() as u64;
+                let retry_at = retry_at.max(health.pause_until);
                 // The pool counts in ticks of 10 us, and a retry that is past has no time left.
                 failures == health.failures && said + 10_000 >= retry_at && said <= retry_at.max(now) + 10_000
             }

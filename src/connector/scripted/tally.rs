@@ -12,9 +12,9 @@ use crate::sync::{Arc, AtomicU64, Ordering};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectCounts {
-    /// Dials started.
+    /// Attempts started.
     pub attempts: u64,
-    /// Dials that succeeded.
+    /// Attempts that succeeded.
     pub connected: u64,
     /// Attempts that run.
     pub in_flight: u32,
@@ -26,7 +26,7 @@ pub struct ConnectCounts {
     pub reuse_checks: u64,
 }
 
-/// The counters behind [`ConnectCounts`].
+/// The counters of [`ConnectCounts`].
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) attempts: AtomicU64,

@@ -1,7 +1,7 @@
-//! When servers that are down may be tried again, and when connecting to others resumes.
+//! The due times: when a server that is down is probed, and when connecting to a paused one resumes.
 //!
-//! Each server that goes down or pauses is pushed with its time. Entries are not removed when they become outdated:
-//! each is checked against the server's own words when it is read.
+//! Each server that goes down or pauses is pushed with its time. An outdated entry stays: its reader checks it against
+//! the server's own words.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,7 +10,7 @@ use crate::sync::{Mutex, lock};
 
 /// See the module's page.
 #[derive(Debug, Default)]
-pub(crate) struct Due {
+pub(crate) struct DueTimes {
     state: Mutex<State>,
 }
 
@@ -18,17 +18,17 @@ pub(crate) struct Due {
 struct State {
     /// Times in nanoseconds, and server numbers.
     heap: BinaryHeap<Reverse<(u64, usize)>>,
-    /// The servers whose time has come, and that wait for a caller or for a permit.
+    /// The servers that are due and wait for a caller or a permit.
     ready: Vec<usize>,
 }
 
-impl Due {
-    /// A server is down until `at_ns`.
+impl DueTimes {
+    /// Adds a server that is due at `at_ns`.
     pub(crate) fn push(&self, at_ns: u64, number: usize) {
         lock(&self.state).heap.push(Reverse((at_ns, number)));
     }
 
-    /// Makes the servers whose time has come ready. Returns whether any is, and the next time.
+    /// Makes the servers that are due ready. Returns whether any is ready, and the next due time.
     pub(crate) fn make_ready(&self, now_ns: u64) -> (bool, u64) {
         let State { heap, ready } = &mut *lock(&self.state);
         while let Some(&Reverse((at_ns, number))) = heap.peek() {
@@ -46,14 +46,14 @@ impl Due {
         std::mem::take(&mut lock(&self.state).ready)
     }
 
-    /// Makes servers ready again that could not be tried yet.
+    /// Puts back servers that could not be tried yet.
     pub(crate) fn put_back(&self, numbers: Vec<usize>) {
         if !numbers.is_empty() {
             lock(&self.state).ready.extend(numbers);
         }
     }
 
-    /// The earliest time at which connecting to a server resumes, where `resumes_at` tells a server's own.
+    /// The earliest time at which connecting to a server resumes, by `resumes_at`, which reads a server's own words.
     pub(crate) fn earliest(&self, resumes_at: impl Fn(usize) -> Option<u64>) -> Option<u64> {
         let State { heap, ready } = &mut *lock(&self.state);
         let of_ready = ready.iter().filter_map(|&number| resumes_at(number)).min();
@@ -75,11 +75,11 @@ impl Due {
 
 #[cfg(test)]
 mod tests {
-    use super::Due;
+    use super::DueTimes;
 
     #[test]
     fn collects_the_servers_whose_time_has_come() {
-        let due = Due::default();
+        let due = DueTimes::default();
         for (at, number) in [(30, 3), (10, 1), (20, 2)] {
             due.push(at, number);
         }
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_earliest_time_is_that_of_a_server_that_has_one_still() {
-        let due = Due::default();
+        let due = DueTimes::default();
         for (at, number) in [(10, 1), (20, 2), (30, 3)] {
             due.push(at, number);
         }

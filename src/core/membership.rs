@@ -1,11 +1,11 @@
-//! What follows from a change of the set of servers: events, closed connections, wake-ups.
+//! Changes the set of servers and acts on it: events, closed connections, wake-ups.
 
 use crate::connector::Connector;
-use crate::core::hand_over::refused;
+use crate::core::hand_over::move_or_close;
 use crate::core::shared::Shared;
 use crate::error::ServerError;
 use crate::server::Server;
-use crate::servers::{Change, let_go_of_closed};
+use crate::servers::{Change, drop_closed_lists};
 use crate::sync::Arc;
 
 /// See [`Pool::register`](crate::Pool::register).
@@ -23,17 +23,17 @@ pub(crate) fn set_servers<C: Connector>(shared: &Arc<Shared<C>>, servers: &[Serv
     shared.servers.set(servers, shared.clock.now_ns()).map(|change| act(shared, change))
 }
 
-/// Closes the pool: no server is left, and waiters get an error. Connections that are out go on until they come back.
+/// Closes the pool: removes all servers, and waiters get an error. Connections in use close when they are returned.
 pub(crate) fn close<C: Connector>(shared: &Arc<Shared<C>>) {
     let Ok(change) = shared.servers.close() else { return };
     act(shared, change);
     // The background task ends.
     shared.notifier.wake();
-    let_go_of_closed();
+    drop_closed_lists();
 }
 
-/// A task of the pool was dropped unfinished: its runtime has gone, and with it the connections that were opened there.
-/// The runtime of the next async caller takes over.
+/// Acts on a task that was dropped unfinished: its runtime was shut down, so connections opened there are dead and
+/// close. The runtime of the next async caller takes over.
 pub(crate) fn runtime_lost<C: Connector>(shared: &Arc<Shared<C>>, number: u64) {
     if shared.runtime.lost(number) {
         if let Ok(reset) = shared.servers.reset() {
@@ -42,17 +42,17 @@ pub(crate) fn runtime_lost<C: Connector>(shared: &Arc<Shared<C>>, number: u64) {
     }
 }
 
-/// Acts on a change. No lock is held: events, drops and wakers run user code. Drops come last. One that panics closes
-/// the other connections, too.
+/// Acts on a change. No lock is held: events, drops and wakers run user code. Drops come last: if one panics, unwinding
+/// drops the rest.
 fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
     let pool = &shared.notifier.pool;
     for generation in &change.registered {
         tracing::info!(
             %pool, server = %generation.server.config().name(), state = "registered", "server is registered"
         );
-        // A server that was down when it was removed is down still.
+        // A server that was down when it was removed is still down.
         if let Some(until) = generation.server.down_until() {
-            shared.due.push(until, generation.number);
+            shared.due_times.push(until, generation.number);
             if until <= shared.clock.now_ns() {
                 shared.notifier.signals.set_retry_due(true);
             }
@@ -65,17 +65,17 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
     }
     for generation in &change.removed {
         tracing::info!(%pool, server = %generation.server.config().name(), state = "draining", "server is removed");
-        generation.server.draining();
+        generation.server.allow_gone_event();
         if shared.servers.list().closed {
-            // The pool's last failure of a server is the user's and does not outlive the pool.
+            // The last failure holds a user value; free it when the pool closes.
             generation.server.set_last_failure(None);
         }
     }
     if shared.servers.list().len == 0 {
         shared.queue.wake_all();
     }
-    shared.notifier.changed();
+    shared.notifier.wake_if_waiters();
     for conn in idle {
-        refused(conn);
+        move_or_close(conn);
     }
 }

@@ -1,4 +1,4 @@
-//! How many connect attempts run, and how many of them are for waiters.
+//! Counts the connect attempts that run: all, those for waiters, and probes.
 
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
@@ -13,29 +13,30 @@ pub(crate) enum Purpose {
     Probe,
 }
 
-/// Counters, raised before an attempt starts and lowered when it has ended.
+/// Counters. Each rises before an attempt starts and falls when it has ended.
 #[derive(Debug, Default)]
-pub(crate) struct Attempts {
+pub(crate) struct AttemptCounts {
     running: AtomicUsize,
     /// For waiters, younger than the hedge delay.
     young: AtomicUsize,
     /// For waiters, older than the hedge delay.
     late: AtomicUsize,
-    /// At servers that are down.
+    /// Probes.
     probes: AtomicUsize,
 }
 
 /// An attempt that runs, counted for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Counted {
-    attempts: Arc<Attempts>,
+    attempts: Arc<AttemptCounts>,
     purpose: Purpose,
     /// The hedge delay is over.
     is_late: bool,
 }
 
-impl Attempts {
-    // Relaxed, but for `running`: plain counters, whose changes are told by `Notifier::changed`, which fences.
+impl AttemptCounts {
+    // Relaxed: plain counters; `Notifier::wake_if_waiters`, which fences, follows each change. `running` also publishes
+    // what an attempt delivered.
 
     pub(crate) fn running(&self) -> usize {
         // Acquire: pairs with the Release of the drop, so that what an attempt delivered is seen by a caller that finds
@@ -55,7 +56,7 @@ impl Attempts {
         self.probes.load(Ordering::Relaxed)
     }
 
-    /// Counts an attempt; one for waiters only if fewer young ones run than `waiters`.
+    /// Counts an attempt. `None` for one for waiters if `waiters` or more young ones run.
     pub(crate) fn begin(self: &Arc<Self>, purpose: Purpose, waiters: usize) -> Option<Counted> {
         match purpose {
             Purpose::Waiters => {
@@ -104,12 +105,12 @@ impl Drop for Counted {
 
 #[cfg(test)]
 mod tests {
-    use super::{Attempts, Purpose};
+    use super::{AttemptCounts, Purpose};
     use crate::sync::Arc;
 
     #[test]
     fn young_attempts_never_exceed_the_waiters_and_late_ones_do_not_count() {
-        let attempts = Arc::new(Attempts::default());
+        let attempts = Arc::new(AttemptCounts::default());
         let mut first = attempts.begin(Purpose::Waiters, 1).expect("none runs");
         assert!(attempts.begin(Purpose::Waiters, 1).is_none());
         first.grow_late();
