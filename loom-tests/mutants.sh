@@ -124,11 +124,11 @@ mutant idle::a_bound_refuses_what_exceeds_it idle.rs 'if bounded || !self.queue.
 mutant idle::an_item_elsewhere_is_found idle.rs "$pop" 'self.pop_near(near)'
 
 # The up set.
-mutant up_set::the_bit_ends_as_the_condition up_set.rs 'if now == is_in {' 'if now == is_in || now != is_in {'
-swap up_set::the_bit_ends_as_the_condition up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' AcqRel Relaxed
-swap up_set::the_bit_ends_as_the_condition up_set.rs 'word.fetch_and(!bit, Ordering::AcqRel);' AcqRel Relaxed
-swap up_set::the_bits_of_one_word_end_as_their_conditions up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' AcqRel Relaxed
-mutant up_set::the_bits_of_one_word_end_as_their_conditions up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' \
+mutant up_set::the_bit_ends_as_the_fact up_set.rs 'if now == is_in {' 'if now == is_in || now != is_in {'
+swap up_set::the_bit_ends_as_the_fact up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' AcqRel Relaxed
+swap up_set::the_bit_ends_as_the_fact up_set.rs 'word.fetch_and(!bit, Ordering::AcqRel);' AcqRel Relaxed
+swap up_set::the_bits_of_one_word_end_as_their_facts up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' AcqRel Relaxed
+mutant up_set::the_bits_of_one_word_end_as_their_facts up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' \
     'let found = word.load(Ordering::Acquire); word.store(found | bit, Ordering::Release);'
 mutant up_set::a_bit_is_set_in_a_larger_bitmap up_set.rs "$refresh_fence" ''
 mutant due::a_due_attempt_finds_an_idle_connection_or_is_woken up_set.rs "$refresh_fence" ''

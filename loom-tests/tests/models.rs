@@ -25,7 +25,7 @@ models! {
     pool: every_caller_is_served;
     slot: an_item_is_owned_once an_item_is_taken_once an_address_that_comes_back_is_a_new_item
         a_waiter_is_served_or_finds_the_item;
-    up_set: the_bit_ends_as_the_condition the_bits_of_one_word_end_as_their_conditions
+    up_set: the_bit_ends_as_the_fact the_bits_of_one_word_end_as_their_facts
         a_bit_is_set_in_a_larger_bitmap;
     wait_queue: no_wake_up_is_lost no_wake_up_is_lost_behind_a_full_slot no_wake_up_is_lost_between_shards
         a_waiter_that_leaves_passes_its_item_on a_waiter_that_is_never_polled_blocks_no_other
