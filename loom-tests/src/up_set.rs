@@ -33,7 +33,7 @@ pub fn the_bit_ends_as_the_fact() {
 /// Property: the same with a third thread, and every bit of a word ends as its own fact (I1).
 /// Threads: two change the same fact; the main thread makes the fact of another bit true.
 /// Mutation that fails it: the bits are written by Relaxed operations, or by a load and a store.
-pub fn the_bits_of_one_word_end_as_their_conditions() {
+pub fn the_bits_of_one_word_end_as_their_facts() {
     check(3, || {
         let (set, fact) = (Arc::new(UpSet::new(1)), Arc::new(AtomicUsize::new(0)));
         let change = |set: &UpSet, fact: &AtomicUsize| {
