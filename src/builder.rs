@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::core::Shared;
+use crate::ejection::Ejection;
 use crate::error::BuildError;
 use crate::pool::Pool;
 use crate::server::{PoolLimits, Server};
@@ -26,11 +27,14 @@ use crate::sync::Arc;
 /// | [`burst`](Self::burst) | 1 + 10 ms of the rate, rounded up | 1 to 18 years of the rate |
 /// | [`max_concurrent_connects_per_server`](Self::max_concurrent_connects_per_server) | 8 | 1 to 65 535 |
 /// | [`connect_timeout`](Self::connect_timeout) | 5 s | above 0, at most a year |
-/// | [`hedge_delay`](Self::hedge_delay) | 100 ms | above 0, at most a year |
-/// | [`backoff`](Self::backoff) | 100 ms to 30 s | 1 ms to a year, max not below initial |
+/// | [`hedge_delay`](Self::hedge_delay) | the larger of 100 ms and twice a usual connect | above 0, at most a year |
+/// | [`backoff`](Self::backoff) | 100 ms to 5 s | 1 ms to a year, max not below initial |
 /// | [`backoff_multiplier`](Self::backoff_multiplier) | 1.5 | 1.0 to 100.0 |
 /// | [`backoff_spread_ratio`](Self::backoff_spread_ratio) | 0.5 | 0.0 to 1.0 |
-/// | [`fail_threshold`](Self::fail_threshold) | 1 | 1 to 255 |
+/// | [`outage_retry`](Self::outage_retry) | 1 s | 10 ms to a year; `None`: the backoff alone |
+/// | [`ejection`](Self::ejection) | after 5 failures in a row, for 1 s to 30 s, at most half of the servers | see [`Ejection`] |
+/// | [`abandoned_after`](Self::abandoned_after) | 300 ms | above 0, at most a year; `None`: never |
+/// | [`fail_fast_when_down`](Self::fail_fast_when_down) | off | |
 /// | [`wait_timeout`](Self::wait_timeout) | 30 s | above 0, at most a year; `None`: for ever |
 /// | [`max_waiters`](Self::max_waiters) | 10 000 | at least 1 |
 /// | [`idle_timeout`](Self::idle_timeout) | 5 min | above 0, at most a year; `None`: for ever |
@@ -78,12 +82,15 @@ impl<C: Connector> Builder<C> {
             connect_timeout: Duration::from_secs(5),
             backoff: Backoff {
                 initial: Duration::from_millis(100),
-                max: Duration::from_secs(30),
+                max: Duration::from_secs(5),
                 multiplier: 1.5,
                 spread_ratio: 0.5,
             },
-            fail_threshold: 1,
-            hedge_delay: Duration::from_millis(100),
+            hedge_delay: None,
+            ejection: Ejection::new(),
+            abandoned_after: Some(Duration::from_millis(300)),
+            outage_retry: Some(Duration::from_secs(1)),
+            fail_fast_when_down: false,
             wait_timeout: Some(Duration::from_secs(30)),
             max_waiters: 10_000,
             idle_timeout: Some(Duration::from_secs(5 * 60)),
@@ -157,19 +164,20 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// How long an attempt may take before another server is tried as well, for callers that still wait. Default: 100
-    /// ms. Range: above 0, at most a year.
+    /// How long an attempt may take before another server is tried as well, for callers that still wait. Default
+    /// (`None`): the larger of 100 ms and twice what connecting to that server takes, smoothed as TCP smooths its
+    /// round-trip time (RFC 6298). Range: above 0, at most a year.
     ///
     /// The other server is one without a running attempt: a server that is slow to connect gets no more attempts for
-    /// it. Set it above the time of a normal connect, handshakes and logins included.
-    pub fn hedge_delay(mut self, delay: Duration) -> Self {
-        self.settings.hedge_delay = delay;
+    /// it. A value of your own should be above the time of a normal connect, handshakes and logins included.
+    pub fn hedge_delay(mut self, delay: impl Into<Option<Duration>>) -> Self {
+        self.settings.hedge_delay = delay.into();
         self
     }
 
-    /// How long a failed server is avoided: `initial` at first, longer with each further failure, up to `max`, each
-    /// plus or minus the [spread](Self::backoff_spread_ratio). Default: 100 ms to 30 s. Range: 1 ms to a year, `max`
-    /// not below `initial`.
+    /// How long connecting to a server pauses after a failed attempt: `initial` at first, longer with each further
+    /// failure, up to `max`, each plus or minus the [spread](Self::backoff_spread_ratio). After a pause one attempt at
+    /// a time is made until one succeeds. Default: 100 ms to 5 s. Range: 1 ms to a year, `max` not below `initial`.
     ///
     /// After the n-th failure in a row it is min(initial × multiplierⁿ⁻¹, max), times a factor drawn uniformly from 1 ±
     /// spread, as in cenkalti's backoff.
@@ -192,11 +200,33 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// How many calls of [`PooledConn::fail`](crate::PooledConn::fail) take a server down, if no connection that was
-    /// opened since it last went down is released in between. Default: 1. Range: 1 to 255. A failed attempt takes it
-    /// down at once, and so does the first call while the server is recovering.
-    pub fn fail_threshold(mut self, failures: u32) -> Self {
-        self.settings.fail_threshold = failures;
+    /// When reported failures take a server out of use, and for how long. Default: [`Ejection::new`].
+    pub fn ejection(mut self, ejection: Ejection) -> Self {
+        self.settings.ejection = ejection;
+        self
+    }
+
+    /// After how long in use a connection that its caller drops counts as a failure of its server, if the server has
+    /// answered nothing since the checkout. Finds servers that hang where callers put a timeout around the whole
+    /// request. Default: 300 ms. Range: above 0, at most a year; `None`: never, for connections that stay with a caller
+    /// without an answer (streams, subscriptions).
+    pub fn abandoned_after(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.settings.abandoned_after = time.into();
+        self
+    }
+
+    /// While no server serves and callers wait, no server is left alone for longer than this, whatever its backoff; so
+    /// for as long after the first one has come back. At most 100 attempts a second are made for it. Default: 1 s.
+    /// Range: 10 ms to a year; `None`: the backoff alone.
+    pub fn outage_retry(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.settings.outage_retry = time.into();
+        self
+    }
+
+    /// Whether callers get [`Unavailable`](crate::AcquireError::Unavailable) at once while all servers are down, instead
+    /// of waiting for one. Default: off.
+    pub fn fail_fast_when_down(mut self, on: bool) -> Self {
+        self.settings.fail_fast_when_down = on;
         self
     }
 

@@ -6,6 +6,7 @@ use std::io::{IoSlice, Result};
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -75,15 +76,23 @@ use crate::sync::Arc;
 /// ```
 #[must_use = "dropping a connection closes it"]
 pub struct PooledConn<C: Connector> {
-    conn: Box<Connection<C>>,
+    /// `None` once it has left this handle.
+    conn: Option<Box<Connection<C>>>,
 }
 
+/// A checkout ends in one of three verdicts on the server. The first one stands.
+///
+/// | verdict | by |
+/// |---|---|
+/// | success | [`release`](Self::release), [`report_success`](Self::report_success) |
+/// | failure | [`fail`](Self::fail), [`fail_for`](Self::fail_for), [`report_failure`](Self::report_failure), a drop after the builder's `abandoned_after` without an answer |
+/// | none | [`discard`](Self::discard), [`broken`](Self::broken), [`detach`](Self::detach), an early drop |
 impl<C: Connector> PooledConn<C> {
     /// Returns what the pool knows of the connection: its server, age, idle time and use count.
     ///
     /// An associated function, so that it hides no method of the connection: `PooledConn::info(&conn)`.
     pub fn info(this: &Self) -> ConnInfo {
-        this.conn.info.clone()
+        this.connection().info.clone()
     }
 
     /// Returns the connection to the pool for reuse.
@@ -91,40 +100,102 @@ impl<C: Connector> PooledConn<C> {
     /// Call it only when the last answer was read to its end. The connection goes to the front waiter, otherwise to its
     /// server's idle queue. It is closed instead if that is full, if its lifetime is over, if the server was removed,
     /// or if the server's `max_conns` was lowered below what is open.
-    pub fn release(self) {
-        core::release(self.conn);
+    pub fn release(mut self) {
+        if let Some(conn) = self.conn.take() {
+            core::release(conn);
+        }
     }
 
-    /// Closes the connection. Does not count against the server. The same as dropping it.
-    pub fn discard(self) {
-        drop(self);
+    /// Closes the connection. It does not count against the server.
+    pub fn discard(mut self) {
+        drop(self.conn.take());
     }
 
-    /// Closes the connection and counts one failure against its server, which goes down when the builder's
-    /// `fail_threshold` is reached.
+    /// Says that the server answered well, while the connection stays in hand: for connections that are not released
+    /// afterwards. It ends a recovery and clears reported failures.
+    pub fn report_success(&mut self) {
+        core::report_success(self.connection_mut());
+    }
+
+    /// Counts a failure against the server, while the connection stays in hand. See [`fail`](Self::fail).
+    pub fn report_failure(&mut self, reason: impl fmt::Display) {
+        core::report_failure(self.connection_mut(), reason.to_string(), None);
+    }
+
+    /// Closes the connection and counts a failure against its server, which is ejected after enough of them: see
+    /// [`Ejection`](crate::Ejection).
     ///
     /// For a failure of the server: it does not answer in time, or says that it cannot serve. A broken connection is
-    /// not always one: the server may have closed it while it was idle. [`discard`](PooledConn::discard) it then.
+    /// not always one: the server may have closed it while it was idle. Call [`broken`](Self::broken) then.
     ///
-    /// Nothing is counted if the server went down since the connection was opened: such a failure says nothing about
-    /// the server as it is now. The text of `reason` becomes the cause in errors and events.
-    pub fn fail(self, reason: impl fmt::Display) {
-        core::fail(self.conn, reason.to_string());
+    /// Nothing is counted if the server went down since the connection was opened or last released: such a failure says
+    /// nothing about the server as it is now. The text of `reason` becomes the cause in errors and events.
+    pub fn fail(mut self, reason: impl fmt::Display) {
+        self.report_failure(reason);
+        self.discard();
+    }
+
+    /// The same as [`fail`](Self::fail), but ejects the server at once and for `time`: for a server that says when to
+    /// come back (`Retry-After`). The bound of [`Ejection::max_ejected_ratio`](crate::Ejection::max_ejected_ratio)
+    /// holds.
+    pub fn fail_for(mut self, reason: impl fmt::Display, time: Duration) {
+        core::report_failure(self.connection_mut(), reason.to_string(), Some(time));
+        self.discard();
+    }
+
+    /// Closes the connection, which turned out to be dead, together with the server's connections that have been idle
+    /// for at least as long as it was: they died with it. It does not count against the server.
+    ///
+    /// For a reused connection whose first write or read fails: the server may have restarted meanwhile. Without it
+    /// each idle connection costs another request. `reason` is for the event.
+    pub fn broken(mut self, reason: impl fmt::Display) {
+        if let Some(conn) = self.conn.take() {
+            core::broken(conn, &reason);
+        }
     }
 
     /// Takes the connection out of the pool and its counts: another may be opened in its place, and closing the pool
     /// does not wait for it.
-    pub fn detach(self) -> C::Conn {
-        let Connection { conn, permit, .. } = *self.conn;
+    ///
+    /// # Panics
+    ///
+    /// Never.
+    pub fn detach(mut self) -> C::Conn {
+        let Some(conn) = self.conn.take() else { unreachable!("{GONE}") };
+        let Connection { conn, permit, .. } = *conn;
         drop(permit);
         conn
+    }
+
+    #[inline(always)]
+    fn connection(&self) -> &Connection<C> {
+        let Some(conn) = &self.conn else { unreachable!("{GONE}") };
+        conn
+    }
+
+    #[inline(always)]
+    fn connection_mut(&mut self) -> &mut Connection<C> {
+        let Some(conn) = &mut self.conn else { unreachable!("{GONE}") };
+        conn
+    }
+}
+
+/// The methods that take it out also consume the handle.
+const GONE: &str = "the connection has left its handle";
+
+impl<C: Connector> Drop for PooledConn<C> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            core::dropped(conn);
+        }
     }
 }
 
 impl<C: Connector> From<Box<Connection<C>>> for PooledConn<C> {
     #[inline(always)]
     fn from(conn: Box<Connection<C>>) -> Self {
-        Self { conn }
+        Self { conn: Some(conn) }
     }
 }
 
@@ -181,19 +252,19 @@ impl<C: Connector> Deref for PooledConn<C> {
     type Target = C::Conn;
 
     fn deref(&self) -> &C::Conn {
-        &self.conn.conn
+        &self.connection().conn
     }
 }
 
 impl<C: Connector> DerefMut for PooledConn<C> {
     fn deref_mut(&mut self) -> &mut C::Conn {
-        &mut self.conn.conn
+        &mut self.connection_mut().conn
     }
 }
 
 impl<C: Connector> fmt::Debug for PooledConn<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PooledConn").field("info", &self.conn.info).finish_non_exhaustive()
+        f.debug_struct("PooledConn").field("info", &self.connection().info).finish_non_exhaustive()
     }
 }
 

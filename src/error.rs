@@ -9,13 +9,15 @@ use crate::sync::Arc;
 /// Why [`Pool::acquire`](crate::Pool::acquire), [`acquire_timeout`](crate::Pool::acquire_timeout) or
 /// [`acquire_now`](crate::Pool::acquire_now) returned no connection. `E` is the connector's error.
 ///
-/// It prints its reason in one line. Its source is the last failure of the first server that is down.
+/// It prints its reason in one line. Its source is the failure of the first server that has one.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AcquireError<E: Error + 'static> {
     /// No server is registered, or the last one was removed while the caller waited.
     NoServers,
-    /// No server can serve now. Only from `acquire_now`.
+    /// No server can serve now. From `acquire_now`; from the others only where waiting is pointless: no server serves, is
+    /// connected to or has an open connection, and none is tried before the end of the wait; or the builder's
+    /// `fail_fast_when_down` says so.
     Unavailable(Unavailable<E>),
     /// The caller waited for the whole of `wait_timeout`, or of the timeout that it gave to `acquire_timeout`.
     Timeout {
@@ -82,12 +84,14 @@ pub(crate) struct Report<E> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Down: their backoff runs, or they are being probed.
+    /// Down: they are avoided for a time, or being probed.
     pub down: usize,
     /// Up, but without a token.
     pub limited: usize,
     /// Up, but all of their `max_conns` connections are in use.
     pub full: usize,
+    /// Up and below `max_conns`, but without an idle connection, and connecting pauses.
+    pub paused: usize,
     /// Up and below `max_conns`, but without an idle connection.
     pub empty: usize,
     /// Callers in the wait queue, which come first.
@@ -110,13 +114,24 @@ pub struct ServerReport<E> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Reason<E> {
-    /// It failed and its backoff runs, or it is being probed.
+    /// It failed and is avoided for a time, or it is being probed.
     Down {
-        /// The last failure.
+        /// What took it down.
         cause: Option<Arc<Failure<E>>>,
-        /// Failures in a row so far.
+        /// Why the last attempt failed, if none has connected since: the cause, or a later failure.
+        connect_error: Option<Arc<Failure<E>>>,
+        /// Failed attempts in a row.
         failures: u32,
-        /// Until it is probed. Zero: it is being probed, or the next call probes it.
+        /// Until it is probed, at least 1 ms.
+        retry_after: Duration,
+    },
+    /// It is up, but nothing is idle and connecting pauses after a failed attempt.
+    Paused {
+        /// Why the last attempt failed.
+        cause: Option<Arc<Failure<E>>>,
+        /// Failed attempts in a row.
+        failures: u32,
+        /// Until connecting resumes, at least 1 ms.
         retry_after: Duration,
     },
     /// It is up, but without a token.
@@ -136,7 +151,7 @@ pub enum Reason<E> {
     },
 }
 
-/// What took a server down.
+/// Why an attempt failed, or what took a server down.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure<E> {
@@ -152,13 +167,20 @@ pub enum Failure<E> {
     /// The connector panicked.
     #[error("the connector panicked")]
     ConnectPanicked,
-    /// The probe ended undecided: its runtime was shut down, or the client was out of descriptors, ports or buffers.
-    #[error("the probe was abandoned")]
-    Abandoned,
-    /// A caller reported a failure by [`PooledConn::fail`](crate::PooledConn::fail). The source is the text of its
-    /// reason.
+    /// The connection was not reusable right after its connect: the server closed it, or sent what it should not.
+    #[error("the connection was closed right after its connect")]
+    ClosedAtOnce,
+    /// A caller reported a failure, for instance by [`PooledConn::fail`](crate::PooledConn::fail). The source is the
+    /// text of its reason.
     #[error("a caller reported a failure")]
     Reported(#[source] Box<dyn Error + Send + Sync>),
+    /// A caller dropped its connection after the builder's `abandoned_after`, and the server has answered nothing
+    /// since the checkout.
+    #[error("a caller dropped its connection after {after:?} without an answer")]
+    Unanswered {
+        /// How long the caller had the connection.
+        after: Duration,
+    },
 }
 
 impl<E> Unavailable<E> {
@@ -185,10 +207,12 @@ impl<E> fmt::Display for Unavailable<E> {
 }
 
 impl<E: Error + 'static> Error for Unavailable<E> {
-    /// The last failure of the first server that is down.
+    /// The failure of the first server that has one.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.report.servers.iter().find_map(|server| match &server.reason {
-            Reason::Down { cause: Some(cause), .. } => Some(&**cause as &(dyn Error + 'static)),
+            Reason::Down { cause: Some(cause), .. } | Reason::Paused { cause: Some(cause), .. } => {
+                Some(&**cause as &(dyn Error + 'static))
+            }
             _ => None,
         })
     }
@@ -203,7 +227,9 @@ impl<E> fmt::Display for ServerReport<E> {
 impl<E> fmt::Display for Reason<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Down { failures, retry_after: Duration::ZERO, .. } => write!(f, "down (failures: {failures})"),
+            Self::Paused { failures, retry_after, .. } => {
+                write!(f, "not connected to (failures: {failures}, retried in {retry_after:?})")
+            }
             Self::Down { failures, retry_after, .. } => {
                 write!(f, "down (failures: {failures}, retried in {retry_after:?})")
             }
@@ -220,6 +246,7 @@ impl fmt::Display for Counts {
             (self.down, "down"),
             (self.limited, "rate limited"),
             (self.full, "full"),
+            (self.paused, "not connected to for a while"),
             (self.empty, "without an idle connection"),
         ];
         let mut present = reasons.iter().filter(|(count, _)| *count > 0);

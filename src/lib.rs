@@ -174,6 +174,7 @@ mod conn;
 mod conn_info;
 mod connector;
 mod core;
+mod ejection;
 mod error;
 mod pool;
 mod raw;
@@ -190,6 +191,7 @@ pub use crate::conn_info::ConnInfo;
 #[cfg(unix)]
 pub use crate::connector::UnixConnector;
 pub use crate::connector::{BoxConnector, BoxError, Connector, FnConnector, TcpConnector, connect_fn};
+pub use crate::ejection::Ejection;
 pub use crate::error::{
     AcquireError, BuildError, CloseTimeout, Counts, Failure, Reason, ServerError, ServerReport, TryAcquireError,
     Unavailable,

@@ -4,12 +4,13 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::ejection::Ejection;
 use crate::error::{BuildError, ServerError};
 use crate::raw::PermitCounts;
 use crate::server::{PoolLimits, Server};
 use crate::sync::Arc;
 
-const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const ANY_TIME: RangeInclusive<Duration> = Duration::from_nanos(1)..=YEAR;
 /// The largest `max_idle_per_server`: 16 MiB of room.
 const MAX_IDLE: u32 = 1 << 20;
@@ -24,8 +25,12 @@ pub(crate) struct Settings {
     pub(crate) max_concurrent_connects_per_server: u32,
     pub(crate) connect_timeout: Duration,
     pub(crate) backoff: Backoff,
-    pub(crate) fail_threshold: u32,
-    pub(crate) hedge_delay: Duration,
+    /// `None`: the larger of 100 ms and twice the smoothed time of a connect.
+    pub(crate) hedge_delay: Option<Duration>,
+    pub(crate) ejection: Ejection,
+    pub(crate) abandoned_after: Option<Duration>,
+    pub(crate) outage_retry: Option<Duration>,
+    pub(crate) fail_fast_when_down: bool,
     pub(crate) wait_timeout: Option<Duration>,
     pub(crate) max_waiters: usize,
     pub(crate) idle_timeout: Option<Duration>,
@@ -47,8 +52,11 @@ impl Settings {
             max_concurrent_connects_per_server,
             connect_timeout,
             backoff: Backoff { initial, max, multiplier, spread_ratio },
-            fail_threshold,
             hedge_delay,
+            ejection,
+            abandoned_after,
+            outage_retry,
+            fail_fast_when_down: _,
             wait_timeout,
             max_waiters,
             idle_timeout,
@@ -65,14 +73,16 @@ impl Settings {
         check("max_idle_per_server", max_idle_per_server.unwrap_or(1), 1..=MAX_IDLE)?;
         let most = PermitCounts::MOST_CONNECTING;
         check("max_concurrent_connects_per_server", *max_concurrent_connects_per_server, 1..=most)?;
-        check("fail_threshold", *fail_threshold, 1..=255)?;
         check("max_waiters", *max_waiters, 1..=usize::MAX)?;
         check_limits(limits)?;
         check("backoff_spread_ratio", *spread_ratio, 0.0..=1.0)?;
         check("backoff_multiplier", *multiplier, 1.0..=100.0)?;
         check("max_lifetime_jitter_ratio", *max_lifetime_jitter_ratio, 0.0..=1.0)?;
         check("connect_timeout", *connect_timeout, ANY_TIME)?;
-        check("hedge_delay", *hedge_delay, ANY_TIME)?;
+        check("hedge_delay", hedge_delay.unwrap_or(YEAR), ANY_TIME)?;
+        check("abandoned_after", abandoned_after.unwrap_or(YEAR), ANY_TIME)?;
+        check("outage_retry", outage_retry.unwrap_or(YEAR), Duration::from_millis(10)..=YEAR)?;
+        ejection.check()?;
         check("wait_timeout", wait_timeout.unwrap_or(YEAR), ANY_TIME)?;
         check("idle_timeout", idle_timeout.unwrap_or(YEAR), ANY_TIME)?;
         check("max_lifetime", max_lifetime.unwrap_or(YEAR), ANY_TIME)?;
@@ -91,7 +101,8 @@ fn check_limits(limits: &PoolLimits) -> Result<(), BuildError> {
     }
 }
 
-fn check<T: fmt::Debug + PartialOrd>(
+/// Checks that a value is within its range.
+pub(crate) fn check<T: fmt::Debug + PartialOrd>(
     setting: &'static str,
     value: T,
     range: RangeInclusive<T>,
@@ -112,13 +123,13 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// The interval in nanoseconds after that many failures in a row, at least one. `draw` is uniform in `0.0..1.0`.
-    pub(crate) fn interval_ns(&self, failures: u32, draw: f64) -> u64 {
+    /// The interval after that many failures in a row, at least one. `draw` is uniform in `0.0..1.0`.
+    pub(crate) fn interval(&self, failures: u32, draw: f64) -> Duration {
         let exponent = failures.saturating_sub(1).min(511) as i32;
         let interval = self.initial.as_secs_f64() * self.multiplier.powi(exponent);
         let interval = interval.min(self.max.as_secs_f64());
         let spread = 1.0 + self.spread_ratio * (2.0 * draw - 1.0);
-        (interval * spread * 1e9).round() as u64
+        Duration::from_secs_f64(interval * spread)
     }
 }
 
@@ -132,10 +143,10 @@ mod tests {
     fn the_intervals_of_cenkaltis_backoff() {
         let [initial, max] = [60, 300].map(Duration::from_secs);
         let backoff = Backoff { initial, max, multiplier: 1.5, spread_ratio: 0.0 };
-        let intervals: Vec<_> = (1..=6).map(|failures| backoff.interval_ns(failures, 0.7) as f64 / 1e9).collect();
+        let intervals: Vec<_> = (1..=6).map(|failures| backoff.interval(failures, 0.7).as_secs_f64()).collect();
         assert_eq!(intervals, [60.0, 90.0, 135.0, 202.5, 300.0, 300.0]);
         let spread = Backoff { spread_ratio: 0.5, ..backoff };
-        assert_eq!([0.0, 0.5, 1.0].map(|draw| spread.interval_ns(1, draw)), [30, 60, 90].map(|s| s * 1_000_000_000));
-        assert_eq!(backoff.interval_ns(u32::MAX, 0.0), 300_000_000_000);
+        assert_eq!([0.0, 0.5, 1.0].map(|draw| spread.interval(1, draw)), [30, 60, 90].map(Duration::from_secs));
+        assert_eq!(backoff.interval(u32::MAX, 0.0), max);
     }
 }

@@ -42,6 +42,10 @@ pub struct ServerStatus {
     pub in_use: u32,
     /// The rate limit in checkouts a second, if there is one.
     pub max_rps: Option<f64>,
+    /// Until connecting to it resumes, if it pauses after a failed attempt. Also of a server that is up.
+    pub connecting_paused: Option<Duration>,
+    /// Why the last attempt failed, with its causes, if none has connected since.
+    pub connect_error: Option<String>,
 }
 
 /// The health of a server in a [`ServerStatus`].
@@ -50,21 +54,24 @@ pub struct ServerStatus {
 pub enum ServerState {
     /// It serves.
     Up,
-    /// Its probe succeeded and it serves. The first release of a connection opened since then makes it up.
-    Recovering {
-        /// Failures in a row so far.
-        failures: u32,
-    },
-    /// It failed, and callers avoid it.
+    /// Its probe succeeded, and the probe's connection serves. The first good return makes it up, and so does one
+    /// backoff interval without a failure.
+    Recovering,
+    /// Connecting failed by its fault, and callers avoid it.
     Down {
-        /// Failures in a row so far.
+        /// Failed attempts in a row.
         failures: u32,
-        /// Until it may be probed. Zero: the next call probes it.
+        /// Until it may be probed. Zero: when the next caller comes.
         retry_after: Duration,
     },
-    /// Its backoff is over and one attempt finds out whether it is back.
+    /// Callers reported failures, and it is avoided for a time.
+    Ejected {
+        /// Until it may be probed. Zero: when the next caller comes.
+        retry_after: Duration,
+    },
+    /// It is down, and one attempt finds out whether it is back.
     Probing {
-        /// Failures in a row so far.
+        /// Failed attempts in a row.
         failures: u32,
     },
     /// It was deregistered, or the pool closed, while connections were in use.

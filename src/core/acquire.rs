@@ -1,18 +1,21 @@
 //! The fast path to a connection, and the pass over all servers.
 
+use std::time::Duration;
+
 use tokio::runtime::Handle;
 
-use crate::connector::Connector;
+use crate::connector::{ConnectFault, Connector};
 use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::background;
-use crate::core::hand_over::keep;
+use crate::core::hand_over::{keep, move_or_close};
 use crate::core::report;
-use crate::core::settle::start_due;
 use crate::core::shared::Shared;
-use crate::error::{AcquireError, TryAcquireError};
+use crate::core::transition::{self, FailedConnect};
+use crate::error::{AcquireError, Failure, TryAcquireError};
+use crate::raw::Time;
 use crate::server::Connection;
-use crate::servers::{ListEntry, thread_number};
+use crate::servers::{List, ListEntry, Usable, thread_number};
 use crate::sync::Arc;
 
 /// A connection, or why there is none.
@@ -82,8 +85,8 @@ fn take_next<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>
 
 /// Reads the time where no tick is stored. Out of line of the hot path.
 #[cold]
-fn read_clock<C: Connector>(shared: &Shared<C>) -> u64 {
-    shared.clock.now_ns()
+fn read_clock<C: Connector>(shared: &Shared<C>) -> Time {
+    shared.clock.time()
 }
 
 /// Keeps the current list for this thread's next call.
@@ -105,33 +108,29 @@ fn take_turn<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
 #[cold]
 fn take_any<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<Box<Connection<C>>> {
     let list = shared.servers.list();
-    // While a server is up the background task signals that a retry is due. While none is, the caller looks itself.
-    if shared.notifier.signals.is_retry_due() || list.up.is_empty() {
-        start_due(shared);
+    if shared.notifier.signals.is_retry_due() {
+        // The background task tries the servers that are due: here is a caller.
+        shared.notifier.signals.set_retry_due(false);
+        shared.notifier.wake();
     }
     if shared.notifier.signals.waiters() > 0 {
         return None;
     }
-    let (near, now_ns) = (thread_number(), shared.clock.now_ns());
-    let take_good = |entry: &ListEntry<C>| loop {
-        match take(shared, entry, || now_ns, || entry.generation.idle.pop(near)) {
-            Err(Skip::Dead) => {}
-            taken => return taken,
-        }
-    };
+    let (near, now) = (thread_number(), shared.clock.time());
+    let take_from = |entry: &ListEntry<C>| take_good(shared, entry, now, || entry.generation.idle.pop(near));
     if list.up.is_empty() {
         return shared.rotation.pass(near, &list.open, |number| {
             let entry = list.entry(number)?;
             if !entry.is_open() {
                 shared.servers.refresh(number);
             }
-            take_good(entry).ok()
+            take_from(entry).ok()
         });
     }
     let mut empty = None;
     let served = shared.rotation.go_on(near, &list.up, |number| {
         let entry = list.entry(number)?;
-        let taken = take_good(entry);
+        let taken = take_from(entry);
         if matches!(taken, Err(Skip::Empty)) && entry.server().permits.counts().is_free() {
             empty.get_or_insert(&entry.generation);
         }
@@ -147,7 +146,38 @@ fn take_any<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<B
             attempt::start(shared, generation, Purpose::Balance);
         }
     }
-    served
+    served.or_else(|| take_answered(shared, &list, near, now))
+}
+
+/// Takes an idle connection of a server that is down while others serve, one that has answered since it went down.
+#[cold]
+fn take_answered<C: Connector>(
+    shared: &Arc<Shared<C>>,
+    list: &List<C>,
+    near: usize,
+    now: Time,
+) -> Option<Box<Connection<C>>> {
+    shared.rotation.pass(near, &list.open, |number| {
+        let (entry, Usable::Answered(outage)) = list.usable(number)? else { return None };
+        let has_answered = |conn: &Connection<C>| conn.permit.answered() == outage;
+        let pop = || entry.generation.idle.pop_if(near, has_answered, move_or_close);
+        take_good(shared, entry, now, pop).ok()
+    })
+}
+
+/// Takes a connection of one server, past those that may not be reused.
+fn take_good<C: Connector>(
+    shared: &Shared<C>,
+    entry: &ListEntry<C>,
+    now: Time,
+    pop: impl Fn() -> Option<Box<Connection<C>>>,
+) -> Result<Box<Connection<C>>, Skip> {
+    loop {
+        match take(shared, entry, || now, &pop) {
+            Err(Skip::Dead) => {}
+            taken => return taken,
+        }
+    }
 }
 
 /// Takes a connection of one server: looks for a token, pops, checks, takes the token last. `now` is the time for the
@@ -156,14 +186,14 @@ fn take_any<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<B
 fn take<C: Connector>(
     shared: &Shared<C>,
     entry: &ListEntry<C>,
-    now: impl Fn() -> u64,
+    now: impl Fn() -> Time,
     pop: impl Fn() -> Option<Box<Connection<C>>>,
 ) -> Result<Box<Connection<C>>, Skip> {
     let Some(bucket) = &entry.bucket else { return pop_reusable(shared, now(), pop) };
     // The clock, not the tick: a take at too early a time would leave too many tokens for the next window.
-    let now_ns = shared.clock.now_ns();
-    let seen = bucket.look(now_ns).ok_or(Skip::Limited)?;
-    let conn = pop_reusable(shared, now_ns, pop)?;
+    let now = shared.clock.time();
+    let seen = bucket.look(now).ok_or(Skip::Limited)?;
+    let conn = pop_reusable(shared, now, pop)?;
     if bucket.take_seen(seen).is_none() {
         // Another caller took the last token.
         keep(conn);
@@ -176,29 +206,27 @@ fn take<C: Connector>(
 #[inline(always)]
 fn pop_reusable<C: Connector>(
     shared: &Shared<C>,
-    now_ns: u64,
+    now: Time,
     pop: impl Fn() -> Option<Box<Connection<C>>>,
 ) -> Result<Box<Connection<C>>, Skip> {
     let mut conn = pop().ok_or(Skip::Empty)?;
-    if is_reusable(shared, &mut conn, now_ns) {
+    if conn.is_reusable(&shared.connector, now, shared.idle_timeout) {
         return Ok(conn);
     }
-    close(conn);
+    close(shared, conn, now);
     Err(Skip::Dead)
 }
 
-/// Whether an idle connection may be checked out. Records the time of the checkout.
-#[inline(always)]
-pub(crate) fn is_reusable<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>, now_ns: u64) -> bool {
-    if conn.is_over_age(now_ns, shared.idle_timeout_ns) {
-        return false;
-    }
-    conn.info.check_out(now_ns);
-    shared.connector.is_reusable(&mut conn.conn, &conn.info)
-}
-
-/// Closes a connection, out of line of the hot path.
+/// Closes a connection that may not be reused, out of line of the hot path. One that never came back well and is closed
+/// right after its connect counts as a failed connect.
 #[cold]
-fn close<C: Connector>(conn: Box<Connection<C>>) {
-    drop(conn);
+pub(crate) fn close<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>, now: Time) {
+    const AT_ONCE: Duration = Duration::from_secs(1);
+    if conn.info.uses() == 0 && now.since(conn.info.opened_at()) < AT_ONCE && now < conn.expires_at {
+        let (generation, outage) = (Arc::clone(conn.generation()), conn.outage);
+        drop(conn);
+        let pass = generation.server.breaker.pass();
+        let failed = FailedConnect { pass, outage, unanswered_since: None, fault: ConnectFault::Server };
+        transition::connect_failed(shared, &generation, failed, Failure::ClosedAtOnce);
+    }
 }

@@ -1,35 +1,41 @@
-//! One connect attempt: a task of its own that owns its permit and, at a server that is down, its probe.
+//! One connect attempt: a task of its own that owns its permit and its pass.
 //!
-//! No caller is blocked by an attempt, and an attempt touches no other server: it changes the words of its server,
+//! No caller waits behind an attempt, and an attempt knows no other server: it ends, changes the words of its server,
 //! hands over its connection and wakes the background task. An attempt whose caller left serves the next waiter.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 use std::thread::panicking;
+use std::time::Duration;
 
-use crate::clock::nanos;
+use crate::clock::Clock;
 use crate::conn_info::ConnInfo;
-use crate::connector::Connector;
+use crate::connector::{ConnectFault, Connector};
 use crate::core::attempt_counts::{Counted, Purpose};
 use crate::core::hand_over;
 use crate::core::membership;
 use crate::core::shared::Shared;
-use crate::core::transition::{self, ServerProbe};
+use crate::core::transition::{self, FailedConnect};
 use crate::error::Failure;
-use crate::raw::Outage;
+use crate::raw::{Outage, Pass, Time};
 use crate::server::{ConnectPermit, Connection, Generation, Notifier, Server};
 use crate::sync::Arc;
 
-/// A running attempt. Its drop, finished or not, releases what it holds, in the order of the fields.
+/// The default hedge delay is at least this.
+const SHORTEST_HEDGE: Duration = Duration::from_millis(100);
+
+/// An attempt that runs. What it holds it releases when dropped, finished or not, in the order of the fields.
 struct Attempt<C: Connector> {
-    probe: Option<ServerProbe<C>>,
+    pass: Pass,
     permit: Option<ConnectPermit<C>>,
     counted: Counted,
     outage: Outage,
-    /// The runtime number, once it was spawned.
+    /// The coarse time at which it began.
+    began: Time,
+    /// The number of the runtime that it was spawned on, once it was.
     runtime: Option<u64>,
-    /// True while it is polled. If it is dropped then, it panicked.
+    /// While it is polled: if it is dropped then, it panicked.
     is_polled: bool,
     is_finished: bool,
     generation: Arc<Generation<C>>,
@@ -51,6 +57,7 @@ enum Outcome<C: Connector> {
     Connected(C::Conn),
     Failed(C::Error),
     TimedOut,
+    /// The server was removed or reset.
     Ended,
 }
 
@@ -58,24 +65,34 @@ enum Outcome<C: Connector> {
 ///
 /// No lock may be held: a runtime that was shut down drops the task at once.
 pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Generation<C>>, purpose: Purpose) -> bool {
-    let server = &generation.server;
+    let (server, now) = (&generation.server, shared.clock.time());
     let health = server.health.snapshot();
-    let is_probe = purpose == Purpose::Probe;
-    // A probe needs a server that is down, any other attempt one that is up.
-    if health.is_up() == is_probe || server.pause.until() > shared.clock.now_ns() {
-        return false;
-    }
+    // A probe needs a server that is down, any other attempt one that is up: while it recovers, its probe's connection
+    // serves alone.
+    let may_start = match purpose {
+        Purpose::Probe { .. } => health.is_down(),
+        Purpose::Waiters | Purpose::Balance => health.is_up(),
+    };
     let most = match purpose {
         Purpose::Balance => 1,
-        Purpose::Waiters | Purpose::Probe => shared.settings.max_concurrent_connects_per_server,
+        Purpose::Waiters | Purpose::Probe { .. } => shared.settings.max_concurrent_connects_per_server,
     };
+    if !may_start {
+        return false;
+    }
     let Some(permit) = ConnectPermit::take(generation, most) else { return false };
     let Some(counted) = shared.attempts.begin(purpose, shared.notifier.signals.waiters()) else { return false };
+    let pass = match purpose {
+        Purpose::Probe { ahead } => server.breaker.begin_trial(now, ahead),
+        Purpose::Waiters | Purpose::Balance => server.breaker.begin(now),
+    };
+    let Some(pass) = pass else { return false };
     let mut attempt = Attempt {
-        probe: None,
+        pass,
         permit: Some(permit),
         counted,
         outage: health.outage(),
+        began: shared.notifier.signals.tick().unwrap_or(now),
         runtime: None,
         is_polled: false,
         is_finished: false,
@@ -83,13 +100,10 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
         shared: Arc::clone(shared),
         _end: WakeAtEnd(Arc::clone(&shared.notifier)),
     };
-    if is_probe {
-        let Some(probe) = transition::begin_probe(shared, generation) else {
-            attempt.is_finished = true;
-            return false;
-        };
-        attempt.outage = probe.outage();
-        attempt.probe = Some(probe);
+    if matches!(purpose, Purpose::Probe { .. }) {
+        tracing::info!(
+            pool = %shared.notifier.pool, server = %server.config().name(), state = "probing", "server is probed"
+        );
     }
     let number = shared.runtime.number();
     let spawned = shared.runtime.spawn(move |runtime| {
@@ -107,10 +121,11 @@ impl<C: Connector> Attempt<C> {
         self.finish(outcome, config);
     }
 
+    /// Connects; a probe also asks the connector to check the connection.
     async fn connect(&mut self, config: &Server) -> Outcome<C> {
         let shared = Arc::clone(&self.shared);
         let generation = Arc::clone(&self.generation);
-        let started_ns = shared.clock.now_ns();
+        let started = shared.clock.time();
         let mut ended = pin!(generation.epoch.over());
         ended.as_mut().enable();
         // After `enable`: a removal from here on is noticed.
@@ -118,16 +133,22 @@ impl<C: Connector> Attempt<C> {
             return Outcome::Ended;
         }
         self.is_polled = true;
-        let mut connect = pin!(shared.connector.connect(config));
-        let after = |duration| started_ns.saturating_add(nanos(duration));
-        let mut timeout = pin!(shared.clock.sleep_until_ns(after(shared.settings.connect_timeout)));
-        let mut hedge = pin!(shared.clock.sleep_until_ns(after(shared.settings.hedge_delay)));
-        poll_fn(|cx| {
+        let is_probe = generation.server.health.snapshot().is_down();
+        let mut connect = pin!(async {
+            let mut conn = shared.connector.connect(config).await?;
+            if is_probe {
+                shared.connector.check(&mut conn).await?;
+            }
+            Ok(conn)
+        });
+        let mut timeout = pin!(time_out(&shared.clock, shared.settings.connect_timeout));
+        let mut hedge = pin!(shared.clock.sleep_until_time(started.after(self.hedge_delay())));
+        let outcome = poll_fn(|cx| {
             self.is_polled = true;
             if ended.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Outcome::Ended);
             }
-            // Before the connector: once it has used up the task's budget, no timer is ready.
+            // Before the connector, which may use up the task's budget: then no timer is ever due.
             let is_over = timeout.as_mut().poll(cx).is_ready();
             let grows_late = self.counted.is_young() && hedge.as_mut().poll(cx).is_ready();
             if let Poll::Ready(result) = connect.as_mut().poll(cx) {
@@ -137,68 +158,100 @@ impl<C: Connector> Attempt<C> {
                 return Poll::Ready(Outcome::TimedOut);
             }
             if grows_late {
-                // It no longer counts as young: another server is tried.
+                // It no longer counts: another server is tried.
                 self.counted.grow_late();
                 shared.notifier.wake_if_waiters();
             }
             self.is_polled = false;
             Poll::Pending
         })
-        .await
+        .await;
+        if let Outcome::Connected(_) = outcome {
+            generation.server.note_connect_time(shared.clock.time().since(started));
+        }
+        outcome
+    }
+
+    /// The setting, else the larger of 100 ms and twice what connecting to the server takes.
+    fn hedge_delay(&self) -> Duration {
+        let usual = || SHORTEST_HEDGE.max(2 * self.generation.server.connect_time());
+        self.shared.settings.hedge_delay.unwrap_or_else(usual)
     }
 
     fn finish(mut self, outcome: Outcome<C>, config: Arc<Server>) {
-        // Before it counts as finished: a panic in here is a fault of the server, like one in `connect`.
-        let blames = matches!(&outcome, Outcome::Failed(error) if self.shared.connector.blames_server(error));
+        // Before it counts as finished: a panic in the user's code is a fault of the server, as one in `connect` is.
+        let fault = match &outcome {
+            Outcome::Failed(error) => self.shared.connector.classify(error),
+            _ => ConnectFault::Server,
+        };
         self.is_finished = true;
         match outcome {
             Outcome::Connected(conn) => {
-                self.generation.server.pause.clear();
-                if let Some(probe) = self.probe.take() {
-                    transition::probe_succeeded(&self.shared, &self.generation, probe);
-                }
+                transition::connected(&self.shared, &self.generation, self.pass, self.outage);
                 if let Some(permit) = self.permit.take().and_then(ConnectPermit::connected) {
                     self.shared.servers.refresh(self.generation.number);
-                    let info = ConnInfo::new(config, self.shared.clock.now_ns());
+                    let info = ConnInfo::new(config, self.shared.clock.time());
                     let expires_at = expires_at(&self.shared, info.opened_at());
-                    let conn = Connection { conn, permit, info, outage: self.outage, expires_at };
+                    let conn = Connection { conn, permit, info, outage: self.outage, has_verdict: false, expires_at };
                     hand_over::offer(&self.shared, Box::new(conn));
                 }
             }
-            Outcome::Failed(error) if !blames => {
-                transition::pause_connecting(&self.shared, &self.generation, error);
+            Outcome::Failed(error) => self.fail(Failure::Connect(error), fault, false),
+            Outcome::TimedOut => {
+                let after = self.shared.settings.connect_timeout;
+                self.fail(Failure::ConnectTimeout { after }, fault, true);
             }
-            Outcome::Failed(error) => self.fail(Failure::Connect(error)),
-            Outcome::TimedOut => self.fail(Failure::ConnectTimeout { after: self.shared.settings.connect_timeout }),
-            Outcome::Ended => {}
+            Outcome::Ended => self.abandon(),
         }
     }
 
-    /// Counts the failure against the server.
-    fn fail(&mut self, failure: Failure<C::Error>) {
-        match self.probe.take() {
-            Some(probe) => transition::probe_failed(&self.shared, &self.generation, probe, failure),
-            None => transition::connect_failed(&self.shared, &self.generation, self.outage, failure),
+    fn fail(&self, failure: Failure<C::Error>, fault: ConnectFault, timed_out: bool) {
+        let unanswered_since = timed_out.then_some(self.began);
+        let failed = FailedConnect { pass: self.pass, outage: self.outage, unanswered_since, fault };
+        transition::connect_failed(&self.shared, &self.generation, failed, failure);
+    }
+
+    fn abandon(&self) {
+        transition::abandoned(&self.shared, &self.generation, self.pass);
+    }
+}
+
+impl<C: Connector> Drop for Attempt<C> {
+    fn drop(&mut self) {
+        if self.is_finished {
+            return;
+        }
+        if self.is_polled {
+            self.is_finished = true;
+            self.fail(Failure::ConnectPanicked, ConnectFault::Server, false);
+            return;
+        }
+        self.abandon();
+        if let Some(runtime) = self.runtime.filter(|_| !panicking()) {
+            membership::runtime_lost(&self.shared, runtime);
         }
     }
 }
 
 /// When the lifetime of a connection ends, with a jitter drawn once.
-fn expires_at<C: Connector>(shared: &Shared<C>, opened_at: u64) -> u64 {
-    shared.settings.max_lifetime.map_or(u64::MAX, |lifetime| {
+fn expires_at<C: Connector>(shared: &Shared<C>, opened_at: Time) -> Time {
+    shared.settings.max_lifetime.map_or(Time::NEVER, |lifetime| {
         let jitter = 1.0 - shared.settings.max_lifetime_jitter_ratio * shared.random.draw();
-        opened_at.saturating_add((nanos(lifetime) as f64 * jitter) as u64)
+        opened_at.after(lifetime.mul_f64(jitter))
     })
 }
 
-impl<C: Connector> Drop for Attempt<C> {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            if self.is_polled {
-                self.fail(Failure::ConnectPanicked);
-            } else if let Some(runtime) = self.runtime.filter(|_| !panicking()) {
-                membership::runtime_lost(&self.shared, runtime);
-            }
+/// Ends when the runtime has run for `timeout`. A stall of the client (a thread that computes, a frozen process) is not
+/// the server's fault: a slice of the time whose end is noticed late by another slice does not count.
+async fn time_out(clock: &Clock, timeout: Duration) {
+    const SLICE: Duration = Duration::from_millis(100);
+    let mut left = timeout;
+    while !left.is_zero() {
+        let slice = left.min(SLICE);
+        let end = clock.time().after(slice);
+        clock.sleep_until_time(end).await;
+        if clock.time().since(end) < SLICE {
+            left -= slice;
         }
     }
 }

@@ -10,7 +10,10 @@ pub(crate) enum Purpose {
     /// A server that a caller found empty.
     Balance,
     /// A server that is down and whose retry is due.
-    Probe,
+    Probe {
+        /// Before its pause is over.
+        ahead: bool,
+    },
 }
 
 /// Counters. Each rises before an attempt starts and falls when it has ended.
@@ -64,7 +67,7 @@ impl AttemptCounts {
                 self.young.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin).ok()?;
             }
             Purpose::Balance => {}
-            Purpose::Probe => {
+            Purpose::Probe { .. } => {
                 self.probes.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -95,7 +98,7 @@ impl Drop for Counted {
         match self.purpose {
             Purpose::Waiters if self.is_late => attempts.late.fetch_sub(1, Ordering::Relaxed),
             Purpose::Waiters => attempts.young.fetch_sub(1, Ordering::Relaxed),
-            Purpose::Probe => attempts.probes.fetch_sub(1, Ordering::Relaxed),
+            Purpose::Probe { .. } => attempts.probes.fetch_sub(1, Ordering::Relaxed),
             Purpose::Balance => 0,
         };
         // Release: pairs with the Acquire of `running`.
@@ -116,7 +119,7 @@ mod tests {
         first.grow_late();
         first.grow_late();
         let second = attempts.begin(Purpose::Waiters, 1).expect("the first is late");
-        let other = attempts.begin(Purpose::Probe, 0);
+        let other = attempts.begin(Purpose::Probe { ahead: false }, 0);
         assert_eq!((attempts.running(), attempts.young(), attempts.late(), attempts.probes()), (3, 1, 1, 1));
         drop((first, second, other));
         assert_eq!((attempts.running(), attempts.young(), attempts.late(), attempts.probes()), (0, 0, 0, 0));

@@ -1,11 +1,11 @@
-//! The due times: when a server that is down is probed, and when connecting to a paused one resumes.
+//! When the background task must look at servers.
 //!
-//! Each server that goes down or pauses is pushed with its time. An outdated entry stays: its reader checks it against
-//! the server's own words.
+//! A server that goes down, pauses or recovers is pushed with the time at which that ends. Entries are not removed when
+//! they become outdated: each is checked against the server's own words when it is read.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, VecDeque};
 
+use crate::raw::Time;
 use crate::sync::{Mutex, lock};
 
 /// See the module's page.
@@ -16,91 +16,99 @@ pub(crate) struct DueTimes {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Times in nanoseconds, and server numbers.
-    heap: BinaryHeap<Reverse<(u64, usize)>>,
-    /// The servers that are due and wait for a caller or a permit.
-    ready: Vec<usize>,
+    /// Times, and server numbers.
+    times: BTreeSet<(Time, usize)>,
+    /// The servers whose trial is due, and waits for a caller or for its turn.
+    ready: VecDeque<usize>,
 }
 
 impl DueTimes {
-    /// Adds a server that is due at `at_ns`.
-    pub(crate) fn push(&self, at_ns: u64, number: usize) {
-        lock(&self.state).heap.push(Reverse((at_ns, number)));
+    /// The background task must look at a server at that time.
+    pub(crate) fn push(&self, at: Time, number: usize) {
+        lock(&self.state).times.insert((at, number));
     }
 
-    /// Makes the servers that are due ready. Returns whether any is ready, and the next due time.
-    pub(crate) fn make_ready(&self, now_ns: u64) -> (bool, u64) {
-        let State { heap, ready } = &mut *lock(&self.state);
-        while let Some(&Reverse((at_ns, number))) = heap.peek() {
-            if at_ns > now_ns {
-                return (!ready.is_empty(), at_ns);
-            }
-            heap.pop();
-            ready.push(number);
-        }
-        (!ready.is_empty(), u64::MAX)
+    /// Takes a server whose time has come.
+    pub(crate) fn pop(&self, now: Time) -> Option<usize> {
+        let times = &mut lock(&self.state).times;
+        let (at, number) = *times.first()?;
+        (at <= now).then(|| {
+            times.pop_first();
+            number
+        })
     }
 
-    /// Takes the servers that are ready.
-    pub(crate) fn take_ready(&self) -> Vec<usize> {
-        std::mem::take(&mut lock(&self.state).ready)
+    /// The first time of all.
+    pub(crate) fn next(&self) -> Time {
+        lock(&self.state).times.first().map_or(Time::NEVER, |&(at, _)| at)
     }
 
-    /// Puts back servers that could not be tried yet.
-    pub(crate) fn put_back(&self, numbers: Vec<usize>) {
-        if !numbers.is_empty() {
-            lock(&self.state).ready.extend(numbers);
-        }
+    /// Takes the server whose trial has been due for longest.
+    pub(crate) fn pop_ready(&self) -> Option<usize> {
+        lock(&self.state).ready.pop_front()
     }
 
-    /// The earliest time at which connecting to a server resumes, by `resumes_at`, which reads a server's own words.
-    pub(crate) fn earliest(&self, resumes_at: impl Fn(usize) -> Option<u64>) -> Option<u64> {
-        let State { heap, ready } = &mut *lock(&self.state);
-        let of_ready = ready.iter().filter_map(|&number| resumes_at(number)).min();
-        while let Some(&Reverse((at_ns, number))) = heap.peek() {
-            match resumes_at(number) {
-                Some(own) if own <= at_ns => return of_ready.into_iter().chain([own]).min(),
-                Some(own) => {
-                    heap.pop();
-                    heap.push(Reverse((own, number)));
-                }
-                None => {
-                    heap.pop();
-                }
-            }
-        }
-        of_ready
+    /// The trial of a server is due. Behind those that are due already, once.
+    pub(crate) fn add_ready(&self, number: usize) {
+        lock(&self.state).ready.push_back(number);
+    }
+
+    /// The trial of a server must wait. It stays ahead of the others.
+    pub(crate) fn put_back(&self, number: usize) {
+        lock(&self.state).ready.push_front(number);
+    }
+
+    /// Whether a trial is due or will be by `now`.
+    pub(crate) fn is_ready(&self, now: Time) -> bool {
+        let state = lock(&self.state);
+        !state.ready.is_empty() || state.times.first().is_some_and(|&(at, _)| at <= now)
+    }
+
+    /// The earliest time at which connecting to a server resumes, where `resumes_at` tells a server's own.
+    pub(crate) fn earliest(&self, resumes_at: impl Fn(usize) -> Option<Time>) -> Option<Time> {
+        let state = lock(&self.state);
+        let of_ready = state.ready.iter().find_map(|&number| resumes_at(number));
+        let own = |&(at, number): &(Time, usize)| resumes_at(number).filter(|&own| own <= at);
+        let of_times = state.times.iter().find_map(own);
+        of_ready.into_iter().chain(of_times).min()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::DueTimes;
+    use super::{DueTimes, Time};
+
+    fn at(nanos: u64) -> Time {
+        Time::from_nanos(nanos)
+    }
 
     #[test]
-    fn collects_the_servers_whose_time_has_come() {
+    fn servers_come_in_the_order_of_their_times() {
         let due = DueTimes::default();
-        for (at, number) in [(30, 3), (10, 1), (20, 2)] {
-            due.push(at, number);
+        for (time, number) in [(30, 3), (10, 1), (20, 2)] {
+            due.push(at(time), number);
         }
-        assert_eq!(due.make_ready(9), (false, 10));
-        assert_eq!(due.make_ready(20), (true, 30));
-        assert_eq!(due.take_ready(), [1, 2]);
-        due.put_back(vec![2]);
-        assert_eq!(due.make_ready(40), (true, u64::MAX));
-        assert_eq!(due.take_ready(), [2, 3]);
+        assert_eq!((due.pop(at(9)), due.next(), due.is_ready(at(9))), (None, at(10), false));
+        assert_eq!([due.pop(at(20)), due.pop(at(20)), due.pop(at(20))], [Some(1), Some(2), None]);
+        due.add_ready(1);
+        due.add_ready(2);
+        due.put_back(4);
+        assert!(due.is_ready(at(0)));
+        assert_eq!([(); 4].map(|()| due.pop_ready()), [Some(4), Some(1), Some(2), None]);
     }
 
     #[test]
     fn the_earliest_time_is_that_of_a_server_that_has_one_still() {
         let due = DueTimes::default();
-        for (at, number) in [(10, 1), (20, 2), (30, 3)] {
-            due.push(at, number);
+        for (time, number) in [(10, 1), (20, 2), (30, 3)] {
+            due.push(at(time), number);
         }
-        let resumes_at = |number| [None, None, Some(25), Some(30)][number];
-        assert_eq!(due.earliest(resumes_at), Some(25));
-        assert_eq!(due.make_ready(25), (true, 30));
-        assert_eq!(due.earliest(resumes_at), Some(25), "one that is ready");
+        let resumes_at = |number: usize| [None, None, Some(at(25)), Some(at(30))][number];
+        assert_eq!(due.earliest(resumes_at), Some(at(30)), "the time of the second is another entry's");
+        due.push(at(25), 2);
+        assert_eq!(due.earliest(resumes_at), Some(at(25)));
+        due.add_ready(0);
+        assert_eq!(due.earliest(|number| (number == 0).then_some(at(5))), Some(at(5)), "one that is ready");
         assert_eq!(due.earliest(|_| None), None);
     }
 }

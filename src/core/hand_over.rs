@@ -4,18 +4,19 @@
 use crate::connector::Connector;
 use crate::core::grant::{Grant, Token};
 use crate::core::shared::{Shared, pool_of};
+use crate::raw::Time;
 use crate::server::{Connection, Generation};
-use crate::servers::thread_number;
+use crate::servers::{Usable, thread_number};
 use crate::sync::Arc;
 
 /// Delivers a new connection: to the front waiter, if there is a token, otherwise to the idle queue.
 pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) {
     let mut conn = Some(conn);
     if shared.notifier.signals.waiters_after_change() > 0 && conn.as_ref().is_some_and(|conn| may_serve(shared, conn)) {
-        let now_ns = shared.clock.now_ns();
+        let now = shared.clock.time();
         shared.queue.serve(|| {
             let server = &conn.as_ref()?.generation().server;
-            let token = Token::take(server.bucket(), now_ns)?;
+            let token = Token::take(server.bucket(), now)?;
             conn.take().map(|conn| Grant { conn, token, fresh: true })
         });
     }
@@ -59,7 +60,7 @@ pub(crate) fn move_or_close<C: Connector>(mut conn: Box<Connection<C>>) {
 #[cold]
 pub(crate) fn after_push<C: Connector>(generation: &Arc<Generation<C>>, near: usize) {
     let Some(shared) = pool_of::<C>(&generation.pool) else { return };
-    if !generation.server.health.snapshot_after_push().is_up() {
+    if generation.server.health.snapshot_after_push().is_down() {
         // A due attempt may close this connection to make room.
         shared.notifier.wake();
     }
@@ -70,12 +71,10 @@ pub(crate) fn after_push<C: Connector>(generation: &Arc<Generation<C>>, near: us
 
 /// Serves waiters from one server.
 fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, near: usize) {
-    if !generation.server.is_up() && !shared.servers.list().up.is_empty() {
-        return;
-    }
-    let now_ns = shared.clock.now_ns();
+    let Some(usable) = shared.servers.list().usable(generation.number).map(|(_, usable)| usable) else { return };
+    let now = shared.clock.time();
     let mut rejected = Vec::new();
-    shared.queue.serve(|| take(generation, near, now_ns, &mut rejected));
+    shared.queue.serve(|| take(generation, usable, near, now, &mut rejected));
     rejected.into_iter().for_each(move_or_close);
     if shared.notifier.signals.waiters() > 0 {
         if let Some(bucket) = generation.server.bucket() {
@@ -89,16 +88,16 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
     if shared.notifier.signals.waiters() == 0 {
         return;
     }
-    let (near, now_ns) = (thread_number(), shared.clock.now_ns());
+    let (near, now) = (thread_number(), shared.clock.time());
     let (mut rejected, mut closed) = (Vec::new(), Vec::new());
     {
         let list = shared.servers.list();
         let mut take_from = |number| {
-            let entry = list.serving(number)?;
+            let (entry, usable) = list.usable(number)?;
             if !entry.is_open() {
                 closed.push(number);
             }
-            take(&entry.generation, near, now_ns, &mut rejected)
+            take(&entry.generation, usable, near, now, &mut rejected)
         };
         shared.queue.serve(|| shared.rotation.pass(near, &list.open, &mut take_from));
     }
@@ -112,8 +111,9 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
 /// Runs under the lock of the wait queue, so it pushes a connection that may not stay to `rejected`.
 fn take<C: Connector>(
     generation: &Generation<C>,
+    usable: Usable,
     near: usize,
-    now_ns: u64,
+    now: Time,
     rejected: &mut Vec<Box<Connection<C>>>,
 ) -> Option<Grant<C>> {
     if generation.idle.is_empty() {
@@ -121,11 +121,17 @@ fn take<C: Connector>(
     }
     // The server's own bucket, not that of the list: wakers run while waiters are served, and may change the limit.
     let bucket = generation.server.bucket();
-    if bucket.as_ref().is_some_and(|bucket| !bucket.has_token(now_ns)) {
+    if bucket.as_ref().is_some_and(|bucket| !bucket.has_token(now)) {
         return None;
     }
-    let conn = generation.idle.pop(near)?;
-    match Token::take(bucket, now_ns) {
+    let conn = match usable {
+        Usable::All => generation.idle.pop(near)?,
+        Usable::Answered(outage) => {
+            let has_answered = |conn: &Connection<C>| conn.permit.answered() == outage;
+            generation.idle.pop_if(near, has_answered, |refused| rejected.push(refused))?
+        }
+    };
+    match Token::take(bucket, now) {
         Some(token) => Some(Grant { conn, token, fresh: false }),
         None => {
             generation.idle.push(conn, near, |refused| rejected.push(refused));
@@ -137,5 +143,6 @@ fn take<C: Connector>(
 /// Whether a connection may serve a waiter: its server was not removed, and is up unless none is.
 fn may_serve<C: Connector>(shared: &Shared<C>, conn: &Connection<C>) -> bool {
     let generation = conn.generation();
-    !generation.epoch.is_over() && (generation.server.is_up() || shared.servers.list().up.is_empty())
+    let list = shared.servers.list();
+    !generation.epoch.is_over() && matches!(list.usable(generation.number), Some((_, Usable::All)))
 }

@@ -7,6 +7,7 @@
 //! | `wait` | joins the wait queue and waits |
 //! | `acquire` | the fast path, the pass over all servers, the future |
 //! | `background` | the one task of a pool |
+//! | `retry` | tries servers that are down, ends recoveries |
 //! | `settle` | probes due servers, serves waiters, starts attempts |
 //! | `attempt` | one connect attempt |
 //! | `membership`, `release`, `sweep` | changes the set of servers; returns a connection; closes old ones |
@@ -26,6 +27,7 @@ mod plan;
 mod random;
 mod release;
 mod report;
+mod retry;
 mod runtime;
 mod settle;
 mod shared;
@@ -39,7 +41,7 @@ mod tests;
 pub(crate) use self::acquire::{Acquired, take_idle, try_acquire};
 pub(crate) use self::background::ensure as ensure_background;
 pub(crate) use self::membership::{close, deregister, register, set_servers};
-pub(crate) use self::release::{fail, release};
+pub(crate) use self::release::{broken, dropped, release, report_failure, report_success};
 pub(crate) use self::report::status;
 pub(crate) use self::shared::Shared;
 pub(crate) use self::wait::{wait, wait_for_attempt};

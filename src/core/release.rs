@@ -1,9 +1,12 @@
-//! Returns connections to the pool.
+//! How a use ends: connections return to the pool or close, with the caller's verdict on the server.
+
+use std::fmt;
+use std::time::Duration;
 
 use crate::connector::Connector;
 use crate::core::hand_over::{after_push, keep, move_or_close};
-use crate::core::shared::pool_of;
-use crate::core::transition;
+use crate::core::shared::{Shared, pool_of};
+use crate::core::{sweep, transition};
 use crate::error::Failure;
 use crate::raw::Outage;
 use crate::server::{Connection, Generation};
@@ -14,7 +17,8 @@ use crate::sync::Arc;
 ///
 /// The hot path: the list that this thread keeps also keeps the generation alive while the connection goes into its
 /// idle queue, from where another thread may take and drop it. `release_slowly` handles a generation that no kept list
-/// has, a pool without a tick, and an expired connection. `after_release` acts on waiters and health.
+/// has, a pool without a tick, an expired connection, and the first good return under an outage number. `after_push`
+/// acts on waiters and health.
 #[inline]
 pub(crate) fn release<C: Connector>(conn: Box<Connection<C>>) {
     let generation = conn.generation();
@@ -22,15 +26,18 @@ pub(crate) fn release<C: Connector>(conn: Box<Connection<C>>) {
     let mut conn = Some(conn);
     let wanted = with_any(cache_index, |list: &List<C>, near| {
         let generation = &list.entry(number)?.generation;
-        let tick = list.signals.tick()?;
-        let is_ordinary =
-            |conn: &mut Box<Connection<C>>| Arc::ptr_eq(generation, conn.generation()) && tick < conn.expires_at;
+        let (server, tick) = (&generation.server, list.signals.tick()?);
+        let outage = server.health.snapshot().outage();
+        let is_ordinary = |conn: &mut Box<Connection<C>>| {
+            Arc::ptr_eq(generation, conn.generation()) && tick < conn.expires_at && conn.permit.answered() == outage
+        };
         let mut conn = conn.take_if(is_ordinary)?;
-        let outage = conn.outage;
         conn.info.check_in(tick);
+        server.answered.note(tick);
         generation.idle.push(conn, near, move_or_close);
         // After the push: pairs with the fences of `WaitQueue::join` and of `UpSet::refresh`.
-        let is_wanted = list.signals.waiters() > 0 || !generation.server.health.snapshot_after_push().is_unblemished();
+        let is_plain = server.health.snapshot_after_push().is_plainly_up() && server.strikes.is_clear();
+        let is_wanted = list.signals.waiters() > 0 || !is_plain;
         is_wanted.then(|| (Arc::clone(generation), near, outage))
     });
     if let Some((generation, near, outage)) = wanted {
@@ -44,10 +51,8 @@ pub(crate) fn release<C: Connector>(conn: Box<Connection<C>>) {
 /// Acts on a return to an idle queue, where there are waiters or the server is not plainly up.
 #[cold]
 fn after_release<C: Connector>(generation: &Arc<Generation<C>>, near: usize, outage: Outage) {
-    if !generation.server.health.snapshot().is_unblemished() {
-        if let Some(shared) = pool_of::<C>(&generation.pool) {
-            transition::released(&shared, generation, outage);
-        }
+    if let Some(shared) = pool_of::<C>(&generation.pool) {
+        transition::succeeded(&shared, generation, outage);
     }
     after_push(generation, near);
 }
@@ -58,12 +63,14 @@ fn release_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     let generation = Arc::clone(conn.generation());
     // A dropped pool has closed all generations.
     let Some(shared) = pool_of::<C>(&generation.pool) else { return };
-    transition::released(&shared, &generation, conn.outage);
-    let now_ns = shared.clock.now_ns();
-    if generation.server.permits.counts().is_over() || now_ns >= conn.expires_at {
+    if !std::mem::take(&mut conn.has_verdict) {
+        count_success(&shared, &mut conn);
+    }
+    let now = shared.clock.time();
+    if generation.server.permits.counts().is_over() || now >= conn.expires_at {
         return drop(conn);
     }
-    conn.info.check_in(shared.notifier.signals.tick().unwrap_or(now_ns));
+    conn.info.check_in(shared.notifier.signals.tick().unwrap_or(now));
     keep(conn);
     // This thread's next release need not come here.
     if shared.servers.with_kept_list(|_, _| ()).is_none() {
@@ -71,11 +78,61 @@ fn release_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     }
 }
 
-/// Counts a failure against the server of a connection, and closes the connection.
-pub(crate) fn fail<C: Connector>(conn: Box<Connection<C>>, reason: String) {
-    let generation = conn.generation();
-    if let Some(shared) = pool_of::<C>(&generation.pool) {
-        transition::reported(&shared, generation, conn.outage, Failure::Reported(reason.into()));
+/// Counts a good return of a connection: it takes the server's outage number anew.
+fn count_success<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
+    let generation = Arc::clone(conn.generation());
+    let (server, outage) = (&generation.server, generation.server.health.snapshot().outage());
+    server.answered.note(shared.notifier.signals.tick().unwrap_or_else(|| shared.clock.time()));
+    if conn.permit.answered() != outage {
+        conn.outage = outage;
+        conn.permit.count_answer(outage);
     }
+    transition::succeeded(shared, &generation, outage);
+}
+
+/// The caller says that the server answers well, once for each checkout.
+pub(crate) fn report_success<C: Connector>(conn: &mut Connection<C>) {
+    if let Some(shared) = verdict(conn) {
+        count_success(&shared, conn);
+        // The release must not count again.
+        conn.permit.count_answer(Outage::NONE);
+    }
+}
+
+/// The caller says that the server failed, once for each checkout.
+pub(crate) fn report_failure<C: Connector>(conn: &mut Connection<C>, reason: String, eject_for: Option<Duration>) {
+    if let Some(shared) = verdict(conn) {
+        conn.permit.count_answer(Outage::NONE);
+        let failure = Failure::Reported(reason.into());
+        transition::reported(&shared, conn.generation(), conn.outage, failure, eject_for);
+    }
+}
+
+/// The connection turned out dead. Closes it, and those of its server that have been idle for at least as long.
+pub(crate) fn broken<C: Connector>(conn: Box<Connection<C>>, reason: &dyn fmt::Display) {
+    let (generation, idle_since) = (Arc::clone(conn.generation()), conn.info.idle_since());
+    tracing::debug!(server = %generation.server.config().name(), cause = %reason, "connection is broken");
     drop(conn);
+    sweep::close_idle_since(&generation, idle_since);
+}
+
+/// The caller dropped the connection. After a long use it counts as a failure of the server, unless the server has
+/// answered anything since the checkout.
+pub(crate) fn dropped<C: Connector>(conn: Box<Connection<C>>) {
+    if conn.has_verdict || std::thread::panicking() {
+        return;
+    }
+    let Some(shared) = pool_of::<C>(&conn.generation().pool) else { return };
+    let Some(abandoned_after) = shared.settings.abandoned_after else { return };
+    let checked_out = conn.info.checked_out_at();
+    let used = shared.notifier.signals.tick().unwrap_or_else(|| shared.clock.time()).since(checked_out);
+    if used >= abandoned_after && !conn.generation().server.answered.is_since(checked_out) {
+        transition::reported(&shared, conn.generation(), conn.outage, Failure::Unanswered { after: used }, None);
+    }
+}
+
+/// The pool, for the first verdict of a checkout.
+fn verdict<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>>> {
+    let is_first = !std::mem::replace(&mut conn.has_verdict, true);
+    is_first.then(|| pool_of::<C>(&conn.generation().pool)).flatten()
 }

@@ -1,12 +1,14 @@
-//! Closes idle connections that are past their lifetime or idle timeout.
+//! Closes idle connections: those past their lifetime or idle timeout, those that may not be reused, and those that an
+//! outage or a report makes suspect.
 
+use std::cell::Cell;
 use std::time::Duration;
 
-use crate::clock::nanos;
 use crate::connector::Connector;
 use crate::core::hand_over::{after_push, move_or_close};
 use crate::core::shared::Shared;
-use crate::server::Generation;
+use crate::raw::{Outage, Time};
+use crate::server::{Connection, Generation};
 use crate::servers::thread_number;
 use crate::sync::Arc;
 
@@ -14,29 +16,74 @@ use crate::sync::Arc;
 const SWEEP_MIN: Duration = Duration::from_millis(100);
 const SWEEP_MAX: Duration = Duration::from_secs(1);
 
-/// Sweeps all servers if the last sweep was a quarter of the shortest lifetime ago.
-pub(crate) fn sweep_if_due<C: Connector>(shared: &Shared<C>, now_ns: u64, swept_ns: &mut u64) {
+/// Sweeps all servers if the last sweep was a quarter of the shortest lifetime ago. Asks the connector, too: connections
+/// that their server has closed do not stay half open.
+pub(crate) fn sweep_if_due<C: Connector>(shared: &Shared<C>, now: Time, swept: &mut Time) {
     let settings = &shared.settings;
-    let shortest = settings.idle_timeout.into_iter().chain(settings.max_lifetime).min();
-    let Some(shortest) = shortest.filter(|_| settings.maintenance) else { return };
-    if now_ns.saturating_sub(*swept_ns) < nanos((shortest / 4).clamp(SWEEP_MIN, SWEEP_MAX)) {
+    if !settings.maintenance {
         return;
     }
-    *swept_ns = now_ns;
+    let shortest = settings.idle_timeout.into_iter().chain(settings.max_lifetime).min();
+    let distance = shortest.map_or(SWEEP_MAX, |shortest| (shortest / 4).clamp(SWEEP_MIN, SWEEP_MAX));
+    if now.since(*swept) < distance {
+        return;
+    }
+    *swept = now;
     let generations: Vec<_> = shared.servers.list().iter().map(|(_, entry)| Arc::clone(&entry.generation)).collect();
     for generation in generations {
-        sweep(&generation, now_ns, shared.idle_timeout_ns);
+        close_unfit(&generation, |conn| {
+            let checked_out_at = conn.info.checked_out_at();
+            let is_fit = conn.is_reusable(&shared.connector, now, shared.idle_timeout);
+            conn.info.check_out(checked_out_at);
+            is_fit
+        });
     }
 }
 
-/// Closes the connections that are too old. Each of the others leaves the queue for a moment, so waiters are served
+/// Whether an open connection of the server has come back well since the server last went down: in use, or idle and
+/// reusable. Asks the connector about the idle ones, and closes those that may not be reused.
+pub(crate) fn has_answering_connection<C: Connector>(shared: &Shared<C>, generation: &Generation<C>) -> bool {
+    let server = &generation.server;
+    let outage = server.health.snapshot().outage();
+    if server.answered.is_any_open(outage) {
+        let now = shared.clock.time();
+        if let Some(generation) = shared.servers.list().generation(generation.number) {
+            close_unfit(&generation, |conn| conn.is_reusable(&shared.connector, now, shared.idle_timeout));
+        }
+    }
+    server.answered.is_any_open(outage)
+}
+
+/// Closes the idle connections that have not come back well since `outage` began.
+pub(crate) fn close_of_older_outages<C: Connector>(generation: &Arc<Generation<C>>, outage: Outage) {
+    close_unfit(generation, |conn| conn.outage == outage);
+}
+
+/// Closes the connections that have been idle since `idle_since` or longer.
+pub(crate) fn close_idle_since<C: Connector>(generation: &Arc<Generation<C>>, idle_since: Time) {
+    close_unfit(generation, |conn| conn.info.idle_since() > idle_since);
+}
+
+/// Closes one idle connection that has not come back well since the server went down, to make room for its trial.
+pub(crate) fn make_room<C: Connector>(generation: &Generation<C>) {
+    let outage = generation.server.health.snapshot().outage();
+    drop(generation.idle.pop_if(thread_number(), |conn| conn.outage != outage, move_or_close));
+}
+
+/// Closes the idle connections that are not fit. Each of the others leaves the queue for a moment, so waiters are served
 /// afterwards.
-fn sweep<C: Connector>(generation: &Arc<Generation<C>>, now_ns: u64, idle_timeout_ns: u64) {
-    let mut rejected = Vec::new();
-    generation.idle.retain(|conn| !conn.is_over_age(now_ns, idle_timeout_ns), |conn| rejected.push(conn));
-    // `retain` also refuses items of a closed generation. Expired ones are dropped here, or `move_or_close` would move
-    // them.
-    rejected.retain(|conn| !conn.is_over_age(now_ns, idle_timeout_ns));
-    rejected.into_iter().for_each(move_or_close);
+fn close_unfit<C: Connector>(generation: &Arc<Generation<C>>, mut is_fit: impl FnMut(&mut Connection<C>) -> bool) {
+    let is_unfit = Cell::new(false);
+    let (mut unfit, mut refused) = (Vec::new(), Vec::new());
+    generation.idle.retain(
+        |conn| {
+            is_unfit.set(!is_fit(conn));
+            !is_unfit.get()
+        },
+        // Also refuses fit items, of a closed generation: those move.
+        |conn| if is_unfit.get() { unfit.push(conn) } else { refused.push(conn) },
+    );
+    drop(unfit);
+    refused.into_iter().for_each(move_or_close);
     after_push(generation, thread_number());
 }

@@ -1,161 +1,219 @@
-//! Changes a server's health and acts on it: event, bits, due time, last failure.
+//! Changes a server's breaker and health, and acts on it: event, bits, due time, last failure.
 
-use crate::clock::between;
-use crate::connector::Connector;
+use std::time::Duration;
+
+use crate::connector::{ConnectFault, Connector};
 use crate::core::shared::Shared;
+use crate::core::sweep;
 use crate::error::Failure;
-use crate::raw::{Health, Outage, Probe, ProbeOwner, Reported, Snapshot};
+use crate::raw::{Ejected, HealthSnapshot, Outage, Pass, Time};
 use crate::server::{Generation, chain};
 use crate::sync::Arc;
 
-/// Takes a server down after a failed attempt that began in `outage`.
+/// A reported failure adds to those before it for this long.
+const STRIKES_LAST: Duration = Duration::from_secs(10);
+
+/// What failed of a connect, and when.
+pub(crate) struct FailedConnect {
+    pub(crate) pass: Pass,
+    /// The server's outage number when the attempt began or the connection was opened.
+    pub(crate) outage: Outage,
+    /// The tick in which the attempt began, of one that got no answer in its time.
+    pub(crate) unanswered_since: Option<Time>,
+    pub(crate) fault: ConnectFault,
+}
+
+/// Acts on a failed connect. Connecting pauses. If it is the server's fault, the server goes down, unless others of its
+/// connections answer: then it is overloaded rather than dead.
 pub(crate) fn connect_failed<C: Connector>(
     shared: &Shared<C>,
     generation: &Generation<C>,
-    outage: Outage,
+    failed: FailedConnect,
     failure: Failure<C::Error>,
 ) {
-    let now_ns = shared.clock.now_ns();
-    if let Some(down) = generation.server.health.connect_failed(outage, retry_at(shared, now_ns)) {
-        went_down(shared, generation, down, failure, now_ns);
+    let (server, now) = (&generation.server, shared.clock.time());
+    let failure = Arc::new(failure);
+    server.set_connect_error(Some(Arc::clone(&failure)));
+    if let Some(paused) = server.breaker.failed(failed.pass, pause_end(shared, now)) {
+        if let Some(until) = paused.paused_until() {
+            push_due(shared, generation, until);
+            let (pool, name) = names(shared, generation);
+            tracing::warn!(
+                %pool, server = %name, cause = %chain(&*failure), failures = paused.failures(),
+                retry_after = ?until.since(now), "connecting pauses"
+            );
+        }
+    }
+    if failed.fault == ConnectFault::Client {
+        return;
+    }
+    let answers = match failed.unanswered_since {
+        Some(began) => server.answered.is_since(began),
+        None => sweep::has_answering_connection(shared, generation),
+    };
+    if answers {
+        if server.health.answers(&shared.servers.serving, server.health.snapshot().outage()) {
+            shared.servers.refresh(server.number());
+            shared.notifier.wake_if_waiters();
+            let (pool, name) = names(shared, generation);
+            tracing::info!(%pool, server = %name, state = "up", "server refuses connects, its connections answer");
+        }
+    } else if let Some(down) = server.health.connect_failed(&shared.servers.serving, failed.outage, now) {
+        went_down(shared, generation, down, failure, now);
     }
 }
 
-/// Counts a failure that a caller reported of a connection opened in `outage`.
+/// The trial ended undecided: the pause goes on.
+pub(crate) fn abandoned<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, pass: Pass) {
+    let until = pause_end(shared, shared.clock.time())(1);
+    if let Some(until) = generation.server.breaker.abandoned(pass, until).and_then(|paused| paused.paused_until()) {
+        push_due(shared, generation, until);
+    }
+}
+
+/// An attempt connected: connecting goes on. A server that was down in `outage` recovers.
+pub(crate) fn connected<C: Connector>(
+    shared: &Shared<C>,
+    generation: &Arc<Generation<C>>,
+    pass: Pass,
+    outage: Outage,
+) {
+    let server = &generation.server;
+    server.breaker.succeeded(pass);
+    server.set_connect_error(None);
+    if !pass.is_trial() || !server.health.snapshot().is_down() {
+        return;
+    }
+    let now = shared.clock.time();
+    let until = pause_end(shared, now)(1);
+    server.set_recovering_until(until);
+    // Before callers may use the server: these died with it, or were why it was ejected.
+    sweep::close_of_older_outages(generation, outage);
+    if server.health.recover(&shared.servers.serving, outage).is_some() {
+        shared.servers.refresh(server.number());
+        push_due(shared, generation, until);
+        shared.notifier.wake_if_waiters();
+        // Last: it runs user code.
+        let (pool, name) = names(shared, generation);
+        tracing::info!(%pool, server = %name, state = "recovering", "server serves again");
+    }
+}
+
+/// A connection came back well, whose outage number is `outage` by now. Clears reported failures, and ends a recovery.
+#[cold]
+pub(crate) fn succeeded<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, outage: Outage) {
+    let server = &generation.server;
+    if !server.strikes.is_clear() && server.health.snapshot().outage() == outage {
+        server.strikes.clear();
+    }
+    recovered(shared, generation, outage);
+}
+
+/// Ends a recovery from `outage`.
+pub(crate) fn recovered<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, outage: Outage) {
+    if generation.server.health.recovered(&shared.servers.serving, outage) {
+        // Waiters may connect to it again.
+        shared.notifier.wake_if_waiters();
+        let (pool, name) = names(shared, generation);
+        tracing::info!(%pool, server = %name, state = "up", "server is up");
+    }
+}
+
+/// Counts a failure that a caller reported of a connection of `outage`. Ejects the server where there were enough, and
+/// at once while it recovers or where the caller says for how long.
 pub(crate) fn reported<C: Connector>(
     shared: &Shared<C>,
     generation: &Generation<C>,
     outage: Outage,
     failure: Failure<C::Error>,
+    eject_for: Option<Duration>,
 ) {
-    let now_ns = shared.clock.now_ns();
-    let threshold = shared.settings.fail_threshold;
-    match generation.server.health.reported(outage, threshold, retry_at(shared, now_ns)) {
-        Reported::Down(down) => went_down(shared, generation, down, failure, now_ns),
-        Reported::Strike | Reported::Ignored => {
-            let (pool, server) = names(shared, generation);
-            tracing::debug!(%pool, %server, cause = %chain(&failure), "failure reported");
-        }
+    let (server, now, ejection) = (&generation.server, shared.clock.time(), &shared.settings.ejection);
+    let health = server.health.snapshot();
+    let (pool, name) = names(shared, generation);
+    if health.is_down() || health.outage() != outage {
+        tracing::debug!(%pool, server = %name, cause = %chain(&failure), "failure of an older outage reported");
+        return;
+    }
+    let strikes = server.strikes.count(now, STRIKES_LAST);
+    let is_enough = eject_for.is_some() || !health.is_plainly_up() || strikes >= ejection.consecutive_failures;
+    if !is_enough {
+        tracing::debug!(%pool, server = %name, cause = %chain(&failure), failures = strikes, "failure reported");
+        return;
+    }
+    server.strikes.clear();
+    let until = |k| now.after(eject_for.unwrap_or_else(|| ejection.duration(k, shared.random.draw())));
+    let ejected = match ejection.enforce {
+        true => server.health.eject(&shared.servers.serving, outage, ejection.max_ejected_ratio, now, until),
+        false => Ejected::Refused,
+    };
+    match ejected {
+        Ejected::Down(down) => went_down(shared, generation, down, Arc::new(failure), now),
+        Ejected::Refused => tracing::warn!(
+            %pool, server = %name, cause = %chain(&failure), failures = strikes, enforce = ejection.enforce,
+            "server is not ejected"
+        ),
+        Ejected::Ignored => {}
     }
 }
 
-/// Counts the release of a connection opened in `outage`. If it ends the recovery or clears strikes, records it.
-#[cold]
-pub(crate) fn released<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, outage: Outage) {
-    if generation.server.health.released(outage) {
-        let (pool, server) = names(shared, generation);
-        tracing::info!(%pool, %server, state = "up", "server is up");
-    }
-}
-
-/// Pauses connecting to a server after an attempt that failed by the client's own fault.
-pub(crate) fn pause_connecting<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, error: C::Error) {
-    let now_ns = shared.clock.now_ns();
-    let pause = &generation.server.pause;
-    if pause.failed(now_ns, retry_at(shared, now_ns)) {
-        shared.due_times.push(pause.until(), generation.server.number());
-        shared.notifier.wake_before(pause.until());
-        let retry_after = between(now_ns, pause.until());
-        let (pool, server) = names(shared, generation);
-        tracing::warn!(
-            %pool, %server, cause = %chain(&Failure::Connect(error)), ?retry_after,
-            "connecting pauses: the client's own fault"
-        );
-    }
-}
-
-/// The right to decide how a probe of a server ends.
-pub(crate) type ServerProbe<C> = Probe<Probed<C>>;
-
-/// The server of a probe.
-pub(crate) struct Probed<C: Connector> {
-    shared: Arc<Shared<C>>,
-    generation: Arc<Generation<C>>,
-}
-
-/// Begins the probe of a server that is down and due. One caller wins.
-pub(crate) fn begin_probe<C: Connector>(
-    shared: &Arc<Shared<C>>,
-    generation: &Arc<Generation<C>>,
-) -> Option<ServerProbe<C>> {
-    let probed = Probed { shared: Arc::clone(shared), generation: Arc::clone(generation) };
-    let probe = Probe::begin(probed, shared.clock.now_ns())?;
-    let (pool, server) = names(shared, generation);
-    tracing::info!(%pool, %server, state = "probing", "server is probed");
-    Some(probe)
-}
-
-/// Ends a probe that succeeded: the server serves again.
-pub(crate) fn probe_succeeded<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, probe: ServerProbe<C>) {
-    probe.succeeded();
-    shared.servers.refresh(generation.server.number());
-    shared.notifier.wake_if_waiters();
-    // Last: it runs user code.
-    let (pool, server) = names(shared, generation);
-    tracing::info!(%pool, %server, state = "recovering", "server serves again");
-}
-
-/// Ends a probe that failed by the server's fault.
-pub(crate) fn probe_failed<C: Connector>(
-    shared: &Shared<C>,
-    generation: &Generation<C>,
-    probe: ServerProbe<C>,
-    failure: Failure<C::Error>,
-) {
-    let now_ns = shared.clock.now_ns();
-    let down = probe.failed(retry_at(shared, now_ns));
-    went_down(shared, generation, down, failure, now_ns);
-}
-
-impl<C: Connector> ProbeOwner for Probed<C> {
-    fn health(&self) -> &Health {
-        &self.generation.server.health
-    }
-
-    fn retry_at_after_drop(&self) -> u64 {
-        retry_at(&self.shared, self.shared.clock.now_ns())(1)
-    }
-
-    fn probe_dropped(&self, down: Snapshot) {
-        let now_ns = self.shared.clock.now_ns();
-        went_down(&self.shared, &self.generation, down, Failure::Abandoned, now_ns);
-    }
-}
-
-/// Returns the time of the retry by the number of failures in a row.
-fn retry_at<C: Connector>(shared: &Shared<C>, now_ns: u64) -> impl Fn(u32) -> u64 + '_ {
-    move |failures| now_ns.saturating_add(shared.settings.backoff.interval_ns(failures, shared.random.draw()))
-}
-
-/// The server just went down: sets its last failure, bits and due time, and records the event.
+/// The server just went down.
 fn went_down<C: Connector>(
     shared: &Shared<C>,
     generation: &Generation<C>,
-    down: Snapshot,
-    failure: Failure<C::Error>,
-    now_ns: u64,
+    down: HealthSnapshot,
+    failure: Arc<Failure<C::Error>>,
+    now: Time,
 ) {
-    let failure = Arc::new(failure);
-    let is_removed = generation.server.is_removed();
+    let server = &generation.server;
+    server.strikes.clear();
+    let is_removed = server.is_removed();
     if !is_removed {
-        generation.server.set_last_failure(Some(Arc::clone(&failure)));
+        server.set_last_failure(Some(Arc::clone(&failure)));
     }
-    shared.servers.refresh(generation.server.number());
-    shared.due_times.push(down.retry_at(), generation.server.number());
-    shared.notifier.wake_before(down.retry_at());
-    // If no server is up any more, idle connections of servers that are down may serve waiters.
+    shared.servers.refresh(server.number());
+    let until = server.down_until().unwrap_or(now).max(down.ejected_until().unwrap_or(now));
+    push_due(shared, generation, until);
+    if shared.servers.serving.serving() == 0 {
+        end_ejections(shared, now);
+        if shared.settings.fail_fast_when_down {
+            shared.queue.wake_all();
+        }
+    }
+    // The last resort serves from now on, if no server is up.
     shared.notifier.wake_if_waiters();
     if is_removed {
-        // `gone` is its last event.
+        // Its last event is that it is gone.
         return;
     }
     // Last: it runs user code, whose panic must not keep the server from being retried.
-    let retry_after = between(now_ns, down.retry_at());
-    let (pool, server) = names(shared, generation);
+    let (pool, name) = names(shared, generation);
+    let state = if down.ejected_until().is_some() { "ejected" } else { "down" };
     tracing::warn!(
-        %pool, %server, state = "down", cause = %chain(&*failure), failures = down.failures(), ?retry_after,
-        "server is down"
+        %pool, server = %name, state, cause = %chain(&*failure), retry_after = ?until.since(now), "server is {state}"
     );
+}
+
+/// No server serves: those that were ejected are tried at once.
+fn end_ejections<C: Connector>(shared: &Shared<C>, now: Time) {
+    let list = shared.servers.list();
+    for (number, entry) in list.iter() {
+        if entry.server().health.end_ejection(&shared.servers.serving) {
+            shared.due_times.push(now, number);
+        }
+    }
+    shared.notifier.wake_before(now);
+}
+
+/// Has the background task look at a server at a time.
+fn push_due<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, at: Time) {
+    shared.due_times.push(at, generation.server.number());
+    shared.notifier.wake_before(at);
+}
+
+/// When a pause ends that begins now, after that many failures in a row.
+fn pause_end<C: Connector>(shared: &Shared<C>, now: Time) -> impl Fn(u32) -> Time + '_ {
+    move |failures| now.after(shared.settings.backoff.interval(failures, shared.random.draw()))
 }
 
 fn names<'a, C: Connector>(shared: &'a Shared<C>, generation: &Generation<C>) -> (&'a str, Arc<str>) {

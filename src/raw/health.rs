@@ -122,6 +122,10 @@ impl HealthSnapshot {
         self.state() == HealthState::Down
     }
 
+    pub(crate) fn is_removed(self) -> bool {
+        self.0 & REMOVED != 0
+    }
+
     pub(crate) fn is_disabled(self) -> bool {
         self.0 & DISABLED != 0
     }
@@ -171,6 +175,11 @@ pub(crate) struct Health {
 }
 
 impl Health {
+    /// That of a server that is not registered yet: Up and removed.
+    pub(crate) fn removed() -> Self {
+        Self { word: AtomicU64::new(REMOVED) }
+    }
+
     #[inline(always)]
     pub(crate) fn snapshot(&self) -> HealthSnapshot {
         // Relaxed: see the module's page.

@@ -183,20 +183,38 @@ impl<T> Idle<T> {
         self.shards_from(near).find_map(|shard| if shard.is_empty() { None } else { shard.pop() })
     }
 
+    /// Takes an item out that `wanted` accepts, of those that are there now. Pushes the others that it met again, and
+    /// passes to `refuse` what may not stay, as `push` does.
+    pub(crate) fn pop_if(
+        &self,
+        near: usize,
+        wanted: impl Fn(&T) -> bool,
+        mut refuse: impl FnMut(Box<T>),
+    ) -> Option<Box<T>> {
+        for _ in 0..self.len() {
+            let item = self.pop(near)?;
+            if wanted(&item) {
+                return Some(item);
+            }
+            self.push(item, near, &mut refuse);
+        }
+        None
+    }
+
     /// Takes out each item that is there now, and puts it back if `keep` says so, in the same order. Passes the others,
     /// and items that may not stay, to `refuse`.
-    pub(crate) fn retain(&self, mut keep: impl FnMut(&T) -> bool, mut refuse: impl FnMut(Box<T>)) {
+    pub(crate) fn retain(&self, mut keep: impl FnMut(&mut T) -> bool, mut refuse: impl FnMut(Box<T>)) {
         for (near, shard) in self.shards.iter().enumerate() {
-            if let Some(item) = shard.slot.take() {
-                if !keep(&item) {
+            if let Some(mut item) = shard.slot.take() {
+                if !keep(&mut item) {
                     refuse(item);
                 } else if let Err(item) = shard.slot.put(item) {
                     self.push_elsewhere(item, near, &mut refuse);
                 }
             }
             for _ in 0..shard.queue.len() {
-                let Some(item) = shard.queue.pop() else { break };
-                if !keep(&item) {
+                let Some(mut item) = shard.queue.pop() else { break };
+                if !keep(&mut item) {
                     refuse(item);
                 } else if let Err(item) = shard.queue.push(item) {
                     self.push_elsewhere(item, near, &mut refuse);
@@ -304,7 +322,7 @@ mod tests {
             push(&idle, item, item as usize % 2);
         }
         let (mut seen, mut refused) = (Vec::new(), Vec::new());
-        let keep = |&item: &u32| {
+        let keep = |&mut item: &mut u32| {
             seen.push(item);
             item != 2
         };

@@ -1,8 +1,10 @@
 //! An open connection, what the pool keeps about it, and its permit.
 
+use std::time::Duration;
+
 use crate::conn_info::ConnInfo;
 use crate::connector::Connector;
-use crate::raw::Outage;
+use crate::raw::{Outage, Time};
 use crate::server::Generation;
 use crate::sync::Arc;
 
@@ -13,10 +15,12 @@ pub(crate) struct Connection<C: Connector> {
     pub(crate) conn: C::Conn,
     pub(crate) permit: Permit<C>,
     pub(crate) info: ConnInfo,
-    /// The outage number of the server at the time when the connection was opened.
+    /// The server's outage number when the connection was opened or last came back well.
     pub(crate) outage: Outage,
-    /// When its lifetime ends, in nanoseconds.
-    pub(crate) expires_at: u64,
+    /// The caller has said how this use ended.
+    pub(crate) has_verdict: bool,
+    /// When its lifetime ends.
+    pub(crate) expires_at: Time,
 }
 
 impl<C: Connector> Connection<C> {
@@ -24,10 +28,15 @@ impl<C: Connector> Connection<C> {
         &self.permit.generation
     }
 
-    /// Whether it is past its lifetime or idle timeout.
+    /// Whether it may be checked out now, which it is then: not past its lifetime or idle timeout, and the connector
+    /// agrees.
     #[inline(always)]
-    pub(crate) fn is_over_age(&self, now_ns: u64, idle_timeout_ns: u64) -> bool {
-        now_ns >= self.expires_at || now_ns.saturating_sub(self.info.idle_since()) >= idle_timeout_ns
+    pub(crate) fn is_reusable(&mut self, connector: &C, now: Time, idle_timeout: Duration) -> bool {
+        if now >= self.expires_at || now.since(self.info.idle_since()) >= idle_timeout {
+            return false;
+        }
+        self.info.check_out(now);
+        connector.is_reusable(&mut self.conn, &self.info)
     }
 
     /// Moves it to another generation of the same epoch.
@@ -39,10 +48,31 @@ impl<C: Connector> Connection<C> {
 /// The right to have one connection to a server open. Released when dropped.
 pub(crate) struct Permit<C: Connector> {
     generation: Arc<Generation<C>>,
+    /// The outage number under which its connection counts as one that has answered; `Outage::NONE` before the first
+    /// good return.
+    answered: Outage,
+}
+
+impl<C: Connector> Permit<C> {
+    /// The outage number under which the connection came back well.
+    #[inline(always)]
+    pub(crate) fn answered(&self) -> Outage {
+        self.answered
+    }
+
+    /// Counts a good return under an outage number; `Outage::NONE` takes the count back.
+    pub(crate) fn count_answer(&mut self, outage: Outage) {
+        let answered = &self.generation.server.answered;
+        answered.discount(std::mem::replace(&mut self.answered, outage));
+        if outage != Outage::NONE {
+            answered.count(outage);
+        }
+    }
 }
 
 impl<C: Connector> Drop for Permit<C> {
     fn drop(&mut self) {
+        self.generation.server.answered.discount(self.answered);
         self.generation.server.permits.release();
         self.generation.server.permit_freed();
     }
@@ -64,7 +94,7 @@ impl<C: Connector> ConnectPermit<C> {
     pub(crate) fn connected(mut self) -> Option<Permit<C>> {
         let generation = self.generation.take()?;
         generation.server.permits.connected();
-        Some(Permit { generation })
+        Some(Permit { generation, answered: Outage::NONE })
     }
 }
 

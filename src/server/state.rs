@@ -4,13 +4,14 @@
 //! the health.
 
 use std::error::Error;
+use std::time::Duration;
 
 use crate::connector::Connector;
 use crate::error::Failure;
-use crate::raw::{Bucket, Health, HealthState, Pause, Permits, Rate};
+use crate::raw::{Answered, Breaker, BreakerState, Bucket, Health, Permits, Rate, Serving, Strikes, Time};
 use crate::server::Notifier;
 use crate::server::config::{Limits, Server};
-use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicUsize, Ordering, fence};
+use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// See the module's page. It outlives the removal of its server while connections are in use.
 ///
@@ -19,14 +20,22 @@ use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicUsize, Ordering
 pub(crate) struct ServerEntry<C: Connector> {
     pub(crate) health: Health,
     pub(crate) permits: Permits,
-    pub(crate) pause: Pause,
+    pub(crate) strikes: Strikes,
+    pub(crate) answered: Answered,
+    pub(crate) breaker: Breaker,
     bucket: ArcSwapOption<Bucket>,
     config: ArcSwap<Server>,
+    /// What took it down last.
     last_failure: ArcSwapOption<Failure<C::Error>>,
+    /// Why connecting pauses.
+    connect_error: ArcSwapOption<Failure<C::Error>>,
+    /// The end of its recovery without a failure, in nanoseconds.
+    recovering_until: AtomicU64,
+    /// The smoothed time of a connect, in nanoseconds; zero if it is unknown.
+    connect_time: AtomicU64,
     notifier: Arc<Notifier>,
     /// Its number in the list, if it is registered.
     number: AtomicUsize,
-    removed: AtomicBool,
     /// The event `gone` was recorded, or must not be recorded yet.
     gone: AtomicBool,
 }
@@ -34,15 +43,19 @@ pub(crate) struct ServerEntry<C: Connector> {
 impl<C: Connector> ServerEntry<C> {
     pub(crate) fn new(config: Server, limits: Limits, notifier: Arc<Notifier>) -> Self {
         Self {
-            health: Health::new(),
+            health: Health::removed(),
             permits: Permits::new(limits.max_conns),
-            pause: Pause::new(),
+            strikes: Strikes::default(),
+            answered: Answered::default(),
+            breaker: Breaker::new(),
             bucket: ArcSwapOption::new(limits.rate.map(|rate| Arc::new(Bucket::new(rate)))),
             config: ArcSwap::from_pointee(config),
             last_failure: ArcSwapOption::empty(),
+            connect_error: ArcSwapOption::empty(),
+            recovering_until: AtomicU64::new(0),
+            connect_time: AtomicU64::new(0),
             notifier,
             number: AtomicUsize::new(0),
-            removed: AtomicBool::new(false),
             gone: AtomicBool::new(false),
         }
     }
@@ -64,47 +77,89 @@ impl<C: Connector> ServerEntry<C> {
         self.last_failure.store(failure);
     }
 
-    pub(crate) fn is_up(&self) -> bool {
-        self.health.snapshot().is_up()
+    pub(crate) fn connect_error(&self) -> Option<Arc<Failure<C::Error>>> {
+        self.connect_error.load_full()
     }
 
-    /// When it is retried, in nanoseconds: the later of its retry and the end of its pause. `None` if it is up or a
-    /// probe runs.
-    pub(crate) fn down_until(&self) -> Option<u64> {
-        let health = self.health.snapshot();
-        (health.state() == HealthState::Down).then(|| health.retry_at().max(self.pause.until()))
+    pub(crate) fn set_connect_error(&self, failure: Option<Arc<Failure<C::Error>>>) {
+        self.connect_error.store(failure);
     }
 
-    /// When connecting to it resumes, in nanoseconds: it is down and no probe runs, or it is up and connecting pauses.
-    pub(crate) fn resumes_at(&self, now_ns: u64) -> Option<u64> {
-        self.down_until().or_else(|| Some(self.pause.until()).filter(|&until_ns| until_ns > now_ns))
+    /// Whether callers may use it.
+    pub(crate) fn serves(&self) -> bool {
+        self.health.snapshot().serves()
+    }
+
+    /// When it may be tried, if it is down: the later of the ends of its ejection and its pause. `None` if it is up or
+    /// its trial runs.
+    pub(crate) fn down_until(&self) -> Option<Time> {
+        let (health, breaker) = (self.health.snapshot(), self.breaker.snapshot());
+        let is_tried = breaker.state() == BreakerState::Trying;
+        let ends = [health.ejected_until(), breaker.paused_until()];
+        (health.is_down() && !is_tried).then(|| ends.into_iter().flatten().max().unwrap_or(Time::ZERO))
+    }
+
+    /// When connecting to it resumes: it is down and not tried, or it is up and connecting pauses.
+    pub(crate) fn resumes_at(&self, now: Time) -> Option<Time> {
+        self.down_until().or_else(|| self.breaker.snapshot().paused_until().filter(|&until| until > now))
+    }
+
+    pub(crate) fn recovering_until(&self) -> Time {
+        // Relaxed: it is set before the server recovers, and read by the background task, which is woken after it.
+        Time::from_nanos(self.recovering_until.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_recovering_until(&self, until: Time) {
+        // Relaxed: see `recovering_until`.
+        self.recovering_until.store(until.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// How long a connect takes, smoothed; zero if it is unknown.
+    pub(crate) fn connect_time(&self) -> Duration {
+        // Relaxed: an estimate.
+        Duration::from_nanos(self.connect_time.load(Ordering::Relaxed))
+    }
+
+    /// Smooths by an eighth, as TCP does its round-trip time (RFC 6298).
+    pub(crate) fn note_connect_time(&self, time: Duration) {
+        let (old, new) = (self.connect_time().as_nanos() as u64, time.as_nanos() as u64);
+        let smoothed = if old == 0 { new } else { old - old / 8 + new / 8 };
+        // Relaxed: an estimate, which attempts that end together may overwrite.
+        self.connect_time.store(smoothed, Ordering::Relaxed);
     }
 
     /// Whether it has a token or no rate limit.
-    pub(crate) fn has_token(&self, now_ns: u64) -> bool {
-        self.bucket().is_none_or(|bucket| bucket.has_token(now_ns))
+    pub(crate) fn has_token(&self, now: Time) -> bool {
+        self.bucket().is_none_or(|bucket| bucket.has_token(now))
     }
 
     /// Changes the settings except the maximum. Only under the lock of the server list.
-    pub(crate) fn apply(&self, config: Server, rate: Option<Rate>, now_ns: u64) {
+    pub(crate) fn apply(&self, config: Server, rate: Option<Rate>, now: Time) {
         self.config.store(Arc::new(config));
         match (self.bucket(), rate) {
             (Some(bucket), Some(rate)) if bucket.rate() == rate => {}
-            (Some(bucket), Some(rate)) => self.bucket.store(Some(Arc::new(bucket.successor(rate, now_ns)))),
+            (Some(bucket), Some(rate)) => self.bucket.store(Some(Arc::new(bucket.successor(rate, now)))),
             (None, Some(rate)) => self.bucket.store(Some(Arc::new(Bucket::new(rate)))),
             (_, None) => self.bucket.store(None),
         }
     }
 
-    /// Its number in the list, `None` if it was removed. Only under the lock of the server list.
-    pub(crate) fn set_number(&self, number: Option<usize>) {
-        // Relaxed: `permit_freed` reads `removed` after a SeqCst fence; the number is a hint.
-        if let Some(number) = number {
-            self.number.store(number, Ordering::Relaxed);
-        }
-        // `gone` must not precede `draining`: see `allow_gone_event`.
+    /// Registers it under a number. Only under the lock of the server list.
+    pub(crate) fn register(&self, number: usize, serving: &Serving) {
+        // Relaxed: a hint of where to look.
+        self.number.store(number, Ordering::Relaxed);
         self.gone.store(true, Ordering::Relaxed);
-        self.removed.store(number.is_none(), Ordering::Relaxed);
+        serving.register();
+        self.health.set_removed(serving, false);
+    }
+
+    /// Removes it. Only under the lock of the server list.
+    pub(crate) fn remove(&self, serving: &Serving) {
+        // `gone` must not precede `draining`: see `allow_gone_event`.
+        // Relaxed: `permit_freed` reads the health after a SeqCst fence.
+        self.gone.store(true, Ordering::Relaxed);
+        self.health.set_removed(serving, true);
+        serving.remove();
     }
 
     /// Allows the event `gone`, since `draining` was recorded.
@@ -119,14 +174,12 @@ impl<C: Connector> ServerEntry<C> {
 
     /// Its number in the list, or its last one. An attempt may end after its server got another.
     pub(crate) fn number(&self) -> usize {
-        // Relaxed: see `set_number`.
+        // Relaxed: see `register`.
         self.number.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_removed(&self) -> bool {
-        // Relaxed: a hint; while a server is being removed, `down` and `draining` may come in either order. `gone` is
-        // last.
-        self.removed.load(Ordering::Relaxed)
+        self.health.snapshot().is_removed()
     }
 
     /// Wakes what may wait for a permit that was released: waiters, a due attempt, the close of the pool.

@@ -4,7 +4,7 @@
 //! bitmap. It is copied on write, in chunks of 64 servers: one change copies 64 entries and n/64 pointers.
 
 use crate::connector::Connector;
-use crate::raw::{Bucket, Signals, UpSet};
+use crate::raw::{Bucket, Outage, Signals, UpSet};
 use crate::server::{Generation, ServerEntry};
 use crate::sync::{Arc, AtomicU64, Ordering};
 
@@ -36,6 +36,15 @@ pub(crate) struct ListEntry<C: Connector> {
     pub(crate) generation: Arc<Generation<C>>,
     /// The server's bucket as of this list.
     pub(crate) bucket: Option<Arc<Bucket>>,
+}
+
+/// Idle connections of a server that callers may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Usable {
+    /// All: the server serves, or none does.
+    All,
+    /// Those that have answered since the server went down, while others serve.
+    Answered(Outage),
 }
 
 impl<C: Connector> ListEntry<C> {
@@ -104,9 +113,16 @@ impl<C: Connector> List<C> {
         self.entry(number).map(|entry| Arc::clone(&entry.generation))
     }
 
-    /// The entry of a server whose idle connections may be used now: one that is up, or any if none is.
-    pub(crate) fn serving(&self, number: usize) -> Option<&ListEntry<C>> {
-        self.entry(number).filter(|_| self.up.contains(number) || self.up.is_empty())
+    /// Which idle connections of a server callers may use now; `None` for none of them.
+    pub(crate) fn usable(&self, number: usize) -> Option<(&ListEntry<C>, Usable)> {
+        let entry = self.entry(number)?;
+        let health = entry.server().health.snapshot();
+        let usable = match () {
+            () if self.up.contains(number) || !health.is_disabled() && self.up.is_empty() => Usable::All,
+            () if health.is_down() && !health.is_disabled() => Usable::Answered(health.outage()),
+            () => return None,
+        };
+        Some((entry, usable))
     }
 
     /// The registered servers with their numbers, in their order.

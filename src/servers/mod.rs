@@ -7,7 +7,7 @@ mod set;
 mod shard;
 
 pub(crate) use self::cache::{drop_closed_lists, with_any};
-pub(crate) use self::list::{List, ListEntry};
+pub(crate) use self::list::{List, ListEntry, Usable};
 pub(crate) use self::rotation::Rotation;
 pub(crate) use self::set::{Change, Servers};
 #[cfg(feature = "test-util")]

@@ -10,7 +10,7 @@ use std::collections::{BinaryHeap, HashMap};
 
 use crate::connector::Connector;
 use crate::error::ServerError;
-use crate::raw::Idle;
+use crate::raw::{Idle, Serving};
 use crate::server::{Connection, Epoch, Generation, Limits, Notifier, PoolLimits, Server, ServerEntry};
 use crate::servers::cache;
 use crate::servers::list::{List, ListEntry};
@@ -26,6 +26,7 @@ pub(crate) struct Servers<C: Connector> {
     /// Removed servers; some still have open connections.
     draining: ArcSwap<Vec<Arc<ServerEntry<C>>>>,
     registry: Mutex<Registry>,
+    pub(crate) serving: Serving,
     notifier: Arc<Notifier>,
     defaults: PoolLimits,
     max_idle: Option<u32>,
@@ -78,6 +79,7 @@ impl<C: Connector> Servers<C> {
             list: ArcSwap::from_pointee(list),
             draining: ArcSwap::default(),
             registry: Mutex::default(),
+            serving: Serving::default(),
             notifier,
             defaults,
             max_idle,
@@ -121,7 +123,7 @@ impl<C: Connector> Servers<C> {
         loop {
             let list = self.list.load_full();
             if number < list.up.capacity() {
-                list.up.refresh(number, is(|entry| entry.server().is_up()));
+                list.up.refresh(number, is(|entry| entry.server().serves()));
                 list.open.refresh(number, is(ListEntry::is_open));
             }
             // A larger bitmap may have replaced this one. After the fence of `UpSet::refresh`.
@@ -240,7 +242,7 @@ impl<C: Connector> Edit<'_, C> {
             }
             None => Arc::new(ServerEntry::new(server.clone(), limits, Arc::clone(&self.servers.notifier))),
         };
-        state.set_number(Some(number));
+        state.register(number, &self.servers.serving);
         let generation = self.begin_generation(number, state, limits.max_conns, Arc::default());
         self.registry.numbers.insert(name, number);
         self.change.registered.push(generation);
@@ -332,7 +334,7 @@ impl<C: Connector> Edit<'_, C> {
             generation.idle.close();
         }
         let gone = change.removed.iter().map(|generation| {
-            generation.server.set_number(None);
+            generation.server.remove(&servers.serving);
             Arc::clone(&generation.server)
         });
         let listed = |server: &ServerEntry<C>| registry.numbers.contains_key(server.config().name());
