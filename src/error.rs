@@ -104,8 +104,8 @@ pub struct Counts {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ServerReport<E> {
-    /// The address that it was registered with.
-    pub address: Arc<str>,
+    /// Its name: its address, unless it has one of its own.
+    pub name: Arc<str>,
     /// Why it could not serve.
     pub reason: Reason<E>,
 }
@@ -220,7 +220,7 @@ impl<E: Error + 'static> Error for Unavailable<E> {
 
 impl<E> fmt::Display for ServerReport<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.address, self.reason)
+        write!(f, "{}: {}", self.name, self.reason)
     }
 }
 
@@ -311,26 +311,35 @@ pub struct CloseTimeout {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// An address is empty.
-    #[error("server address is empty")]
-    EmptyAddress,
-    /// An address is listed twice, or is registered already.
-    #[error("server {address:?} is registered already or listed twice")]
-    Duplicate {
-        /// The address.
-        address: Arc<str>,
+    /// An address or a name is empty.
+    #[error("server {name:?} has an empty address or name")]
+    EmptyAddress {
+        /// The server's name, empty if that is.
+        name: Arc<str>,
     },
-    /// An address is not registered.
-    #[error("server {address:?} is not registered")]
+    /// An address or a name has blanks around it.
+    #[error("server {text:?} has blanks around its address or name")]
+    Blanks {
+        /// The text with the blanks.
+        text: Arc<str>,
+    },
+    /// A name is listed twice, or is registered already.
+    #[error("server {name:?} is registered already or listed twice")]
+    Duplicate {
+        /// The name.
+        name: Arc<str>,
+    },
+    /// A name is not registered.
+    #[error("server {name:?} is not registered")]
     Unknown {
-        /// The address.
-        address: Arc<str>,
+        /// The name.
+        name: Arc<str>,
     },
     /// A setting of a server is out of its range.
-    #[error("server {address:?}: {setting} is {value}, outside {range}")]
+    #[error("server {name:?}: {setting} is {value}, outside {range}")]
     OutOfRange {
-        /// The address.
-        address: Arc<str>,
+        /// The server's name.
+        name: Arc<str>,
         /// The name of the setting.
         setting: &'static str,
         /// The value that was refused.

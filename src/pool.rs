@@ -255,6 +255,31 @@ impl<C: Connector> Pool<C> {
         core::set_servers(&self.shared, &servers)
     }
 
+    /// Replaces all settings of a registered server, known by its name. Its connections stay, unless its address or a
+    /// tag changed: then they close, idle ones now, others when they are released.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Unknown`]; otherwise as [`register`](Pool::register). Nothing is changed then.
+    pub fn update(&self, server: impl Into<Server>) -> Result<(), ServerError> {
+        core::update(&self.shared, &server.into())
+    }
+
+    /// Closes every connection that exists: idle ones now, others when they are released. Attempts that run end, and
+    /// are made again for callers that wait. For credentials that changed, or a network that did.
+    pub fn reset(&self) {
+        core::reset(&self.shared);
+    }
+
+    /// The same as [`reset`](Pool::reset), of one server.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Unknown`], [`ServerError::Closed`].
+    pub fn reset_server(&self, name: &str) -> Result<(), ServerError> {
+        core::reset_server(&self.shared, name)
+    }
+
     /// Returns a snapshot of the pool. Takes no lock.
     pub fn status(&self) -> PoolStatus {
         core::status(&self.shared)

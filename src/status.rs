@@ -25,6 +25,8 @@ pub struct PoolStatus {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ServerStatus {
+    /// Its name: its address, unless it has one of its own.
+    pub name: Arc<str>,
     /// The address that it was registered with.
     pub address: Arc<str>,
     /// Its health, or that it is draining.

@@ -15,7 +15,7 @@ pub(crate) fn register<C: Connector>(shared: &Arc<Shared<C>>, server: &Server) -
 
 /// See [`Pool::deregister`](crate::Pool::deregister).
 pub(crate) fn deregister<C: Connector>(shared: &Arc<Shared<C>>, name: &str) -> Result<(), ServerError> {
-    shared.servers.deregister(name).map(|change| act(shared, change))
+    shared.servers.deregister(name, shared.clock.time()).map(|change| act(shared, change))
 }
 
 /// See [`Pool::set_servers`](crate::Pool::set_servers).
@@ -23,9 +23,26 @@ pub(crate) fn set_servers<C: Connector>(shared: &Arc<Shared<C>>, servers: &[Serv
     shared.servers.set(servers, shared.clock.time()).map(|change| act(shared, change))
 }
 
+/// See [`Pool::update`](crate::Pool::update).
+pub(crate) fn update<C: Connector>(shared: &Arc<Shared<C>>, server: &Server) -> Result<(), ServerError> {
+    shared.servers.update(server, shared.clock.time()).map(|change| act(shared, change))
+}
+
+/// See [`Pool::reset`](crate::Pool::reset). A closed pool has nothing to reset.
+pub(crate) fn reset<C: Connector>(shared: &Arc<Shared<C>>) {
+    if let Ok(change) = shared.servers.reset(shared.clock.time()) {
+        act(shared, change);
+    }
+}
+
+/// See [`Pool::reset_server`](crate::Pool::reset_server).
+pub(crate) fn reset_server<C: Connector>(shared: &Arc<Shared<C>>, name: &str) -> Result<(), ServerError> {
+    shared.servers.reset_server(name, shared.clock.time()).map(|change| act(shared, change))
+}
+
 /// Closes the pool: removes all servers, and waiters get an error. Connections in use close when they are returned.
 pub(crate) fn close<C: Connector>(shared: &Arc<Shared<C>>) {
-    let Ok(change) = shared.servers.close() else { return };
+    let Ok(change) = shared.servers.close(shared.clock.time()) else { return };
     act(shared, change);
     // The background task ends.
     shared.notifier.wake();
@@ -36,9 +53,7 @@ pub(crate) fn close<C: Connector>(shared: &Arc<Shared<C>>) {
 /// close. The runtime of the next async caller takes over.
 pub(crate) fn runtime_lost<C: Connector>(shared: &Arc<Shared<C>>, number: u64) {
     if shared.runtime.lost(number) {
-        if let Ok(reset) = shared.servers.reset() {
-            act(shared, reset);
-        }
+        reset(shared);
     }
 }
 

@@ -40,7 +40,7 @@ mod tests;
 
 pub(crate) use self::acquire::{Acquired, take_idle, try_acquire};
 pub(crate) use self::background::ensure as ensure_background;
-pub(crate) use self::membership::{close, deregister, register, set_servers};
+pub(crate) use self::membership::{close, deregister, register, reset, reset_server, set_servers, update};
 pub(crate) use self::release::{broken, dropped, release, report_failure, report_success};
 pub(crate) use self::report::status;
 pub(crate) use self::shared::Shared;

@@ -63,7 +63,7 @@ pub(crate) fn refusal<C: Connector>(shared: &Shared<C>) -> TryAcquireError {
 pub(crate) fn unavailable<C: Connector>(shared: &Shared<C>) -> Unavailable<C::Error> {
     let (list, now) = (shared.servers.list(), shared.clock.time());
     let named = list.iter().take(NAMED_SERVERS).map(|(_, entry)| ServerReport {
-        address: Arc::clone(entry.server().config().shared_name()),
+        name: Arc::clone(entry.server().config().shared_name()),
         reason: reason(entry.server(), now),
     });
     Unavailable { report: Box::new(Report { servers: named.collect(), counts: counts(shared, &list) }) }
@@ -169,10 +169,11 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
 }
 
 fn server_status<C: Connector>(server: &ServerEntry<C>, state: ServerState, idle: usize, now: Time) -> ServerStatus {
-    let counts = server.permits.counts();
+    let (config, counts) = (server.config(), server.permits.counts());
     let paused_until = server.breaker.snapshot().paused_until().filter(|&until| until > now);
     ServerStatus {
-        address: Arc::clone(server.config().shared_name()),
+        name: Arc::clone(config.shared_name()),
+        address: Arc::clone(config.shared_address()),
         state,
         open: counts.open(),
         max_conns: counts.max(),

@@ -165,6 +165,11 @@ impl Bucket {
         self.look(now_ns).is_some()
     }
 
+    /// Whether it is full.
+    pub(crate) fn is_full(&self, now: Time) -> bool {
+        self.load() <= self.rate.units(now).floor
+    }
+
     /// Takes one token, if there is one (I1).
     pub(crate) fn take(&self, now_ns: u64) -> Option<Receipt> {
         self.take_seen(self.look(now_ns)?)

@@ -20,17 +20,37 @@ use crate::sync::Arc;
 /// ```
 #[must_use = "a server has no effect until it is registered"]
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Server {
+    name: Arc<str>,
     address: Arc<str>,
+    tags: Vec<(Arc<str>, Arc<str>)>,
     max_conns: Option<u32>,
     max_rps: Option<f64>,
     burst: Option<u32>,
 }
 
 impl Server {
-    /// A server with the pool's defaults. The address must not be empty: it is checked when the server is registered.
+    /// A server with the pool's defaults, known by its address. The address is checked when the server is registered:
+    /// it must not be empty, and no blanks may stand around it.
     pub fn new(address: impl Into<Arc<str>>) -> Self {
-        Self { address: address.into(), max_conns: None, max_rps: None, burst: None }
+        let address = address.into();
+        Self { name: Arc::clone(&address), address, tags: Vec::new(), max_conns: None, max_rps: None, burst: None }
+    }
+
+    /// A server that is known by a name of its own. Several may share an address, each with its own limits; and one
+    /// that moves to another address stays the same server.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use connring::Server;
+    ///
+    /// let server = Server::named("replica-2", "10.0.0.2:6379");
+    /// assert_eq!((server.name(), server.address()), ("replica-2", "10.0.0.2:6379"));
+    /// ```
+    pub fn named(name: impl Into<Arc<str>>, address: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), ..Self::new(address) }
     }
 
     /// The address that the connector connects to.
@@ -38,9 +58,36 @@ impl Server {
         &self.address
     }
 
-    /// The name that identifies the server in the pool: its address.
+    /// The name that identifies the server in the pool: its address, unless it was [`named`](Self::named).
     pub fn name(&self) -> &str {
-        &self.address
+        &self.name
+    }
+
+    /// Adds a value for the connector, under a key; replaces an earlier one of the same key.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use connring::Server;
+    ///
+    /// let server = Server::new("10.0.0.2:443").tag("sni", "b.example");
+    /// assert_eq!(server.tag_value("sni"), Some("b.example"));
+    /// ```
+    pub fn tag(mut self, key: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
+        let key = key.into();
+        self.tags.retain(|(known, _)| *known != key);
+        self.tags.push((key, value.into()));
+        self
+    }
+
+    /// The value that was added under a key.
+    pub fn tag_value(&self, key: &str) -> Option<&str> {
+        self.tags.iter().find(|(known, _)| **known == *key).map(|(_, value)| &**value)
+    }
+
+    /// Whether the connections of another server lead to the same place: address and tags are the same.
+    pub(crate) fn leads_where(&self, other: &Self) -> bool {
+        self.address == other.address && self.tags == other.tags
     }
 
     /// The most connections open to it at once. Default: the builder's `max_conns_per_server`. Range: 1 to 16 777 215.
@@ -66,16 +113,23 @@ impl Server {
     }
 
     pub(crate) fn shared_name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn shared_address(&self) -> &Arc<str> {
         &self.address
     }
 
     /// The limits, with the pool's where the server has none of its own.
     pub(crate) fn limits(&self, pool: &PoolLimits) -> Result<Limits, ServerError> {
-        if self.address.is_empty() {
-            return Err(ServerError::EmptyAddress);
+        if self.address.is_empty() || self.name.is_empty() {
+            return Err(ServerError::EmptyAddress { name: Arc::clone(&self.name) });
+        }
+        if let Some(text) = [&self.name, &self.address].into_iter().find(|text| text.trim() != &***text) {
+            return Err(ServerError::Blanks { text: Arc::clone(text) });
         }
         let out_of_range = |setting, value, range| ServerError::OutOfRange {
-            address: Arc::clone(&self.address),
+            name: Arc::clone(&self.name),
             setting,
             value,
             range,

@@ -182,6 +182,14 @@ impl<C: Connector> ServerEntry<C> {
         self.health.snapshot().is_removed()
     }
 
+    /// Whether a removed server may be forgotten: nothing of it is open, its bucket is full, and it is not avoided.
+    pub(crate) fn is_over(&self, now: Time) -> bool {
+        let avoided_until = self.health.snapshot().ejected_until().max(self.breaker.snapshot().paused_until());
+        self.permits.counts().open() == 0
+            && self.bucket().is_none_or(|bucket| bucket.is_full(now))
+            && avoided_until.is_none_or(|until| until <= now)
+    }
+
     /// Wakes what may wait for a permit that was released: waiters, a due attempt, the close of the pool.
     pub(crate) fn permit_freed(&self) {
         if self.notifier.signals.waiters_after_change() > 0 || self.down_until().is_some() {

@@ -10,7 +10,7 @@ use std::collections::{BinaryHeap, HashMap};
 
 use crate::connector::Connector;
 use crate::error::ServerError;
-use crate::raw::{Idle, Serving};
+use crate::raw::{Idle, Serving, Time};
 use crate::server::{Connection, Epoch, Generation, Limits, Notifier, PoolLimits, Server, ServerEntry};
 use crate::servers::cache;
 use crate::servers::list::{List, ListEntry};
@@ -25,7 +25,7 @@ pub(crate) struct Servers<C: Connector> {
     list: ArcSwap<List<C>>,
     /// Removed servers; some still have open connections.
     draining: ArcSwap<Vec<Arc<ServerEntry<C>>>>,
-    registry: Mutex<Registry>,
+    registry: Mutex<Registry<C>>,
     pub(crate) serving: Serving,
     notifier: Arc<Notifier>,
     defaults: PoolLimits,
@@ -35,12 +35,14 @@ pub(crate) struct Servers<C: Connector> {
     pool: Weak<dyn Any + Send + Sync>,
 }
 
-/// Names and numbers of the registered servers.
-#[derive(Default)]
-struct Registry {
+/// Names and numbers of the registered servers, and the removed ones.
+struct Registry<C: Connector> {
     numbers: HashMap<Arc<str>, usize>,
     /// Free numbers. A new server gets the lowest.
     free: BinaryHeap<Reverse<usize>>,
+    /// Removed servers, by name, until nothing of them matters any more: if one is registered again before, its permits,
+    /// tokens, breaker and health go on.
+    removed: HashMap<Arc<str>, Arc<ServerEntry<C>>>,
 }
 
 /// What a change did, for the caller to act on.
@@ -52,12 +54,13 @@ pub(crate) struct Change<C: Connector> {
     /// The generations that were replaced: by one of the same epoch if the maximum changed, else by one of a new epoch.
     pub(crate) replaced: Vec<Arc<Generation<C>>>,
     /// Removed servers to drop, not under the lock: they hold user values.
-    forgotten: Option<Arc<Vec<Arc<ServerEntry<C>>>>>,
+    forgotten: Vec<Arc<ServerEntry<C>>>,
+    draining_before: Option<Arc<Vec<Arc<ServerEntry<C>>>>>,
 }
 
 impl<C: Connector> Change<C> {
     fn none() -> Self {
-        Self { registered: Vec::new(), removed: Vec::new(), replaced: Vec::new(), forgotten: None }
+        Self { registered: Vec::new(), removed: Vec::new(), replaced: Vec::new(), forgotten: Vec::new(), draining_before: None }
     }
 
     /// The generations that were closed, to be drained.
@@ -78,7 +81,7 @@ impl<C: Connector> Servers<C> {
         Self {
             list: ArcSwap::from_pointee(list),
             draining: ArcSwap::default(),
-            registry: Mutex::default(),
+            registry: Mutex::new(Registry { numbers: HashMap::new(), free: BinaryHeap::new(), removed: HashMap::new() }),
             serving: Serving::default(),
             notifier,
             defaults,
@@ -134,35 +137,33 @@ impl<C: Connector> Servers<C> {
     }
 
     /// Adds one server.
-    pub(crate) fn register(&self, server: &Server, now_ns: u64) -> Result<Change<C>, ServerError> {
+    pub(crate) fn register(&self, server: &Server, now: Time) -> Result<Change<C>, ServerError> {
         let limits = server.limits(&self.defaults)?;
-        let mut edit = self.edit(now_ns)?;
+        let mut edit = self.edit(now)?;
         if edit.registry.numbers.contains_key(&**server.shared_name()) {
-            return Err(ServerError::Duplicate { address: Arc::clone(server.shared_name()) });
+            return Err(ServerError::Duplicate { name: Arc::clone(server.shared_name()) });
         }
         edit.add(server, limits);
         Ok(edit.publish())
     }
 
     /// Removes one server.
-    pub(crate) fn deregister(&self, name: &str) -> Result<Change<C>, ServerError> {
-        let mut edit = self.edit(0)?;
-        if !edit.registry.numbers.contains_key(name) {
-            return Err(ServerError::Unknown { address: name.into() });
-        }
+    pub(crate) fn deregister(&self, name: &str, now: Time) -> Result<Change<C>, ServerError> {
+        let mut edit = self.edit(now)?;
+        edit.number(name)?;
         edit.remove(name);
         Ok(edit.publish())
     }
 
     /// Replaces the set of servers. Servers that stay, by name, keep their numbers, connections and state.
-    pub(crate) fn set(&self, servers: &[Server], now_ns: u64) -> Result<Change<C>, ServerError> {
+    pub(crate) fn set(&self, servers: &[Server], now: Time) -> Result<Change<C>, ServerError> {
         let mut wanted = HashMap::with_capacity(servers.len());
         for server in servers {
             if wanted.insert(Arc::clone(server.shared_name()), server.limits(&self.defaults)?).is_some() {
-                return Err(ServerError::Duplicate { address: Arc::clone(server.shared_name()) });
+                return Err(ServerError::Duplicate { name: Arc::clone(server.shared_name()) });
             }
         }
-        let mut edit = self.edit(now_ns)?;
+        let mut edit = self.edit(now)?;
         edit.remove_all(|name| !wanted.contains_key(name));
         for server in servers {
             let limits = wanted[server.shared_name()];
@@ -175,8 +176,8 @@ impl<C: Connector> Servers<C> {
     }
 
     /// Begins a new generation and epoch of each server: all open connections close.
-    pub(crate) fn reset(&self) -> Result<Change<C>, ServerError> {
-        let mut edit = self.edit(0)?;
+    pub(crate) fn reset(&self, now: Time) -> Result<Change<C>, ServerError> {
+        let mut edit = self.edit(now)?;
         let numbers: Vec<_> = edit.list.iter().map(|(number, _)| number).collect();
         for number in numbers {
             edit.reset(number);
@@ -184,9 +185,26 @@ impl<C: Connector> Servers<C> {
         Ok(edit.publish())
     }
 
+    /// Begins a new generation and epoch of one server: its open connections close.
+    pub(crate) fn reset_server(&self, name: &str, now: Time) -> Result<Change<C>, ServerError> {
+        let mut edit = self.edit(now)?;
+        let number = edit.number(name)?;
+        edit.reset(number);
+        Ok(edit.publish())
+    }
+
+    /// Replaces the settings of a registered server.
+    pub(crate) fn update(&self, server: &Server, now: Time) -> Result<Change<C>, ServerError> {
+        let limits = server.limits(&self.defaults)?;
+        let mut edit = self.edit(now)?;
+        let number = edit.number(server.name())?;
+        edit.apply(number, server, limits);
+        Ok(edit.publish())
+    }
+
     /// Removes all servers for good.
-    pub(crate) fn close(&self) -> Result<Change<C>, ServerError> {
-        let mut edit = self.edit(0)?;
+    pub(crate) fn close(&self, now: Time) -> Result<Change<C>, ServerError> {
+        let mut edit = self.edit(now)?;
         edit.remove_all(|_| true);
         edit.list.closed = true;
         let change = edit.publish();
@@ -194,7 +212,7 @@ impl<C: Connector> Servers<C> {
         Ok(change)
     }
 
-    fn edit(&self, now_ns: u64) -> Result<Edit<'_, C>, ServerError> {
+    fn edit(&self, now: Time) -> Result<Edit<'_, C>, ServerError> {
         let registry = lock(&self.registry);
         let list = self.list.load();
         if list.closed {
@@ -208,7 +226,7 @@ impl<C: Connector> Servers<C> {
             change: Change::none(),
             touched: Vec::new(),
             maxima: Vec::new(),
-            now_ns,
+            now,
         })
     }
 }
@@ -216,7 +234,7 @@ impl<C: Connector> Servers<C> {
 /// A change in progress, with the lock held. The list is not visible before it is published.
 struct Edit<'a, C: Connector> {
     servers: &'a Servers<C>,
-    registry: MutexGuard<'a, Registry>,
+    registry: MutexGuard<'a, Registry<C>>,
     list: List<C>,
     change: Change<C>,
     /// The numbers whose bits must be refreshed.
@@ -224,21 +242,25 @@ struct Edit<'a, C: Connector> {
     /// New maxima, set once the list is published: before that, the old generations have no room for more connections.
     maxima: Vec<(Arc<ServerEntry<C>>, u32)>,
     /// The time of the change, for new rates.
-    now_ns: u64,
+    now: Time,
 }
 
 impl<C: Connector> Edit<'_, C> {
+    /// The number of a registered server.
+    fn number(&self, name: &str) -> Result<usize, ServerError> {
+        self.registry.numbers.get(name).copied().ok_or_else(|| ServerError::Unknown { name: name.into() })
+    }
+
     fn add(&mut self, server: &Server, limits: Limits) {
         let name = Arc::clone(server.shared_name());
         let number = self.registry.free.pop().map_or(self.registry.numbers.len(), |Reverse(number)| number);
-        // While connections of an earlier registration are open, the server keeps its permits, tokens and health.
-        let draining = self.servers.draining.load();
-        let known = draining.iter().find(|known| *known.config().name() == *name && known.permits.counts().open() > 0);
+        // Of an earlier registration: the same permits, tokens, breaker and health go on.
+        let known = self.registry.removed.remove(&name);
         let state = match known {
             Some(known) => {
-                known.apply(server.clone(), limits.rate, self.now_ns);
+                known.apply(server.clone(), limits.rate, self.now);
                 known.permits.set_max(limits.max_conns);
-                Arc::clone(known)
+                known
             }
             None => Arc::new(ServerEntry::new(server.clone(), limits, Arc::clone(&self.servers.notifier))),
         };
@@ -273,11 +295,15 @@ impl<C: Connector> Edit<'_, C> {
         if *entry.server().config() == *server {
             return;
         }
+        // Its connections lead elsewhere.
+        let is_moved = !entry.server().config().leads_where(server);
         let is_lower = limits.max_conns < entry.server().permits.counts().max();
-        entry.server().apply(server.clone(), limits.rate, self.now_ns);
+        entry.server().apply(server.clone(), limits.rate, self.now);
         self.maxima.push((Arc::clone(entry.server()), limits.max_conns));
         let (capacity, bounded) = self.room(limits.max_conns);
-        if entry.generation.idle.fits(capacity, bounded) && !is_lower {
+        if is_moved {
+            self.reset(number);
+        } else if entry.generation.idle.fits(capacity, bounded) && !is_lower {
             let bucket = entry.server().bucket();
             self.list.set(number, Some(ListEntry { bucket, ..entry }));
             self.touched.push(number);
@@ -290,7 +316,8 @@ impl<C: Connector> Edit<'_, C> {
 
     fn reset(&mut self, number: usize) {
         let Some(entry) = self.list.entry(number).cloned() else { return };
-        let max_conns = entry.server().permits.counts().max();
+        let changed = self.maxima.last().filter(|(server, _)| Arc::ptr_eq(server, entry.server()));
+        let max_conns = changed.map_or_else(|| entry.server().permits.counts().max(), |&(_, max_conns)| max_conns);
         self.begin_generation(number, Arc::clone(entry.server()), max_conns, Arc::default());
         self.change.replaced.push(entry.generation);
     }
@@ -321,7 +348,7 @@ impl<C: Connector> Edit<'_, C> {
 
     /// Publishes the list and refreshes its bits.
     fn publish(self) -> Change<C> {
-        let Self { servers, registry, list, mut change, touched, maxima, now_ns: _ } = self;
+        let Self { servers, mut registry, list, mut change, touched, maxima, now } = self;
         let list = Arc::new(list);
         let before = servers.list.swap(Arc::clone(&list));
         servers.notifier.signals.set_list_version(list.version);
@@ -333,15 +360,17 @@ impl<C: Connector> Edit<'_, C> {
             }
             generation.idle.close();
         }
-        let gone = change.removed.iter().map(|generation| {
+        for generation in &change.removed {
             generation.server.remove(&servers.serving);
-            Arc::clone(&generation.server)
-        });
-        let listed = |server: &ServerEntry<C>| registry.numbers.contains_key(server.config().name());
+            let name = Arc::clone(generation.server.config().shared_name());
+            registry.removed.insert(name, Arc::clone(&generation.server));
+        }
         if !change.removed.is_empty() || !change.registered.is_empty() {
-            let draining = servers.draining();
-            let draining = draining.into_iter().filter(|server| !listed(server)).chain(gone).collect();
-            change.forgotten = Some(servers.draining.swap(Arc::new(draining)));
+            let is_over = |(name, server): (&Arc<str>, &Arc<ServerEntry<C>>)| server.is_over(now).then(|| Arc::clone(name));
+            let over: Vec<_> = registry.removed.iter().filter_map(is_over).collect();
+            change.forgotten = over.iter().filter_map(|name| registry.removed.remove(name)).collect();
+            let draining = registry.removed.values().filter(|server| server.permits.counts().open() > 0).cloned();
+            change.draining_before = Some(servers.draining.swap(Arc::new(draining.collect())));
         }
         if Arc::ptr_eq(&before.up, &list.up) {
             touched.iter().for_each(|&number| servers.refresh(number));
