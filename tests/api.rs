@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use connring::test_util::{Connect, ConnectCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
 use connring::{
-    AcquireError, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, ConnInfo, Connector, Counts,
-    Failure, FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport, ServerState,
+    AcquireError, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, ConnInfo, ConnectFault, Connector,
+    Counts, Failure, FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport, ServerState,
     ServerStatus, TcpConnector, TryAcquireError, Unavailable, connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
@@ -61,6 +61,7 @@ fn every_public_type_is_send_sync_and_unpin() {
         ConnInfo,
         Connect,
         ConnectCounts,
+        ConnectFault,
         Counts,
         Failure<io::Error>,
         FnConnector<fn()>,

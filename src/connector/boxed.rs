@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use super::Connector;
+use super::{ConnectFault, Connector};
 use crate::conn_info::ConnInfo;
 use crate::server::Server;
 
@@ -47,21 +47,21 @@ type BoxAttempt<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send
 trait ErasedConnector<T>: Send + Sync {
     fn attempt<'a>(&'a self, server: &'a Server) -> BoxAttempt<'a, T>;
     fn may_reuse(&self, conn: &mut T, info: &ConnInfo) -> bool;
-    fn blames(&self, error: &BoxError) -> bool;
+    fn fault(&self, error: &BoxError) -> ConnectFault;
 }
 
 impl<C: Connector> ErasedConnector<C::Conn> for C {
     fn attempt<'a>(&'a self, server: &'a Server) -> BoxAttempt<'a, C::Conn> {
-        Box::pin(async move { self.connect(server).await.map_err(|error| BoxError { error: Box::new(error) }) })
+        Box::pin(async move { self.connect(server).await.map_err(BoxError::new) })
     }
 
     fn may_reuse(&self, conn: &mut C::Conn, info: &ConnInfo) -> bool {
         self.is_reusable(conn, info)
     }
 
-    fn blames(&self, error: &BoxError) -> bool {
-        // Another connector's error blames its server, as it does by default.
-        error.downcast_ref().is_none_or(|error| self.blames_server(error))
+    fn fault(&self, error: &BoxError) -> ConnectFault {
+        // Another connector's error is classified as by default.
+        error.downcast_ref().map_or_else(|| ConnectFault::of(error), |error| self.classify(error))
     }
 }
 
@@ -84,8 +84,8 @@ impl<T: Send + 'static> Connector for BoxConnector<T> {
         self.connector.may_reuse(conn, info)
     }
 
-    fn blames_server(&self, error: &BoxError) -> bool {
-        self.connector.blames(error)
+    fn classify(&self, error: &BoxError) -> ConnectFault {
+        self.connector.fault(error)
     }
 }
 
@@ -96,6 +96,14 @@ impl<T> fmt::Debug for BoxConnector<T> {
 }
 
 impl BoxError {
+    pub(super) fn new(error: impl Error + Send + Sync + 'static) -> Self {
+        Self { error: Box::new(error) }
+    }
+
+    pub(super) fn inside(&self) -> &(dyn Error + 'static) {
+        &*self.error
+    }
+
     /// The connector's error, if it is an `E`.
     ///
     /// # Examples
@@ -174,8 +182,8 @@ mod tests {
             info.uses() < 1
         }
 
-        fn blames_server(&self, error: &PickyError) -> bool {
-            error.code != 7
+        fn classify(&self, error: &PickyError) -> ConnectFault {
+            if error.code == 7 { ConnectFault::Client } else { ConnectFault::Server }
         }
     }
 
@@ -192,8 +200,8 @@ mod tests {
             assert_eq!(conn, 6);
             let own = connector.connect(&Server::new("7")).await.unwrap_err();
             let servers = connector.connect(&Server::new("8")).await.unwrap_err();
-            assert!(!connector.blames_server(&own));
-            assert!(connector.blames_server(&servers));
+            assert_eq!(connector.classify(&own), ConnectFault::Client);
+            assert_eq!(connector.classify(&servers), ConnectFault::Server);
             assert_eq!(own.to_string(), "picky: 7");
             assert_eq!(own.source().unwrap().to_string(), "cause");
         }
@@ -208,8 +216,10 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_error_blames_the_server() {
+    fn a_foreign_error_is_classified_as_by_default() {
         let foreign = BoxError { error: "foreign".into() };
-        assert!(Picky.boxed().blames_server(&foreign));
+        assert_eq!(Picky.boxed().classify(&foreign), ConnectFault::Server);
+        let foreign = BoxError::new(io::Error::from(io::ErrorKind::OutOfMemory));
+        assert_eq!(Picky.boxed().classify(&foreign), ConnectFault::Client);
     }
 }

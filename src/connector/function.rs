@@ -15,8 +15,9 @@ pub struct FnConnector<F> {
 
 /// Makes a connector of a closure that takes the server and returns a future of a connection.
 ///
-/// Its connections are always reusable and its errors always blame the server. A caller may get a
-/// socket that the server closed while it was idle. Where that does not do, implement [`Connector`].
+/// Its connections are always reusable, and its errors are classified by
+/// [`ConnectFault::of`](crate::ConnectFault::of). A caller may get a socket that the server closed while it was idle.
+/// Where that does not do, implement [`Connector`].
 ///
 /// # Cancel safety
 ///
@@ -75,6 +76,7 @@ mod tests {
 
     use super::*;
     use crate::conn_info::ConnInfo;
+    use crate::connector::ConnectFault;
     use crate::sync::Arc;
 
     #[tokio::test]
@@ -86,6 +88,6 @@ mod tests {
         assert_eq!(conn.address(), "a:1");
         assert!(connector.is_reusable(&mut conn, &ConnInfo::new(Arc::new(Server::new("a:1")), 0)));
         let error = connector.connect(&Server::new("b")).await.unwrap_err();
-        assert!(connector.blames_server(&error));
+        assert_eq!(connector.classify(&error), ConnectFault::Server);
     }
 }

@@ -13,7 +13,7 @@ pub use self::tally::ConnectCounts;
 
 use self::script::{Script, Target};
 use self::tally::{InFlight, Open, Tally};
-use super::Connector;
+use super::{ConnectFault, Connector};
 use crate::clock::Clock;
 use crate::conn_info::ConnInfo;
 use crate::server::Server;
@@ -66,7 +66,7 @@ pub enum ScriptedError {
         /// The address that was connected to.
         address: Arc<str>,
     },
-    /// By [`Connect::LocalFault`]: not the server's fault.
+    /// By [`Connect::LocalFault`]: the client's own fault.
     #[error("out of descriptors when connecting to {address}, as scripted")]
     LocalFault {
         /// The address that was connected to.
@@ -213,8 +213,11 @@ impl Connector for ScriptedConnector {
         reuse == Reuse::Yes as u64 && conn.is_alive()
     }
 
-    fn blames_server(&self, error: &ScriptedError) -> bool {
-        !matches!(error, ScriptedError::LocalFault { .. })
+    fn classify(&self, error: &ScriptedError) -> ConnectFault {
+        match error {
+            ScriptedError::LocalFault { .. } => ConnectFault::Client,
+            ScriptedError::Refused { .. } => ConnectFault::Server,
+        }
     }
 }
 

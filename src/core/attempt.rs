@@ -10,7 +10,7 @@ use std::thread::panicking;
 
 use crate::clock::nanos;
 use crate::conn_info::ConnInfo;
-use crate::connector::Connector;
+use crate::connector::{ConnectFault, Connector};
 use crate::core::attempts::{Counted, Purpose};
 use crate::core::change;
 use crate::core::hand_over;
@@ -148,7 +148,10 @@ impl<C: Connector> Attempt<C> {
 
     fn finish(mut self, outcome: Outcome<C>, config: Arc<Server>) {
         // Before it counts as finished: a panic of the user's is a fault of the server, as one in `connect` is.
-        let blames = matches!(&outcome, Outcome::Failed(error) if self.shared.connector.blames_server(error));
+        let fault = match &outcome {
+            Outcome::Failed(error) => self.shared.connector.classify(error),
+            _ => ConnectFault::Server,
+        };
         self.is_finished = true;
         match outcome {
             Outcome::Connected(conn) => {
@@ -164,7 +167,7 @@ impl<C: Connector> Attempt<C> {
                     hand_over::offer(&self.shared, Box::new(conn));
                 }
             }
-            Outcome::Failed(error) if !blames => {
+            Outcome::Failed(error) if fault == ConnectFault::Client => {
                 transition::paused(&self.shared, &self.generation, error);
             }
             Outcome::Failed(error) => self.fail(Failure::Connect(error)),

@@ -7,7 +7,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use connring::test_util::{ScriptedConn, ScriptedConnector, ScriptedError};
-use connring::{AcquireError, Clock, ConnInfo, Connector, Pool, PooledConn, Server, ServerState, TryAcquireError};
+use connring::{
+    AcquireError, Clock, ConnInfo, ConnectFault, Connector, Pool, PooledConn, Server, ServerState, TryAcquireError,
+};
 
 use super::caller::{Acquired, Bell, Caller, Kind, Moment};
 use super::{ADDRESSES, Knobs, Limits, MAX_CALLERS, Rate, addresses};
@@ -35,8 +37,8 @@ impl Connector for Watched {
         self.scripted.is_reusable(conn, info)
     }
 
-    fn blames_server(&self, error: &ScriptedError) -> bool {
-        self.scripted.blames_server(error)
+    fn classify(&self, error: &ScriptedError) -> ConnectFault {
+        self.scripted.classify(error)
     }
 }
 

@@ -12,13 +12,13 @@ use crate::sync::{Arc, AtomicBool, AtomicU64};
 pub enum Connect {
     /// It succeeds at once.
     Ok,
-    /// It fails at once, with an error that blames the server.
+    /// It fails at once, by the server's fault.
     Refuse,
-    /// It fails at once, with an error that does not blame the server.
+    /// It fails at once, by the client's own fault.
     LocalFault,
     /// It succeeds after this time.
     Slow(Duration),
-    /// It fails after this time, with an error that blames the server.
+    /// It fails after this time, by the server's fault.
     SlowRefuse(Duration),
     /// It never ends.
     Never,

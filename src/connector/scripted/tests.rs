@@ -39,8 +39,8 @@ fn steps_come_in_order_and_then_what_holds() {
     let (local, refused) = (connect(&connector, "a").unwrap_err(), connect(&connector, "a").unwrap_err());
     assert_eq!(local, ScriptedError::LocalFault { address: "a".into() });
     assert_eq!(refused, ScriptedError::Refused { address: "a".into() });
-    assert!(!connector.blames_server(&local));
-    assert!(connector.blames_server(&refused));
+    assert_eq!(connector.classify(&local), ConnectFault::Client);
+    assert_eq!(connector.classify(&refused), ConnectFault::Server);
     assert!(connect(&connector, "a").is_ok());
     assert!(connect(&connector, "b").is_err());
 }
