@@ -8,7 +8,7 @@ use std::marker::PhantomPinned;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use connring::test_util::{Connect, ConnectCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
+use connring::test_util::{Check, Connect, ConnectCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
 use connring::{
     AcquireError, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, ConnInfo, ConnectFault, Connector,
     Counts, Failure, FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport, ServerState,
@@ -56,6 +56,7 @@ fn every_public_type_is_send_sync_and_unpin() {
         BoxError,
         BuildError,
         Builder<Tcp>,
+        Check,
         Clock,
         CloseTimeout,
         ConnInfo,
@@ -64,7 +65,7 @@ fn every_public_type_is_send_sync_and_unpin() {
         ConnectFault,
         Counts,
         Failure<io::Error>,
-        FnConnector<fn()>,
+        FnConnector<fn(), DuplexStream, io::Error>,
         Pool<Tcp>,
         PoolStatus,
         PooledConn<Tcp>,
@@ -135,6 +136,11 @@ fn every_public_future_is_send() {
     is_send(connring::UnixConnector::new().connect(&server));
     is_send(connect_fn(|_: Server| async { io::Result::Ok(()) }).connect(&server));
     is_send(ScriptedConnector::new(Clock::manual()).connect(&server));
+    let (mut conn, _) = tokio::io::duplex(1);
+    let connector = connect_fn(|_: Server| async { Err(io::Error::other("never connected")) });
+    let connector = connector.check(async |_: &mut DuplexStream| Ok(()));
+    is_send(Connector::check(&connector, &mut conn));
+    is_send(connector.boxed().check(&mut conn));
 }
 
 #[test]

@@ -12,8 +12,8 @@ use crate::server::Server;
 /// A [`Connector`] of connections `T`, made by [`Connector::boxed`] of any connector.
 ///
 /// It gives a type that can be named to a connector without one, such as a [`connect_fn`](crate::connect_fn) in the
-/// field of a struct. An attempt costs one box, and one more for its error if it fails; an acquire costs none, only a
-/// virtual call to ask whether the connection is reusable.
+/// field of a struct. An attempt or a check costs one box, and one more for its error if it fails; an acquire costs
+/// none, only a virtual call to ask whether the connection is reusable.
 ///
 /// # Examples
 ///
@@ -41,17 +41,18 @@ pub struct BoxError {
     error: Box<dyn Error + Send + Sync>,
 }
 
-type BoxAttempt<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
 
 /// A [`Connector`] without what keeps it from being a trait object.
 trait ErasedConnector<T>: Send + Sync {
-    fn attempt<'a>(&'a self, server: &'a Server) -> BoxAttempt<'a, T>;
+    fn attempt<'a>(&'a self, server: &'a Server) -> Boxed<'a, T>;
     fn may_reuse(&self, conn: &mut T, info: &ConnInfo) -> bool;
     fn fault(&self, error: &BoxError) -> ConnectFault;
+    fn round_trip<'a>(&'a self, conn: &'a mut T) -> Boxed<'a, ()>;
 }
 
 impl<C: Connector> ErasedConnector<C::Conn> for C {
-    fn attempt<'a>(&'a self, server: &'a Server) -> BoxAttempt<'a, C::Conn> {
+    fn attempt<'a>(&'a self, server: &'a Server) -> Boxed<'a, C::Conn> {
         Box::pin(async move { self.connect(server).await.map_err(BoxError::new) })
     }
 
@@ -62,6 +63,10 @@ impl<C: Connector> ErasedConnector<C::Conn> for C {
     fn fault(&self, error: &BoxError) -> ConnectFault {
         // Another connector's error is classified as by default.
         error.downcast_ref().map_or_else(|| ConnectFault::of(error), |error| self.classify(error))
+    }
+
+    fn round_trip<'a>(&'a self, conn: &'a mut C::Conn) -> Boxed<'a, ()> {
+        Box::pin(async move { self.check(conn).await.map_err(BoxError::new) })
     }
 }
 
@@ -86,6 +91,10 @@ impl<T: Send + 'static> Connector for BoxConnector<T> {
 
     fn classify(&self, error: &BoxError) -> ConnectFault {
         self.connector.fault(error)
+    }
+
+    async fn check(&self, conn: &mut T) -> Result<(), BoxError> {
+        self.connector.round_trip(conn).await
     }
 }
 
@@ -185,6 +194,11 @@ mod tests {
         fn classify(&self, error: &PickyError) -> ConnectFault {
             if error.code == 7 { ConnectFault::Client } else { ConnectFault::Server }
         }
+
+        async fn check(&self, conn: &mut usize) -> Result<(), PickyError> {
+            *conn += 1;
+            if *conn < 8 { Ok(()) } else { Err(PickyError { code: 9, cause: io::Error::other("no pong") }) }
+        }
     }
 
     #[tokio::test]
@@ -198,6 +212,11 @@ mod tests {
             info.check_in(1);
             assert!(!connector.is_reusable(&mut conn, &info));
             assert_eq!(conn, 6);
+            connector.check(&mut conn).await.unwrap();
+            assert_eq!(conn, 7);
+            let error = connector.check(&mut conn).await.unwrap_err();
+            assert_eq!((error.to_string().as_str(), conn), ("picky: 9", 8));
+            assert_eq!(error.source().unwrap().to_string(), "no pong");
             let own = connector.connect(&Server::new("7")).await.unwrap_err();
             let servers = connector.connect(&Server::new("8")).await.unwrap_err();
             assert_eq!(connector.classify(&own), ConnectFault::Client);

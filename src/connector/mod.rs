@@ -11,7 +11,7 @@ mod tcp;
 mod unix;
 
 use std::error::Error;
-use std::future::Future;
+use std::future::{Future, ready};
 
 use crate::conn_info::ConnInfo;
 use crate::server::Server;
@@ -142,6 +142,25 @@ pub trait Connector: Send + Sync + 'static {
     /// A panic counts as a failure of the server. It ends the attempt and nothing else.
     fn classify(&self, error: &Self::Error) -> ConnectFault {
         ConnectFault::of(error)
+    }
+
+    /// Shows by a round trip whether a connection works: a ping. Default: ready, without an error.
+    ///
+    /// A process that is stopped still accepts connects, so only an answer shows that the server lives.
+    ///
+    /// A connector around another one passes this on to it.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any of its await points. The connection is closed then: the rest of an answer may
+    /// be on its way.
+    ///
+    /// # Errors
+    ///
+    /// An error says that the connection is of no use. It is closed.
+    fn check(&self, conn: &mut Self::Conn) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = conn;
+        ready(Ok(()))
     }
 
     /// The same connector as a type that can be named in a struct, at the price of one box for each attempt.

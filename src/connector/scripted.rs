@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::pending;
 use std::time::Duration;
 
-pub use self::script::{Connect, Reuse};
+pub use self::script::{Check, Connect, Reuse};
 pub use self::tally::ConnectCounts;
 
 use self::script::{Script, Target};
@@ -72,6 +72,12 @@ pub enum ScriptedError {
         /// The address that was connected to.
         address: Arc<str>,
     },
+    /// By [`Check::Fail`], or since the connection was killed.
+    #[error("{address} fails the check, as scripted")]
+    CheckFailed {
+        /// The address that was connected to.
+        address: Arc<str>,
+    },
 }
 
 /// A connection of a [`ScriptedConnector`]. It carries no bytes.
@@ -122,6 +128,12 @@ impl ScriptedConnector {
         self.target(address).reuse.store(reuse as u64, Ordering::Relaxed);
     }
 
+    /// Sets how checks of the connections to `address` end from now on, of old connections and new ones. Default:
+    /// [`Check::Ok`].
+    pub fn set_check(&self, address: &str, check: Check) {
+        self.target(address).check.store(check as u64, Ordering::Relaxed);
+    }
+
     /// Makes every open connection to `address` unfit for reuse for ever, as a restart of the server does.
     pub fn kill_connections(&self, address: &str) {
         self.target(address).kills.fetch_add(1, Ordering::Relaxed);
@@ -143,8 +155,12 @@ impl ScriptedConnector {
     pub fn total_counts(&self) -> ConnectCounts {
         let script = lock(&self.shared.script);
         // Checks are counted at their address alone, so that those of different servers share no cache line.
-        let reuse_checks = script.addresses.values().map(|lines| lines.target.tally.counts().reuse_checks).sum();
-        ConnectCounts { reuse_checks, ..self.shared.total.counts() }
+        let mut total = self.shared.total.counts();
+        for counts in script.addresses.values().map(|lines| lines.target.tally.counts()) {
+            total.reuse_checks += counts.reuse_checks;
+            total.checks += counts.checks;
+        }
+        total
     }
 
     /// When `address` was connected to, on the clock, in order.
@@ -209,15 +225,29 @@ impl Connector for ScriptedConnector {
         target.tally.reuse_checks.fetch_add(1, Ordering::Relaxed);
         conn.last_idle = Some(info.idle());
         let reuse = target.reuse.load(Ordering::Relaxed);
-        assert!(reuse != Reuse::Panic as u64, "the check of {} panics, as scripted", target.address);
+        assert!(reuse != Reuse::Panic as u64, "`is_reusable` of {} panics, as scripted", target.address);
         reuse == Reuse::Yes as u64 && conn.is_alive()
     }
 
     fn classify(&self, error: &ScriptedError) -> ConnectFault {
         match error {
             ScriptedError::LocalFault { .. } => ConnectFault::Client,
-            ScriptedError::Refused { .. } => ConnectFault::Server,
+            ScriptedError::Refused { .. } | ScriptedError::CheckFailed { .. } => ConnectFault::Server,
         }
+    }
+
+    async fn check(&self, conn: &mut ScriptedConn) -> Result<(), ScriptedError> {
+        let target = &conn.open.target;
+        target.tally.checks.fetch_add(1, Ordering::Relaxed);
+        let check = target.check.load(Ordering::Relaxed);
+        assert!(check != Check::Panic as u64, "the check of {} panics, as scripted", target.address);
+        if check == Check::Never as u64 {
+            pending::<()>().await;
+        }
+        if check == Check::Ok as u64 && conn.is_alive() {
+            return Ok(());
+        }
+        Err(ScriptedError::CheckFailed { address: target.address.clone() })
     }
 }
 

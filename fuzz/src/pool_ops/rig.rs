@@ -40,6 +40,10 @@ impl Connector for Watched {
     fn classify(&self, error: &ScriptedError) -> ConnectFault {
         self.scripted.classify(error)
     }
+
+    async fn check(&self, conn: &mut ScriptedConn) -> Result<(), ScriptedError> {
+        self.scripted.check(conn).await
+    }
 }
 
 /// What the test knows of one address.
