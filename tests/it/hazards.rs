@@ -67,7 +67,8 @@ impl<S: Subscriber, F: Fn(&str) + 'static> Layer<S> for OnEvent<F> {
     }
 }
 
-fn on_event(act: impl Fn(&str) + Send + Sync + 'static) -> (Dispatch, DefaultGuard) {
+/// Runs `act` on the text of each event of this thread, until the guard is dropped.
+pub(crate) fn on_event(act: impl Fn(&str) + Send + Sync + 'static) -> (Dispatch, DefaultGuard) {
     // With a single subscriber in the process, an event that another thread without one comes by first would be
     // switched off for all.
     static ANOTHER: OnceLock<Dispatch> = OnceLock::new();

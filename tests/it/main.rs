@@ -5,6 +5,7 @@ mod attempts;
 mod cancel;
 mod config;
 mod connector;
+mod hazards;
 mod health;
 mod info;
 mod life;
