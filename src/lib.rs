@@ -46,6 +46,7 @@
 //! | [`ConnInfo`] | its server, age, idle time and use count |
 //! | [`Server`] | an address, and the settings in which it differs from the pool's |
 //! | [`Connector`] | connects to servers, and checks idle connections |
+//! | [`ConnectFault`] | whose fault a failed connect is |
 //! | [`TcpConnector`], [`UnixConnector`], [`connect_fn`], [`BoxConnector`] | connectors that come with the crate |
 //! | [`AcquireError`], [`TryAcquireError`] | why no server could serve, and when one may |
 //! | [`PoolStatus`] | a snapshot |
@@ -190,7 +191,7 @@ pub use crate::conn::PooledConn;
 pub use crate::conn_info::ConnInfo;
 #[cfg(unix)]
 pub use crate::connector::UnixConnector;
-pub use crate::connector::{BoxConnector, BoxError, Connector, FnConnector, TcpConnector, connect_fn};
+pub use crate::connector::{BoxConnector, BoxError, ConnectFault, Connector, FnConnector, TcpConnector, connect_fn};
 pub use crate::ejection::Ejection;
 pub use crate::error::{
     AcquireError, BuildError, CloseTimeout, Counts, Failure, Reason, ServerError, ServerReport, TryAcquireError,

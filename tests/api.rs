@@ -8,10 +8,10 @@ use std::marker::PhantomPinned;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use connring::test_util::{Connect, ConnectCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
+use connring::test_util::{Check, Connect, ConnectCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
 use connring::{
-    AcquireError, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, ConnInfo, Connector, Counts,
-    Failure, FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport, ServerState,
+    AcquireError, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, ConnInfo, ConnectFault, Connector,
+    Counts, Failure, FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport, ServerState,
     ServerStatus, TcpConnector, TryAcquireError, Unavailable, connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
@@ -56,14 +56,16 @@ fn public_types_are_send_sync_and_unpin() {
         BoxError,
         BuildError,
         Builder<Tcp>,
+        Check,
         Clock,
         CloseTimeout,
         ConnInfo,
         Connect,
         ConnectCounts,
+        ConnectFault,
         Counts,
         Failure<io::Error>,
-        FnConnector<fn()>,
+        FnConnector<fn(), DuplexStream, io::Error>,
         Pool<Tcp>,
         PoolStatus,
         PooledConn<Tcp>,
@@ -134,6 +136,11 @@ fn public_futures_are_send() {
     is_send(connring::UnixConnector::new().connect(&server));
     is_send(connect_fn(|_: Server| async { io::Result::Ok(()) }).connect(&server));
     is_send(ScriptedConnector::new(Clock::manual()).connect(&server));
+    let (mut conn, _) = tokio::io::duplex(1);
+    let connector = connect_fn(|_: Server| async { Err(io::Error::other("never connected")) });
+    let connector = connector.check(async |_: &mut DuplexStream| Ok(()));
+    is_send(Connector::check(&connector, &mut conn));
+    is_send(connector.boxed().check(&mut conn));
 }
 
 #[test]

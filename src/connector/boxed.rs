@@ -5,15 +5,15 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use super::Connector;
+use super::{ConnectFault, Connector};
 use crate::conn_info::ConnInfo;
 use crate::server::Server;
 
 /// A [`Connector`] of connections `T`, made by [`Connector::boxed`] of any connector.
 ///
 /// It gives a type that can be named to a connector without one, such as a [`connect_fn`](crate::connect_fn) in the
-/// field of a struct. An attempt costs one box, and one more for its error if it fails; an acquire costs none, only a
-/// virtual call to ask whether the connection is reusable.
+/// field of a struct. An attempt or a check costs one box, and one more for its error if it fails; an acquire costs
+/// none, only a virtual call to ask whether the connection is reusable.
 ///
 /// # Examples
 ///
@@ -41,27 +41,32 @@ pub struct BoxError {
     error: Box<dyn Error + Send + Sync>,
 }
 
-type BoxAttempt<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
 
 /// A [`Connector`] without what keeps it from being a trait object.
 trait ErasedConnector<T>: Send + Sync {
-    fn attempt<'a>(&'a self, server: &'a Server) -> BoxAttempt<'a, T>;
+    fn attempt<'a>(&'a self, server: &'a Server) -> Boxed<'a, T>;
     fn may_reuse(&self, conn: &mut T, info: &ConnInfo) -> bool;
-    fn blames(&self, error: &BoxError) -> bool;
+    fn fault(&self, error: &BoxError) -> ConnectFault;
+    fn round_trip<'a>(&'a self, conn: &'a mut T) -> Boxed<'a, ()>;
 }
 
 impl<C: Connector> ErasedConnector<C::Conn> for C {
-    fn attempt<'a>(&'a self, server: &'a Server) -> BoxAttempt<'a, C::Conn> {
-        Box::pin(async move { self.connect(server).await.map_err(|error| BoxError { error: Box::new(error) }) })
+    fn attempt<'a>(&'a self, server: &'a Server) -> Boxed<'a, C::Conn> {
+        Box::pin(async move { self.connect(server).await.map_err(BoxError::new) })
     }
 
     fn may_reuse(&self, conn: &mut C::Conn, info: &ConnInfo) -> bool {
         self.is_reusable(conn, info)
     }
 
-    fn blames(&self, error: &BoxError) -> bool {
-        // Another connector's error blames its server, as it does by default.
-        error.downcast_ref().is_none_or(|error| self.blames_server(error))
+    fn fault(&self, error: &BoxError) -> ConnectFault {
+        // Another connector's error is classified as by default.
+        error.downcast_ref().map_or_else(|| ConnectFault::of(error), |error| self.classify(error))
+    }
+
+    fn round_trip<'a>(&'a self, conn: &'a mut C::Conn) -> Boxed<'a, ()> {
+        Box::pin(async move { self.check(conn).await.map_err(BoxError::new) })
     }
 }
 
@@ -84,8 +89,12 @@ impl<T: Send + 'static> Connector for BoxConnector<T> {
         self.connector.may_reuse(conn, info)
     }
 
-    fn blames_server(&self, error: &BoxError) -> bool {
-        self.connector.blames(error)
+    fn classify(&self, error: &BoxError) -> ConnectFault {
+        self.connector.fault(error)
+    }
+
+    async fn check(&self, conn: &mut T) -> Result<(), BoxError> {
+        self.connector.round_trip(conn).await
     }
 }
 
@@ -96,6 +105,14 @@ impl<T> fmt::Debug for BoxConnector<T> {
 }
 
 impl BoxError {
+    pub(super) fn new(error: impl Error + Send + Sync + 'static) -> Self {
+        Self { error: Box::new(error) }
+    }
+
+    pub(super) fn inside(&self) -> &(dyn Error + 'static) {
+        &*self.error
+    }
+
     /// The connector's error, if it is an `E`.
     ///
     /// # Examples
@@ -174,8 +191,13 @@ mod tests {
             info.uses() < 1
         }
 
-        fn blames_server(&self, error: &PickyError) -> bool {
-            error.code != 7
+        fn classify(&self, error: &PickyError) -> ConnectFault {
+            if error.code == 7 { ConnectFault::Client } else { ConnectFault::Server }
+        }
+
+        async fn check(&self, conn: &mut usize) -> Result<(), PickyError> {
+            *conn += 1;
+            if *conn < 8 { Ok(()) } else { Err(PickyError { code: 9, cause: io::Error::other("no pong") }) }
         }
     }
 
@@ -190,10 +212,15 @@ mod tests {
             info.check_in(1);
             assert!(!connector.is_reusable(&mut conn, &info));
             assert_eq!(conn, 6);
+            connector.check(&mut conn).await.unwrap();
+            assert_eq!(conn, 7);
+            let error = connector.check(&mut conn).await.unwrap_err();
+            assert_eq!((error.to_string().as_str(), conn), ("picky: 9", 8));
+            assert_eq!(error.source().unwrap().to_string(), "no pong");
             let own = connector.connect(&Server::new("7")).await.unwrap_err();
             let servers = connector.connect(&Server::new("8")).await.unwrap_err();
-            assert!(!connector.blames_server(&own));
-            assert!(connector.blames_server(&servers));
+            assert_eq!(connector.classify(&own), ConnectFault::Client);
+            assert_eq!(connector.classify(&servers), ConnectFault::Server);
             assert_eq!(own.to_string(), "picky: 7");
             assert_eq!(own.source().unwrap().to_string(), "cause");
         }
@@ -208,8 +235,10 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_error_blames_the_server() {
+    fn a_foreign_error_is_classified_as_by_default() {
         let foreign = BoxError { error: "foreign".into() };
-        assert!(Picky.boxed().blames_server(&foreign));
+        assert_eq!(Picky.boxed().classify(&foreign), ConnectFault::Server);
+        let foreign = BoxError::new(io::Error::from(io::ErrorKind::OutOfMemory));
+        assert_eq!(Picky.boxed().classify(&foreign), ConnectFault::Client);
     }
 }

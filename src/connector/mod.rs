@@ -1,6 +1,7 @@
 //! The [`Connector`] trait, and the connectors that come with the crate.
 
 mod boxed;
+mod fault;
 mod function;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod scripted;
@@ -10,12 +11,13 @@ mod tcp;
 mod unix;
 
 use std::error::Error;
-use std::future::Future;
+use std::future::{Future, ready};
 
 use crate::conn_info::ConnInfo;
 use crate::server::Server;
 
 pub use self::boxed::{BoxConnector, BoxError};
+pub use self::fault::ConnectFault;
 pub use self::function::{FnConnector, connect_fn};
 pub use self::tcp::TcpConnector;
 #[cfg(unix)]
@@ -61,11 +63,6 @@ pub use self::unix::UnixConnector;
 ///     fn is_reusable(&self, conn: &mut TcpStream, info: &ConnInfo) -> bool {
 ///         self.tcp.is_reusable(conn, info)
 ///     }
-///
-///     // Without it, a client out of descriptors would take its servers down.
-///     fn blames_server(&self, error: &io::Error) -> bool {
-///         self.tcp.blames_server(error)
-///     }
 /// }
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> io::Result<()> {
@@ -105,7 +102,8 @@ pub trait Connector: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// A failure takes the server down for its backoff, if [`blames_server`](Connector::blames_server) says so.
+    /// A failure pauses connecting to the server for its backoff. Unless [`classify`](Connector::classify) says that it
+    /// is the client's own fault, the server goes down.
     ///
     /// # Panics
     ///
@@ -128,14 +126,41 @@ pub trait Connector: Send + Sync + 'static {
         true
     }
 
-    /// Whether a failed attempt is the server's fault. Default: always. A connector around another one passes this on
-    /// to it.
+    /// Whose fault a failed attempt is. Default: [`ConnectFault::of`] the error.
     ///
-    /// If it is the client's own (out of descriptors, ports or buffers), connecting to the server pauses for the
-    /// backoff and the server stays up.
-    fn blames_server(&self, error: &Self::Error) -> bool {
-        let _ = error;
-        true
+    /// The default finds an [`io::Error`](std::io::Error) of the client's own (out of descriptors, ports, buffers or
+    /// memory) among the sources of the error. So a connector whose error has the [`io::Error`](std::io::Error) as a
+    /// source needs no code here.
+    ///
+    /// Either way connecting to the server pauses for the backoff. A fault of the server takes it down; after one of
+    /// the client it stays up.
+    ///
+    /// A connector around another one, with the same errors, passes this on to it.
+    ///
+    /// # Panics
+    ///
+    /// A panic counts as a failure of the server. It ends the attempt and nothing else.
+    fn classify(&self, error: &Self::Error) -> ConnectFault {
+        ConnectFault::of(error)
+    }
+
+    /// Shows by a round trip whether a connection works: a ping. Default: ready, without an error.
+    ///
+    /// A process that is stopped still accepts connects, so only an answer shows that the server lives.
+    ///
+    /// A connector around another one passes this on to it.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any of its await points. The connection is closed then: the rest of an answer may
+    /// be on its way.
+    ///
+    /// # Errors
+    ///
+    /// An error says that the connection is of no use. It is closed.
+    fn check(&self, conn: &mut Self::Conn) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = conn;
+        ready(Ok(()))
     }
 
     /// The same connector as a type that can be named in a struct, at the price of one box for each attempt.

@@ -8,12 +8,12 @@ use std::fmt;
 use std::future::pending;
 use std::time::Duration;
 
-pub use self::script::{Connect, Reuse};
+pub use self::script::{Check, Connect, Reuse};
 pub use self::tally::ConnectCounts;
 
 use self::script::{Script, Target};
 use self::tally::{InFlight, Open, Tally};
-use super::Connector;
+use super::{ConnectFault, Connector};
 use crate::clock::Clock;
 use crate::conn_info::ConnInfo;
 use crate::server::Server;
@@ -66,9 +66,15 @@ pub enum ScriptedError {
         /// The address that was connected to.
         address: Arc<str>,
     },
-    /// By [`Connect::LocalFault`]: not the server's fault.
+    /// By [`Connect::LocalFault`]: the client's own fault.
     #[error("out of descriptors when connecting to {address}, as scripted")]
     LocalFault {
+        /// The address that was connected to.
+        address: Arc<str>,
+    },
+    /// By [`Check::Fail`], or since the connection was killed.
+    #[error("{address} fails the check, as scripted")]
+    CheckFailed {
         /// The address that was connected to.
         address: Arc<str>,
     },
@@ -122,6 +128,12 @@ impl ScriptedConnector {
         self.target(address).reuse.store(reuse as u64, Ordering::Relaxed);
     }
 
+    /// Sets how checks of the connections to `address` end from now on, of old connections and new ones. Default:
+    /// [`Check::Ok`].
+    pub fn set_check(&self, address: &str, check: Check) {
+        self.target(address).check.store(check as u64, Ordering::Relaxed);
+    }
+
     /// Makes every open connection to `address` unfit for reuse for ever, as a restart of the server does.
     pub fn kill_connections(&self, address: &str) {
         self.target(address).kills.fetch_add(1, Ordering::Relaxed);
@@ -143,8 +155,12 @@ impl ScriptedConnector {
     pub fn total_counts(&self) -> ConnectCounts {
         let script = lock(&self.shared.script);
         // Checks are counted at their address alone, so that those of different servers share no cache line.
-        let reuse_checks = script.addresses.values().map(|lines| lines.target.tally.counts().reuse_checks).sum();
-        ConnectCounts { reuse_checks, ..self.shared.total.counts() }
+        let mut total = self.shared.total.counts();
+        for counts in script.addresses.values().map(|lines| lines.target.tally.counts()) {
+            total.reuse_checks += counts.reuse_checks;
+            total.checks += counts.checks;
+        }
+        total
     }
 
     /// When `address` was connected to, on the clock, in order.
@@ -209,12 +225,29 @@ impl Connector for ScriptedConnector {
         target.tally.reuse_checks.fetch_add(1, Ordering::Relaxed);
         conn.last_idle = Some(info.idle());
         let reuse = target.reuse.load(Ordering::Relaxed);
-        assert!(reuse != Reuse::Panic as u64, "the check of {} panics, as scripted", target.address);
+        assert!(reuse != Reuse::Panic as u64, "`is_reusable` of {} panics, as scripted", target.address);
         reuse == Reuse::Yes as u64 && conn.is_alive()
     }
 
-    fn blames_server(&self, error: &ScriptedError) -> bool {
-        !matches!(error, ScriptedError::LocalFault { .. })
+    fn classify(&self, error: &ScriptedError) -> ConnectFault {
+        match error {
+            ScriptedError::LocalFault { .. } => ConnectFault::Client,
+            ScriptedError::Refused { .. } | ScriptedError::CheckFailed { .. } => ConnectFault::Server,
+        }
+    }
+
+    async fn check(&self, conn: &mut ScriptedConn) -> Result<(), ScriptedError> {
+        let target = &conn.open.target;
+        target.tally.checks.fetch_add(1, Ordering::Relaxed);
+        let check = target.check.load(Ordering::Relaxed);
+        assert!(check != Check::Panic as u64, "the check of {} panics, as scripted", target.address);
+        if check == Check::Never as u64 {
+            pending::<()>().await;
+        }
+        if check == Check::Ok as u64 && conn.is_alive() {
+            return Ok(());
+        }
+        Err(ScriptedError::CheckFailed { address: target.address.clone() })
     }
 }
 

@@ -1,5 +1,4 @@
-//! The checks that TCP and Unix sockets share: whether an idle socket is reusable, and whether an error is the server's
-//! fault.
+//! What TCP and Unix sockets share: the check whether an idle socket is reusable.
 //!
 //! A reusable socket has nothing to read. An end of file, an error and unexpected bytes each make it unfit: its next
 //! user would read a late answer to another user's request.
@@ -23,15 +22,6 @@ fn has_nothing(read: io::Result<usize>) -> bool {
     read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// Whether a failed connect is the server's fault: not if this host is out of descriptors, buffers, memory or ports.
-pub(super) fn blames_server(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    if let Some(code) = error.raw_os_error() {
-        return !matches!(code, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL);
-    }
-    error.kind() != io::ErrorKind::AddrNotAvailable
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,22 +32,5 @@ mod tests {
         assert!(!has_nothing(Err(io::ErrorKind::ConnectionReset.into())));
         assert!(!has_nothing(Ok(0)), "end of file");
         assert!(!has_nothing(Ok(1)), "bytes that nobody asked for");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn what_this_host_lacks_is_not_the_servers_fault() {
-        for code in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL] {
-            assert!(!blames_server(&io::Error::from_raw_os_error(code)), "{code}");
-        }
-        for code in [libc::ECONNREFUSED, libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENOENT, libc::EAGAIN] {
-            assert!(blames_server(&io::Error::from_raw_os_error(code)), "{code}");
-        }
-    }
-
-    #[test]
-    fn an_error_without_a_number_is_judged_by_its_kind() {
-        assert!(blames_server(&io::Error::other("the name does not resolve")));
-        assert!(!blames_server(&io::ErrorKind::AddrNotAvailable.into()));
     }
 }

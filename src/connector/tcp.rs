@@ -11,7 +11,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Sleep, sleep};
 
-use super::{Connector, socket};
+use super::{ConnectFault, Connector, socket};
 use crate::conn_info::ConnInfo;
 use crate::server::Server;
 
@@ -32,9 +32,9 @@ const KEEPALIVE_SECONDS: std::ops::RangeInclusive<u64> = 1..=32_767;
 /// without a system call (with one, if the last read filled its buffer completely). A connection that was idle longer
 /// than [`peek_after`](TcpConnector::peek_after) gets one non-blocking peek.
 ///
-/// Errors blame the server, except when this host is out of descriptors, buffers, memory or ports
-/// (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, `EADDRNOTAVAIL`). Of an attempt that failed at several addresses the
-/// last error that blames the server is returned, or else the last one.
+/// Errors are classified by [`ConnectFault::of`]: a fault of the server, except when this host is out of descriptors,
+/// buffers or memory. Of an attempt that failed at several addresses the last error that is the server's fault is
+/// returned, or else the last one.
 ///
 /// # Race window
 ///
@@ -131,10 +131,6 @@ impl Connector for TcpConnector {
     fn is_reusable(&self, conn: &mut TcpStream, info: &ConnInfo) -> bool {
         socket::is_reusable(conn.try_read(&mut [0]), SockRef::from(&*conn), info.idle() > self.peek_after)
     }
-
-    fn blames_server(&self, error: &io::Error) -> bool {
-        socket::blames_server(error)
-    }
 }
 
 /// Connects to the first of `addresses`, which `host` resolved to, that answers: "Happy Eyeballs" (RFC 8305) without
@@ -197,12 +193,20 @@ where
     .await
 }
 
-/// The later error, unless only the earlier one is the server's fault: an address that this host cannot reach, as
-/// `::1` where IPv6 is off, must not hide that the server refused at another.
+/// The later error, unless the earlier one says more of the server: an address that this host cannot reach, as `::1`
+/// where IPv6 is off, must not hide that the server refused at another.
 fn weightier(earlier: Option<io::Error>, later: io::Error) -> io::Error {
     match earlier {
-        Some(earlier) if socket::blames_server(&earlier) && !socket::blames_server(&later) => earlier,
+        Some(earlier) if weight(&earlier) > weight(&later) => earlier,
         _ => later,
+    }
+}
+
+fn weight(error: &io::Error) -> u8 {
+    match (ConnectFault::of(error), error.kind()) {
+        (ConnectFault::Client, _) => 0,
+        (ConnectFault::Server, io::ErrorKind::AddrNotAvailable | io::ErrorKind::NetworkUnreachable) => 1,
+        (ConnectFault::Server, _) => 2,
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::net::UnixStream;
 
-use super::{Connector, socket};
+use super::fault::OwnFault;
+use super::{ConnectFault, Connector, socket};
 use crate::conn_info::ConnInfo;
 use crate::server::Server;
 
@@ -15,7 +16,11 @@ use crate::server::Server;
 /// On Linux an address that begins with `@` names a socket in the abstract namespace, as `ss` and systemd write it:
 /// `"@service"`. (A file whose name begins so is `"./@service"`.)
 ///
-/// The check of idle connections and the blame for errors are those of [`TcpConnector`](crate::TcpConnector).
+/// The check of idle connections is that of [`TcpConnector`](crate::TcpConnector).
+///
+/// Errors are classified by [`ConnectFault::of`]. A full listen queue (`EAGAIN`) is a fault of the client, which
+/// connects faster than the server accepts: the server is overloaded rather than dead. The error says so, and has that
+/// of the system as its source.
 ///
 /// # Race window
 ///
@@ -70,18 +75,29 @@ impl Connector for UnixConnector {
         #[cfg(target_os = "linux")]
         if let Some(name) = address.strip_prefix('@') {
             // tokio takes a path that begins with a zero byte for an abstract name.
-            return UnixStream::connect(format!("\0{name}")).await;
+            return UnixStream::connect(format!("\0{name}")).await.map_err(explained);
         }
-        UnixStream::connect(address).await
+        UnixStream::connect(address).await.map_err(explained)
     }
 
     fn is_reusable(&self, conn: &mut UnixStream, info: &ConnInfo) -> bool {
         socket::is_reusable(conn.try_read(&mut [0]), SockRef::from(&*conn), info.idle() > self.peek_after)
     }
 
-    fn blames_server(&self, error: &io::Error) -> bool {
-        socket::blames_server(error)
+    fn classify(&self, error: &io::Error) -> ConnectFault {
+        // Also as it comes from the system, for a connector around this one that opens its sockets by itself.
+        if is_full(error) { ConnectFault::Client } else { ConnectFault::of(error) }
     }
+}
+
+/// Names the cause where the listen queue is full, so that any error around this one is known as the client's fault.
+fn explained(error: io::Error) -> io::Error {
+    if is_full(&error) { OwnFault::error("the listen queue of the socket is full", error) } else { error }
+}
+
+/// Whether the listen queue is full. The connect of a blocking Unix socket waits then; one that may not wait fails.
+fn is_full(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EAGAIN)
 }
 
 #[cfg(test)]
@@ -163,10 +179,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_socket_blames_the_server() {
+    async fn a_missing_socket_is_the_servers_fault() {
         let error = UnixConnector::new().connect(&Path::new("missing").server()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        assert!(UnixConnector::new().blames_server(&error));
+        assert_eq!(UnixConnector::new().classify(&error), ConnectFault::Server);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn full_listen_queue_is_the_clients_fault() {
+        use std::error::Error;
+
+        use socket2::{Domain, SockAddr, Socket, Type};
+
+        let path = Path::new("full");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(path.address()).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let _queued = UnixConnector::new().connect(&path.server()).await.unwrap();
+        let error = UnixConnector::new().connect(&path.server()).await.unwrap_err();
+        assert_eq!(UnixConnector::new().classify(&error), ConnectFault::Client);
+        assert_eq!(ConnectFault::of(&io::Error::other(error)), ConnectFault::Client, "in a connector around this one");
+        let error = UnixConnector::new().connect(&path.server()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the listen queue of the socket is full");
+        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>()).unwrap();
+        assert_eq!((source.raw_os_error(), error.kind()), (Some(libc::EAGAIN), io::ErrorKind::WouldBlock));
+        assert_eq!(UnixConnector::new().classify(source), ConnectFault::Client);
     }
 
     #[cfg(target_os = "linux")]

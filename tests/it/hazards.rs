@@ -7,7 +7,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use connring::test_util::Connect;
-use connring::{Clock, Connector, Pool, PooledConn, Server};
+use connring::{Clock, ConnectFault, Connector, Pool, PooledConn, Server};
 use tracing::dispatcher::{self, Dispatch};
 use tracing::field::{Field, Visit};
 use tracing::subscriber::DefaultGuard;
@@ -34,13 +34,13 @@ impl Connector for Undecided {
         Err(std::io::ErrorKind::ConnectionRefused.into())
     }
 
-    fn blames_server(&self, _error: &std::io::Error) -> bool {
+    fn classify(&self, _error: &std::io::Error) -> ConnectFault {
         panic!("as scripted")
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn panic_of_blames_server_counts_as_a_failed_connect() {
+async fn panic_of_classify_counts_as_a_failed_connect() {
     let connector = Undecided::default();
     let builder = Pool::builder(connector.clone()).clock(Clock::tokio()).server("a");
     let pool = builder.backoff(10 * SECOND, 10 * SECOND).build().expect("in range");
@@ -67,7 +67,8 @@ impl<S: Subscriber, F: Fn(&str) + 'static> Layer<S> for OnEvent<F> {
     }
 }
 
-fn on_event(act: impl Fn(&str) + Send + Sync + 'static) -> (Dispatch, DefaultGuard) {
+/// Runs `act` on the text of each event of this thread, until the guard is dropped.
+pub(crate) fn on_event(act: impl Fn(&str) + Send + Sync + 'static) -> (Dispatch, DefaultGuard) {
     // With a single subscriber in the process, an event that another thread without one comes by first would be
     // switched off for all.
     static ANOTHER: OnceLock<Dispatch> = OnceLock::new();

@@ -1,8 +1,11 @@
-//! Black-box tests, one module per hazard, on a paused or manual clock and with a scripted connector.
+//! Black-box tests, one module per hazard, on a paused or manual clock and with a scripted connector; some
+//! on real sockets.
 
 mod attempts;
 mod cancel;
 mod config;
+mod connector;
+mod hazards;
 mod health;
 mod info;
 mod life;

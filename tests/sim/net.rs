@@ -6,7 +6,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connring::{ConnInfo, Connector, Server};
+use connring::{ConnInfo, ConnectFault, Connector, Server};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
@@ -235,7 +235,7 @@ impl Connector for SimConnector {
         !conn.is_told()
     }
 
-    fn blames_server(&self, error: &SimError) -> bool {
-        *error != SimError::Own
+    fn classify(&self, error: &SimError) -> ConnectFault {
+        if *error == SimError::Own { ConnectFault::Client } else { ConnectFault::Server }
     }
 }

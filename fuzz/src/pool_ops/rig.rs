@@ -7,7 +7,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use connring::test_util::{ScriptedConn, ScriptedConnector, ScriptedError};
-use connring::{AcquireError, Clock, ConnInfo, Connector, Pool, PooledConn, Server, ServerState, TryAcquireError};
+use connring::{
+    AcquireError, Clock, ConnInfo, ConnectFault, Connector, Pool, PooledConn, Server, ServerState, TryAcquireError,
+};
 
 use super::caller::{Acquired, Caller, Kind, Moment, WakeRecorder};
 use super::{ADDRESSES, Knobs, Limits, MAX_CALLERS, Rate, addresses};
@@ -35,8 +37,12 @@ impl Connector for TracedConnector {
         self.scripted.is_reusable(conn, info)
     }
 
-    fn blames_server(&self, error: &ScriptedError) -> bool {
-        self.scripted.blames_server(error)
+    fn classify(&self, error: &ScriptedError) -> ConnectFault {
+        self.scripted.classify(error)
+    }
+
+    async fn check(&self, conn: &mut ScriptedConn) -> Result<(), ScriptedError> {
+        self.scripted.check(conn).await
     }
 }
 

@@ -12,13 +12,13 @@ use crate::sync::{Arc, AtomicBool, AtomicU64};
 pub enum Connect {
     /// It succeeds at once.
     Ok,
-    /// It fails at once, with an error that blames the server.
+    /// It fails at once, by the server's fault.
     Refuse,
-    /// It fails at once, with an error that does not blame the server.
+    /// It fails at once, by the client's own fault.
     LocalFault,
     /// It succeeds after this time.
     Slow(Duration),
-    /// It fails after this time, with an error that blames the server.
+    /// It fails after this time, by the server's fault.
     SlowRefuse(Duration),
     /// It never ends.
     Never,
@@ -35,6 +35,20 @@ pub enum Reuse {
     /// The connection is not reusable.
     No,
     /// `is_reusable` panics.
+    Panic,
+}
+
+/// How a check ends. It is chosen when the future of the check is first polled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Check {
+    /// It succeeds at once, unless the connection was killed.
+    Ok,
+    /// It fails at once.
+    Fail,
+    /// It never ends.
+    Never,
+    /// It panics at once.
     Panic,
 }
 
@@ -59,6 +73,8 @@ pub(super) struct Target {
     pub(super) tally: Tally,
     /// A [`Reuse`].
     pub(super) reuse: AtomicU64,
+    /// A [`Check`].
+    pub(super) check: AtomicU64,
     /// How often its connections were killed.
     pub(super) kills: AtomicU64,
     pub(super) drop_panics: AtomicBool,
@@ -80,6 +96,7 @@ impl Lines {
             address,
             tally: Tally::default(),
             reuse: AtomicU64::new(Reuse::Yes as u64),
+            check: AtomicU64::new(Check::Ok as u64),
             kills: AtomicU64::new(0),
             drop_panics: AtomicBool::new(false),
         };

@@ -24,6 +24,8 @@ pub struct ConnectCounts {
     pub max_open: u32,
     /// Calls of `is_reusable`.
     pub reuse_checks: u64,
+    /// Checks started.
+    pub checks: u64,
 }
 
 /// The counters of [`ConnectCounts`].
@@ -35,6 +37,7 @@ pub(super) struct Tally {
     pub(super) open: AtomicU64,
     pub(super) max_open: AtomicU64,
     pub(super) reuse_checks: AtomicU64,
+    pub(super) checks: AtomicU64,
 }
 
 /// An attempt that runs or a connection, counted as open for as long as it lives.
@@ -57,6 +60,7 @@ impl Tally {
             open: small(&self.open),
             max_open: small(&self.max_open),
             reuse_checks: self.reuse_checks.load(Ordering::Relaxed),
+            checks: self.checks.load(Ordering::Relaxed),
         }
     }
 }

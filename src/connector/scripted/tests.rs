@@ -39,8 +39,8 @@ fn steps_come_in_order_and_then_what_holds() {
     let (local, refused) = (connect(&connector, "a").unwrap_err(), connect(&connector, "a").unwrap_err());
     assert_eq!(local, ScriptedError::LocalFault { address: "a".into() });
     assert_eq!(refused, ScriptedError::Refused { address: "a".into() });
-    assert!(!connector.blames_server(&local));
-    assert!(connector.blames_server(&refused));
+    assert_eq!(connector.classify(&local), ConnectFault::Client);
+    assert_eq!(connector.classify(&refused), ConnectFault::Server);
     assert!(connect(&connector, "a").is_ok());
     assert!(connect(&connector, "b").is_err());
 }
@@ -80,7 +80,7 @@ fn counts_are_exact() {
     assert_eq!((conn.last_idle(), other.last_idle()), (Some(SECOND), None));
     assert_ne!(conn.id(), other.id());
     assert_eq!((conn.address(), other.address()), ("a", "b"));
-    let a = ConnectCounts { attempts: 2, connected: 1, in_flight: 0, open: 1, max_open: 2, reuse_checks: 1 };
+    let a = ConnectCounts { attempts: 2, connected: 1, in_flight: 0, open: 1, max_open: 2, reuse_checks: 1, checks: 0 };
     assert_eq!(connector.counts("a"), a);
     assert_eq!(connector.total_counts(), ConnectCounts { attempts: 3, connected: 2, open: 2, ..a });
     drop((conn, other));
@@ -124,6 +124,26 @@ fn the_check_says_what_it_was_told_to() {
     connector.set_reuse("a", Reuse::Yes);
     assert!(connector.is_reusable(&mut conn, &idle(SECOND)));
     assert_eq!(connector.counts("a").reuse_checks, 3);
+}
+
+#[test]
+fn checks_end_as_they_were_told_to_and_are_counted() {
+    let (connector, _) = connector();
+    let (mut conn, mut other) = (connect(&connector, "a").unwrap(), connect(&connector, "b").unwrap());
+    let failed = Err(ScriptedError::CheckFailed { address: "a".into() });
+    assert_eq!(poll_once(&mut pin!(connector.check(&mut conn))), Poll::Ready(Ok(())));
+    connector.set_check("a", Check::Fail);
+    assert_eq!(poll_once(&mut pin!(connector.check(&mut conn))), Poll::Ready(failed.clone()));
+    connector.set_check("a", Check::Never);
+    assert_eq!(poll_once(&mut pin!(connector.check(&mut conn))), Poll::Pending);
+    connector.set_check("a", Check::Panic);
+    let panics = || poll_once(&mut pin!(connector.check(&mut conn)));
+    assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+    connector.set_check("a", Check::Ok);
+    connector.kill_connections("a");
+    assert_eq!(poll_once(&mut pin!(connector.check(&mut conn))), Poll::Ready(failed));
+    assert_eq!(poll_once(&mut pin!(connector.check(&mut other))), Poll::Ready(Ok(())));
+    assert_eq!((connector.counts("a").checks, connector.total_counts().checks), (5, 6));
 }
 
 #[test]

@@ -154,11 +154,11 @@ async fn the_next_address_is_tried_when_one_refused() {
 }
 
 #[tokio::test]
-async fn a_refused_attempt_blames_the_server() {
+async fn a_refused_attempt_is_the_servers_fault() {
     let connector = TcpConnector::new();
     let error = connector.connect(&Server::from(refusing())).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-    assert!(connector.blames_server(&error));
+    assert_eq!(connector.classify(&error), ConnectFault::Server);
     assert!(connector.connect(&Server::new("no port")).await.is_err());
 }
 
@@ -216,12 +216,14 @@ async fn a_failure_starts_the_next_address_at_once() {
 
 #[cfg(unix)]
 #[tokio::test(start_paused = true)]
-async fn the_error_is_the_last_that_blames_the_server() {
+async fn the_error_is_the_last_that_is_the_servers_fault() {
     for (answers, expected) in [
         ([(400, Err(libc::ECONNREFUSED)), (5, Err(libc::ETIMEDOUT))], libc::ECONNREFUSED),
         ([(5, Err(libc::ECONNREFUSED)), (5, Err(libc::EADDRNOTAVAIL))], libc::ECONNREFUSED),
         ([(5, Err(libc::EADDRNOTAVAIL)), (5, Err(libc::ECONNREFUSED))], libc::ECONNREFUSED),
-        ([(5, Err(libc::EADDRNOTAVAIL)), (5, Err(libc::EMFILE))], libc::EMFILE),
+        ([(5, Err(libc::ECONNREFUSED)), (5, Err(libc::EMFILE))], libc::ECONNREFUSED),
+        ([(5, Err(libc::EADDRNOTAVAIL)), (5, Err(libc::EMFILE))], libc::EADDRNOTAVAIL),
+        ([(5, Err(libc::EMFILE)), (5, Err(libc::ENFILE))], libc::ENFILE),
     ] {
         let (winner, ..) = race(&answers).await;
         assert_eq!(winner.unwrap_err().raw_os_error(), Some(expected), "{answers:?}");

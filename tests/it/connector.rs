@@ -1,0 +1,92 @@
+//! The connectors of the crate under a pool, on real sockets.
+
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use connring::{ConnInfo, Connector, Pool, PooledConn, Server, ServerState};
+use tokio::task::JoinSet;
+
+use crate::support::settle;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A user's connector with an error of its own and no `classify`: its first attempts fail with this number.
+#[cfg(unix)]
+struct Failing {
+    code: i32,
+    left: AtomicU32,
+}
+
+#[cfg(unix)]
+#[derive(Debug, thiserror::Error)]
+#[error("the session cannot be opened")]
+struct SessionError(#[from] io::Error);
+
+#[cfg(unix)]
+impl Connector for Failing {
+    type Conn = ();
+    type Error = SessionError;
+
+    async fn connect(&self, _server: &Server) -> Result<(), SessionError> {
+        let fails = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        if fails { Err(io::Error::from_raw_os_error(self.code).into()) } else { Ok(()) }
+    }
+
+    fn is_reusable(&self, _conn: &mut (), _info: &ConnInfo) -> bool {
+        true
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(start_paused = true)]
+async fn fault_of_the_client_inside_a_users_error_leaves_the_server_up() {
+    for (code, is_up) in [(libc::EMFILE, true), (libc::ECONNREFUSED, false), (libc::EADDRNOTAVAIL, false)] {
+        let connector = Failing { code, left: AtomicU32::new(1) };
+        let pool = Pool::builder(connector).clock(connring::Clock::tokio()).server("a").build().expect("in range");
+        let acquired = pool.acquire_timeout(MS).await.map(PooledConn::release);
+        assert!(acquired.is_err(), "{code}");
+        assert_eq!(pool.status().servers[0].state == ServerState::Up, is_up, "{code}");
+        pool.acquire_timeout(SECOND).await.expect("the server is retried after its backoff").release();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn unix_server_with_a_short_listen_queue_stays_up_and_serves_all() {
+    use connring::UnixConnector;
+    use socket2::{Domain, SockAddr, Socket, Type};
+
+    let path = std::env::temp_dir().join(format!("connring-it-short-{}", std::process::id()));
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a descriptor is free");
+    socket.bind(&SockAddr::unix(&path).expect("the path is short")).expect("the path is free");
+    socket.listen(0).expect("it is bound");
+    socket.set_nonblocking(true).expect("it is open");
+    let pool = Pool::builder(UnixConnector::new()).server(path.to_str().expect("the path is text"));
+    let pool = pool.max_conns_per_server(16).max_concurrent_connects_per_server(16).backoff(5 * MS, 5 * MS);
+    let pool = pool.build().expect("in range");
+    let mut callers = JoinSet::new();
+    for _ in 0..16 {
+        let pool = pool.clone();
+        callers.spawn(async move { pool.acquire_timeout(10 * SECOND).await });
+    }
+    // One connection fits into the queue, so some attempts fail before the first is accepted.
+    settle().await;
+    let listener = std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(socket));
+    let listener = tokio::net::UnixListener::from_std(listener).expect("the reactor runs");
+    let accepting = tokio::spawn(async move {
+        let mut accepted = Vec::new();
+        loop {
+            accepted.push(listener.accept().await.expect("a descriptor is free").0);
+        }
+    });
+    let mut served = Vec::new();
+    while let Some(conn) = callers.join_next().await {
+        assert_eq!(pool.status().servers[0].state, ServerState::Up);
+        served.push(conn.expect("no panic").expect("the server accepts"));
+    }
+    assert_eq!(served.len(), 16);
+    accepting.abort();
+    let _ = std::fs::remove_file(path);
+}
