@@ -71,7 +71,7 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
     // serves alone.
     let may_start = match purpose {
         Purpose::Probe { .. } => health.is_down(),
-        Purpose::Waiters | Purpose::Balance => health.is_up(),
+        Purpose::Waiters | Purpose::Balance => health.is_plainly_up(),
     };
     let most = match purpose {
         Purpose::Balance => 1,

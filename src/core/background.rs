@@ -7,8 +7,8 @@ use std::thread::panicking;
 use std::time::Duration;
 
 use crate::connector::Connector;
-use crate::core::shared::Shared;
 use crate::core::retry::Retries;
+use crate::core::shared::Shared;
 use crate::core::{membership, settle, sweep};
 use crate::raw::Time;
 use crate::server::Notifier;

@@ -1,7 +1,6 @@
 //! What all parts of a pool share. It holds the parts and has no methods but its constructor.
 
 use std::any::Any;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 
@@ -12,7 +11,7 @@ use crate::core::due_times::DueTimes;
 use crate::core::grant::Grant;
 use crate::core::random::Random;
 use crate::core::runtime::Runtime;
-use crate::raw::WaitQueue;
+use crate::raw::{Time, WaitQueue};
 use crate::server::Notifier;
 use crate::servers::{MAX_SHARDS, Rotation, Servers};
 use crate::settings::Settings;
@@ -22,8 +21,8 @@ use crate::sync::{Arc, AtomicUsize, Weak};
 pub(crate) struct Shared<C: Connector> {
     pub(crate) connector: C,
     pub(crate) settings: Settings,
-    /// The idle timeout of the settings; the longest duration if there is none.
-    pub(crate) idle_timeout: Duration,
+    /// The idle timeout of the settings, as a time since the last use; `Time::NEVER` if there is none.
+    pub(crate) idle_timeout: Time,
     pub(crate) clock: Clock,
     pub(crate) servers: Servers<C>,
     /// The order in which callers try the servers.
@@ -47,7 +46,7 @@ impl<C: Connector> Shared<C> {
         // The first server of a fresh pool is a random one.
         let start = (seed % 1_048_576) as usize;
         Arc::new_cyclic(|weak: &Weak<Self>| Self {
-            idle_timeout: settings.idle_timeout.unwrap_or(Duration::MAX),
+            idle_timeout: settings.idle_timeout.map_or(Time::NEVER, |timeout| Time::ZERO.after(timeout)),
             servers: Servers::new(Arc::clone(&notifier), settings.limits, settings.max_idle_per_server, weak.clone()),
             rotation: Rotation::new(start),
             connect_rotation: Rotation::new(start),

@@ -72,12 +72,7 @@ pub(crate) fn abandoned<C: Connector>(shared: &Shared<C>, generation: &Generatio
 }
 
 /// An attempt connected: connecting goes on. A server that was down in `outage` recovers.
-pub(crate) fn connected<C: Connector>(
-    shared: &Shared<C>,
-    generation: &Arc<Generation<C>>,
-    pass: Pass,
-    outage: Outage,
-) {
+pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, pass: Pass, outage: Outage) {
     let server = &generation.server;
     server.breaker.succeeded(pass);
     server.set_connect_error(None);

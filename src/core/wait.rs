@@ -127,7 +127,11 @@ impl<C: Connector> Waiter<'_, C> {
             // caller is a waiter, so that its permit wakes the background task.
             grant.token.undo();
             shared.queue.rejoin(&mut self.ticket);
-            if is_over { drop(grant.conn) } else { close(shared, grant.conn, now) }
+            if is_over {
+                drop(grant.conn)
+            } else {
+                close(shared, grant.conn, now)
+            }
             settle::settle(shared);
         }
         None

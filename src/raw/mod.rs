@@ -20,7 +20,7 @@ mod wait_queue;
 mod wake_at;
 
 pub(crate) use self::answered::Answered;
-pub(crate) use self::breaker::{Breaker, BreakerSnapshot, BreakerState, Pass};
+pub(crate) use self::breaker::{Breaker, BreakerState, Pass};
 pub(crate) use self::bucket::{Bucket, MAX_RPS, MIN_RPS, Rate, Receipt};
 pub(crate) use self::health::{Ejected, Health, HealthSnapshot, HealthState, Outage};
 pub(crate) use self::idle::Idle;

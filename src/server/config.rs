@@ -128,12 +128,8 @@ impl Server {
         if let Some(text) = [&self.name, &self.address].into_iter().find(|text| text.trim() != &***text) {
             return Err(ServerError::Blanks { text: Arc::clone(text) });
         }
-        let out_of_range = |setting, value, range| ServerError::OutOfRange {
-            name: Arc::clone(&self.name),
-            setting,
-            value,
-            range,
-        };
+        let out_of_range =
+            |setting, value, range| ServerError::OutOfRange { name: Arc::clone(&self.name), setting, value, range };
         let max_conns = self.max_conns.unwrap_or(pool.max_conns);
         if max_conns == 0 || max_conns > PermitCounts::MOST_OPEN {
             return Err(out_of_range("max_conns", max_conns.to_string(), format!("1..={}", PermitCounts::MOST_OPEN)));

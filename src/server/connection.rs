@@ -1,7 +1,5 @@
 //! An open connection, what the pool keeps about it, and its permit.
 
-use std::time::Duration;
-
 use crate::conn_info::ConnInfo;
 use crate::connector::Connector;
 use crate::raw::{Outage, Time};
@@ -31,8 +29,8 @@ impl<C: Connector> Connection<C> {
     /// Whether it may be checked out now, which it is then: not past its lifetime or idle timeout, and the connector
     /// agrees.
     #[inline(always)]
-    pub(crate) fn is_reusable(&mut self, connector: &C, now: Time, idle_timeout: Duration) -> bool {
-        if now >= self.expires_at || now.since(self.info.idle_since()) >= idle_timeout {
+    pub(crate) fn is_reusable(&mut self, connector: &C, now: Time, idle_timeout: Time) -> bool {
+        if now >= self.expires_at || now.counted_from(self.info.idle_since()) >= idle_timeout {
             return false;
         }
         self.info.check_out(now);

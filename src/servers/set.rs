@@ -60,7 +60,13 @@ pub(crate) struct Change<C: Connector> {
 
 impl<C: Connector> Change<C> {
     fn none() -> Self {
-        Self { registered: Vec::new(), removed: Vec::new(), replaced: Vec::new(), forgotten: Vec::new(), draining_before: None }
+        Self {
+            registered: Vec::new(),
+            removed: Vec::new(),
+            replaced: Vec::new(),
+            forgotten: Vec::new(),
+            draining_before: None,
+        }
     }
 
     /// The generations that were closed, to be drained.
@@ -81,7 +87,11 @@ impl<C: Connector> Servers<C> {
         Self {
             list: ArcSwap::from_pointee(list),
             draining: ArcSwap::default(),
-            registry: Mutex::new(Registry { numbers: HashMap::new(), free: BinaryHeap::new(), removed: HashMap::new() }),
+            registry: Mutex::new(Registry {
+                numbers: HashMap::new(),
+                free: BinaryHeap::new(),
+                removed: HashMap::new(),
+            }),
             serving: Serving::default(),
             notifier,
             defaults,
@@ -219,15 +229,7 @@ impl<C: Connector> Servers<C> {
             return Err(ServerError::Closed);
         }
         let list = list.copy();
-        Ok(Edit {
-            servers: self,
-            registry,
-            list,
-            change: Change::none(),
-            touched: Vec::new(),
-            maxima: Vec::new(),
-            now,
-        })
+        Ok(Edit { servers: self, registry, list, change: Change::none(), touched: Vec::new(), maxima: Vec::new(), now })
     }
 }
 
@@ -366,7 +368,8 @@ impl<C: Connector> Edit<'_, C> {
             registry.removed.insert(name, Arc::clone(&generation.server));
         }
         if !change.removed.is_empty() || !change.registered.is_empty() {
-            let is_over = |(name, server): (&Arc<str>, &Arc<ServerEntry<C>>)| server.is_over(now).then(|| Arc::clone(name));
+            let is_over =
+                |(name, server): (&Arc<str>, &Arc<ServerEntry<C>>)| server.is_over(now).then(|| Arc::clone(name));
             let over: Vec<_> = registry.removed.iter().filter_map(is_over).collect();
             change.forgotten = over.iter().filter_map(|name| registry.removed.remove(name)).collect();
             let draining = registry.removed.values().filter(|server| server.permits.counts().open() > 0).cloned();
