@@ -132,3 +132,23 @@ async fn a_rotated_list_keeps_the_places_of_the_servers() {
     let answers: Vec<_> = world.servers.iter().map(|server| server.answered()).collect();
     assert!(answers.iter().all(|&answers| answers == 100), "{answers:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_slow_request_in_a_hundred_takes_no_server_out_of_use() {
+    for count in [1, 3] {
+        let world = World::new(count, |builder| builder);
+        let mut number = 0;
+        let start = Instant::now();
+        let mut callers = tokio::task::JoinSet::new();
+        while start.elapsed() < 10 * SECOND {
+            number += 1;
+            let time = if number % 100 == 0 { 5 * SECOND } else { REQUEST };
+            let pool = world.pool.clone();
+            callers.spawn(async move { request(&pool, time, Patience::Fails(SECOND)).await });
+            sleep(Duration::from_micros(3_333)).await;
+            assert!(world.pool.status().servers.iter().all(|server| server.state == ServerState::Up));
+        }
+        let failed = callers.join_all().await.into_iter().filter(|answered| !answered).count();
+        assert_eq!(failed, number / 100);
+    }
+}

@@ -7,7 +7,7 @@ use connring::test_util::{Connect, Reuse};
 use connring::{AcquireError, PooledConn, Reason, Server, ServerError, ServerState, connect_fn};
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Rig, open};
+use crate::support::{Rig, open, settle};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -119,6 +119,28 @@ async fn a_panic_of_classify_counts_as_a_failed_connect() {
     let connects = CONNECTS.load(std::sync::atomic::Ordering::Relaxed);
     assert!((5..100).contains(&connects), "{connects} connects in 10 s");
     assert!(matches!(pool.status().servers[0].state, ServerState::Down { .. } | ServerState::Probing { .. }));
+}
+
+#[tokio::test]
+async fn a_stall_of_the_client_is_not_counted_against_the_connect() {
+    let rig = Rig::manual(|builder| builder.server("a").connect_timeout(SECOND).wait_timeout(None));
+    rig.connector.set_default(Connect::Never);
+    let waits = tokio::spawn({
+        let pool = rig.pool.clone();
+        async move { pool.acquire().await.map(PooledConn::release) }
+    });
+    settle().await;
+    // The process was frozen: no server is to blame for these ten seconds.
+    rig.clock.advance(10 * SECOND);
+    settle().await;
+    assert_eq!(rig.pool.status().servers[0].state, ServerState::Up);
+    assert_eq!(rig.pool.status().servers[0].connecting, 1, "the attempt goes on");
+    for _ in 0..10 {
+        rig.clock.advance(Duration::from_millis(100));
+        settle().await;
+    }
+    assert!(matches!(rig.pool.status().servers[0].state, ServerState::Down { .. }));
+    waits.abort();
 }
 
 #[tokio::test(start_paused = true)]
