@@ -3,6 +3,7 @@
 mod boxed;
 mod fault;
 mod function;
+pub(crate) mod look_up;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod scripted;
 mod socket;

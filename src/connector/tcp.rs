@@ -8,10 +8,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-use super::{ConnectFault, Connector, socket};
+use super::{ConnectFault, Connector, look_up, socket};
 use crate::conn_info::ConnInfo;
 use crate::server::Server;
 
@@ -22,6 +22,8 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 const KEEPALIVE_SECONDS: std::ops::RangeInclusive<u64> = 1..=32_767;
 
 /// Connects by TCP; addresses are `"host:port"`, `"192.0.2.1:port"` or `"[2001:db8::1]:port"`.
+///
+/// The scope of an IPv6 address may be a number or a name: `"[fe80::1%2]:port"`, `"[fe80::1%eth0]:port"`.
 ///
 /// A host name is resolved anew for each attempt, on tokio's blocking threads. Its addresses are tried in the order of
 /// the resolver: the next one as soon as one failed, and at the latest 250 ms after the one before, which goes on
@@ -35,6 +37,10 @@ const KEEPALIVE_SECONDS: std::ops::RangeInclusive<u64> = 1..=32_767;
 /// Errors are classified by [`ConnectFault::of`]: a fault of the server, except when this host is out of descriptors,
 /// buffers or memory. Of an attempt that failed at several addresses the last error that is the server's fault is
 /// returned, or else the last one.
+///
+/// When a name does not resolve, the error says so with the name, and has that of the system as its source. A look-up
+/// that still runs when the pool's connect timeout ends is the client's fault:
+/// [`Failure::LookUpTimeout`](crate::Failure::LookUpTimeout).
 ///
 /// # Race window
 ///
@@ -124,7 +130,7 @@ impl Connector for TcpConnector {
 
     async fn connect(&self, server: &Server) -> io::Result<TcpStream> {
         let address = server.address();
-        let resolved = lookup_host(address).await?.collect();
+        let resolved = look_up::resolve(address).await?;
         connect_any(address, resolved, |address| self.connect_one(address)).await
     }
 

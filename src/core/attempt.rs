@@ -10,7 +10,7 @@ use std::thread::panicking;
 
 use crate::clock::nanos;
 use crate::conn_info::ConnInfo;
-use crate::connector::{ConnectFault, Connector};
+use crate::connector::{ConnectFault, Connector, look_up};
 use crate::core::attempts::{Counted, Purpose};
 use crate::core::change;
 use crate::core::hand_over;
@@ -51,6 +51,8 @@ enum Outcome<C: Connector> {
     Connected(C::Conn),
     Failed(C::Error),
     TimedOut,
+    /// While a look-up of this name ran.
+    LookUpTimedOut(Arc<str>),
     Ended,
 }
 
@@ -117,7 +119,7 @@ impl<C: Connector> Attempt<C> {
             return Outcome::Ended;
         }
         self.is_polled = true;
-        let mut connect = pin!(shared.connector.connect(config));
+        let mut connect = pin!(look_up::watched(shared.connector.connect(config)));
         let after = |duration| started_ns.saturating_add(nanos(duration));
         let mut timeout = pin!(shared.clock.sleep_until_ns(after(shared.settings.connect_timeout)));
         let mut hedge = pin!(shared.clock.sleep_until_ns(after(shared.settings.hedge_delay)));
@@ -133,7 +135,8 @@ impl<C: Connector> Attempt<C> {
                 return Poll::Ready(result.map_or_else(Outcome::Failed, Outcome::Connected));
             }
             if is_over {
-                return Poll::Ready(Outcome::TimedOut);
+                let looks_up = look_up::running(connect.as_mut());
+                return Poll::Ready(looks_up.map_or(Outcome::TimedOut, Outcome::LookUpTimedOut));
             }
             if grows_late {
                 // It no longer counts: another server is tried.
@@ -168,10 +171,14 @@ impl<C: Connector> Attempt<C> {
                 }
             }
             Outcome::Failed(error) if fault == ConnectFault::Client => {
-                transition::paused(&self.shared, &self.generation, error);
+                transition::paused(&self.shared, &self.generation, Failure::Connect(error));
             }
             Outcome::Failed(error) => self.fail(Failure::Connect(error)),
             Outcome::TimedOut => self.fail(Failure::ConnectTimeout { after: self.shared.settings.connect_timeout }),
+            Outcome::LookUpTimedOut(host) => {
+                let after = self.shared.settings.connect_timeout;
+                transition::paused(&self.shared, &self.generation, Failure::LookUpTimeout { host, after });
+            }
             Outcome::Ended => {}
         }
     }

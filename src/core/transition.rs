@@ -49,7 +49,7 @@ pub(crate) fn released<C: Connector>(shared: &Shared<C>, generation: &Generation
 }
 
 /// An attempt failed by the client's own fault: connecting to the server pauses.
-pub(crate) fn paused<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, error: C::Error) {
+pub(crate) fn paused<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, failure: Failure<C::Error>) {
     let now_ns = shared.clock.now_ns();
     let pause = &generation.server.pause;
     if pause.failed(now_ns, retry_at(shared, now_ns)) {
@@ -58,7 +58,7 @@ pub(crate) fn paused<C: Connector>(shared: &Shared<C>, generation: &Generation<C
         let retry_after = between(now_ns, pause.until());
         let (pool, server) = names(shared, generation);
         tracing::warn!(
-            %pool, %server, cause = %chain(&Failure::Connect(error)), ?retry_after,
+            %pool, %server, cause = %chain(&failure), ?retry_after,
             "connecting pauses: the client's own fault"
         );
     }

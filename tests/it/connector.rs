@@ -1,13 +1,16 @@
 //! The connectors of the crate under a pool, on real sockets.
 
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use connring::{ConnInfo, Connector, Pool, PooledConn, Server, ServerState};
+use connring::{Clock, ConnInfo, Connector, Pool, PooledConn, Server, ServerState, TcpConnector};
 use tokio::task::JoinSet;
 
-use crate::support::settle;
+use crate::hazards::on_event;
+use crate::support::{poll_once, settle};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -44,7 +47,7 @@ impl Connector for Failing {
 async fn fault_of_the_client_inside_a_users_error_leaves_the_server_up() {
     for (code, is_up) in [(libc::EMFILE, true), (libc::ECONNREFUSED, false), (libc::EADDRNOTAVAIL, false)] {
         let connector = Failing { code, left: AtomicU32::new(1) };
-        let pool = Pool::builder(connector).clock(connring::Clock::tokio()).server("a").build().expect("in range");
+        let pool = Pool::builder(connector).clock(Clock::tokio()).server("a").build().expect("in range");
         let acquired = pool.acquire_timeout(MS).await.map(PooledConn::release);
         assert!(acquired.is_err(), "{code}");
         assert_eq!(pool.status().servers[0].state == ServerState::Up, is_up, "{code}");
@@ -89,4 +92,40 @@ async fn unix_server_with_a_short_listen_queue_stays_up_and_serves_all() {
     assert_eq!(served.len(), 16);
     accepting.abort();
     let _ = std::fs::remove_file(path);
+}
+
+/// A host without a free blocking thread: no look-up gets anywhere.
+#[test]
+fn look_up_that_outlasts_the_connect_timeout_is_the_clients_fault() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+    runtime.expect("a runtime").block_on(async {
+        let (busy, is_free) = std::sync::mpsc::channel::<()>();
+        tokio::task::spawn_blocking(move || is_free.recv());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = listener.local_addr().expect("it listens").port();
+        let causes = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&causes);
+        let (_dispatch, _guard) = on_event(move |text| {
+            if text.contains("cause=") {
+                seen.lock().expect("no panic").push(text.to_owned());
+            }
+        });
+        let clock = Clock::manual();
+        let builder = Pool::builder(TcpConnector::new()).clock(clock.clone()).server(format!("localhost:{port}"));
+        let pool = builder.connect_timeout(200 * MS).backoff(SECOND, SECOND).build().expect("in range");
+        let mut waiter = pin!(pool.acquire());
+        assert!(poll_once(waiter.as_mut()).await);
+        settle().await;
+        assert_eq!(pool.status().servers[0].connecting, 1);
+        clock.advance(200 * MS);
+        settle().await;
+        assert_eq!((pool.status().servers[0].connecting, pool.status().servers[0].state), (0, ServerState::Up));
+        let causes = causes.lock().expect("no panic").clone();
+        assert!(causes.len() == 1, "{causes:#?}");
+        assert!(causes[0].contains("cause=look-up of \"localhost\" timed out after 200ms"), "{causes:#?}");
+        // Connecting pauses, and then goes on.
+        drop(busy);
+        clock.advance(2 * SECOND);
+        waiter.await.expect("the server listens").release();
+    });
 }
