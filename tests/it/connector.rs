@@ -1,12 +1,14 @@
 //! The connectors of the crate under a pool, on real sockets.
 
 use std::io;
+use std::net::{TcpListener, TcpStream};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use connring::{Clock, ConnInfo, Connector, Pool, PooledConn, Server, ServerState, TcpConnector};
+use connring::{Clock, ConnInfo, ConnectFault, Connector, Pool, PooledConn, Server, ServerState, TcpConnector};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::task::JoinSet;
 
 use crate::hazards::on_event;
@@ -59,7 +61,7 @@ async fn fault_of_the_client_inside_a_users_error_leaves_the_server_up() {
 #[tokio::test]
 async fn unix_server_with_a_short_listen_queue_stays_up_and_serves_all() {
     use connring::UnixConnector;
-    use socket2::{Domain, SockAddr, Socket, Type};
+    use socket2::SockAddr;
 
     let path = std::env::temp_dir().join(format!("connring-it-short-{}", std::process::id()));
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a descriptor is free");
@@ -128,4 +130,32 @@ fn look_up_that_outlasts_the_connect_timeout_is_the_clients_fault() {
         clock.advance(2 * SECOND);
         waiter.await.expect("the server listens").release();
     });
+}
+
+/// A connect to a dead port of this host may be given that very port as its own, and reach itself.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn connection_to_itself_does_not_take_the_port_of_the_server() {
+    // The system takes local ports of every second number first, and tries them in turn: one that it gave will come.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let given = TcpStream::connect(listener.local_addr().expect("it listens")).expect("it listens");
+    let dead = given.local_addr().expect("it is open");
+    SockRef::from(&given).set_linger(Some(Duration::ZERO)).expect("it is open");
+    drop((given, listener));
+    let (connector, server) = (TcpConnector::new(), Server::from(dead));
+    let mut refused = None;
+    for _ in 0..100_000 {
+        let error = connector.connect(&server).await.expect_err("nobody listens");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        if error.to_string().contains("reached itself") {
+            refused = Some(error);
+            break;
+        }
+    }
+    let refused = refused.expect("the system chose the port in none of 100000 attempts");
+    assert_eq!(connector.classify(&refused), ConnectFault::Server);
+    assert!(refused.to_string().contains(&dead.to_string()), "{refused}");
+    // Without `SO_REUSEADDR`, which would allow it also after a close in order.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor is free");
+    socket.bind(&dead.into()).expect("the server can bind its port");
 }
