@@ -132,7 +132,8 @@ pub(crate) fn reported<C: Connector>(
         return;
     }
     let strikes = server.strikes.count(now, STRIKES_LAST);
-    let is_enough = eject_for.is_some() || health.state() == HealthState::Recovering || strikes >= ejection.consecutive_failures;
+    let is_enough =
+        eject_for.is_some() || health.state() == HealthState::Recovering || strikes >= ejection.consecutive_failures;
     if !is_enough {
         tracing::debug!(%pool, server = %name, cause = %chain(&failure), failures = strikes, "failure reported");
         return;

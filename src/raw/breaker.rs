@@ -187,7 +187,8 @@ impl Breaker {
 
     /// The attempt connected.
     pub(crate) fn succeeded(&self, pass: Pass) {
-        let closed = |found: BreakerSnapshot| BreakerSnapshot::new(BreakerState::Closed, found.failures(), found.until());
+        let closed =
+            |found: BreakerSnapshot| BreakerSnapshot::new(BreakerState::Closed, found.failures(), found.until());
         let _ = self.transition(|found| pass.is_trial.then(|| closed(found)));
     }
 

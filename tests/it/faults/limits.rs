@@ -48,10 +48,12 @@ async fn server_with_one_good_connection_serves_its_share() {
     let world = World::new(2, |builder| builder);
     world.servers[0].limit.store(1, Ordering::Relaxed);
     let mut held: Vec<PooledConn<_>> = Vec::new();
-    for acquired in [(); 3].map(|()| tokio::spawn({
-        let pool = world.pool.clone();
-        async move { pool.acquire().await }
-    })) {
+    for acquired in [(); 3].map(|()| {
+        tokio::spawn({
+            let pool = world.pool.clone();
+            async move { pool.acquire().await }
+        })
+    }) {
         held.push(acquired.await.expect("no panic").expect("b accepts"));
     }
     for mut conn in held {

@@ -83,7 +83,8 @@ async fn hung_server_holds_two_requests_for_each_return_at_most() {
         send(&world.pool, 2_000, SECOND, REQUEST, patience).await;
         world.servers[0].set(|server| &server.hangs, true);
         send(&world.pool, 2_000, 3 * SECOND, REQUEST, patience).await;
-        let (stuck, connects) = (world.servers[0].stuck(), world.servers[0].connects_since(Instant::now() - SECOND * 60));
+        let (stuck, connects) =
+            (world.servers[0].stuck(), world.servers[0].connects_since(Instant::now() - SECOND * 60));
         send(&world.pool, 2_000, 57 * SECOND, REQUEST, patience).await;
         let stuck = world.servers[0].stuck() - stuck;
         let returns = world.servers[0].connects_since(Instant::now() - SECOND * 120) - connects;
