@@ -6,7 +6,7 @@ use crate::connector::{ConnectFault, Connector};
 use crate::core::shared::Shared;
 use crate::core::sweep;
 use crate::error::Failure;
-use crate::raw::{Ejected, HealthSnapshot, HealthState, Outage, Pass, Time};
+use crate::raw::{BreakerState, Ejected, HealthSnapshot, HealthState, Outage, Pass, Time};
 use crate::server::{Generation, chain};
 use crate::sync::Arc;
 
@@ -75,7 +75,9 @@ pub(crate) fn abandoned<C: Connector>(shared: &Shared<C>, generation: &Generatio
 pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, pass: Pass, outage: Outage) {
     let server = &generation.server;
     server.breaker.succeeded(pass);
-    server.set_connect_error(None);
+    if server.breaker.snapshot().state() == BreakerState::Closed {
+        server.set_connect_error(None);
+    }
     if !pass.is_trial() || !server.health.snapshot().is_down() {
         return;
     }
