@@ -24,8 +24,9 @@ const SLOTS: usize = 8;
 struct Kept {
     /// The thread's number.
     near: usize,
-    /// A `List<C>`, since a thread local cannot be generic over the connector.
-    list: Arc<dyn Any>,
+    /// An `Arc<List<C>>`, since a thread local cannot be generic over the connector. In a box, whose content is found
+    /// without its alignment.
+    list: Box<dyn Any>,
     signals: Arc<Signals>,
 }
 
@@ -59,7 +60,7 @@ pub(crate) fn with_any<C: Connector, T>(
     let used = KEPT.try_with(|slots| {
         let kept = slots[index % SLOTS].try_borrow().ok()?;
         let kept = kept.as_ref()?;
-        use_list(kept.list.downcast_ref()?, kept.near)
+        use_list(kept.list.downcast_ref::<Arc<_>>()?, kept.near)
     });
     // A thread that ends has dropped its lists.
     used.ok().flatten()
@@ -68,7 +69,7 @@ pub(crate) fn with_any<C: Connector, T>(
 /// Keeps a list for this thread's next call, and drops lists whose pools were closed.
 #[cold]
 pub(crate) fn keep<C: Connector>(index: usize, list: &Arc<List<C>>) {
-    let (list, signals) = (Arc::<List<C>>::clone(list), Arc::clone(&list.signals));
+    let (list, signals) = (Box::new(Arc::clone(list)), Arc::clone(&list.signals));
     let kept = Kept { near: thread_number(), list, signals };
     // A slot is in use if a check, a drop or a waker acquires within an acquire. The list before is dropped when the
     // slot is no longer borrowed.
