@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::raw::Time;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
 
-/// The last moment of a manual clock: one below the deadline that means "never".
-const LAST_NS: u64 = u64::MAX - 1;
+/// The last time of a manual clock.
+const LAST: Time = Time::from_nanos(Time::NEVER.as_nanos() - 1);
 
 /// The clock of a pool: reads the time and waits for it.
 ///
@@ -60,10 +61,10 @@ enum TestTime {
 impl TestTime {
     /// Out of line of the hot path.
     #[cold]
-    fn now_ns(&self) -> u64 {
+    fn time(&self) -> Time {
         match self {
-            Self::Tokio { origin } => nanos_since(*origin),
-            Self::Manual(manual) => manual.now_ns(),
+            Self::Tokio { origin } => Time::ZERO.after(tokio_now().saturating_duration_since(*origin)).min(LAST),
+            Self::Manual(manual) => manual.time(),
         }
     }
 }
@@ -88,12 +89,12 @@ impl Clock {
     /// A clock that begins at zero and moves only by [`advance`](Clock::advance). It needs no runtime.
     pub fn manual() -> Self {
         let sleepers = Mutex::new(Sleepers { next_id: 0, by_deadline: BTreeMap::new() });
-        Self { source: Source::Test(TestTime::Manual(Arc::new(ManualTime { now_ns: AtomicU64::new(0), sleepers }))) }
+        Self { source: Source::Test(TestTime::Manual(Arc::new(ManualTime { nanos: AtomicU64::new(0), sleepers }))) }
     }
 
     /// The time since the clock was made; of a manual clock, the sum of its advances.
     pub fn now(&self) -> Duration {
-        Duration::from_nanos(self.now_ns())
+        self.time().since(Time::ZERO)
     }
 
     /// Waits until [`now`](Clock::now) is at least `deadline`.
@@ -123,7 +124,7 @@ impl Clock {
     /// # }
     /// ```
     pub async fn sleep_until(&self, deadline: Duration) {
-        self.sleep_until_ns(nanos(deadline)).await;
+        self.sleep_until_time(Time::ZERO.after(deadline)).await;
     }
 
     /// Moves a manual clock on by `step` and ends each wait whose deadline it reached, in the order of the deadlines.
@@ -134,27 +135,27 @@ impl Clock {
     /// If the clock is not a manual one: the other clocks move by themselves.
     pub fn advance(&self, step: Duration) {
         match &self.source {
-            Source::Test(TestTime::Manual(manual)) => manual.advance(nanos(step)),
+            Source::Test(TestTime::Manual(manual)) => manual.advance(step),
             _ => panic!("only a manual clock can be advanced"),
         }
     }
 
-    /// [`now`](Clock::now) in nanoseconds.
+    /// The time as the pool keeps it.
     #[inline]
-    pub(crate) fn now_ns(&self) -> u64 {
+    pub(crate) fn time(&self) -> Time {
         match &self.source {
-            Source::System { quanta, origin } => quanta.delta_as_nanos(*origin, quanta.raw()),
-            Source::Test(test) => test.now_ns(),
+            Source::System { quanta, origin } => Time::from_nanos(quanta.delta_as_nanos(*origin, quanta.raw())),
+            Source::Test(test) => test.time(),
         }
     }
 
-    /// [`sleep_until`](Clock::sleep_until) in nanoseconds. `u64::MAX` never comes.
+    /// Waits until the time is at least `deadline`.
     ///
     /// # Cancel safety
     ///
-    /// As `sleep_until`.
-    pub(crate) async fn sleep_until_ns(&self, deadline: u64) {
-        if deadline == u64::MAX {
+    /// As [`sleep_until`](Clock::sleep_until).
+    pub(crate) async fn sleep_until_time(&self, deadline: Time) {
+        if deadline == Time::NEVER {
             return pending().await;
         }
         if let Source::Test(TestTime::Manual(manual)) = &self.source {
@@ -163,39 +164,29 @@ impl Clock {
         // The timer's ticks and the reading may disagree by a little: what counts is the reading. Each round
         // sleeps to the next tick of the timer at least, so that a clock that lags cannot make it spin.
         loop {
-            let now = self.now_ns();
+            let now = self.time();
             if now >= deadline {
                 return;
             }
-            tokio::time::sleep(Duration::from_nanos(deadline - now)).await;
+            tokio::time::sleep(deadline.since(now)).await;
         }
     }
 
-    /// Returns the output of `future`, or `None` if `deadline`, in nanoseconds, comes first. A future that is ready at
-    /// the deadline wins. `u64::MAX` never comes.
+    /// Returns the output of `future`, or `None` if `deadline` comes first. A future that is ready at the deadline
+    /// wins.
     ///
     /// # Cancel safety
     ///
     /// That of `future`.
-    pub(crate) async fn until_ns<T>(&self, deadline: u64, future: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn until<T>(&self, deadline: Time, future: impl Future<Output = T>) -> Option<T> {
         let mut future = pin!(future);
-        let mut timer = pin!(self.sleep_until_ns(deadline));
+        let mut timer = pin!(self.sleep_until_time(deadline));
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
             Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
         })
         .await
     }
-}
-
-/// A duration in nanoseconds; saturates at 584 years.
-pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The duration from one reading to a later one; zero if it is not later.
-pub(crate) fn between(from_ns: u64, to_ns: u64) -> Duration {
-    Duration::from_nanos(to_ns.saturating_sub(from_ns))
 }
 
 impl fmt::Debug for Clock {
@@ -214,35 +205,31 @@ fn tokio_now() -> Instant {
     Instant::now()
 }
 
-fn nanos_since(origin: Instant) -> u64 {
-    u64::try_from(tokio_now().saturating_duration_since(origin).as_nanos()).unwrap_or(LAST_NS)
-}
-
 /// The time of a manual clock, and the waits for it.
 struct ManualTime {
     /// Written with the lock of `sleepers` held.
-    now_ns: AtomicU64,
+    nanos: AtomicU64,
     sleepers: Mutex<Sleepers>,
 }
 
 struct Sleepers {
     next_id: u64,
     /// The deadline comes first, the sleeper's id keeps equal deadlines apart.
-    by_deadline: BTreeMap<(u64, u64), Waker>,
+    by_deadline: BTreeMap<(Time, u64), Waker>,
 }
 
 impl ManualTime {
-    fn now_ns(&self) -> u64 {
+    fn time(&self) -> Time {
         // Pairs with the store in `advance`: a reader of the new time sees the writes before it.
-        self.now_ns.load(Ordering::Acquire)
+        Time::from_nanos(self.nanos.load(Ordering::Acquire))
     }
 
-    fn advance(&self, step: u64) {
+    fn advance(&self, step: Duration) {
         let mut sleepers = lock(&self.sleepers);
-        let now = self.now_ns().saturating_add(step).min(LAST_NS);
-        // Pairs with the load in `now_ns`.
-        self.now_ns.store(now, Ordering::Release);
-        let later = sleepers.by_deadline.split_off(&(now + 1, 0));
+        let now = self.time().after(step).min(LAST);
+        // Pairs with the load in `time`.
+        self.nanos.store(now.as_nanos(), Ordering::Release);
+        let later = sleepers.by_deadline.split_off(&(now, u64::MAX));
         let due = std::mem::replace(&mut sleepers.by_deadline, later);
         drop(sleepers);
         for waker in due.into_values() {
@@ -254,7 +241,7 @@ impl ManualTime {
 /// One wait on a manual clock.
 struct ManualSleep<'a> {
     manual: &'a ManualTime,
-    deadline: u64,
+    deadline: Time,
     /// Set once the wait was registered.
     id: Option<u64>,
 }
@@ -263,14 +250,14 @@ impl Future for ManualSleep<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.manual.now_ns() >= self.deadline {
+        if self.manual.time() >= self.deadline {
             return Poll::Ready(());
         }
         // Wakers are cloned and dropped outside the lock: both may run foreign code.
         let waker = cx.waker().clone();
         let mut sleepers = lock(&self.manual.sleepers);
         // Again with the lock held: an `advance` in between did not find this one.
-        if self.manual.now_ns() >= self.deadline {
+        if self.manual.time() >= self.deadline {
             drop(sleepers);
             return Poll::Ready(());
         }

@@ -3,9 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::clock::between;
-#[cfg(any(test, feature = "test-util"))]
-use crate::clock::nanos;
+use crate::raw::Time;
 use crate::server::Server;
 use crate::sync::Arc;
 
@@ -38,49 +36,49 @@ use crate::sync::Arc;
 #[non_exhaustive]
 pub struct ConnInfo {
     server: Arc<Server>,
-    /// Times are in nanoseconds on the pool's clock.
-    opened_at: u64,
-    idle_since: u64,
-    checked_out_at: u64,
+    opened_at: Time,
+    idle_since: Time,
+    checked_out_at: Time,
     uses: u64,
 }
 
 impl ConnInfo {
     /// A connection that was opened at that time, and goes straight to a caller or is idle from then on.
-    pub(crate) fn new(server: Arc<Server>, opened_at: u64) -> Self {
+    pub(crate) fn new(server: Arc<Server>, opened_at: Time) -> Self {
         Self { server, opened_at, idle_since: opened_at, checked_out_at: opened_at, uses: 0 }
     }
 
     /// A connection with these values.
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn with(server: Server, age: Duration, idle: Duration, uses: u64) -> Self {
-        let checked_out_at = nanos(age.max(idle));
-        let before = |duration| checked_out_at.saturating_sub(nanos(duration));
-        Self { server: Arc::new(server), opened_at: before(age), idle_since: before(idle), checked_out_at, uses }
+        let longest = age.max(idle);
+        let [opened_at, idle_since, checked_out_at] =
+            [age, idle, Duration::ZERO].map(|before| Time::ZERO.after(longest - before));
+        Self { server: Arc::new(server), opened_at, idle_since, checked_out_at, uses }
     }
 
     /// Sets the time of the checkout.
     #[inline(always)]
-    pub(crate) fn check_out(&mut self, now_ns: u64) {
-        self.checked_out_at = now_ns;
+    pub(crate) fn check_out(&mut self, now: Time) {
+        self.checked_out_at = now;
     }
 
     /// Counts the use that ends, and sets the time since when the connection is idle.
     #[inline(always)]
-    pub(crate) fn check_in(&mut self, now_ns: u64) {
-        self.idle_since = now_ns;
+    pub(crate) fn check_in(&mut self, now: Time) {
+        self.idle_since = now;
         // One a nanosecond would take 584 years to wrap.
         self.uses += 1;
     }
 
-    /// When the connection was opened, in nanoseconds.
-    pub(crate) fn opened_at(&self) -> u64 {
+    /// When the connection was opened.
+    pub(crate) fn opened_at(&self) -> Time {
         self.opened_at
     }
 
-    /// Since when the connection is idle, in nanoseconds.
+    /// Since when the connection is idle.
     #[inline(always)]
-    pub(crate) fn idle_since(&self) -> u64 {
+    pub(crate) fn idle_since(&self) -> Time {
         self.idle_since
     }
 
@@ -91,13 +89,13 @@ impl ConnInfo {
 
     /// How old the connection was at its checkout.
     pub fn age(&self) -> Duration {
-        between(self.opened_at, self.checked_out_at)
+        self.checked_out_at.since(self.opened_at)
     }
 
     /// How long the connection was idle before its checkout. Zero for a new connection that went straight to its
     /// caller.
     pub fn idle(&self) -> Duration {
-        between(self.idle_since, self.checked_out_at)
+        self.checked_out_at.since(self.idle_since)
     }
 
     /// How many times the connection was used before: the number of its earlier checkouts, this one not included. 0 at
@@ -130,12 +128,13 @@ mod tests {
 
     #[test]
     fn times_are_those_of_the_checkout() {
-        let mut info = ConnInfo::new(Arc::new(Server::new("a")), 5);
+        let at = Time::from_nanos;
+        let mut info = ConnInfo::new(Arc::new(Server::new("a")), at(5));
         assert_eq!((info.age(), info.idle(), info.uses()), (Duration::ZERO, Duration::ZERO, 0));
-        info.check_out(7);
+        info.check_out(at(7));
         assert_eq!((info.age(), info.idle(), info.uses()), (Duration::from_nanos(2), Duration::from_nanos(2), 0));
-        info.check_in(20);
-        info.check_out(30);
+        info.check_in(at(20));
+        info.check_out(at(30));
         assert_eq!((info.age(), info.idle(), info.uses()), (Duration::from_nanos(25), Duration::from_nanos(10), 1));
         let same = ConnInfo::with(Server::new("a"), info.age(), info.idle(), info.uses());
         assert_eq!(format!("{same:?}"), format!("{info:?}"));

@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::time::Duration;
 
 use crate::builder::Builder;
-use crate::clock::{between, nanos};
 use crate::conn::{Acquire, PooledConn};
 use crate::connector::Connector;
 use crate::core::{self, Shared};
@@ -296,10 +295,9 @@ impl<C: Connector> Pool<C> {
     /// Outside a tokio runtime with the time driver, if it has to wait.
     pub async fn close_timeout(&self, timeout: Duration) -> Result<(), CloseTimeout> {
         let clock = &self.shared.clock;
-        let started_ns = clock.now_ns();
-        let deadline_ns = started_ns.saturating_add(nanos(timeout));
-        clock.until_ns(deadline_ns, self.close()).await.ok_or_else(|| {
-            let waited = between(started_ns, clock.now_ns());
+        let started = clock.time();
+        clock.until(started.after(timeout), self.close()).await.ok_or_else(|| {
+            let waited = clock.time().since(started);
             CloseTimeout { waited, open: self.in_use() }
         })
     }

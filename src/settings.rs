@@ -112,13 +112,13 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// The interval in nanoseconds after that many failures in a row, at least one. `draw` is uniform in `0.0..1.0`.
-    pub(crate) fn interval_ns(&self, failures: u32, draw: f64) -> u64 {
+    /// The interval after that many failures in a row, at least one. `draw` is uniform in `0.0..1.0`.
+    pub(crate) fn interval(&self, failures: u32, draw: f64) -> Duration {
         let exponent = failures.saturating_sub(1).min(511) as i32;
         let interval = self.initial.as_secs_f64() * self.multiplier.powi(exponent);
         let interval = interval.min(self.max.as_secs_f64());
         let spread = 1.0 + self.spread_ratio * (2.0 * draw - 1.0);
-        (interval * spread * 1e9).round() as u64
+        Duration::from_nanos((interval * spread * 1e9).round() as u64)
     }
 }
 
@@ -132,10 +132,10 @@ mod tests {
     fn the_intervals_of_cenkaltis_backoff() {
         let [initial, max] = [60, 300].map(Duration::from_secs);
         let backoff = Backoff { initial, max, multiplier: 1.5, spread_ratio: 0.0 };
-        let intervals: Vec<_> = (1..=6).map(|failures| backoff.interval_ns(failures, 0.7) as f64 / 1e9).collect();
+        let intervals: Vec<_> = (1..=6).map(|failures| backoff.interval(failures, 0.7).as_secs_f64()).collect();
         assert_eq!(intervals, [60.0, 90.0, 135.0, 202.5, 300.0, 300.0]);
         let spread = Backoff { spread_ratio: 0.5, ..backoff };
-        assert_eq!([0.0, 0.5, 1.0].map(|draw| spread.interval_ns(1, draw)), [30, 60, 90].map(|s| s * 1_000_000_000));
-        assert_eq!(backoff.interval_ns(u32::MAX, 0.0), 300_000_000_000);
+        assert_eq!([0.0, 0.5, 1.0].map(|draw| spread.interval(1, draw)), [30, 60, 90].map(Duration::from_secs));
+        assert_eq!(backoff.interval(u32::MAX, 0.0), max);
     }
 }

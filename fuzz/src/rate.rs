@@ -14,7 +14,7 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 
-use crate::raw::{Bucket, MAX_RPS, MIN_RPS, Rate, Receipt};
+use crate::raw::{Bucket, MAX_RPS, MIN_RPS, Rate, Receipt, Time};
 
 /// The time up to which the bucket counts: 18 years.
 const HORIZON_NS: u64 = 1 << 59;
@@ -248,11 +248,11 @@ impl Run {
             Op::ToHorizon(step) => self.now_ns = HORIZON_NS.saturating_sub(step.nanos()),
             Op::ToEnd(step) => self.now_ns = u64::MAX - step.nanos(),
             Op::ToToken(more) => {
-                self.now_ns = self.bucket.available_at().saturating_add_signed(i64::from(more % 3) - 1)
+                self.now_ns = self.bucket.available_at().as_nanos().saturating_add_signed(i64::from(more % 3) - 1)
             }
             Op::TakeEachAtOnce(count) => {
                 for _ in 0..count {
-                    self.now_ns = self.now_ns.max(self.bucket.available_at());
+                    self.now_ns = self.now_ns.max(self.bucket.available_at().as_nanos());
                     self.take();
                 }
             }
@@ -261,13 +261,17 @@ impl Run {
         self.check_available_at();
     }
 
+    fn now(&self) -> Time {
+        Time::from_nanos(self.now_ns)
+    }
+
     fn take(&mut self) {
         if self.grants.len() >= MAX_GRANTS {
             return;
         }
         let expected = self.exact.decides(self.now_ns);
-        let hint = self.bucket.has_token(self.now_ns);
-        let receipt = self.bucket.take(self.now_ns);
+        let hint = self.bucket.has_token(self.now());
+        let receipt = self.bucket.take(self.now());
         assert_eq!(hint, receipt.is_some(), "the hint, without another thread");
         let Some(receipt) = receipt else {
             assert_ne!(expected, Some(true), "a token was there at {}: {:?}", self.now_ns, self.exact);
@@ -302,11 +306,11 @@ impl Run {
     fn retune(&mut self, wish: Wish) {
         let Some((rate, exact)) = wish.rate() else { return };
         self.check_windows();
-        let next = self.bucket.successor(rate, self.now_ns);
+        let next = self.bucket.successor(rate, self.now());
         self.exact = self.exact.successor(exact, self.now_ns);
         let old = std::mem::replace(&mut self.bucket, next);
-        assert!(old.take(u64::MAX).is_none() && !old.has_token(u64::MAX), "it is retired");
-        assert_eq!(old.available_at(), u64::MAX);
+        assert!(old.take(Time::NEVER).is_none() && !old.has_token(Time::NEVER), "it is retired");
+        assert_eq!(old.available_at(), Time::NEVER);
         for (_, receipt) in self.receipts.drain(..) {
             assert!(!old.undo(receipt), "nothing comes back to a retired bucket");
         }
@@ -316,13 +320,14 @@ impl Run {
 
     /// The time it names is the first with a token.
     fn check_available_at(&self) {
-        let at_ns = self.bucket.available_at();
+        let has_token = |at_ns| self.bucket.has_token(Time::from_nanos(at_ns));
+        let at_ns = self.bucket.available_at().as_nanos();
         if at_ns > HORIZON_NS {
-            assert!(!self.bucket.has_token(u64::MAX), "it names no time, and has a token at the end");
+            assert!(!has_token(u64::MAX), "it names no time, and has a token at the end");
             return;
         }
-        assert!(self.bucket.has_token(at_ns), "there is none at {at_ns}");
-        assert!(at_ns == 0 || !self.bucket.has_token(at_ns - 1), "there is one before {at_ns}");
+        assert!(has_token(at_ns), "there is none at {at_ns}");
+        assert!(at_ns == 0 || !has_token(at_ns - 1), "there is one before {at_ns}");
     }
 
     /// Never more than `burst + rate × T` in any window of length `T`, but for the drift.

@@ -4,10 +4,13 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::check;
-use crate::raw::Pause;
+use crate::raw::{Pause, Time};
 
-/// Longer than a step of the time that the word keeps.
-const PAUSE: u64 = 1_000_000;
+/// The end of a pause that begins at zero, by the failures in a row. Longer than a step of the time that the word
+/// keeps.
+fn end(failures: u32) -> Time {
+    Time::from_nanos(u64::from(failures) * 1_000_000)
+}
 
 /// Property: of failures that come together one sets the pause and counts (I1).
 /// Threads: three fail at the same time.
@@ -15,15 +18,15 @@ const PAUSE: u64 = 1_000_000;
 pub fn failures_together_pause_once() {
     check(3, || {
         let pause = Arc::new(Pause::new());
-        let fail = |pause: &Pause| usize::from(pause.failed(0, |failures| u64::from(failures) * PAUSE));
+        let fail = |pause: &Pause| usize::from(pause.failed(Time::ZERO, end));
         let others = [(); 2].map(|()| {
             let pause = Arc::clone(&pause);
             thread::spawn(move || fail(&pause))
         });
         let here = fail(&pause);
         assert_eq!(here + others.map(|other| other.join().unwrap()).iter().sum::<usize>(), 1);
-        assert_eq!(pause.until(), PAUSE);
-        assert!(pause.failed(PAUSE, |failures| u64::from(failures) * PAUSE));
-        assert_eq!(pause.until(), 2 * PAUSE, "two in a row");
+        assert_eq!(pause.until(), end(1));
+        assert!(pause.failed(end(1), end));
+        assert_eq!(pause.until(), end(2), "two in a row");
     });
 }

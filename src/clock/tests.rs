@@ -32,12 +32,12 @@ const SECOND: Duration = Duration::from_secs(1);
 fn a_manual_clock_stands_still_until_it_is_advanced() {
     let clock = Clock::manual();
     let clone = clock.clone();
-    assert_eq!((clock.now(), clock.now_ns()), (Duration::ZERO, 0));
+    assert_eq!((clock.now(), clock.time()), (Duration::ZERO, Time::ZERO));
     clone.advance(Duration::from_nanos(7));
-    assert_eq!(clock.now_ns(), 7);
+    assert_eq!(clock.time(), Time::from_nanos(7));
     clock.advance(Duration::MAX);
     clock.advance(Duration::MAX);
-    assert_eq!(clock.now_ns(), u64::MAX - 1);
+    assert_eq!(clock.time(), LAST);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn never_never_comes() {
         assert!(sleep.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     }
     let clock = Clock::manual();
-    let mut sleep = pin!(clock.sleep_until_ns(u64::MAX));
+    let mut sleep = pin!(clock.sleep_until_time(Time::NEVER));
     clock.advance(Duration::MAX);
     assert!(sleep.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }
@@ -145,24 +145,24 @@ fn the_system_clock_cannot_be_advanced() {
 #[tokio::test(start_paused = true)]
 async fn the_tokio_clock_follows_paused_time() {
     let clock = Clock::tokio();
-    for deadline_ns in [1, 999_999, 1_500_001, 3_600_000_000_000, 3_600_000_300_000] {
-        clock.sleep_until_ns(deadline_ns).await;
-        assert!(clock.now_ns() >= deadline_ns);
-        assert!(clock.now_ns() < deadline_ns + 2_000_000);
+    for deadline in [1, 999_999, 1_500_001, 3_600_000_000_000, 3_600_000_300_000].map(Time::from_nanos) {
+        clock.sleep_until_time(deadline).await;
+        assert!(clock.time() >= deadline);
+        assert!(clock.time() < deadline.after(Duration::from_millis(2)));
         tokio::time::advance(Duration::from_micros(301)).await;
     }
-    let before = clock.now_ns();
-    clock.sleep_until_ns(before).await;
-    assert_eq!(clock.now_ns(), before, "a deadline that has passed does not wait");
+    let before = clock.time();
+    clock.sleep_until_time(before).await;
+    assert_eq!(clock.time(), before, "a deadline that has passed does not wait");
 }
 
 #[tokio::test]
 async fn the_real_clocks_never_wake_early() {
     for clock in [Clock::system(), Clock::tokio()] {
-        for step in [1, 100_000, 1_000_000, 2_345_678] {
-            let before = clock.now_ns();
-            clock.sleep_until_ns(before + step).await;
-            assert!(clock.now_ns() >= before + step);
+        for step in [1, 100_000, 1_000_000, 2_345_678].map(Duration::from_nanos) {
+            let deadline = clock.time().after(step);
+            clock.sleep_until_time(deadline).await;
+            assert!(clock.time() >= deadline);
         }
         assert!(format!("{clock:?}").contains("now"));
     }

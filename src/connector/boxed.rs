@@ -145,6 +145,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::raw::Time;
     use crate::sync::Arc;
 
     /// Connects to the length of the address, or fails with it as a number of the operating system.
@@ -185,9 +186,9 @@ mod tests {
         for connector in [Picky.boxed(), BoxConnector::new(Picky.boxed())] {
             let server = Server::new("four");
             let mut conn = connector.connect(&server).await.unwrap();
-            let mut info = ConnInfo::new(Arc::new(server), 0);
+            let mut info = ConnInfo::new(Arc::new(server), Time::ZERO);
             assert!(connector.is_reusable(&mut conn, &info));
-            info.check_in(1);
+            info.check_in(Time::from_nanos(1));
             assert!(!connector.is_reusable(&mut conn, &info));
             assert_eq!(conn, 6);
             let own = connector.connect(&Server::new("7")).await.unwrap_err();

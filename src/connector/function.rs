@@ -75,6 +75,7 @@ mod tests {
 
     use super::*;
     use crate::conn_info::ConnInfo;
+    use crate::raw::Time;
     use crate::sync::Arc;
 
     #[tokio::test]
@@ -84,7 +85,7 @@ mod tests {
         });
         let mut conn = connector.connect(&Server::new("a:1")).await.unwrap();
         assert_eq!(conn.address(), "a:1");
-        assert!(connector.is_reusable(&mut conn, &ConnInfo::new(Arc::new(Server::new("a:1")), 0)));
+        assert!(connector.is_reusable(&mut conn, &ConnInfo::new(Arc::new(Server::new("a:1")), Time::ZERO)));
         let error = connector.connect(&Server::new("b")).await.unwrap_err();
         assert!(connector.blames_server(&error));
     }

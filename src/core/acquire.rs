@@ -11,6 +11,7 @@ use crate::core::report;
 use crate::core::settle::start_due;
 use crate::core::shared::Shared;
 use crate::error::{AcquireError, TryAcquireError};
+use crate::raw::Time;
 use crate::server::Connection;
 use crate::servers::{ListEntry, thread_number};
 use crate::sync::Arc;
@@ -83,8 +84,8 @@ fn take_next<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>
 
 /// Reads the time where no tick is stored. Out of line of the hot path.
 #[cold]
-fn read_clock<C: Connector>(shared: &Shared<C>) -> u64 {
-    shared.clock.now_ns()
+fn read_clock<C: Connector>(shared: &Shared<C>) -> Time {
+    shared.clock.time()
 }
 
 /// Keeps the current list for this thread's next call.
@@ -113,9 +114,9 @@ fn take_any<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<B
     if shared.notifier.signals.waiters() > 0 {
         return None;
     }
-    let (near, now_ns) = (thread_number(), shared.clock.now_ns());
+    let (near, now) = (thread_number(), shared.clock.time());
     let take_good = |entry: &ListEntry<C>| loop {
-        match take(shared, entry, || now_ns, || entry.generation.idle.pop(near)) {
+        match take(shared, entry, || now, || entry.generation.idle.pop(near)) {
             Err(Skip::Dead) => {}
             taken => return taken,
         }
@@ -157,14 +158,14 @@ fn take_any<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<B
 fn take<C: Connector>(
     shared: &Shared<C>,
     entry: &ListEntry<C>,
-    now: impl Fn() -> u64,
+    now: impl Fn() -> Time,
     pop: impl Fn() -> Option<Box<Connection<C>>>,
 ) -> Result<Box<Connection<C>>, Skip> {
     let Some(bucket) = &entry.bucket else { return pop_reusable(shared, now(), pop) };
     // The clock, not the tick: a take at too early a time would leave too many tokens for the next window.
-    let now_ns = shared.clock.now_ns();
-    let seen = bucket.look(now_ns).ok_or(Skip::Limited)?;
-    let conn = pop_reusable(shared, now_ns, pop)?;
+    let now = shared.clock.time();
+    let seen = bucket.look(now).ok_or(Skip::Limited)?;
+    let conn = pop_reusable(shared, now, pop)?;
     if bucket.take_seen(seen).is_none() {
         // Another caller took the last token.
         keep(conn);
@@ -177,11 +178,11 @@ fn take<C: Connector>(
 #[inline(always)]
 fn pop_reusable<C: Connector>(
     shared: &Shared<C>,
-    now_ns: u64,
+    now: Time,
     pop: impl Fn() -> Option<Box<Connection<C>>>,
 ) -> Result<Box<Connection<C>>, Skip> {
     let mut conn = pop().ok_or(Skip::Empty)?;
-    if is_reusable(shared, &mut conn, now_ns) {
+    if is_reusable(shared, &mut conn, now) {
         return Ok(conn);
     }
     close(conn);
@@ -190,11 +191,11 @@ fn pop_reusable<C: Connector>(
 
 /// Whether an idle connection may be checked out. Records the time of the checkout.
 #[inline(always)]
-pub(crate) fn is_reusable<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>, now_ns: u64) -> bool {
-    if conn.is_over_age(now_ns, shared.idle_timeout_ns) {
+pub(crate) fn is_reusable<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>, now: Time) -> bool {
+    if conn.is_over_age(now, shared.idle_timeout) {
         return false;
     }
-    conn.info.check_out(now_ns);
+    conn.info.check_out(now);
     shared.connector.is_reusable(&mut conn.conn, &conn.info)
 }
 

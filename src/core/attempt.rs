@@ -8,7 +8,6 @@ use std::pin::pin;
 use std::task::Poll;
 use std::thread::panicking;
 
-use crate::clock::nanos;
 use crate::conn_info::ConnInfo;
 use crate::connector::Connector;
 use crate::core::attempt_counts::{Counted, Purpose};
@@ -17,7 +16,7 @@ use crate::core::membership;
 use crate::core::shared::Shared;
 use crate::core::transition::{self, ServerProbe};
 use crate::error::Failure;
-use crate::raw::Outage;
+use crate::raw::{Outage, Time};
 use crate::server::{ConnectPermit, Connection, Generation, Notifier, Server};
 use crate::sync::Arc;
 
@@ -62,7 +61,7 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
     let health = server.health.snapshot();
     let is_probe = purpose == Purpose::Probe;
     // A probe needs a server that is down, any other attempt one that is up.
-    if health.is_up() == is_probe || server.pause.until() > shared.clock.now_ns() {
+    if health.is_up() == is_probe || server.pause.until() > shared.clock.time() {
         return false;
     }
     let most = match purpose {
@@ -110,7 +109,7 @@ impl<C: Connector> Attempt<C> {
     async fn connect(&mut self, config: &Server) -> Outcome<C> {
         let shared = Arc::clone(&self.shared);
         let generation = Arc::clone(&self.generation);
-        let started_ns = shared.clock.now_ns();
+        let started = shared.clock.time();
         let mut ended = pin!(generation.epoch.over());
         ended.as_mut().enable();
         // After `enable`: a removal from here on is noticed.
@@ -119,9 +118,8 @@ impl<C: Connector> Attempt<C> {
         }
         self.is_polled = true;
         let mut connect = pin!(shared.connector.connect(config));
-        let after = |duration| started_ns.saturating_add(nanos(duration));
-        let mut timeout = pin!(shared.clock.sleep_until_ns(after(shared.settings.connect_timeout)));
-        let mut hedge = pin!(shared.clock.sleep_until_ns(after(shared.settings.hedge_delay)));
+        let mut timeout = pin!(shared.clock.sleep_until_time(started.after(shared.settings.connect_timeout)));
+        let mut hedge = pin!(shared.clock.sleep_until_time(started.after(shared.settings.hedge_delay)));
         poll_fn(|cx| {
             self.is_polled = true;
             if ended.as_mut().poll(cx).is_ready() {
@@ -159,7 +157,7 @@ impl<C: Connector> Attempt<C> {
                 }
                 if let Some(permit) = self.permit.take().and_then(ConnectPermit::connected) {
                     self.shared.servers.refresh(self.generation.number);
-                    let info = ConnInfo::new(config, self.shared.clock.now_ns());
+                    let info = ConnInfo::new(config, self.shared.clock.time());
                     let expires_at = expires_at(&self.shared, info.opened_at());
                     let conn = Connection { conn, permit, info, outage: self.outage, expires_at };
                     hand_over::offer(&self.shared, Box::new(conn));
@@ -184,10 +182,10 @@ impl<C: Connector> Attempt<C> {
 }
 
 /// When the lifetime of a connection ends, with a jitter drawn once.
-fn expires_at<C: Connector>(shared: &Shared<C>, opened_at: u64) -> u64 {
-    shared.settings.max_lifetime.map_or(u64::MAX, |lifetime| {
+fn expires_at<C: Connector>(shared: &Shared<C>, opened_at: Time) -> Time {
+    shared.settings.max_lifetime.map_or(Time::NEVER, |lifetime| {
         let jitter = 1.0 - shared.settings.max_lifetime_jitter_ratio * shared.random.draw();
-        opened_at.saturating_add((nanos(lifetime) as f64 * jitter) as u64)
+        opened_at.after(lifetime.mul_f64(jitter))
     })
 }
 

@@ -6,10 +6,10 @@
 use std::thread::panicking;
 use std::time::Duration;
 
-use crate::clock::nanos;
 use crate::connector::Connector;
 use crate::core::shared::Shared;
 use crate::core::{membership, settle, sweep};
+use crate::raw::Time;
 use crate::server::Notifier;
 use crate::sync::{Arc, Weak};
 
@@ -34,7 +34,7 @@ pub(crate) fn ensure<C: Connector>(shared: &Arc<Shared<C>>) {
         if signals.is_closed() || signals.is_running() || shared.runtime.adopt().is_none() || !signals.begin_run() {
             return;
         }
-        store_tick(shared, shared.clock.now_ns());
+        store_tick(shared, shared.clock.time());
         let (weak, notifier) = (Arc::downgrade(shared), Arc::clone(&shared.notifier));
         // Made before it is polled: a runtime that was shut down drops it unpolled.
         let task = |runtime| Background { shared: weak, notifier, runtime, is_finished: false }.run();
@@ -44,43 +44,43 @@ pub(crate) fn ensure<C: Connector>(shared: &Arc<Shared<C>>) {
     }
 }
 
-fn store_tick<C: Connector>(shared: &Shared<C>, now_ns: u64) {
+fn store_tick<C: Connector>(shared: &Shared<C>, now: Time) {
     if shared.settings.maintenance {
-        shared.notifier.signals.set_tick(Some(now_ns));
+        shared.notifier.signals.set_tick(Some(now));
     }
 }
 
 impl<C: Connector> Background<C> {
     async fn run(mut self) {
-        let mut swept_ns = 0;
+        let mut swept = Time::ZERO;
         loop {
             let Some(shared) = self.shared.upgrade() else { break };
             if shared.notifier.signals.is_closed() {
                 break;
             }
-            let wake_at = work(&shared, &mut swept_ns);
+            let wake_at = work(&shared, &mut swept);
             let clock = shared.clock.clone();
             drop(shared);
-            clock.until_ns(wake_at, self.notifier.woken()).await;
+            clock.until(wake_at, self.notifier.woken()).await;
         }
         self.is_finished = true;
     }
 }
 
 /// Does the work that is due. Returns the time of the next work.
-fn work<C: Connector>(shared: &Arc<Shared<C>>, swept_ns: &mut u64) -> u64 {
+fn work<C: Connector>(shared: &Arc<Shared<C>>, swept: &mut Time) -> Time {
     // A change from here on wakes the task again.
     shared.notifier.wake_at.look();
-    let now_ns = shared.clock.now_ns();
-    store_tick(shared, now_ns);
-    sweep::sweep_if_due(shared, now_ns, swept_ns);
-    let mut wake_at = if shared.settings.maintenance { now_ns.saturating_add(nanos(TICK)) } else { u64::MAX };
+    let now = shared.clock.time();
+    store_tick(shared, now);
+    sweep::sweep_if_due(shared, now, swept);
+    let mut wake_at = if shared.settings.maintenance { now.after(TICK) } else { Time::NEVER };
     if shared.notifier.signals.waiters() > 0 {
         settle::settle(shared);
         settle::wake_impatient(shared);
-        wake_at = wake_at.min(settle::next_token(shared, now_ns));
+        wake_at = wake_at.min(settle::next_token(shared, now));
     }
-    let (is_ready, next_due) = shared.due_times.make_ready(now_ns);
+    let (is_ready, next_due) = shared.due_times.make_ready(now);
     if is_ready {
         // The next caller starts the probes: without callers there are none.
         shared.notifier.signals.set_retry_due(true);

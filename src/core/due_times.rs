@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::raw::Time;
 use crate::sync::{Mutex, lock};
 
 /// See the module's page.
@@ -16,29 +17,29 @@ pub(crate) struct DueTimes {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Times in nanoseconds, and server numbers.
-    heap: BinaryHeap<Reverse<(u64, usize)>>,
+    /// Due times and server numbers.
+    heap: BinaryHeap<Reverse<(Time, usize)>>,
     /// The servers that are due and wait for a caller or a permit.
     ready: Vec<usize>,
 }
 
 impl DueTimes {
-    /// Adds a server that is due at `at_ns`.
-    pub(crate) fn push(&self, at_ns: u64, number: usize) {
-        lock(&self.state).heap.push(Reverse((at_ns, number)));
+    /// Adds a server that is due at a time.
+    pub(crate) fn push(&self, at: Time, number: usize) {
+        lock(&self.state).heap.push(Reverse((at, number)));
     }
 
     /// Makes the servers that are due ready. Returns whether any is ready, and the next due time.
-    pub(crate) fn make_ready(&self, now_ns: u64) -> (bool, u64) {
+    pub(crate) fn make_ready(&self, now: Time) -> (bool, Time) {
         let State { heap, ready } = &mut *lock(&self.state);
-        while let Some(&Reverse((at_ns, number))) = heap.peek() {
-            if at_ns > now_ns {
-                return (!ready.is_empty(), at_ns);
+        while let Some(&Reverse((at, number))) = heap.peek() {
+            if at > now {
+                return (!ready.is_empty(), at);
             }
             heap.pop();
             ready.push(number);
         }
-        (!ready.is_empty(), u64::MAX)
+        (!ready.is_empty(), Time::NEVER)
     }
 
     /// Takes the servers that are ready.
@@ -54,12 +55,12 @@ impl DueTimes {
     }
 
     /// The earliest time at which connecting to a server resumes, by `resumes_at`, which reads a server's own words.
-    pub(crate) fn earliest(&self, resumes_at: impl Fn(usize) -> Option<u64>) -> Option<u64> {
+    pub(crate) fn earliest(&self, resumes_at: impl Fn(usize) -> Option<Time>) -> Option<Time> {
         let State { heap, ready } = &mut *lock(&self.state);
         let of_ready = ready.iter().filter_map(|&number| resumes_at(number)).min();
-        while let Some(&Reverse((at_ns, number))) = heap.peek() {
+        while let Some(&Reverse((at, number))) = heap.peek() {
             match resumes_at(number) {
-                Some(own) if own <= at_ns => return of_ready.into_iter().chain([own]).min(),
+                Some(own) if own <= at => return of_ready.into_iter().chain([own]).min(),
                 Some(own) => {
                     heap.pop();
                     heap.push(Reverse((own, number)));
@@ -75,32 +76,36 @@ impl DueTimes {
 
 #[cfg(test)]
 mod tests {
-    use super::DueTimes;
+    use super::{DueTimes, Time};
+
+    fn at(nanos: u64) -> Time {
+        Time::from_nanos(nanos)
+    }
 
     #[test]
     fn collects_the_servers_whose_time_has_come() {
         let due = DueTimes::default();
-        for (at, number) in [(30, 3), (10, 1), (20, 2)] {
-            due.push(at, number);
+        for (nanos, number) in [(30, 3), (10, 1), (20, 2)] {
+            due.push(at(nanos), number);
         }
-        assert_eq!(due.make_ready(9), (false, 10));
-        assert_eq!(due.make_ready(20), (true, 30));
+        assert_eq!(due.make_ready(at(9)), (false, at(10)));
+        assert_eq!(due.make_ready(at(20)), (true, at(30)));
         assert_eq!(due.take_ready(), [1, 2]);
         due.put_back(vec![2]);
-        assert_eq!(due.make_ready(40), (true, u64::MAX));
+        assert_eq!(due.make_ready(at(40)), (true, Time::NEVER));
         assert_eq!(due.take_ready(), [2, 3]);
     }
 
     #[test]
     fn the_earliest_time_is_that_of_a_server_that_has_one_still() {
         let due = DueTimes::default();
-        for (at, number) in [(10, 1), (20, 2), (30, 3)] {
-            due.push(at, number);
+        for (nanos, number) in [(10, 1), (20, 2), (30, 3)] {
+            due.push(at(nanos), number);
         }
-        let resumes_at = |number| [None, None, Some(25), Some(30)][number];
-        assert_eq!(due.earliest(resumes_at), Some(25));
-        assert_eq!(due.make_ready(25), (true, 30));
-        assert_eq!(due.earliest(resumes_at), Some(25), "one that is ready");
+        let resumes_at = |number| [None, None, Some(at(25)), Some(at(30))][number];
+        assert_eq!(due.earliest(resumes_at), Some(at(25)));
+        assert_eq!(due.make_ready(at(25)), (true, at(30)));
+        assert_eq!(due.earliest(resumes_at), Some(at(25)), "one that is ready");
         assert_eq!(due.earliest(|_| None), None);
     }
 }

@@ -1,7 +1,7 @@
 //! A grant: the connection and the token that a waiter is served with.
 
 use crate::connector::Connector;
-use crate::raw::{Bucket, Receipt};
+use crate::raw::{Bucket, Receipt, Time};
 use crate::server::Connection;
 use crate::sync::Arc;
 
@@ -19,9 +19,9 @@ pub(crate) struct Token(Option<(Arc<Bucket>, Receipt)>);
 
 impl Token {
     /// Takes a token. `None` if the server has a rate limit and no token.
-    pub(crate) fn take(bucket: Option<Arc<Bucket>>, now_ns: u64) -> Option<Self> {
+    pub(crate) fn take(bucket: Option<Arc<Bucket>>, now: Time) -> Option<Self> {
         let Some(bucket) = bucket else { return Some(Self(None)) };
-        let receipt = bucket.take(now_ns)?;
+        let receipt = bucket.take(now)?;
         Some(Self(Some((bucket, receipt))))
     }
 

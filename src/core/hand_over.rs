@@ -4,6 +4,7 @@
 use crate::connector::Connector;
 use crate::core::grant::{Grant, Token};
 use crate::core::shared::{Shared, pool_of};
+use crate::raw::Time;
 use crate::server::{Connection, Generation};
 use crate::servers::thread_number;
 use crate::sync::Arc;
@@ -12,10 +13,10 @@ use crate::sync::Arc;
 pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) {
     let mut conn = Some(conn);
     if shared.notifier.signals.waiters_after_change() > 0 && conn.as_ref().is_some_and(|conn| may_serve(shared, conn)) {
-        let now_ns = shared.clock.now_ns();
+        let now = shared.clock.time();
         shared.queue.serve(|| {
             let server = &conn.as_ref()?.generation().server;
-            let token = Token::take(server.bucket(), now_ns)?;
+            let token = Token::take(server.bucket(), now)?;
             conn.take().map(|conn| Grant { conn, token, fresh: true })
         });
     }
@@ -73,9 +74,9 @@ fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>,
     if !generation.server.is_up() && !shared.servers.list().up.is_empty() {
         return;
     }
-    let now_ns = shared.clock.now_ns();
+    let now = shared.clock.time();
     let mut rejected = Vec::new();
-    shared.queue.serve(|| take(generation, near, now_ns, &mut rejected));
+    shared.queue.serve(|| take(generation, near, now, &mut rejected));
     rejected.into_iter().for_each(move_or_close);
     if shared.notifier.signals.waiters() > 0 {
         if let Some(bucket) = generation.server.bucket() {
@@ -89,7 +90,7 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
     if shared.notifier.signals.waiters() == 0 {
         return;
     }
-    let (near, now_ns) = (thread_number(), shared.clock.now_ns());
+    let (near, now) = (thread_number(), shared.clock.time());
     let (mut rejected, mut closed) = (Vec::new(), Vec::new());
     {
         let list = shared.servers.list();
@@ -98,7 +99,7 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
             if !entry.is_open() {
                 closed.push(number);
             }
-            take(&entry.generation, near, now_ns, &mut rejected)
+            take(&entry.generation, near, now, &mut rejected)
         };
         shared.queue.serve(|| shared.rotation.pass(near, &list.open, &mut take_from));
     }
@@ -113,7 +114,7 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
 fn take<C: Connector>(
     generation: &Generation<C>,
     near: usize,
-    now_ns: u64,
+    now: Time,
     rejected: &mut Vec<Box<Connection<C>>>,
 ) -> Option<Grant<C>> {
     if generation.idle.is_empty() {
@@ -121,11 +122,11 @@ fn take<C: Connector>(
     }
     // The server's own bucket, not that of the list: wakers run while waiters are served, and may change the limit.
     let bucket = generation.server.bucket();
-    if bucket.as_ref().is_some_and(|bucket| !bucket.has_token(now_ns)) {
+    if bucket.as_ref().is_some_and(|bucket| !bucket.has_token(now)) {
         return None;
     }
     let conn = generation.idle.pop(near)?;
-    match Token::take(bucket, now_ns) {
+    match Token::take(bucket, now) {
         Some(token) => Some(Grant { conn, token, fresh: false }),
         None => {
             generation.idle.push(conn, near, |refused| rejected.push(refused));

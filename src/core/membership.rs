@@ -10,7 +10,7 @@ use crate::sync::Arc;
 
 /// See [`Pool::register`](crate::Pool::register).
 pub(crate) fn register<C: Connector>(shared: &Arc<Shared<C>>, server: &Server) -> Result<(), ServerError> {
-    shared.servers.register(server, shared.clock.now_ns()).map(|change| act(shared, change))
+    shared.servers.register(server, shared.clock.time()).map(|change| act(shared, change))
 }
 
 /// See [`Pool::deregister`](crate::Pool::deregister).
@@ -20,7 +20,7 @@ pub(crate) fn deregister<C: Connector>(shared: &Arc<Shared<C>>, name: &str) -> R
 
 /// See [`Pool::set_servers`](crate::Pool::set_servers).
 pub(crate) fn set_servers<C: Connector>(shared: &Arc<Shared<C>>, servers: &[Server]) -> Result<(), ServerError> {
-    shared.servers.set(servers, shared.clock.now_ns()).map(|change| act(shared, change))
+    shared.servers.set(servers, shared.clock.time()).map(|change| act(shared, change))
 }
 
 /// Closes the pool: removes all servers, and waiters get an error. Connections in use close when they are returned.
@@ -53,7 +53,7 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
         // A server that was down when it was removed is still down.
         if let Some(until) = generation.server.down_until() {
             shared.due_times.push(until, generation.number);
-            if until <= shared.clock.now_ns() {
+            if until <= shared.clock.time() {
                 shared.notifier.signals.set_retry_due(true);
             }
             shared.notifier.wake_before(until);

@@ -59,11 +59,11 @@ fn release_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     // A dropped pool has closed all generations.
     let Some(shared) = pool_of::<C>(&generation.pool) else { return };
     transition::released(&shared, &generation, conn.outage);
-    let now_ns = shared.clock.now_ns();
-    if generation.server.permits.counts().is_over() || now_ns >= conn.expires_at {
+    let now = shared.clock.time();
+    if generation.server.permits.counts().is_over() || now >= conn.expires_at {
         return drop(conn);
     }
-    conn.info.check_in(shared.notifier.signals.tick().unwrap_or(now_ns));
+    conn.info.check_in(shared.notifier.signals.tick().unwrap_or(now));
     keep(conn);
     // This thread's next release need not come here.
     if shared.servers.with_kept_list(|_, _| ()).is_none() {

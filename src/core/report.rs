@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use crate::clock::between;
 use crate::connector::Connector;
 use crate::core::shared::Shared;
 use crate::error::{AcquireError, Counts, Reason, Report, ServerReport, TryAcquireError, Unavailable};
-use crate::raw::HealthState;
+use crate::raw::{HealthState, Time};
 use crate::server::ServerEntry;
 use crate::servers::List;
 use crate::status::{PoolStatus, ServerState, ServerStatus};
@@ -35,35 +34,35 @@ pub(crate) fn refusal<C: Connector>(shared: &Shared<C>) -> TryAcquireError {
 
 /// Why no server can serve now.
 pub(crate) fn unavailable<C: Connector>(shared: &Shared<C>) -> Unavailable<C::Error> {
-    let (list, now_ns) = (shared.servers.list(), shared.clock.now_ns());
+    let (list, now) = (shared.servers.list(), shared.clock.time());
     let named = list.iter().take(NAMED_SERVERS).map(|(_, entry)| ServerReport {
         address: Arc::clone(entry.server().config().shared_name()),
-        reason: reason(entry.server(), now_ns),
+        reason: reason(entry.server(), now),
     });
     Unavailable { report: Box::new(Report { servers: named.collect(), counts: counts(shared, &list) }) }
 }
 
 /// Counts the servers by the reason why they cannot serve.
 fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Counts {
-    let now_ns = shared.clock.now_ns();
+    let now = shared.clock.time();
     let mut counts = Counts { waiters: shared.notifier.signals.waiters(), ..Counts::default() };
-    let mut retry = |at_ns| {
-        let after = between(now_ns, at_ns);
+    let mut retry = |at: Time| {
+        let after = at.since(now);
         counts.retry_after = Some(counts.retry_after.map_or(after, |least| least.min(after)));
     };
     let up = list.up.len();
     // The current list: an older one may lack a server that has a due time, which would be dropped.
-    let resumes_at = |number| shared.servers.list().entry(number)?.server().resumes_at(now_ns);
+    let resumes_at = |number| shared.servers.list().entry(number)?.server().resumes_at(now);
     if shared.attempts.probes() > 0 {
-        retry(now_ns);
+        retry(now);
     } else if up < list.len {
         shared.due_times.earliest(resumes_at).into_iter().for_each(&mut retry);
     }
     for entry in list.up.iter_from(0).filter_map(|number| list.entry(number)) {
-        match limit(entry.server(), now_ns) {
+        match limit(entry.server(), now) {
             Limit::Token { available_at } => {
                 counts.limited += 1;
-                let after = between(now_ns, available_at);
+                let after = available_at.since(now);
                 counts.retry_after = Some(counts.retry_after.map_or(after, |least| least.min(after)));
             }
             Limit::Full => counts.full += 1,
@@ -76,48 +75,48 @@ fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Counts {
 
 /// What keeps a server that is up from serving.
 enum Limit {
-    Token { available_at: u64 },
+    Token { available_at: Time },
     Full,
     Empty,
 }
 
-fn limit<C: Connector>(server: &ServerEntry<C>, now_ns: u64) -> Limit {
+fn limit<C: Connector>(server: &ServerEntry<C>, now: Time) -> Limit {
     match server.bucket() {
-        Some(bucket) if !bucket.has_token(now_ns) => Limit::Token { available_at: bucket.available_at() },
+        Some(bucket) if !bucket.has_token(now) => Limit::Token { available_at: bucket.available_at() },
         _ if !server.permits.counts().is_free() => Limit::Full,
         _ => Limit::Empty,
     }
 }
 
 /// Why a server cannot serve now.
-fn reason<C: Connector>(server: &ServerEntry<C>, now_ns: u64) -> Reason<C::Error> {
+fn reason<C: Connector>(server: &ServerEntry<C>, now: Time) -> Reason<C::Error> {
     let health = server.health.snapshot();
     if !health.is_up() {
         let (cause, failures) = (server.last_failure(), health.failures());
-        return Reason::Down { cause, failures, retry_after: retry_after(server, now_ns) };
+        return Reason::Down { cause, failures, retry_after: retry_after(server, now) };
     }
-    match limit(server, now_ns) {
-        Limit::Token { available_at } => Reason::Limited { retry_after: between(now_ns, available_at) },
+    match limit(server, now) {
+        Limit::Token { available_at } => Reason::Limited { retry_after: available_at.since(now) },
         Limit::Full => Reason::Full { max_conns: server.permits.counts().max() },
         Limit::Empty => Reason::Empty { connecting: server.permits.counts().connecting() },
     }
 }
 
 /// How long a server stays down. Zero if it is probed.
-fn retry_after<C: Connector>(server: &ServerEntry<C>, now_ns: u64) -> Duration {
-    server.down_until().map_or(Duration::ZERO, |until_ns| between(now_ns, until_ns))
+fn retry_after<C: Connector>(server: &ServerEntry<C>, now: Time) -> Duration {
+    server.down_until().map_or(Duration::ZERO, |until| until.since(now))
 }
 
 /// See [`Pool::status`](crate::Pool::status).
 pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
-    let (list, now_ns) = (shared.servers.list(), shared.clock.now_ns());
+    let (list, now) = (shared.servers.list(), shared.clock.time());
     let listed = list.iter().map(|(_, entry)| {
         let health = entry.server().health.snapshot();
         let failures = health.failures();
         let state = match health.state() {
             HealthState::Up => ServerState::Up,
             HealthState::Recovering => ServerState::Recovering { failures },
-            HealthState::Down => ServerState::Down { failures, retry_after: retry_after(entry.server(), now_ns) },
+            HealthState::Down => ServerState::Down { failures, retry_after: retry_after(entry.server(), now) },
             HealthState::Probing => ServerState::Probing { failures },
         };
         server_status(entry.server(), state, entry.generation.idle.len())

@@ -10,6 +10,7 @@ use crate::core::due_times::DueTimes;
 use crate::core::hand_over::serve_waiters;
 use crate::core::plan::{Candidate, plan};
 use crate::core::shared::Shared;
+use crate::raw::Time;
 use crate::servers::{List, thread_number};
 use crate::sync::{Arc, Ordering};
 
@@ -23,15 +24,15 @@ pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) {
 /// Starts a probe of each server that is due.
 #[cold]
 pub(crate) fn start_due<C: Connector>(shared: &Arc<Shared<C>>) {
-    let now_ns = shared.clock.now_ns();
+    let now = shared.clock.time();
     shared.notifier.signals.set_retry_due(false);
-    if !shared.due_times.make_ready(now_ns).0 {
+    if !shared.due_times.make_ready(now).0 {
         return;
     }
     // Counts as an attempt: a caller that finds the due servers taken must not conclude that no attempt will run.
     let starting = shared.attempts.begin(Purpose::Balance, 0);
     let mut taken = Taken { due: &shared.due_times, numbers: shared.due_times.take_ready() };
-    taken.numbers.retain(|&number| !try_due(shared, number, now_ns));
+    taken.numbers.retain(|&number| !try_due(shared, number, now));
     let first_left = taken.numbers.first().copied();
     drop(taken);
     // Room made meanwhile woke the background task, which found no due server.
@@ -56,12 +57,12 @@ impl Drop for Taken<'_> {
 }
 
 /// Starts a probe of a server that is due. False if it cannot start yet.
-fn try_due<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now_ns: u64) -> bool {
+fn try_due<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) -> bool {
     let Some(generation) = shared.servers.list().generation(number) else { return true };
     let server = &generation.server;
     // `None`: the server is up, or its probe runs.
     let Some(until) = server.down_until() else { return true };
-    if until > now_ns {
+    if until > now {
         shared.due_times.push(until, number);
         return true;
     }
@@ -102,12 +103,12 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
     if young >= waiters {
         return;
     }
-    let now_ns = shared.clock.now_ns();
+    let now = shared.clock.time();
     let list = shared.servers.list();
     let Some(first) = shared.connect_rotation.next(0, &list.up) else { return };
     // Relaxed: a hint.
     let may_wait = waiters > shared.impatient.load(Ordering::Relaxed);
-    let candidates = list.up.iter_from(first).filter_map(|number| candidate(shared, &list, number, now_ns, may_wait));
+    let candidates = list.up.iter_from(first).filter_map(|number| candidate(shared, &list, number, now, may_wait));
     for number in plan(candidates, waiters - young, young + late >= waiters) {
         let Some(generation) = list.generation(number) else { continue };
         // One that loses the race for its permit does not keep the rest of the plan from starting.
@@ -121,17 +122,17 @@ fn candidate<C: Connector>(
     shared: &Shared<C>,
     list: &List<C>,
     number: usize,
-    now_ns: u64,
+    now: Time,
     may_wait: bool,
 ) -> Option<Candidate> {
     let generation = &list.entry(number)?.generation;
     let server = &generation.server;
-    if !server.is_up() || server.pause.until() > now_ns {
+    if !server.is_up() || server.pause.until() > now {
         return None;
     }
     let counts = server.permits.counts();
     let room = counts.room(shared.settings.max_concurrent_connects_per_server);
-    let room = match server.has_token(now_ns) {
+    let room = match server.has_token(now) {
         true => room,
         false if may_wait && counts.connecting() == 0 && generation.idle.is_empty() => room.min(1),
         false => 0,
@@ -139,12 +140,12 @@ fn candidate<C: Connector>(
     Some(Candidate { number, connecting: counts.connecting(), room })
 }
 
-/// Returns the earliest time at which a serving server that has no token at `now_ns` gets one.
-pub(crate) fn next_token<C: Connector>(shared: &Shared<C>, now_ns: u64) -> u64 {
+/// Returns the earliest time at which a serving server that has no token at `now` gets one.
+pub(crate) fn next_token<C: Connector>(shared: &Shared<C>, now: Time) -> Time {
     let list = shared.servers.list();
     if list.limited == 0 {
-        return u64::MAX;
+        return Time::NEVER;
     }
     let buckets = list.iter().filter_map(|(number, _)| list.serving(number)?.server().bucket());
-    buckets.map(|bucket| bucket.available_at()).filter(|&at_ns| at_ns > now_ns).min().unwrap_or(u64::MAX)
+    buckets.map(|bucket| bucket.available_at()).filter(|&at| at > now).min().unwrap_or(Time::NEVER)
 }

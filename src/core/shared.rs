@@ -4,14 +4,14 @@ use std::any::Any;
 
 use tokio::runtime::Handle;
 
-use crate::clock::{Clock, nanos};
+use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::core::attempt_counts::AttemptCounts;
 use crate::core::due_times::DueTimes;
 use crate::core::grant::Grant;
 use crate::core::random::Random;
 use crate::core::runtime::Runtime;
-use crate::raw::WaitQueue;
+use crate::raw::{Time, WaitQueue};
 use crate::server::Notifier;
 use crate::servers::{MAX_SHARDS, Rotation, Servers};
 use crate::settings::Settings;
@@ -21,8 +21,8 @@ use crate::sync::{Arc, AtomicUsize, Weak};
 pub(crate) struct Shared<C: Connector> {
     pub(crate) connector: C,
     pub(crate) settings: Settings,
-    /// The idle timeout of the settings; `u64::MAX` if there is none.
-    pub(crate) idle_timeout_ns: u64,
+    /// The idle timeout, counted from zero; `NEVER` if there is none.
+    pub(crate) idle_timeout: Time,
     pub(crate) clock: Clock,
     pub(crate) servers: Servers<C>,
     /// The order in which callers try the servers.
@@ -46,7 +46,7 @@ impl<C: Connector> Shared<C> {
         // The first server of a fresh pool is a random one.
         let start = (seed % 1_048_576) as usize;
         Arc::new_cyclic(|weak: &Weak<Self>| Self {
-            idle_timeout_ns: settings.idle_timeout.map_or(u64::MAX, nanos),
+            idle_timeout: settings.idle_timeout.map_or(Time::NEVER, |timeout| Time::ZERO.after(timeout)),
             servers: Servers::new(Arc::clone(&notifier), settings.limits, settings.max_idle_per_server, weak.clone()),
             rotation: Rotation::new(start),
             connect_rotation: Rotation::new(start),

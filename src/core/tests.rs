@@ -13,7 +13,7 @@ use crate::connector::Connector;
 use crate::connector::scripted::ScriptedConnector;
 use crate::core::Shared;
 use crate::pool::Pool;
-use crate::raw::UpSet;
+use crate::raw::{Time, UpSet};
 use crate::server::Server;
 use crate::servers::{drop_closed_lists, thread_number};
 use crate::sync::{Arc, LOCKS_TAKEN};
@@ -229,7 +229,7 @@ async fn the_same_rate_again_is_the_same_bucket() {
 
 #[tokio::test]
 async fn only_maintenance_keeps_the_tick() {
-    for (maintenance, tick) in [(true, Some(0)), (false, None)] {
+    for (maintenance, tick) in [(true, Some(Time::ZERO)), (false, None)] {
         let rig = pool(|builder| builder.server("a").maintenance(maintenance));
         let signals = &shared(&rig.pool).notifier.signals;
         assert_eq!((signals.is_running(), signals.tick()), (true, tick));

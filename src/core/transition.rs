@@ -1,10 +1,9 @@
 //! Changes a server's health and acts on it: event, bits, due time, last failure.
 
-use crate::clock::between;
 use crate::connector::Connector;
 use crate::core::shared::Shared;
 use crate::error::Failure;
-use crate::raw::{Health, Outage, Probe, ProbeOwner, Reported, Snapshot};
+use crate::raw::{Health, Outage, Probe, ProbeOwner, Reported, Snapshot, Time};
 use crate::server::{Generation, chain};
 use crate::sync::Arc;
 
@@ -15,9 +14,9 @@ pub(crate) fn connect_failed<C: Connector>(
     outage: Outage,
     failure: Failure<C::Error>,
 ) {
-    let now_ns = shared.clock.now_ns();
-    if let Some(down) = generation.server.health.connect_failed(outage, retry_at(shared, now_ns)) {
-        went_down(shared, generation, down, failure, now_ns);
+    let now = shared.clock.time();
+    if let Some(down) = generation.server.health.connect_failed(outage, retry_at(shared, now)) {
+        went_down(shared, generation, down, failure, now);
     }
 }
 
@@ -28,10 +27,10 @@ pub(crate) fn reported<C: Connector>(
     outage: Outage,
     failure: Failure<C::Error>,
 ) {
-    let now_ns = shared.clock.now_ns();
+    let now = shared.clock.time();
     let threshold = shared.settings.fail_threshold;
-    match generation.server.health.reported(outage, threshold, retry_at(shared, now_ns)) {
-        Reported::Down(down) => went_down(shared, generation, down, failure, now_ns),
+    match generation.server.health.reported(outage, threshold, retry_at(shared, now)) {
+        Reported::Down(down) => went_down(shared, generation, down, failure, now),
         Reported::Strike | Reported::Ignored => {
             let (pool, server) = names(shared, generation);
             tracing::debug!(%pool, %server, cause = %chain(&failure), "failure reported");
@@ -50,12 +49,12 @@ pub(crate) fn released<C: Connector>(shared: &Shared<C>, generation: &Generation
 
 /// Pauses connecting to a server after an attempt that failed by the client's own fault.
 pub(crate) fn pause_connecting<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, error: C::Error) {
-    let now_ns = shared.clock.now_ns();
+    let now = shared.clock.time();
     let pause = &generation.server.pause;
-    if pause.failed(now_ns, retry_at(shared, now_ns)) {
+    if pause.failed(now, retry_at(shared, now)) {
         shared.due_times.push(pause.until(), generation.server.number());
         shared.notifier.wake_before(pause.until());
-        let retry_after = between(now_ns, pause.until());
+        let retry_after = pause.until().since(now);
         let (pool, server) = names(shared, generation);
         tracing::warn!(
             %pool, %server, cause = %chain(&Failure::Connect(error)), ?retry_after,
@@ -79,7 +78,7 @@ pub(crate) fn begin_probe<C: Connector>(
     generation: &Arc<Generation<C>>,
 ) -> Option<ServerProbe<C>> {
     let probed = Probed { shared: Arc::clone(shared), generation: Arc::clone(generation) };
-    let probe = Probe::begin(probed, shared.clock.now_ns())?;
+    let probe = Probe::begin(probed, shared.clock.time())?;
     let (pool, server) = names(shared, generation);
     tracing::info!(%pool, %server, state = "probing", "server is probed");
     Some(probe)
@@ -102,9 +101,9 @@ pub(crate) fn probe_failed<C: Connector>(
     probe: ServerProbe<C>,
     failure: Failure<C::Error>,
 ) {
-    let now_ns = shared.clock.now_ns();
-    let down = probe.failed(retry_at(shared, now_ns));
-    went_down(shared, generation, down, failure, now_ns);
+    let now = shared.clock.time();
+    let down = probe.failed(retry_at(shared, now));
+    went_down(shared, generation, down, failure, now);
 }
 
 impl<C: Connector> ProbeOwner for Probed<C> {
@@ -112,19 +111,19 @@ impl<C: Connector> ProbeOwner for Probed<C> {
         &self.generation.server.health
     }
 
-    fn retry_at_after_drop(&self) -> u64 {
-        retry_at(&self.shared, self.shared.clock.now_ns())(1)
+    fn retry_at_after_drop(&self) -> Time {
+        retry_at(&self.shared, self.shared.clock.time())(1)
     }
 
     fn probe_dropped(&self, down: Snapshot) {
-        let now_ns = self.shared.clock.now_ns();
-        went_down(&self.shared, &self.generation, down, Failure::Abandoned, now_ns);
+        let now = self.shared.clock.time();
+        went_down(&self.shared, &self.generation, down, Failure::Abandoned, now);
     }
 }
 
 /// Returns the time of the retry by the number of failures in a row.
-fn retry_at<C: Connector>(shared: &Shared<C>, now_ns: u64) -> impl Fn(u32) -> u64 + '_ {
-    move |failures| now_ns.saturating_add(shared.settings.backoff.interval_ns(failures, shared.random.draw()))
+fn retry_at<C: Connector>(shared: &Shared<C>, now: Time) -> impl Fn(u32) -> Time + '_ {
+    move |failures| now.after(shared.settings.backoff.interval(failures, shared.random.draw()))
 }
 
 /// The server just went down: sets its last failure, bits and due time, and records the event.
@@ -133,7 +132,7 @@ fn went_down<C: Connector>(
     generation: &Generation<C>,
     down: Snapshot,
     failure: Failure<C::Error>,
-    now_ns: u64,
+    now: Time,
 ) {
     let failure = Arc::new(failure);
     let is_removed = generation.server.is_removed();
@@ -150,7 +149,7 @@ fn went_down<C: Connector>(
         return;
     }
     // Last: it runs user code, whose panic must not keep the server from being retried.
-    let retry_after = between(now_ns, down.retry_at());
+    let retry_after = down.retry_at().since(now);
     let (pool, server) = names(shared, generation);
     tracing::warn!(
         %pool, %server, state = "down", cause = %chain(&*failure), failures = down.failures(), ?retry_after,

@@ -4,13 +4,12 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::clock::{between, nanos};
 use crate::connector::Connector;
 use crate::core::acquire::{Acquired, is_reusable};
 use crate::core::shared::Shared;
 use crate::core::{background, hand_over, report, settle};
 use crate::error::AcquireError;
-use crate::raw::Ticket;
+use crate::raw::{Ticket, Time};
 use crate::server::Connection;
 use crate::sync::{Arc, Ordering};
 
@@ -29,15 +28,15 @@ pub(crate) async fn wait_for_attempt<C: Connector>(shared: &Arc<Shared<C>>) -> A
 
 /// Whether any server has a token or no rate limit.
 fn any_has_token<C: Connector>(shared: &Shared<C>) -> bool {
-    let now_ns = shared.clock.now_ns();
-    shared.servers.list().iter().any(|(_, entry)| entry.server().has_token(now_ns))
+    let now = shared.clock.time();
+    shared.servers.list().iter().any(|(_, entry)| entry.server().has_token(now))
 }
 
 async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, is_patient: bool) -> Acquired<C> {
     if let Some(ended) = report::ended(shared) {
         return Err(ended);
     }
-    let started_ns = shared.clock.now_ns();
+    let started = shared.clock.time();
     // Counted before it joins: either the end of the last attempt sees the waiter, or the waiter sees that none runs.
     // Relaxed, here and below: `WaitQueue::join` fences, and a plain counter needs no more.
     let impatient = usize::from(!is_patient);
@@ -53,9 +52,9 @@ async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, 
     // After the fence of `join`: a connection that came between the look and the join is found here.
     settle::settle(shared);
     // While there are no waiters, the background task sleeps without regard to tokens.
-    shared.notifier.wake_before(settle::next_token(shared, started_ns));
-    let deadline_ns = timeout.map_or(u64::MAX, |timeout| started_ns.saturating_add(nanos(timeout)));
-    let end = shared.clock.until_ns(deadline_ns, poll_fn(|cx| waiter.poll(cx))).await;
+    shared.notifier.wake_before(settle::next_token(shared, started));
+    let deadline = timeout.map_or(Time::NEVER, |timeout| started.after(timeout));
+    let end = shared.clock.until(deadline, poll_fn(|cx| waiter.poll(cx))).await;
     // Leaves the queue first, so as not to count among the waiters of its own error.
     drop(waiter);
     match end {
@@ -63,7 +62,7 @@ async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, 
         Some(End::Ended(error)) => Err(error),
         Some(End::NoAttempt) => Err(AcquireError::Unavailable(report::unavailable(shared))),
         None => {
-            let waited = between(started_ns, shared.clock.now_ns());
+            let waited = shared.clock.time().since(started);
             Err(AcquireError::Timeout { waited, reason: report::unavailable(shared) })
         }
     }
@@ -109,14 +108,14 @@ impl<C: Connector> Waiter<'_, C> {
     fn poll_queue(&mut self, cx: &mut Context<'_>) -> Option<Box<Connection<C>>> {
         let shared = self.shared;
         while let Some(mut grant) = shared.queue.poll(&mut self.ticket, cx.waker()) {
-            let now_ns = shared.clock.now_ns();
+            let now = shared.clock.time();
             // A connection of a server that was removed or reset meanwhile closes, as when it is returned.
             let is_over = grant.conn.generation().epoch.is_over();
             if grant.fresh && !is_over {
-                grant.conn.info.check_out(now_ns);
+                grant.conn.info.check_out(now);
                 return Some(grant.conn);
             }
-            if !is_over && is_reusable(shared, &mut grant.conn, now_ns) {
+            if !is_over && is_reusable(shared, &mut grant.conn, now) {
                 return Some(grant.conn);
             }
             // A dead connection: rejoins at the old place and looks for another. The connection is dropped while this

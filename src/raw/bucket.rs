@@ -15,7 +15,7 @@
 //! `floor(ns × mult / 2⁶¹)` with `mult` in `[2⁶³, 2⁶⁴)`. `mult` is rounded up, which is less than one part in 2⁶³:
 //! after a day of uptime (2⁴⁶ ns) `now` is less than 2⁻¹⁵ units, some 10⁻⁵ ns, ahead.
 //!
-//! Arithmetic: time is clamped to `HORIZON_NS` = 2⁵⁹ ns, 18 years; that is below 2⁶² units. A burst is at most what the
+//! Arithmetic: time is clamped to `HORIZON` = 2⁵⁹ ns, 18 years; that is below 2⁶² units. A burst is at most what the
 //! rate gives in that time, below 2⁶² units too, and a token is at most 2⁵² units (at `MIN_RPS`). So `tat` stays below
 //! 2⁶³ + 2⁵² and never wraps nor reaches `RETIRED`. After 18 years time stands still here, and nothing more is granted.
 //!
@@ -37,14 +37,15 @@
 //! Relaxed throughout. All is decided on one word, on which read-modify-writes are totally ordered; nothing else is
 //! published by it. A successor reaches other threads by the list that names it.
 
+use super::time::Time;
 use crate::sync::{AtomicU64, Ordering};
 
 /// The lowest rate, in tokens a second: one in eleven days.
 pub(crate) const MIN_RPS: f64 = 1e-6;
 /// The highest rate, in tokens a second: one a nanosecond.
 pub(crate) const MAX_RPS: f64 = 1e9;
-/// The time up to which the bucket counts, in nanoseconds: 18 years.
-const HORIZON_NS: u64 = 1 << 59;
+/// The time up to which the bucket counts: 18 years.
+const HORIZON: Time = Time::from_nanos(1 << 59);
 
 /// `units = ns × mult / 2^MULT_SHIFT`.
 const MULT_SHIFT: u32 = 61;
@@ -90,7 +91,7 @@ impl Rate {
 
     /// The largest burst at a rate: what it gives within the horizon.
     pub(crate) fn max_burst(rps: f64) -> u32 {
-        (rps * (HORIZON_NS as f64 / 1e9)) as u32
+        (rps * (HORIZON.as_nanos() as f64 / 1e9)) as u32
     }
 
     pub(crate) fn rps(self) -> f64 {
@@ -103,19 +104,19 @@ impl Rate {
     }
 
     #[inline]
-    fn units(self, now_ns: u64) -> Units {
-        let now_ns = now_ns.min(HORIZON_NS);
-        let product = u128::from(now_ns) * u128::from(self.mult);
+    fn units(self, now: Time) -> Units {
+        let nanos = now.min(HORIZON).as_nanos();
+        let product = u128::from(nanos) * u128::from(self.mult);
         let floor = (product >> MULT_SHIFT) as u64;
         let fraction = product as u64 & ((1 << MULT_SHIFT) - 1);
-        // `mult` is less than 1 too large, so the product less than `now_ns`: a fraction up to that may be a whole
+        // `mult` is less than 1 too large, so the product less than `nanos`: a fraction up to that may be a whole
         // number. It counts as one, or what is due at each whole interval would come a nanosecond late.
-        Units { floor, ceil: floor + u64::from(fraction > now_ns) }
+        Units { floor, ceil: floor + u64::from(fraction > nanos) }
     }
 
-    /// The first nanosecond at which `units(..).floor >= units`.
-    fn nanos(self, units: u64) -> u64 {
-        (u128::from(units) << MULT_SHIFT).div_ceil(u128::from(self.mult)) as u64
+    /// The first time at which `units(..).floor >= units`.
+    fn time(self, units: u64) -> Time {
+        Time::from_nanos((u128::from(units) << MULT_SHIFT).div_ceil(u128::from(self.mult)) as u64)
     }
 }
 
@@ -161,20 +162,20 @@ impl Bucket {
 
     /// Whether a token is there. A hint: another may take it first.
     #[inline]
-    pub(crate) fn has_token(&self, now_ns: u64) -> bool {
-        self.look(now_ns).is_some()
+    pub(crate) fn has_token(&self, now: Time) -> bool {
+        self.look(now).is_some()
     }
 
     /// Takes one token, if there is one (I1).
-    pub(crate) fn take(&self, now_ns: u64) -> Option<Receipt> {
-        self.take_seen(self.look(now_ns)?)
+    pub(crate) fn take(&self, now: Time) -> Option<Receipt> {
+        self.take_seen(self.look(now)?)
     }
 
     /// Looks for a token. Another caller may take it first.
     #[inline]
-    pub(crate) fn look(&self, now_ns: u64) -> Option<Seen> {
-        let now = self.rate.units(now_ns);
-        let seen = Seen { tat: self.load(), latest: now.floor + self.rate.slack, restart: now.ceil };
+    pub(crate) fn look(&self, now: Time) -> Option<Seen> {
+        let Units { floor, ceil } = self.rate.units(now);
+        let seen = Seen { tat: self.load(), latest: floor + self.rate.slack, restart: ceil };
         (seen.tat <= seen.latest).then_some(seen)
     }
 
@@ -199,31 +200,36 @@ impl Bucket {
         self.tat.compare_exchange(receipt.left, receipt.found, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// The first time, in nanoseconds, at which a token is there if none is taken until then. `u64::MAX` if retired.
-    pub(crate) fn available_at(&self) -> u64 {
+    /// The first time at which a token is there if none is taken until then. `NEVER` if retired.
+    pub(crate) fn available_at(&self) -> Time {
         match self.load() {
-            RETIRED => u64::MAX,
-            tat => self.rate.nanos(tat.saturating_sub(self.rate.slack)),
+            RETIRED => Time::NEVER,
+            tat => self.rate.time(tat.saturating_sub(self.rate.slack)),
         }
     }
 
     /// Retires this bucket and returns one of another rate with the tokens that were left, as far as it can hold them.
     /// So a change of rate gives no tokens, however often it is made (I4).
-    pub(crate) fn successor(&self, rate: Rate, now_ns: u64) -> Bucket {
+    pub(crate) fn successor(&self, rate: Rate, now: Time) -> Bucket {
         // Relaxed: see the module's page. From here on no take succeeds on this word.
         let tat = self.tat.swap(RETIRED, Ordering::Relaxed);
-        let missing = tat.saturating_sub(self.rate.units(now_ns).floor);
+        let missing = tat.saturating_sub(self.rate.units(now).floor);
         let left = self.rate.full().saturating_sub(missing);
         // Rounded down.
         let left = u128::from(left) * u128::from(rate.token) / u128::from(self.rate.token);
         let missing = rate.full() - left.min(u128::from(rate.full())) as u64;
-        Bucket { tat: AtomicU64::new(rate.units(now_ns).ceil + missing), rate }
+        Bucket { tat: AtomicU64::new(rate.units(now).ceil + missing), rate }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Bucket, HORIZON_NS, MAX_RPS, MIN_RPS, RETIRED, Rate};
+    use super::{Bucket, HORIZON, MAX_RPS, MIN_RPS, RETIRED, Rate, Time};
+
+    /// Whether a token is taken at a time in nanoseconds.
+    fn takes(bucket: &Bucket, nanos: u64) -> bool {
+        bucket.take(Time::from_nanos(nanos)).is_some()
+    }
 
     fn bucket(rps: f64, burst: u32) -> Bucket {
         Bucket::new(Rate::new(rps, burst).expect("a rate within the fixed point"))
@@ -236,8 +242,8 @@ mod tests {
             let bucket = bucket(rps, 1);
             for step in 0..1_000_000 {
                 let now = step * step_ns;
-                assert!(bucket.take(now).is_some(), "{rps} rps, step {step}");
-                assert!(bucket.take(now).is_none(), "{rps} rps, step {step}");
+                assert!(takes(&bucket, now), "{rps} rps, step {step}");
+                assert!(!takes(&bucket, now), "{rps} rps, step {step}");
             }
         }
     }
@@ -246,11 +252,11 @@ mod tests {
     fn a_third_of_a_nanosecond_counts() {
         // With a burst of two, what is lost by whole nanoseconds at one grant is made up for at the next.
         let bucket = bucket(3.0, 2);
-        assert!(bucket.take(0).is_some() && bucket.take(0).is_some());
+        assert!(takes(&bucket, 0) && takes(&bucket, 0));
         for third in 1..=30_000_u64 {
             let due = (third * 1_000_000_000).div_ceil(3);
-            assert!(bucket.take(due - 1).is_none(), "third {third}");
-            assert!(bucket.take(due).is_some(), "third {third}");
+            assert!(!takes(&bucket, due - 1), "third {third}");
+            assert!(takes(&bucket, due), "third {third}");
         }
     }
 
@@ -260,9 +266,10 @@ mod tests {
             let bucket = bucket(rps, 5);
             let mut now = 0;
             for _ in 0..1_000 {
-                while bucket.take(now).is_some() {}
-                let next = bucket.available_at();
-                assert!(next > now && !bucket.has_token(next - 1) && bucket.has_token(next), "{rps} rps at {now}");
+                while takes(&bucket, now) {}
+                let next = bucket.available_at().as_nanos();
+                let has_token = |nanos| bucket.has_token(Time::from_nanos(nanos));
+                assert!(next > now && !has_token(next - 1) && has_token(next), "{rps} rps at {now}");
                 now = next;
             }
         }
@@ -271,20 +278,20 @@ mod tests {
     #[test]
     fn an_undo_is_exact_or_nothing() {
         let bucket = bucket(10.0, 3);
-        let first = bucket.take(0).expect("a token");
-        let second = bucket.take(0).expect("a token");
+        let first = bucket.take(Time::ZERO).expect("a token");
+        let second = bucket.take(Time::ZERO).expect("a token");
         assert!(!bucket.undo(first), "another took since");
         assert!(bucket.undo(second));
-        assert!(bucket.take(0).is_some() && bucket.take(0).is_some());
-        assert!(bucket.take(0).is_none());
+        assert!(takes(&bucket, 0) && takes(&bucket, 0));
+        assert!(!takes(&bucket, 0));
     }
 
     #[test]
     fn a_token_that_was_seen_may_be_gone() {
         for (burst, is_there) in [(1, false), (2, true)] {
             let bucket = bucket(1.0, burst);
-            let seen = bucket.look(0).expect("a token");
-            assert!(bucket.take(0).is_some());
+            let seen = bucket.look(Time::ZERO).expect("a token");
+            assert!(takes(&bucket, 0));
             assert_eq!(bucket.take_seen(seen).is_some(), is_there, "burst {burst}");
         }
     }
@@ -292,11 +299,11 @@ mod tests {
     #[test]
     fn time_that_goes_backwards_grants_nothing() {
         let bucket = bucket(1.0, 1);
-        assert!(bucket.take(5_000_000_000).is_some());
+        assert!(takes(&bucket, 5_000_000_000));
         for now in [4_999_999_999, 0, 5_999_999_999] {
-            assert!(bucket.take(now).is_none());
+            assert!(!takes(&bucket, now));
         }
-        assert!(bucket.take(6_000_000_000).is_some());
+        assert!(takes(&bucket, 6_000_000_000));
     }
 
     #[test]
@@ -304,14 +311,14 @@ mod tests {
         for rps in [MIN_RPS, 1e-3, 1.0, 1e7, MAX_RPS] {
             for burst in [1, Rate::max_burst(rps)] {
                 let bucket = bucket(rps, burst);
-                for now in [0, 1, HORIZON_NS - 1, HORIZON_NS, u64::MAX] {
+                for now in [0, 1, HORIZON.as_nanos() - 1, HORIZON.as_nanos(), u64::MAX] {
                     for _ in 0..3 {
-                        let _ = bucket.take(now);
+                        takes(&bucket, now);
                     }
                     let tat = bucket.load();
                     assert!(tat < RETIRED / 2 + (1 << 53), "{rps} rps, burst {burst}: {tat:x}");
                 }
-                assert!(bucket.available_at() >= bucket.rate.nanos(0));
+                assert!(bucket.available_at() >= bucket.rate.time(0));
             }
         }
     }
@@ -329,17 +336,17 @@ mod tests {
     fn a_successor_inherits_what_is_left() {
         let old = bucket(10.0, 10);
         for _ in 0..6 {
-            assert!(old.take(0).is_some());
+            assert!(takes(&old, 0));
         }
-        let new = old.successor(Rate::new(1_000.0, 8).expect("a rate"), 0);
-        assert!(old.take(1 << 40).is_none(), "retired");
-        assert_eq!(old.available_at(), u64::MAX);
-        assert!(new.take(0).is_some());
-        let small = new.successor(Rate::new(1.0, 2).expect("a rate"), 0);
-        let large = small.successor(Rate::new(10_000.0, 100).expect("a rate"), 0);
-        assert_eq!((0..200).filter(|_| large.take(0).is_some()).count(), 2);
-        let empty = large.successor(Rate::new(1.0, 1).expect("a rate"), 0);
-        assert!(empty.take(999_999_999).is_none());
-        assert!(empty.take(1_000_000_000).is_some());
+        let new = old.successor(Rate::new(1_000.0, 8).expect("a rate"), Time::ZERO);
+        assert!(!takes(&old, 1 << 40), "retired");
+        assert_eq!(old.available_at(), Time::NEVER);
+        assert!(takes(&new, 0));
+        let small = new.successor(Rate::new(1.0, 2).expect("a rate"), Time::ZERO);
+        let large = small.successor(Rate::new(10_000.0, 100).expect("a rate"), Time::ZERO);
+        assert_eq!((0..200).filter(|_| takes(&large, 0)).count(), 2);
+        let empty = large.successor(Rate::new(1.0, 1).expect("a rate"), Time::ZERO);
+        assert!(!takes(&empty, 999_999_999));
+        assert!(takes(&empty, 1_000_000_000));
     }
 }

@@ -34,7 +34,7 @@
 //! Relaxed, but for `snapshot_after_push`: the word decides for itself and publishes nothing else. The up set, the due
 //! time and the error follow the change and have orderings of their own.
 
-use super::time::{STEP_NS, STEPS_BITS, STEPS_MAX, steps};
+use super::time::{STEP_NS, STEPS_BITS, STEPS_MAX, Time, steps};
 use crate::sync::{AtomicU64, Ordering};
 
 const STATE_BITS: u32 = 2;
@@ -65,7 +65,8 @@ pub(crate) struct Snapshot(u64);
 
 impl core::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{:?}({}, {} strikes, retry {} ns)", self.state(), self.failures(), self.strikes(), self.retry_at())
+        let retry = self.retry_at().as_nanos();
+        write!(f, "{:?}({}, {} strikes, retry {retry} ns)", self.state(), self.failures(), self.strikes())
     }
 }
 
@@ -107,9 +108,9 @@ impl Snapshot {
         self.0 >> RETRY_SHIFT
     }
 
-    /// When a Down server is retried, in nanoseconds.
-    pub(crate) fn retry_at(self) -> u64 {
-        self.retry() * STEP_NS
+    /// When a Down server is retried.
+    pub(crate) fn retry_at(self) -> Time {
+        Time::from_nanos(self.retry() * STEP_NS)
     }
 
     pub(crate) fn outage(self) -> Outage {
@@ -130,7 +131,7 @@ impl Snapshot {
         Self::new(state, 0, self.failures(), self.retry())
     }
 
-    fn down(self, failures: u32, retry_at: impl FnOnce(u32) -> u64) -> Self {
+    fn down(self, failures: u32, retry_at: impl FnOnce(u32) -> Time) -> Self {
         // Strictly higher than before, whatever the clock says: it is the outage.
         let retry = steps(retry_at(failures)).max((self.retry() + 1).min(STEPS_MAX));
         Self::new(HealthState::Down, 0, failures, retry)
@@ -193,7 +194,7 @@ impl Health {
 
     /// An attempt that began in `outage` failed. Returns the word if that took the server down (I3). `retry_at` tells
     /// when to retry after that many failures in a row.
-    pub(crate) fn connect_failed(&self, outage: Outage, retry_at: impl Fn(u32) -> u64) -> Option<Snapshot> {
+    pub(crate) fn connect_failed(&self, outage: Outage, retry_at: impl Fn(u32) -> Time) -> Option<Snapshot> {
         let (_, left) = self.transition(|found| {
             let counts = found.is_up() && found.outage() == outage;
             counts.then(|| found.down(found.one_failure_more(), &retry_at))
@@ -202,7 +203,7 @@ impl Health {
     }
 
     /// A caller reported a failure of a connection that was opened in `outage`.
-    pub(crate) fn reported(&self, outage: Outage, threshold: u32, retry_at: impl Fn(u32) -> u64) -> Reported {
+    pub(crate) fn reported(&self, outage: Outage, threshold: u32, retry_at: impl Fn(u32) -> Time) -> Reported {
         let transition = self.transition(|found| {
             if !found.is_up() || found.outage() != outage {
                 return None;
@@ -233,8 +234,8 @@ impl Health {
 pub(crate) trait ProbeOwner {
     /// The health that is probed.
     fn health(&self) -> &Health;
-    /// When to retry, in nanoseconds, after a probe that was dropped undecided.
-    fn retry_at_after_drop(&self) -> u64;
+    /// When to retry after a probe that was dropped undecided.
+    fn retry_at_after_drop(&self) -> Time;
     /// Called after a probe was dropped undecided and the server is Down again.
     fn probe_dropped(&self, down: Snapshot);
 }
@@ -250,9 +251,9 @@ pub(crate) struct Probe<O: ProbeOwner> {
 
 impl<O: ProbeOwner> Probe<O> {
     /// Begins the probe, if the server is Down and its retry is due. One wins (I1).
-    pub(crate) fn begin(owner: O, now_ns: u64) -> Option<Self> {
+    pub(crate) fn begin(owner: O, now: Time) -> Option<Self> {
         let (_, probing) = owner.health().transition(|found| {
-            let due = found.state() == HealthState::Down && found.retry_at() <= now_ns;
+            let due = found.state() == HealthState::Down && found.retry_at() <= now;
             due.then(|| found.with(HealthState::Probing))
         })?;
         Some(Self { owner, probing, decided: false })
@@ -269,7 +270,7 @@ impl<O: ProbeOwner> Probe<O> {
     }
 
     /// The attempt failed. `retry_at` tells when to retry after that many failures in a row.
-    pub(crate) fn failed(mut self, retry_at: impl Fn(u32) -> u64) -> Snapshot {
+    pub(crate) fn failed(mut self, retry_at: impl Fn(u32) -> Time) -> Snapshot {
         let down = self.probing.down(self.probing.one_failure_more(), retry_at);
         self.decide(down);
         down
@@ -296,22 +297,26 @@ impl<O: ProbeOwner> Drop for Probe<O> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Health, HealthState, Probe, ProbeOwner, Reported, STEP_NS, Snapshot};
+    use super::{Health, HealthState, Probe, ProbeOwner, Reported, STEP_NS, Snapshot, Time};
 
     impl ProbeOwner for &Health {
         fn health(&self) -> &Health {
             self
         }
 
-        fn retry_at_after_drop(&self) -> u64 {
-            5 * STEP_NS
+        fn retry_at_after_drop(&self) -> Time {
+            time(5)
         }
 
         fn probe_dropped(&self, _down: Snapshot) {}
     }
 
-    fn at(steps: u64) -> impl Fn(u32) -> u64 {
-        move |_| steps * STEP_NS
+    fn time(steps: u64) -> Time {
+        Time::from_nanos(steps * STEP_NS)
+    }
+
+    fn at(steps: u64) -> impl Fn(u32) -> Time {
+        move |_| time(steps)
     }
 
     #[test]
@@ -319,11 +324,11 @@ mod tests {
         let health = Health::new();
         let first = health.snapshot().outage();
         let down = health.connect_failed(first, at(10)).expect("it goes down");
-        assert_eq!((down.state(), down.failures(), down.retry_at()), (HealthState::Down, 1, 10 * STEP_NS));
+        assert_eq!((down.state(), down.failures(), down.retry_at()), (HealthState::Down, 1, time(10)));
         assert_eq!(health.connect_failed(first, at(11)), None, "failures of one outage count once");
-        assert!(Probe::begin(&health, 10 * STEP_NS - 1).is_none());
-        let probe = Probe::begin(&health, 10 * STEP_NS).expect("it is due");
-        assert!(Probe::begin(&health, 10 * STEP_NS).is_none(), "one probe");
+        assert!(Probe::begin(&health, Time::from_nanos(10 * STEP_NS - 1)).is_none());
+        let probe = Probe::begin(&health, time(10)).expect("it is due");
+        assert!(Probe::begin(&health, time(10)).is_none(), "one probe");
         let second = probe.outage();
         probe.succeeded();
         assert_eq!(health.snapshot().state(), HealthState::Recovering);
@@ -344,13 +349,13 @@ mod tests {
     fn a_failure_recovering_goes_on_counting() {
         let health = Health::new();
         health.connect_failed(health.snapshot().outage(), at(10)).expect("it goes down");
-        Probe::begin(&health, 10 * STEP_NS).expect("it is due").succeeded();
+        Probe::begin(&health, time(10)).expect("it is due").succeeded();
         let Reported::Down(down) = health.reported(health.snapshot().outage(), 5, at(20)) else {
             panic!("no threshold while recovering");
         };
         assert_eq!(down.failures(), 2);
-        let down = Probe::begin(&health, 20 * STEP_NS).expect("it is due").failed(at(30));
-        assert_eq!((down.failures(), down.retry_at()), (3, 30 * STEP_NS));
+        let down = Probe::begin(&health, time(20)).expect("it is due").failed(at(30));
+        assert_eq!((down.failures(), down.retry_at()), (3, time(30)));
     }
 
     #[test]
@@ -369,9 +374,9 @@ mod tests {
     fn a_dropped_probe_counts_no_failure_and_allows_the_next() {
         let health = Health::new();
         health.connect_failed(health.snapshot().outage(), at(1)).expect("it goes down");
-        drop(Probe::begin(&health, STEP_NS).expect("it is due"));
+        drop(Probe::begin(&health, time(1)).expect("it is due"));
         let down = health.snapshot();
-        assert_eq!((down.state(), down.failures(), down.retry_at()), (HealthState::Down, 1, 5 * STEP_NS));
+        assert_eq!((down.state(), down.failures(), down.retry_at()), (HealthState::Down, 1, time(5)));
     }
 
     #[test]
@@ -380,7 +385,7 @@ mod tests {
         let mut last = health.snapshot().outage();
         for _ in 0..1_000 {
             health.connect_failed(last, at(0)).expect("it goes down");
-            let probe = Probe::begin(&health, u64::MAX).expect("it is due");
+            let probe = Probe::begin(&health, Time::NEVER).expect("it is due");
             assert_ne!(probe.outage(), last);
             last = probe.outage();
             probe.succeeded();

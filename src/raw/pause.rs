@@ -14,7 +14,7 @@
 //!
 //! Relaxed: the word publishes nothing, and an attempt that starts a moment too early or too late does no harm.
 
-use super::time::{STEP_NS, steps};
+use super::time::{STEP_NS, Time, steps};
 use crate::sync::{AtomicU64, Ordering};
 
 /// See the module's page.
@@ -31,12 +31,12 @@ impl Word {
     const FAILURES_BITS: u32 = 16;
     const FAILURES_MAX: u32 = (1 << Self::FAILURES_BITS) - 1;
 
-    fn new(until_ns: u64, failures: u32) -> Self {
-        Self(steps(until_ns) << Self::FAILURES_BITS | u64::from(failures))
+    fn new(until: Time, failures: u32) -> Self {
+        Self(steps(until) << Self::FAILURES_BITS | u64::from(failures))
     }
 
-    fn until_ns(self) -> u64 {
-        (self.0 >> Self::FAILURES_BITS) * STEP_NS
+    fn until(self) -> Time {
+        Time::from_nanos((self.0 >> Self::FAILURES_BITS) * STEP_NS)
     }
 
     fn one_failure_more(self) -> u32 {
@@ -55,15 +55,15 @@ impl Pause {
         Word(self.word.load(Ordering::Relaxed))
     }
 
-    /// The end of the pause in nanoseconds; 0 if there is none.
-    pub(crate) fn until(&self) -> u64 {
-        self.load().until_ns()
+    /// The end of the pause; `Time::ZERO` if there is none.
+    pub(crate) fn until(&self) -> Time {
+        self.load().until()
     }
 
     /// Counts a failure (I1). `until` gives the end of the pause after that many failures in a row. True if it set one.
-    pub(crate) fn failed(&self, now_ns: u64, until: impl FnOnce(u32) -> u64) -> bool {
+    pub(crate) fn failed(&self, now: Time, until: impl FnOnce(u32) -> Time) -> bool {
         let found = self.load();
-        if found.until_ns() > now_ns {
+        if found.until() > now {
             return false;
         }
         let failures = found.one_failure_more();
@@ -84,18 +84,21 @@ impl Pause {
 
 #[cfg(test)]
 mod tests {
-    use super::Pause;
+    use super::{Pause, Time};
 
     #[test]
     fn failures_together_count_once() {
         let pause = Pause::new();
-        let until = |now: u64| move |failures: u32| now + u64::from(failures) * 1_000_000;
-        assert!(pause.failed(0, until(0)));
-        assert!(!pause.failed(999_999, until(999_999)));
-        assert_eq!(pause.until(), 1_000_000);
-        assert!(pause.failed(1_000_000, until(1_000_000)));
-        assert_eq!(pause.until(), 3_000_000);
+        let failed = |now| {
+            let until = |failures| Time::from_nanos(now + u64::from(failures) * 1_000_000);
+            pause.failed(Time::from_nanos(now), until)
+        };
+        assert!(failed(0));
+        assert!(!failed(999_999));
+        assert_eq!(pause.until(), Time::from_nanos(1_000_000));
+        assert!(failed(1_000_000));
+        assert_eq!(pause.until(), Time::from_nanos(3_000_000));
         pause.clear();
-        assert_eq!(pause.until(), 0);
+        assert_eq!(pause.until(), Time::ZERO);
     }
 }

@@ -21,10 +21,11 @@
 //! `waiters` takes part in a handshake that [`WaitQueue::join`](super::WaitQueue::join) explains. `running` acquires
 //! what the last task released. All other words are hints or coarse values, and Relaxed.
 
+use super::time::Time;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// The value of `tick` while no task stores the coarse time.
-const NO_TICK: u64 = u64::MAX;
+const NO_TICK: Time = Time::NEVER;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Signals {
     pub(crate) fn new() -> Self {
         Self {
             waiters: AtomicUsize::new(0),
-            tick: AtomicU64::new(NO_TICK),
+            tick: AtomicU64::new(NO_TICK.as_nanos()),
             list_version: AtomicU64::new(0),
             retry_due: AtomicBool::new(false),
             running: AtomicBool::new(false),
@@ -72,18 +73,18 @@ impl Signals {
         self.waiters.store(waiters.expect("more waiters left the queue than joined it"), Ordering::Relaxed);
     }
 
-    /// The coarse time in nanoseconds, if the background task keeps one.
+    /// The coarse time, if the background task keeps one.
     #[inline(always)]
-    pub(crate) fn tick(&self) -> Option<u64> {
+    pub(crate) fn tick(&self) -> Option<Time> {
         // Relaxed: a coarse time.
-        let tick = self.tick.load(Ordering::Relaxed);
+        let tick = Time::from_nanos(self.tick.load(Ordering::Relaxed));
         (tick != NO_TICK).then_some(tick)
     }
 
     /// Stores the coarse time; `None` if nothing keeps one from now on.
-    pub(crate) fn set_tick(&self, now_ns: Option<u64>) {
+    pub(crate) fn set_tick(&self, now: Option<Time>) {
         // Relaxed: a coarse time.
-        self.tick.store(now_ns.unwrap_or(NO_TICK), Ordering::Relaxed);
+        self.tick.store(now.unwrap_or(NO_TICK).as_nanos(), Ordering::Relaxed);
     }
 
     /// The version of the current server list.
@@ -143,14 +144,14 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
-    use super::Signals;
+    use super::{Signals, Time};
 
     #[test]
     fn one_caller_starts_the_task() {
         let signals = Signals::new();
         assert!(!signals.is_running() && signals.begin_run());
         assert!(signals.is_running() && !signals.begin_run());
-        signals.set_tick(Some(7));
+        signals.set_tick(Some(Time::ZERO));
         signals.end_run();
         assert_eq!((signals.is_running(), signals.tick()), (false, None));
         assert!(signals.begin_run());

@@ -14,6 +14,7 @@
 //!
 //! SeqCst fences: each side stores one word and loads the other.
 
+use super::time::Time;
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// The value of the word while the task looks: every change must wake it, to look again.
@@ -30,13 +31,13 @@ impl WakeAt {
         Self { until: AtomicU64::new(AWAKE) }
     }
 
-    /// Whether a change that takes effect at `at_ns` must wake the task (I1). Fences first.
+    /// Whether a change that takes effect `at` a time must wake the task (I1). Fences first.
     #[must_use]
-    pub(crate) fn must_wake(&self, at_ns: u64) -> bool {
+    pub(crate) fn must_wake(&self, at: Time) -> bool {
         // SeqCst: the change, then the word; pairs with the fence of `look`.
         fence(Ordering::SeqCst);
         // Relaxed: ordered by the fence.
-        at_ns < self.until.load(Ordering::Relaxed)
+        at.as_nanos() < self.until.load(Ordering::Relaxed)
     }
 
     /// The task is about to look at everything.
@@ -47,28 +48,29 @@ impl WakeAt {
         fence(Ordering::SeqCst);
     }
 
-    /// The task sleeps until `at_ns`.
-    pub(crate) fn sleep(&self, at_ns: u64) {
+    /// The task sleeps until `until`.
+    pub(crate) fn sleep(&self, until: Time) {
         // Relaxed: a caller that reads an older value wakes the task needlessly.
-        self.until.store(at_ns.min(AWAKE - 1), Ordering::Relaxed);
+        self.until.store(until.as_nanos().min(AWAKE - 1), Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::WakeAt;
+    use super::{Time, WakeAt};
 
     #[test]
     fn wakes_for_a_change_before_the_end_of_the_sleep() {
         let wake_at = WakeAt::new();
-        assert!(wake_at.must_wake(1_000), "the task has not looked yet");
-        wake_at.sleep(1_000);
-        assert!(wake_at.must_wake(999));
-        assert!(!wake_at.must_wake(1_000) && !wake_at.must_wake(1_001), "it wakes by itself");
+        let at = Time::from_nanos;
+        assert!(wake_at.must_wake(at(1_000)), "the task has not looked yet");
+        wake_at.sleep(at(1_000));
+        assert!(wake_at.must_wake(at(999)));
+        assert!(!wake_at.must_wake(at(1_000)) && !wake_at.must_wake(at(1_001)), "it wakes by itself");
         wake_at.look();
-        assert!(wake_at.must_wake(1_001), "it may have looked there already");
-        wake_at.sleep(u64::MAX);
-        assert!(wake_at.must_wake(5_000));
-        assert!(!wake_at.must_wake(u64::MAX), "that never comes");
+        assert!(wake_at.must_wake(at(1_001)), "it may have looked there already");
+        wake_at.sleep(Time::NEVER);
+        assert!(wake_at.must_wake(at(5_000)));
+        assert!(!wake_at.must_wake(Time::NEVER), "that never comes");
     }
 }

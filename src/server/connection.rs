@@ -2,7 +2,7 @@
 
 use crate::conn_info::ConnInfo;
 use crate::connector::Connector;
-use crate::raw::Outage;
+use crate::raw::{Outage, Time};
 use crate::server::Generation;
 use crate::sync::Arc;
 
@@ -15,8 +15,8 @@ pub(crate) struct Connection<C: Connector> {
     pub(crate) info: ConnInfo,
     /// The outage number of the server at the time when the connection was opened.
     pub(crate) outage: Outage,
-    /// When its lifetime ends, in nanoseconds.
-    pub(crate) expires_at: u64,
+    /// When its lifetime ends.
+    pub(crate) expires_at: Time,
 }
 
 impl<C: Connector> Connection<C> {
@@ -26,8 +26,8 @@ impl<C: Connector> Connection<C> {
 
     /// Whether it is past its lifetime or idle timeout.
     #[inline(always)]
-    pub(crate) fn is_over_age(&self, now_ns: u64, idle_timeout_ns: u64) -> bool {
-        now_ns >= self.expires_at || now_ns.saturating_sub(self.info.idle_since()) >= idle_timeout_ns
+    pub(crate) fn is_over_age(&self, now: Time, idle_timeout: Time) -> bool {
+        now >= self.expires_at || now.counted_from(self.info.idle_since()) >= idle_timeout
     }
 
     /// Moves it to another generation of the same epoch.

@@ -2,7 +2,7 @@
 
 use tokio::sync::Notify;
 
-use crate::raw::{Signals, WakeAt};
+use crate::raw::{Signals, Time, WakeAt};
 use crate::sync::Arc;
 
 /// The pool's name, signals and wake-ups, shared by the pool and its servers.
@@ -29,9 +29,9 @@ impl Notifier {
         self.task.notify_one();
     }
 
-    /// Wakes the background task unless it wakes by itself at `at_ns` or before.
-    pub(crate) fn wake_before(&self, at_ns: u64) {
-        if self.wake_at.must_wake(at_ns) {
+    /// Wakes the background task unless it wakes by itself at that time or before.
+    pub(crate) fn wake_before(&self, at: Time) {
+        if self.wake_at.must_wake(at) {
             self.wake();
         }
     }

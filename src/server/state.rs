@@ -7,7 +7,7 @@ use std::error::Error;
 
 use crate::connector::Connector;
 use crate::error::Failure;
-use crate::raw::{Bucket, Health, HealthState, Pause, Permits, Rate};
+use crate::raw::{Bucket, Health, HealthState, Pause, Permits, Rate, Time};
 use crate::server::Notifier;
 use crate::server::config::{Limits, Server};
 use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicUsize, Ordering, fence};
@@ -68,29 +68,29 @@ impl<C: Connector> ServerEntry<C> {
         self.health.snapshot().is_up()
     }
 
-    /// When it is retried, in nanoseconds: the later of its retry and the end of its pause. `None` if it is up or a
+    /// When it is retried: the later of its retry and the end of its pause. `None` if it is up or a
     /// probe runs.
-    pub(crate) fn down_until(&self) -> Option<u64> {
+    pub(crate) fn down_until(&self) -> Option<Time> {
         let health = self.health.snapshot();
         (health.state() == HealthState::Down).then(|| health.retry_at().max(self.pause.until()))
     }
 
-    /// When connecting to it resumes, in nanoseconds: it is down and no probe runs, or it is up and connecting pauses.
-    pub(crate) fn resumes_at(&self, now_ns: u64) -> Option<u64> {
-        self.down_until().or_else(|| Some(self.pause.until()).filter(|&until_ns| until_ns > now_ns))
+    /// When connecting to it resumes: it is down and no probe runs, or it is up and connecting pauses.
+    pub(crate) fn resumes_at(&self, now: Time) -> Option<Time> {
+        self.down_until().or_else(|| Some(self.pause.until()).filter(|&until| until > now))
     }
 
     /// Whether it has a token or no rate limit.
-    pub(crate) fn has_token(&self, now_ns: u64) -> bool {
-        self.bucket().is_none_or(|bucket| bucket.has_token(now_ns))
+    pub(crate) fn has_token(&self, now: Time) -> bool {
+        self.bucket().is_none_or(|bucket| bucket.has_token(now))
     }
 
     /// Changes the settings except the maximum. Only under the lock of the server list.
-    pub(crate) fn apply(&self, config: Server, rate: Option<Rate>, now_ns: u64) {
+    pub(crate) fn apply(&self, config: Server, rate: Option<Rate>, now: Time) {
         self.config.store(Arc::new(config));
         match (self.bucket(), rate) {
             (Some(bucket), Some(rate)) if bucket.rate() == rate => {}
-            (Some(bucket), Some(rate)) => self.bucket.store(Some(Arc::new(bucket.successor(rate, now_ns)))),
+            (Some(bucket), Some(rate)) => self.bucket.store(Some(Arc::new(bucket.successor(rate, now)))),
             (None, Some(rate)) => self.bucket.store(Some(Arc::new(Bucket::new(rate)))),
             (_, None) => self.bucket.store(None),
         }

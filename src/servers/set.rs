@@ -10,7 +10,7 @@ use std::collections::{BinaryHeap, HashMap};
 
 use crate::connector::Connector;
 use crate::error::ServerError;
-use crate::raw::Idle;
+use crate::raw::{Idle, Time};
 use crate::server::{Connection, Epoch, Generation, Limits, Notifier, PoolLimits, Server, ServerEntry};
 use crate::servers::cache;
 use crate::servers::list::{List, ListEntry};
@@ -132,9 +132,9 @@ impl<C: Connector> Servers<C> {
     }
 
     /// Adds one server.
-    pub(crate) fn register(&self, server: &Server, now_ns: u64) -> Result<Change<C>, ServerError> {
+    pub(crate) fn register(&self, server: &Server, now: Time) -> Result<Change<C>, ServerError> {
         let limits = server.limits(&self.defaults)?;
-        let mut edit = self.edit(now_ns)?;
+        let mut edit = self.edit(now)?;
         if edit.registry.numbers.contains_key(&**server.shared_name()) {
             return Err(ServerError::Duplicate { address: Arc::clone(server.shared_name()) });
         }
@@ -144,7 +144,7 @@ impl<C: Connector> Servers<C> {
 
     /// Removes one server.
     pub(crate) fn deregister(&self, name: &str) -> Result<Change<C>, ServerError> {
-        let mut edit = self.edit(0)?;
+        let mut edit = self.edit(Time::ZERO)?;
         if !edit.registry.numbers.contains_key(name) {
             return Err(ServerError::Unknown { address: name.into() });
         }
@@ -153,14 +153,14 @@ impl<C: Connector> Servers<C> {
     }
 
     /// Replaces the set of servers. Servers that stay, by name, keep their numbers, connections and state.
-    pub(crate) fn set(&self, servers: &[Server], now_ns: u64) -> Result<Change<C>, ServerError> {
+    pub(crate) fn set(&self, servers: &[Server], now: Time) -> Result<Change<C>, ServerError> {
         let mut wanted = HashMap::with_capacity(servers.len());
         for server in servers {
             if wanted.insert(Arc::clone(server.shared_name()), server.limits(&self.defaults)?).is_some() {
                 return Err(ServerError::Duplicate { address: Arc::clone(server.shared_name()) });
             }
         }
-        let mut edit = self.edit(now_ns)?;
+        let mut edit = self.edit(now)?;
         edit.remove_all(|name| !wanted.contains_key(name));
         for server in servers {
             let limits = wanted[server.shared_name()];
@@ -174,7 +174,7 @@ impl<C: Connector> Servers<C> {
 
     /// Begins a new generation and epoch of each server: all open connections close.
     pub(crate) fn reset(&self) -> Result<Change<C>, ServerError> {
-        let mut edit = self.edit(0)?;
+        let mut edit = self.edit(Time::ZERO)?;
         let numbers: Vec<_> = edit.list.iter().map(|(number, _)| number).collect();
         for number in numbers {
             edit.reset(number);
@@ -184,7 +184,7 @@ impl<C: Connector> Servers<C> {
 
     /// Removes all servers for good.
     pub(crate) fn close(&self) -> Result<Change<C>, ServerError> {
-        let mut edit = self.edit(0)?;
+        let mut edit = self.edit(Time::ZERO)?;
         edit.remove_all(|_| true);
         edit.list.closed = true;
         let change = edit.publish();
@@ -192,22 +192,14 @@ impl<C: Connector> Servers<C> {
         Ok(change)
     }
 
-    fn edit(&self, now_ns: u64) -> Result<Edit<'_, C>, ServerError> {
+    fn edit(&self, now: Time) -> Result<Edit<'_, C>, ServerError> {
         let registry = lock(&self.registry);
         let list = self.list.load();
         if list.closed {
             return Err(ServerError::Closed);
         }
         let list = list.copy();
-        Ok(Edit {
-            servers: self,
-            registry,
-            list,
-            change: Change::none(),
-            touched: Vec::new(),
-            maxima: Vec::new(),
-            now_ns,
-        })
+        Ok(Edit { servers: self, registry, list, change: Change::none(), touched: Vec::new(), maxima: Vec::new(), now })
     }
 }
 
@@ -222,7 +214,7 @@ struct Edit<'a, C: Connector> {
     /// New maxima, set once the list is published: before that, the old generations have no room for more connections.
     maxima: Vec<(Arc<ServerEntry<C>>, u32)>,
     /// The time of the change, for new rates.
-    now_ns: u64,
+    now: Time,
 }
 
 impl<C: Connector> Edit<'_, C> {
@@ -234,7 +226,7 @@ impl<C: Connector> Edit<'_, C> {
         let known = draining.iter().find(|known| *known.config().name() == *name && known.permits.counts().open() > 0);
         let state = match known {
             Some(known) => {
-                known.apply(server.clone(), limits.rate, self.now_ns);
+                known.apply(server.clone(), limits.rate, self.now);
                 known.permits.set_max(limits.max_conns);
                 Arc::clone(known)
             }
@@ -272,7 +264,7 @@ impl<C: Connector> Edit<'_, C> {
             return;
         }
         let is_lower = limits.max_conns < entry.server().permits.counts().max();
-        entry.server().apply(server.clone(), limits.rate, self.now_ns);
+        entry.server().apply(server.clone(), limits.rate, self.now);
         self.maxima.push((Arc::clone(entry.server()), limits.max_conns));
         let (capacity, bounded) = self.room(limits.max_conns);
         if entry.generation.idle.fits(capacity, bounded) && !is_lower {
@@ -319,7 +311,7 @@ impl<C: Connector> Edit<'_, C> {
 
     /// Publishes the list and refreshes its bits.
     fn publish(self) -> Change<C> {
-        let Self { servers, registry, list, mut change, touched, maxima, now_ns: _ } = self;
+        let Self { servers, registry, list, mut change, touched, maxima, now: _ } = self;
         let list = Arc::new(list);
         let before = servers.list.swap(Arc::clone(&list));
         servers.notifier.signals.set_list_version(list.version);
