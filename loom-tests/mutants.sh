@@ -199,7 +199,7 @@ swap permits::a_permit_carries_what_its_last_holder_did permits.rs "$begin" Acqu
 
 # The health, the pause and the bucket, which are one word each.
 mutant health::one_caller_probes health.rs \
-    'found.state() == HealthState::Down && found.retry_at() <= now_ns' 'found.retry_at() <= now_ns'
+    'found.state() == HealthState::Down && found.retry_at() <= now' 'found.retry_at() <= now'
 mutant health::failures_of_one_outage_count_once health.rs \
     'found.is_up() && found.outage() == outage' 'found.outage() == found.outage() || outage == outage'
 mutant health::a_dropped_probe_allows_the_next health.rs \

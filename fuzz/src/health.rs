@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 use arbitrary::{Arbitrary, Unstructured};
 
-use crate::raw::{Health, HealthState, Outage, Probe, ProbeOwner, Reported, Snapshot};
+use crate::raw::{Health, HealthState, Outage, Probe, ProbeOwner, Reported, Snapshot, Time};
 
 const STEP_NS: u64 = 10_000;
 const TEN_YEARS_NS: u64 = 10 * 365 * 24 * 3_600 * 1_000_000_000;
@@ -55,7 +55,7 @@ enum Model {
 /// Owns the health word, like a server.
 struct Owner {
     health: Health,
-    retry_after_drop: Cell<u64>,
+    retry_after_drop: Cell<Time>,
     drops: Cell<u32>,
 }
 
@@ -64,7 +64,7 @@ impl ProbeOwner for &Owner {
         &self.health
     }
 
-    fn retry_at_after_drop(&self) -> u64 {
+    fn retry_at_after_drop(&self) -> Time {
         self.retry_after_drop.get()
     }
 
@@ -91,7 +91,7 @@ struct Run<'a> {
 
 pub fn run(data: &[u8]) {
     let Ok(case) = Case::arbitrary_take_rest(Unstructured::new(data)) else { return };
-    let owner = Owner { health: Health::new(), retry_after_drop: Cell::new(0), drops: Cell::new(0) };
+    let owner = Owner { health: Health::new(), retry_after_drop: Cell::new(Time::ZERO), drops: Cell::new(0) };
     let first = owner.health.snapshot().outage();
     let mut run = Run {
         owner: &owner,
@@ -160,14 +160,14 @@ impl<'a> Run<'a> {
         move |failures| now_ns + (u64::from(failures) << backoff)
     }
 
-    fn retry(&self) -> impl Fn(u32) -> u64 + use<'a> {
+    fn retry(&self) -> impl Fn(u32) -> Time + use<'a> {
         Self::backoff_ends(self.now_ns, self.backoff)
     }
 
     fn goes_down(&mut self, failures: u32, retry_ns: u64) {
         let failures = failures.min(MAX_FAILURES);
         self.model = Model::Down { failures };
-        self.retry_ns = (retry_ns.div_ceil(STEP_NS) * STEP_NS).max(self.retry_ns + STEP_NS);
+        self.retry_ns = (retry.as_nanos().div_ceil(STEP_NS) * STEP_NS).max(self.retry_ns + STEP_NS);
         self.downs += 1;
     }
 
@@ -235,7 +235,7 @@ impl<'a> Run<'a> {
     }
 
     fn probe_begins(&mut self) {
-        let probe = Probe::begin(self.owner, self.now_ns);
+        let probe = Probe::begin(self.owner, Time::from_nanos(self.now_ns));
         let is_due = matches!(self.model, Model::Down { .. }) && self.now_ns >= self.retry_ns;
         assert_eq!(probe.is_some(), is_due, "a probe begins if and only if the retry is due");
         if let (Some(probe), Model::Down { failures }) = (probe, self.model) {
@@ -256,8 +256,8 @@ impl<'a> Run<'a> {
     /// Drops a probe, which is not a failure: the retry is due after the initial interval.
     fn drop_probe(&mut self, probe: Option<Probe<&'a Owner>>) {
         if let (Some(probe), Model::Probing { failures }) = (probe, self.model) {
-            let (retry_ns, drops) = (self.retry()(1), self.owner.drops.get());
-            self.owner.retry_after_drop.set(retry_ns);
+            let (retry, drops) = (self.retry()(1), self.owner.drops.get());
+            self.owner.retry_after_drop.set(retry);
             drop(probe);
             assert_eq!(self.owner.drops.get(), drops + 1, "the owner is notified");
             self.goes_down(failures, retry_ns);
@@ -273,7 +273,7 @@ impl<'a> Run<'a> {
             Model::Probing { failures } => (HealthState::Probing, failures),
         };
         assert_eq!((snapshot.state(), snapshot.failures()), (state, failures), "{:?}", self.model);
-        assert_eq!(snapshot.retry_at(), self.retry_ns, "{:?}", self.model);
+        assert_eq!(snapshot.retry_at(), Time::from_nanos(self.retry_ns), "{:?}", self.model);
         let serves = matches!(self.model, Model::Up { .. } | Model::Recovering { .. });
         assert_eq!(snapshot.is_up(), serves);
         let blemished = matches!(self.model, Model::Recovering { .. } | Model::Up { strikes: 1.. });

@@ -14,7 +14,7 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 
-use crate::raw::{Bucket, MAX_RPS, MIN_RPS, Rate, Receipt};
+use crate::raw::{Bucket, MAX_RPS, MIN_RPS, Rate, Receipt, Time};
 
 /// The end of the bucket's time range, after 18 years.
 const HORIZON_NS: u64 = 1 << 59;
@@ -250,17 +250,21 @@ impl Run {
             Op::ToHorizon(step) => self.now_ns = HORIZON_NS.saturating_sub(step.nanos()),
             Op::ToEnd(step) => self.now_ns = u64::MAX - step.nanos(),
             Op::ToToken(more) => {
-                self.now_ns = self.bucket.available_at().saturating_add_signed(i64::from(more % 3) - 1)
+                self.now_ns = self.bucket.available_at().as_nanos().saturating_add_signed(i64::from(more % 3) - 1)
             }
             Op::TakeEachAtOnce(count) => {
                 for _ in 0..count {
-                    self.now_ns = self.now_ns.max(self.bucket.available_at());
+                    self.now_ns = self.now_ns.max(self.bucket.available_at().as_nanos());
                     self.take();
                 }
             }
             Op::Retune(request) => self.retune(request),
         }
         self.check_available_at();
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(self.now_ns)
     }
 
     fn take(&mut self) {
@@ -305,7 +309,7 @@ impl Run {
     fn retune(&mut self, request: Request) {
         let Some((rate, exact)) = request.rate() else { return };
         self.check_windows();
-        let next = self.bucket.successor(rate, self.now_ns);
+        let next = self.bucket.successor(rate, self.now());
         self.exact = self.exact.successor(exact, self.now_ns);
         let old = std::mem::replace(&mut self.bucket, next);
         assert!(old.take(u64::MAX).is_none() && !old.has_token(u64::MAX), "the old bucket is retired");
@@ -319,7 +323,8 @@ impl Run {
 
     /// Checks that `available_at` returns the first time at which a token is available.
     fn check_available_at(&self) {
-        let at_ns = self.bucket.available_at();
+        let has_token = |at_ns| self.bucket.has_token(Time::from_nanos(at_ns));
+        let at_ns = self.bucket.available_at().as_nanos();
         if at_ns > HORIZON_NS {
             assert!(!self.bucket.has_token(u64::MAX), "`available_at` is beyond the range, but a token is available");
             return;

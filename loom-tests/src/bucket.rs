@@ -4,7 +4,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::check;
-use crate::raw::{Bucket, Rate};
+use crate::raw::{Bucket, Rate, Time};
 
 fn bucket(burst: u32) -> Arc<Bucket> {
     Arc::new(Bucket::new(Rate::new(1.0, burst).expect("a rate within the fixed point")))
@@ -12,7 +12,7 @@ fn bucket(burst: u32) -> Arc<Bucket> {
 
 /// Takes and counts the tokens that remain at time 0.
 fn left(bucket: &Bucket) -> usize {
-    (0..8).take_while(|_| bucket.take(0).is_some()).count()
+    (0..8).take_while(|_| bucket.take(Time::ZERO).is_some()).count()
 }
 
 /// Property: concurrent takes together grant exactly the tokens of the bucket (I1).
@@ -25,10 +25,10 @@ pub fn concurrent_takes_grant_the_quota() {
         let takers: Vec<_> = (0..2)
             .map(|_| {
                 let bucket = Arc::clone(&bucket);
-                thread::spawn(move || usize::from(bucket.take(0).is_some()))
+                thread::spawn(move || usize::from(bucket.take(Time::ZERO).is_some()))
             })
             .collect();
-        let here = usize::from(bucket.take(0).is_some());
+        let here = usize::from(bucket.take(Time::ZERO).is_some());
         let granted = takers.into_iter().map(|taker| taker.join().unwrap()).sum::<usize>() + here;
         assert_eq!(granted, 2);
     });
@@ -74,7 +74,7 @@ pub fn an_undo_is_exact_or_nothing() {
                 })
             })
             .collect();
-        let kept = usize::from(bucket.take(0).is_some());
+        let kept = usize::from(bucket.take(Time::ZERO).is_some());
         let mut forfeit = 0;
         for undoer in undoers {
             forfeit += undoer.join().unwrap();
@@ -93,10 +93,10 @@ pub fn a_successor_inherits_the_tokens_that_are_left() {
         let takers: Vec<_> = (0..2)
             .map(|_| {
                 let old = Arc::clone(&old);
-                thread::spawn(move || usize::from(old.take(0).is_some()))
+                thread::spawn(move || usize::from(old.take(Time::ZERO).is_some()))
             })
             .collect();
-        let new = old.successor(Rate::new(2.0, 2).expect("a rate within the fixed point"), 0);
+        let new = old.successor(Rate::new(2.0, 2).expect("a rate within the fixed point"), Time::ZERO);
         let granted: usize = takers.into_iter().map(|taker| taker.join().unwrap()).sum();
         assert_eq!(granted + left(&new), 2);
         assert_eq!(left(&old), 0);

@@ -5,7 +5,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::check;
-use crate::raw::{Health, Permits, Signals, UpSet};
+use crate::raw::{Health, Permits, Signals, Time, UpSet};
 use crate::raw_slot::Slot;
 
 /// Property: a due attempt gets a permit, or the thread that releases the permit sees the server down and wakes the
@@ -51,7 +51,7 @@ pub fn a_due_attempt_finds_an_idle_connection_or_is_woken() {
                 !health.snapshot_after_push().is_up()
             })
         };
-        health.connect_failed(health.snapshot().outage(), |_| 0).expect("it is up");
+        health.connect_failed(health.snapshot().outage(), |_| Time::ZERO).expect("it is up");
         up.refresh(0, || health.snapshot().is_up());
         let finds = slot.take().is_some();
         let wakes = returns.join().unwrap();

@@ -4,7 +4,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::check;
-use crate::raw::{Health, HealthState, Probe, ProbeOwner, Reported, Snapshot};
+use crate::raw::{Health, HealthState, Probe, ProbeOwner, Reported, Snapshot, Time};
 
 /// A retry time that the word can distinguish from 0.
 const RETRY: u64 = 1_000_000;
@@ -17,8 +17,8 @@ impl ProbeOwner for Owner {
         &self.0
     }
 
-    fn retry_at_after_drop(&self) -> u64 {
-        0
+    fn retry_at_after_drop(&self) -> Time {
+        Time::ZERO
     }
 
     fn probe_dropped(&self, down: Snapshot) {
@@ -84,16 +84,16 @@ pub fn a_dropped_probe_allows_the_next() {
         let droppers: Vec<_> = (0..2)
             .map(|_| {
                 let owner = owner.clone();
-                thread::spawn(move || drop(Probe::begin(owner, u64::MAX)))
+                thread::spawn(move || drop(Probe::begin(owner, Time::NEVER)))
             })
             .collect();
-        let failed = Probe::begin(owner.clone(), u64::MAX).map(|probe| probe.failed(|_| 0));
+        let failed = Probe::begin(owner.clone(), Time::NEVER).map(|probe| probe.failed(|_| Time::ZERO));
         for dropper in droppers {
             dropper.join().unwrap();
         }
         let health = owner.0.snapshot();
         assert_eq!((health.state(), health.failures()), (HealthState::Down, 1 + u32::from(failed.is_some())));
-        assert!(Probe::begin(owner, u64::MAX).is_some());
+        assert!(Probe::begin(owner, Time::NEVER).is_some());
     });
 }
 
@@ -114,9 +114,9 @@ pub fn a_recovery_ends_by_the_protocol() {
         };
         let report = {
             let health = Arc::clone(&owner.0);
-            thread::spawn(move || health.reported(outage, 1, |_| 2 * RETRY))
+            thread::spawn(move || health.reported(outage, 1, |_| LATER))
         };
-        let failed = owner.0.connect_failed(outage, |_| 2 * RETRY);
+        let failed = owner.0.connect_failed(outage, |_| LATER);
         let released = release.join().unwrap();
         let reported = report.join().unwrap();
         let health = owner.0.snapshot();

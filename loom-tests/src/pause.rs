@@ -4,7 +4,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::check;
-use crate::raw::Pause;
+use crate::raw::{Pause, Time};
 
 /// Longer than the resolution of the word.
 const PAUSE: u64 = 1_000_000;
@@ -15,7 +15,7 @@ const PAUSE: u64 = 1_000_000;
 pub fn failures_together_pause_once() {
     check(3, || {
         let pause = Arc::new(Pause::new());
-        let fail = |pause: &Pause| usize::from(pause.failed(0, |failures| u64::from(failures) * PAUSE));
+        let fail = |pause: &Pause| usize::from(pause.failed(Time::ZERO, end));
         let others = [(); 2].map(|()| {
             let pause = Arc::clone(&pause);
             thread::spawn(move || fail(&pause))

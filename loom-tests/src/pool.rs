@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use crate::check_large;
-use crate::raw::{Health, Idle, Permits, Probe, ProbeOwner, Signals, Snapshot, WaitQueue};
+use crate::raw::{Health, Idle, Permits, Probe, ProbeOwner, Signals, Snapshot, Time, WaitQueue};
 
 struct Server {
     /// One shard, so `pop_near` suffices: it checks the shard once, where `pop` checks it twice.
@@ -33,8 +33,8 @@ impl ProbeOwner for Owner {
         &self.0.servers[self.1].health
     }
 
-    fn retry_at_after_drop(&self) -> u64 {
-        0
+    fn retry_at_after_drop(&self) -> Time {
+        Time::ZERO
     }
 
     fn probe_dropped(&self, _down: Snapshot) {}
@@ -63,7 +63,7 @@ impl Pool {
             return None;
         }
         if !server.health.snapshot().is_up() {
-            match Probe::begin(Owner(Arc::clone(this), at), u64::MAX) {
+            match Probe::begin(Owner(Arc::clone(this), at), Time::NEVER) {
                 Some(probe) => probe.succeeded(),
                 None => {
                     server.permits.failed();
@@ -132,7 +132,7 @@ impl Pool {
                 Self::permit_released(this);
             }
             End::Fail => {
-                health.reported(health.snapshot().outage(), 1, |_| 0);
+                health.reported(health.snapshot().outage(), 1, |_| Time::ZERO);
                 permits.release();
                 Self::permit_released(this);
             }

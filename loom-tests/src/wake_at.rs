@@ -10,7 +10,11 @@ use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
 use crate::check;
-use crate::raw::{Signals, WaitQueue, WakeAt};
+use crate::raw::{Signals, Time, WaitQueue, WakeAt};
+
+fn at(nanos: u64) -> Time {
+    Time::from_nanos(nanos)
+}
 
 /// Property: a change is seen by the task's next check, or wakes the task (I1).
 /// Threads: two make a change each; the main thread checks and goes to sleep.
@@ -25,12 +29,12 @@ pub fn a_change_is_seen_or_wakes() {
             let wake_at = Arc::clone(&wake_at);
             thread::spawn(move || {
                 change.store(true, Ordering::Relaxed);
-                wake_at.must_wake(500)
+                wake_at.must_wake(at(500))
             })
         });
         wake_at.look();
         let seen = changes.clone().map(|change| change.load(Ordering::Relaxed));
-        wake_at.sleep(1_000);
+        wake_at.sleep(at(1_000));
         let woken = changers.map(|changer| changer.join().unwrap());
         for (seen, woken) in seen.into_iter().zip(woken) {
             assert!(seen || woken, "the task sleeps through a change");
@@ -48,17 +52,17 @@ pub fn a_waiter_is_seen_or_wakes() {
         let signals = Arc::new(Signals::new());
         let queue = Arc::new(WaitQueue::<()>::new(Arc::clone(&signals)));
         // It has slept until the time of an earlier token.
-        wake_at.sleep(100);
+        wake_at.sleep(at(100));
         let joiners = [(); 2].map(|()| {
             let (wake_at, queue) = (Arc::clone(&wake_at), Arc::clone(&queue));
             thread::spawn(move || {
                 let ticket = queue.join(2, true).expect("there is room");
-                (ticket, wake_at.must_wake(500))
+                (ticket, wake_at.must_wake(at(500)))
             })
         });
         wake_at.look();
         let seen = signals.waiters();
-        wake_at.sleep(if seen > 0 { 500 } else { 1_000 });
+        wake_at.sleep(at(if seen > 0 { 500 } else { 1_000 }));
         let joined = joiners.map(|joiner| joiner.join().unwrap());
         let woken = joined.map(|(mut ticket, wakes)| {
             queue.leave(&mut ticket);

@@ -72,7 +72,8 @@ fn take_next<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>
         return None;
     }
     if signals.is_retry_due() {
-        return take_turn(shared);
+        take_turn(shared);
+        return None;
     }
     let taken = shared.servers.with_kept_list(|list, near| {
         let entry = list.entry(shared.rotation.next(near, &list.up)?)?;
@@ -93,14 +94,14 @@ fn read_clock<C: Connector>(shared: &Shared<C>) -> Time {
 #[cold]
 fn keep_list<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
     shared.servers.keep_list();
-    take_turn(shared)
+    take_turn(shared);
+    None
 }
 
 /// Takes the turn from which `take_any` goes on.
 #[cold]
-fn take_turn<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
+fn take_turn<C: Connector>(shared: &Shared<C>) {
     shared.rotation.next(thread_number(), &shared.servers.list().up);
-    None
 }
 
 /// Tries each server that is up once, from the one whose turn it was. If none is up, tries those that have open
