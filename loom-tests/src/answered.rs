@@ -52,7 +52,8 @@ pub fn the_count_is_exact() {
 /// one (I2).
 /// Threads: a connection answers and closes under the older number; one answers under the newer, as does the one of the
 /// main thread, which answered under the older before.
-/// Mutation that fails it: a newer number keeps the count of the older; an older number counts.
+/// Mutation that fails it: a newer number keeps the count of the older; an older number counts; `change` stores instead
+/// of a CAS.
 pub fn the_count_is_that_of_the_newest_outage() {
     check(3, || {
         let [older, newer] = outages();

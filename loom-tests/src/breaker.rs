@@ -140,7 +140,7 @@ pub fn the_owner_of_a_trial_decides() {
 
 /// Property: an abandoned trial pauses again, counts no failure and allows the next one (I4).
 /// Threads: two begin a trial and abandon it, a third begins one and fails.
-/// Mutation that fails it: `abandoned` does nothing.
+/// Mutation that fails it: `abandoned` does nothing, or counts a failure.
 pub fn an_abandoned_trial_allows_the_next() {
     check(3, || {
         let breaker = paused();

@@ -49,7 +49,7 @@ impl<const N: usize> Tier<N> {
 
 /// Property: failures of one outage take the server down once (I1).
 /// Threads: two connects fail, and a third thread ejects.
-/// Mutation that fails it: `connect_failed` does not check whether the server is down.
+/// Mutation that fails it: `connect_failed` checks nothing, or a transition stores instead of a CAS.
 pub fn failures_of_one_outage_take_the_server_down_once() {
     check(3, || {
         let tier = Tier::<2>::new();
@@ -94,7 +94,7 @@ pub fn a_failure_of_an_older_outage_counts_nothing() {
 /// Property: while a server is recovering, a good return, an ejection and a failed connect race to a state that the
 /// protocol allows: one failure takes it down, and no return brings it up again (I1).
 /// Threads: one returns, one ejects, and the connect of the main thread fails.
-/// Mutation that fails it: `leave` does not check the state.
+/// Mutation that fails it: `leave` checks neither the state nor the outage number.
 pub fn a_recovery_ends_by_the_protocol() {
     check(3, || {
         let tier = Tier::<2>::new();

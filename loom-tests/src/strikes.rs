@@ -12,7 +12,7 @@ const MEMORY: Duration = Duration::from_secs(10);
 
 /// Property: of as many reports as the threshold exactly one reaches it (I1), whatever the order of their times.
 /// Threads: three report.
-/// Mutation that fails it: `count` stores instead of a CAS.
+/// Mutation that fails it: `count` stores instead of a CAS, or starts again at an earlier time.
 pub fn one_report_reaches_the_threshold() {
     check(3, || {
         let strikes = Arc::new(Strikes::default());
