@@ -293,7 +293,7 @@ impl Health {
 
     /// Ends an ejection before its time: the server stays down until its trial succeeds. True if it was ejected.
     pub(crate) fn end_ejection(&self, serving: &Serving) -> bool {
-        self.change(serving, |found| (found.0 & EJECTED != 0).then(|| HealthSnapshot(found.0 & !EJECTED))).is_some()
+        self.change(serving, |found| (found.0 & EJECTED != 0).then_some(HealthSnapshot(found.0 & !EJECTED))).is_some()
     }
 
     /// The server is removed, or registered again. True if that changed.
@@ -302,6 +302,7 @@ impl Health {
     }
 
     /// The server is disabled, or enabled again. True if that changed.
+    #[allow(dead_code, reason = "only the models disable servers so far")]
     pub(crate) fn set_disabled(&self, serving: &Serving, is_disabled: bool) -> bool {
         self.set_bit(serving, DISABLED, is_disabled)
     }
