@@ -9,7 +9,7 @@ use crate::core::shared::{Shared, pool_of};
 use crate::core::{sweep, transition};
 use crate::error::Failure;
 use crate::raw::Outage;
-use crate::server::{Connection, Generation};
+use crate::server::{Connection, Generation, Verdict};
 use crate::servers::{List, with_any};
 use crate::sync::Arc;
 
@@ -63,8 +63,14 @@ fn release_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     let generation = Arc::clone(conn.generation());
     // A dropped pool has closed all generations.
     let Some(shared) = pool_of::<C>(&generation.pool) else { return };
-    if !std::mem::take(&mut conn.has_verdict) {
-        count_success(&shared, &mut conn);
+    match conn.verdict.take() {
+        None => count_success(&shared, &mut conn),
+        // Counted when it was reported, but for the connection itself.
+        Some(Verdict::Success) => {
+            let outage = conn.outage;
+            conn.permit.count_answer(outage);
+        }
+        Some(Verdict::Failure) => {}
     }
     let now = shared.clock.time();
     if generation.server.permits.counts().is_over() || now >= conn.expires_at {
@@ -92,16 +98,16 @@ fn count_success<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
 
 /// The caller says that the server answers well, once for each checkout.
 pub(crate) fn report_success<C: Connector>(conn: &mut Connection<C>) {
-    if let Some(shared) = verdict(conn) {
+    if let Some(shared) = first_verdict(conn, Verdict::Success) {
         count_success(&shared, conn);
-        // The release must not count again.
+        // The release must not count again: it takes the slow path.
         conn.permit.count_answer(Outage::NONE);
     }
 }
 
 /// The caller says that the server failed, once for each checkout.
 pub(crate) fn report_failure<C: Connector>(conn: &mut Connection<C>, reason: String, eject_for: Option<Duration>) {
-    if let Some(shared) = verdict(conn) {
+    if let Some(shared) = first_verdict(conn, Verdict::Failure) {
         conn.permit.count_answer(Outage::NONE);
         let failure = Failure::Reported(reason.into());
         transition::reported(&shared, conn.generation(), conn.outage, failure, eject_for);
@@ -119,7 +125,7 @@ pub(crate) fn broken<C: Connector>(conn: Box<Connection<C>>, reason: &dyn fmt::D
 /// The caller dropped the connection. After a long use it counts as a failure of the server, unless the server has
 /// answered anything since the checkout.
 pub(crate) fn dropped<C: Connector>(conn: Box<Connection<C>>) {
-    if conn.has_verdict || std::thread::panicking() {
+    if conn.verdict.is_some() || std::thread::panicking() {
         return;
     }
     let Some(shared) = pool_of::<C>(&conn.generation().pool) else { return };
@@ -132,7 +138,10 @@ pub(crate) fn dropped<C: Connector>(conn: Box<Connection<C>>) {
 }
 
 /// The pool, for the first verdict of a checkout.
-fn verdict<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>>> {
-    let is_first = !std::mem::replace(&mut conn.has_verdict, true);
-    is_first.then(|| pool_of::<C>(&conn.generation().pool)).flatten()
+fn first_verdict<C: Connector>(conn: &mut Connection<C>, verdict: Verdict) -> Option<Arc<Shared<C>>> {
+    if conn.verdict.is_some() {
+        return None;
+    }
+    conn.verdict = Some(verdict);
+    pool_of::<C>(&conn.generation().pool)
 }

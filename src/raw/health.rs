@@ -245,7 +245,8 @@ impl Health {
     }
 
     /// Callers reported failures of connections of `outage`: takes the server down, if no more than `max_ejected_ratio`
-    /// of the servers do not serve then. `until` tells the end of that many ejections in a row.
+    /// of the servers do not serve then. `until` tells the end of that many ejections in a row. Does nothing while the
+    /// server is removed: when it is registered again, it would be down beyond the bound.
     pub(crate) fn eject(
         &self,
         serving: &Serving,
@@ -262,7 +263,8 @@ impl Health {
                 let forgiven = (served.as_nanos() / FORGIVEN_AFTER.as_nanos()).min(u128::from(EJECTIONS_MAX)) as u32;
                 let ejections = (found.ejections().saturating_sub(forgiven) + 1).min(EJECTIONS_MAX);
                 let down = || HealthSnapshot(found.down(until(ejections), ejections).0 | EJECTED);
-                (!found.is_down() && found.outage() == outage).then(down)
+                let may_go = !found.is_down() && !found.is_removed() && found.outage() == outage;
+                may_go.then(down)
             },
         );
         ejected.map_or_else(|not| not, |(_, left)| Ejected::Down(left))
@@ -383,6 +385,16 @@ mod tests {
         assert!(matches!(eject(&health[0]), Ejected::Down(_)));
         assert_eq!((eject(&health[1]), serving.serving()), (Ejected::Refused, 1));
         assert!(health[1].snapshot().is_plainly_up());
+    }
+
+    #[test]
+    fn a_removed_server_is_not_ejected() {
+        let (serving, health) = servers(3);
+        health[0].set_removed(&serving, true);
+        let outage = health[0].snapshot().outage();
+        assert_eq!(health[0].eject(&serving, outage, 1.0, at(1), |_| at(2)), Ejected::Ignored);
+        health[0].set_removed(&serving, false);
+        assert!(matches!(health[0].eject(&serving, outage, 1.0, at(1), |_| at(2)), Ejected::Down(_)));
     }
 
     #[test]

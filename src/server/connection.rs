@@ -15,10 +15,17 @@ pub(crate) struct Connection<C: Connector> {
     pub(crate) info: ConnInfo,
     /// The server's outage number when the connection was opened or last came back well.
     pub(crate) outage: Outage,
-    /// The caller has said how this use ended.
-    pub(crate) has_verdict: bool,
+    /// What the caller has said of the server in this use.
+    pub(crate) verdict: Option<Verdict>,
     /// When its lifetime ends.
     pub(crate) expires_at: Time,
+}
+
+/// What a caller says of a server. The first one of a checkout stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Success,
+    Failure,
 }
 
 impl<C: Connector> Connection<C> {
