@@ -164,6 +164,16 @@ pub enum Failure<E> {
         /// The builder's `connect_timeout`.
         after: Duration,
     },
+    /// A look-up of a [`TcpConnector`](crate::TcpConnector), also of one inside another connector, still ran when the
+    /// connect timeout ended: tokio's blocking threads are busy, or the resolver does not answer. This is the client's
+    /// own fault: it says nothing about the server, and connecting to it pauses.
+    #[error("look-up of {host:?} timed out after {after:?}")]
+    LookUpTimeout {
+        /// The name that was looked up.
+        host: Arc<str>,
+        /// The builder's `connect_timeout`.
+        after: Duration,
+    },
     /// The connector panicked.
     #[error("the connector panicked")]
     ConnectPanicked,

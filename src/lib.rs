@@ -48,6 +48,7 @@
 //! | [`Connector`] | connects to servers, and checks idle connections |
 //! | [`ConnectFault`] | whose fault a failed connect is |
 //! | [`TcpConnector`], [`UnixConnector`], [`connect_fn`], [`BoxConnector`] | connectors that come with the crate |
+//! | [`is_idle`] | whether a stream with a layer above the socket, such as TLS, may be used again |
 //! | [`AcquireError`], [`TryAcquireError`] | why no server could serve, and when one may |
 //! | [`PoolStatus`] | a snapshot |
 //! | [`Clock`] | the time: the system's, tokio's, or one that a test advances |
@@ -191,7 +192,9 @@ pub use crate::conn::PooledConn;
 pub use crate::conn_info::ConnInfo;
 #[cfg(unix)]
 pub use crate::connector::UnixConnector;
-pub use crate::connector::{BoxConnector, BoxError, ConnectFault, Connector, FnConnector, TcpConnector, connect_fn};
+pub use crate::connector::{
+    BoxConnector, BoxError, ConnectFault, Connector, FnConnector, TcpConnector, connect_fn, is_idle,
+};
 pub use crate::ejection::Ejection;
 pub use crate::error::{
     AcquireError, BuildError, CloseTimeout, Counts, Failure, Reason, ServerError, ServerReport, TryAcquireError,

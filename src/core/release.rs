@@ -92,6 +92,7 @@ fn count_success<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
     if conn.permit.answered() != outage {
         conn.outage = outage;
         conn.permit.count_answer(outage);
+        server.breaker.answered();
     }
     transition::succeeded(shared, &generation, outage);
 }

@@ -78,7 +78,7 @@ impl Retries {
     /// Starts the trials that are due. Returns when the next one may start.
     fn run_trials<C: Connector>(&mut self, shared: &Arc<Shared<C>>, has_caller: bool, now: Time) -> Time {
         let mut next = Time::NEVER;
-        self.waits_for_caller = false;
+        let waited = std::mem::replace(&mut self.waits_for_caller, false);
         while let Some(number) = shared.due_times.pop_ready() {
             if !has_caller || self.all_down && now < self.next_trial {
                 shared.due_times.put_back(number);
@@ -88,7 +88,10 @@ impl Retries {
             }
             self.try_server(shared, number, false, now);
         }
-        shared.notifier.signals.set_retry_due(self.waits_for_caller);
+        // Not if it goes on waiting: a caller may just have cleared the signal.
+        if has_caller || waited != self.waits_for_caller {
+            shared.notifier.signals.set_retry_due(self.waits_for_caller);
+        }
         next
     }
 

@@ -8,10 +8,14 @@
 //! Closed --an attempt of this round failed--> Paused(failures + 1, until later)
 //! Closed --the server is down; one CAS wins--> Trying
 //! Paused --until passed, or ahead of it; one CAS wins--> Trying
-//! Trying --the attempt connected--> Closed(0)
+//! Trying --the attempt connected--> Closed(failures)
 //!        --failed--> Paused(failures + 1, until later)
 //!        --dropped undecided--> Paused(failures, until later)
+//! Closed --a connection came back well--> Closed(0)
 //! ```
+//!
+//! The failures are kept until a connection has answered: a server that accepts and closes at once is avoided for
+//! longer each time.
 //!
 //! While Closed any number of attempts run, each with a [`Pass`] that names its round: the time between two pauses. An
 //! attempt that tries after a pause, or at a server that is down, runs alone (the trial).
@@ -23,7 +27,7 @@
 //! - I1: of all callers that find a trial due, exactly one begins it.
 //! - I2: while Trying only the owner of the trial changes the word.
 //! - I3: attempts of one round that fail together count once: the first one ends the round.
-//! - I4: a pause ends by a trial alone, and only one that connected clears the failures.
+//! - I4: a pause ends by a trial alone, and only while Closed are the failures cleared.
 //!
 //! Arithmetic: 2⁴⁵ steps of 10 µs are 11.1 years. A pause takes at least one step, so no round is named twice in that
 //! time. Failures saturate at 511.
@@ -181,11 +185,19 @@ impl Breaker {
         Some(Pass { round: trying.until(), is_trial: true })
     }
 
-    /// The attempt connected. Returns the failures in a row before it.
-    pub(crate) fn succeeded(&self, pass: Pass) -> u32 {
-        let closed = self
-            .transition(|found| pass.is_trial.then(|| BreakerSnapshot::new(BreakerState::Closed, 0, found.until())));
-        closed.map_or(0, |(found, _)| found.failures())
+    /// The attempt connected.
+    pub(crate) fn succeeded(&self, pass: Pass) {
+        let closed =
+            |found: BreakerSnapshot| BreakerSnapshot::new(BreakerState::Closed, found.failures(), found.until());
+        let _ = self.transition(|found| pass.is_trial.then(|| closed(found)));
+    }
+
+    /// A connection came back well: clears the failures, unless connecting pauses again.
+    pub(crate) fn answered(&self) {
+        let _ = self.transition(|found| {
+            let is_over = found.state() == BreakerState::Closed && found.failures() > 0;
+            is_over.then(|| BreakerSnapshot::new(BreakerState::Closed, 0, found.until()))
+        });
     }
 
     /// The attempt failed. `until` tells when the pause ends after that many failures in a row. Returns the word if that
@@ -232,7 +244,10 @@ mod tests {
         let paused = breaker.failed(trial, |failures| at(10 * u64::from(failures))).expect("it is the trial");
         assert_eq!((paused.failures(), paused.paused_until()), (2, Some(at(20))));
         let trial = breaker.begin_trial(at(20), false).expect("it is due");
-        assert_eq!(breaker.succeeded(trial), 2);
+        breaker.answered();
+        breaker.succeeded(trial);
+        assert_eq!((breaker.snapshot().state(), breaker.snapshot().failures()), (BreakerState::Closed, 2));
+        breaker.answered();
         assert_eq!((breaker.snapshot().state(), breaker.snapshot().failures()), (BreakerState::Closed, 0));
     }
 
@@ -243,7 +258,8 @@ mod tests {
         assert!(breaker.failed(passes[0], |_| at(10)).is_some());
         assert_eq!(breaker.failed(passes[1], |_| at(99)), None);
         let trial = breaker.begin(at(10)).expect("it is due");
-        assert_eq!((breaker.failed(passes[2], |_| at(99)), breaker.succeeded(passes[2])), (None, 0), "an older round");
+        breaker.succeeded(passes[2]);
+        assert_eq!(breaker.failed(passes[2], |_| at(99)), None, "an older round");
         assert_eq!(breaker.snapshot().state(), BreakerState::Trying);
         breaker.succeeded(trial);
         assert_eq!(breaker.failed(passes[1], |_| at(99)), None, "an older round");
@@ -275,6 +291,6 @@ mod tests {
             breaker.succeeded(breaker.begin_trial(Time::NEVER, false).expect("it is due"));
             assert_eq!(breaker.failed(late, |_| at(0)), None);
         }
-        assert_eq!(format!("{:?}", breaker.snapshot()), format!("Closed(0, until {:?})", at(1_000)));
+        assert_eq!(format!("{:?}", breaker.snapshot()), format!("Closed(511, until {:?})", at(1_000)));
     }
 }

@@ -158,6 +158,8 @@ impl<C: Contestant> Client<C> {
             }
             match protocol::judge(expected, answer) {
                 Answer::Unfinished => {}
+                // An error of the Redis protocol: the server refuses, but answers no other request.
+                Answer::Wrong if answer.starts_with(b"-") => return Err(io::Error::other("error reply")),
                 Answer::Wrong => return Ok(false),
                 // Further bytes would belong to another answer.
                 Answer::Right => return Ok(!matches!(stream.try_read(&mut [0; 64]), Ok(1..))),
