@@ -13,7 +13,7 @@ use crate::core::report;
 use crate::core::shared::Shared;
 use crate::core::transition::{self, FailedConnect};
 use crate::error::{AcquireError, Failure, TryAcquireError};
-use crate::raw::Time;
+use crate::raw::{Signals, Time};
 use crate::server::Connection;
 use crate::servers::{List, ListEntry, Usable, thread_number};
 use crate::sync::Arc;
@@ -67,14 +67,12 @@ pub(crate) fn take_idle<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Con
 /// everywhere.
 #[inline(always)]
 fn take_next<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>> {
-    let signals = &shared.notifier.signals;
-    if signals.waiters() > 0 {
-        return None;
+    let signals: &Signals = &shared.notifier.signals;
+    // One branch for both.
+    if (signals.waiters() > 0) | signals.is_retry_due() {
+        return give_way(shared);
     }
-    if signals.is_retry_due() {
-        return take_turn(shared);
-    }
-    let taken = shared.servers.with_kept_list(|list, near| {
+    let taken = shared.servers.with_list_of(signals.list_version(), |list, near| {
         let entry = list.entry(shared.rotation.next(near, &list.up)?)?;
         let tick = || signals.tick().filter(|_| !shared.settings.exact_times);
         let now = || tick().unwrap_or_else(|| read_clock(shared));
@@ -87,6 +85,12 @@ fn take_next<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>
 #[cold]
 fn read_clock<C: Connector>(shared: &Shared<C>) -> Time {
     shared.clock.time()
+}
+
+/// Waiters come first. Otherwise a retry is due, and `take_any` goes on from this caller's turn.
+#[cold]
+fn give_way<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
+    if shared.notifier.signals.waiters() > 0 { None } else { take_turn(shared) }
 }
 
 /// Keeps the current list for this thread's next call.

@@ -36,9 +36,10 @@ pub(crate) fn release<C: Connector>(conn: Box<Connection<C>>) {
         server.answered.note(tick);
         generation.idle.push(conn, near, move_or_close);
         // After the push: pairs with the fences of `WaitQueue::join` and of `UpSet::refresh`.
-        let is_plain = server.health.snapshot_after_push().is_plainly_up() && server.strikes.is_clear();
-        let is_wanted = list.signals.waiters() > 0 || !is_plain;
-        is_wanted.then(|| (Arc::clone(generation), near, outage))
+        // One branch for all three.
+        let is_plain = server.health.snapshot_after_push().is_plainly_up() & server.strikes.is_clear();
+        let is_quiet = is_plain & (list.signals.waiters() == 0);
+        (!is_quiet).then(|| (Arc::clone(generation), near, outage))
     });
     if let Some((generation, near, outage)) = wanted {
         after_release(&generation, near, outage);
