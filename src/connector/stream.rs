@@ -10,14 +10,14 @@ use tokio::task::unconstrained;
 /// Whether a stream has nothing to read and is open: it is idle, and may be used again.
 ///
 /// For the [`is_reusable`](crate::Connector::is_reusable) of a connector whose streams have a layer above the socket,
-/// such as TLS or compression. [`TcpConnector`](crate::TcpConnector) and [`UnixConnector`](crate::UnixConnector) need it
-/// not. A peek at the socket below would call a good stream of TLS 1.3 unfit: the session tickets that its server sends
-/// after the handshake lie there until the layer reads them. This reads through the layer, which takes them in.
+/// such as TLS or compression; [`TcpConnector`](crate::TcpConnector) and [`UnixConnector`](crate::UnixConnector) do
+/// without it. A peek at the socket below would call a good stream of TLS 1.3 unfit: the session tickets that its
+/// server sends after the handshake lie there until the layer reads them. This function reads through the layer.
 ///
-/// It polls one read of a byte, with a waker that does nothing, outside tokio's budget of the task: a task that has used
-/// up its budget would find each stream idle. A read that is pending means idle. An end of file, an error and a byte each
-/// mean that the stream is of no use: close it, since that byte is lost. It costs what a read costs: no system call while
-/// tokio's reactor has delivered nothing since the last read that was pending.
+/// It polls one read of a byte, with a waker that does nothing, outside tokio's budget of the task: a task that has
+/// used up its budget would find each stream idle. A read that is pending means idle. An end of file, an error and a
+/// byte each mean that the stream is of no use: close it, since that byte is lost. It costs what a read costs: no
+/// system call while tokio's reactor has delivered nothing since the last read that was pending.
 ///
 /// The stream must not be read elsewhere at the same time: the task that waits for it would not be woken any more.
 ///
@@ -73,7 +73,7 @@ pub fn is_idle<S: AsyncRead + Unpin + ?Sized>(stream: &mut S) -> bool {
     let mut byte = [0];
     let mut read = ReadBuf::new(&mut byte);
     let mut stream = Pin::new(stream);
-    let reading = pin!(unconstrained(poll_fn(|cx| stream.as_mut().poll_read(cx, &mut read))));
+    let reading = pin!(unconstrained(poll_fn(|cx| AsyncRead::poll_read(stream.as_mut(), cx, &mut read))));
     reading.poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 

@@ -90,21 +90,24 @@ fn read_clock<C: Connector>(shared: &Shared<C>) -> Time {
 /// Waiters come first. Otherwise a retry is due, and `take_any` goes on from this caller's turn.
 #[cold]
 fn give_way<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
-    if shared.notifier.signals.waiters() > 0 { None } else { take_turn(shared) }
+    if shared.notifier.signals.waiters() == 0 {
+        take_turn(shared);
+    }
+    None
 }
 
 /// Keeps the current list for this thread's next call.
 #[cold]
 fn keep_list<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
     shared.servers.keep_list();
-    take_turn(shared)
+    take_turn(shared);
+    None
 }
 
 /// Takes the turn from which `take_any` goes on.
 #[cold]
-fn take_turn<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
+fn take_turn<C: Connector>(shared: &Shared<C>) {
     shared.rotation.next(thread_number(), &shared.servers.list().up);
-    None
 }
 
 /// Tries each server that is up once, from the one whose turn it was. If none is up, tries those that have open
