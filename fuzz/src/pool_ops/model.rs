@@ -127,7 +127,7 @@ impl Model {
 }
 
 impl Rules {
-    fn max_ejected_ratio(self) -> f64 {
+    pub(super) fn max_ejected_ratio(self) -> f64 {
         [0.5, 1.0, 0.0][usize::from(self.cap % 3)]
     }
 

@@ -196,9 +196,14 @@ impl Rig {
     pub(super) fn poll(&mut self, index: usize) {
         let woken_at = self.callers[index].woken_at();
         let was_in_front = !self.callers[index].overtook;
+        let is_impatient = self.callers[index].kind == Kind::AcquireNow;
         let now = (self.step_number(), self.clock.now());
         if let Some(result) = self.poll_since(index, woken_at.unwrap_or(now)) {
-            assert!(woken_at.is_some(), "the caller is ready, but was not woken: {result:?}");
+            // Whether any token is left is looked at when a caller is polled, and at each tick.
+            let is_out_of_tokens =
+                matches!(&result, Err(AcquireError::Unavailable(error)) if error.counts().limited > 0);
+            let is_woken = woken_at.is_some() || is_impatient && is_out_of_tokens;
+            assert!(is_woken, "the caller is ready, but was not woken: {result:?}");
             assert!(result.is_err() || was_in_front, "the caller overtook an earlier waiter");
             assert!(!matches!(result, Err(AcquireError::QueueFull { .. })), "the caller was already in the queue");
         }
