@@ -272,7 +272,7 @@ impl Run {
         let until = |ejections| Time::from_nanos(until_ns(ejections));
         let (outage, is_current) = server.outage(which);
         let ejected = server.health.eject(serving, outage, f64::from(*ratio) / 20.0, Time::from_nanos(now_ns), until);
-        if server.is_down() || !is_current {
+        if server.is_down() || server.is_removed || !is_current {
             return assert_eq!(ejected, Ejected::Ignored);
         }
         if server.serves() && !within {

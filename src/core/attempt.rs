@@ -196,7 +196,8 @@ impl<C: Connector> Attempt<C> {
                     self.shared.servers.refresh(self.generation.number);
                     let info = ConnInfo::new(config, self.shared.clock.time());
                     let expires_at = expires_at(&self.shared, info.opened_at());
-                    let conn = Connection { conn, permit, info, outage: self.outage, has_verdict: false, expires_at };
+                    let (outage, ordinary) = (self.outage, Outage::NONE);
+                    let conn = Connection { conn, permit, info, outage, ordinary, has_verdict: false, expires_at };
                     hand_over::offer(&self.shared, Box::new(conn));
                 }
             }

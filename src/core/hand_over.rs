@@ -31,11 +31,16 @@ pub(crate) fn pass_on<C: Connector>(grant: Grant<C>) {
     keep(grant.conn);
 }
 
-/// Puts a connection into the idle queue of its server, and serves waiters from there.
+/// Puts a connection into the idle queue of its server, and serves waiters from there. Closes one that has not come back
+/// well since its server went down, if the server serves again: at the recovery the idle ones were closed.
 #[cold]
 pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
     let near = thread_number();
     let generation = Arc::clone(conn.generation());
+    let health = generation.server.health.snapshot();
+    if !health.is_down() && conn.outage != health.outage() {
+        return drop(conn);
+    }
     generation.idle.push(conn, near, move_or_close);
     after_push(&generation, near);
 }

@@ -3,6 +3,7 @@
 use crate::connector::Connector;
 use crate::core::hand_over::move_or_close;
 use crate::core::shared::Shared;
+use crate::core::transition;
 use crate::error::ServerError;
 use crate::server::Server;
 use crate::servers::{Change, drop_closed_lists};
@@ -84,6 +85,7 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
             generation.server.set_connect_error(None);
         }
     }
+    transition::stopped_serving(shared, shared.clock.time());
     if shared.servers.list().len == 0 {
         shared.queue.wake_all();
     }

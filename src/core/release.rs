@@ -29,16 +29,17 @@ pub(crate) fn release<C: Connector>(conn: Box<Connection<C>>) {
         let (server, tick) = (&generation.server, list.signals.tick()?);
         let outage = server.health.snapshot().outage();
         let is_ordinary = |conn: &mut Box<Connection<C>>| {
-            Arc::ptr_eq(generation, conn.generation()) && tick < conn.expires_at && conn.permit.answered() == outage
+            Arc::ptr_eq(generation, conn.generation()) && tick < conn.expires_at && conn.ordinary == outage
         };
         let mut conn = conn.take_if(is_ordinary)?;
         conn.info.check_in(tick);
         server.answered.note(tick);
         generation.idle.push(conn, near, move_or_close);
         // After the push: pairs with the fences of `WaitQueue::join` and of `UpSet::refresh`.
-        let is_plain = server.health.snapshot_after_push().is_plainly_up() && server.strikes.is_clear();
-        let is_wanted = list.signals.waiters() > 0 || !is_plain;
-        is_wanted.then(|| (Arc::clone(generation), near, outage))
+        // One branch for all three.
+        let is_plain = server.health.snapshot_after_push().is_plainly_up() & server.strikes.is_clear();
+        let is_quiet = is_plain & (list.signals.waiters() == 0);
+        (!is_quiet).then(|| (Arc::clone(generation), near, outage))
     });
     if let Some((generation, near, outage)) = wanted {
         after_release(&generation, near, outage);
@@ -66,6 +67,7 @@ fn release_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     if !std::mem::take(&mut conn.has_verdict) {
         count_success(&shared, &mut conn);
     }
+    conn.ordinary = conn.permit.answered();
     let now = shared.clock.time();
     if generation.server.permits.counts().is_over() || now >= conn.expires_at {
         return drop(conn);
@@ -93,16 +95,14 @@ fn count_success<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
 
 /// The caller says that the server answers well, once for each checkout.
 pub(crate) fn report_success<C: Connector>(conn: &mut Connection<C>) {
-    if let Some(shared) = verdict(conn) {
+    if let Some(shared) = first_verdict(conn) {
         count_success(&shared, conn);
-        // The release must not count again.
-        conn.permit.count_answer(Outage::NONE);
     }
 }
 
 /// The caller says that the server failed, once for each checkout.
 pub(crate) fn report_failure<C: Connector>(conn: &mut Connection<C>, reason: String, eject_for: Option<Duration>) {
-    if let Some(shared) = verdict(conn) {
+    if let Some(shared) = first_verdict(conn) {
         conn.permit.count_answer(Outage::NONE);
         let failure = Failure::Reported(reason.into());
         transition::reported(&shared, conn.generation(), conn.outage, failure, eject_for);
@@ -119,7 +119,7 @@ pub(crate) fn broken<C: Connector>(conn: Box<Connection<C>>, reason: &dyn fmt::D
 
 /// The caller dropped the connection. After a long use it counts as a failure of the server, unless the server has
 /// answered anything since the checkout.
-pub(crate) fn dropped<C: Connector>(conn: Box<Connection<C>>) {
+pub(crate) fn dropped<C: Connector>(conn: &Connection<C>) {
     if conn.has_verdict || std::thread::panicking() {
         return;
     }
@@ -133,7 +133,11 @@ pub(crate) fn dropped<C: Connector>(conn: Box<Connection<C>>) {
 }
 
 /// The pool, for the first verdict of a checkout.
-fn verdict<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>>> {
-    let is_first = !std::mem::replace(&mut conn.has_verdict, true);
-    is_first.then(|| pool_of::<C>(&conn.generation().pool)).flatten()
+fn first_verdict<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>>> {
+    if std::mem::replace(&mut conn.has_verdict, true) {
+        return None;
+    }
+    // The release takes the slow path, so as not to count again.
+    conn.ordinary = Outage::NONE;
+    pool_of::<C>(&conn.generation().pool)
 }

@@ -85,7 +85,10 @@ pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Gener
     let until = pause_end(shared, now)(1);
     server.set_recovering_until(until);
     // Before callers may use the server: these died with it, or were why it was ejected.
-    sweep::close_of_older_outages(generation, outage);
+    // In the generation that took over, if the settings changed during the attempt.
+    if let Some(current) = shared.servers.current(generation) {
+        sweep::close_of_older_outages(&current, outage);
+    }
     if server.health.recover(&shared.servers.serving, outage).is_some() {
         shared.servers.refresh(server.number());
         push_due(shared, generation, until);
@@ -173,12 +176,7 @@ fn went_down<C: Connector>(
     shared.servers.refresh(server.number());
     let until = server.down_until().unwrap_or(now).max(down.ejected_until().unwrap_or(now));
     push_due(shared, generation, until);
-    if shared.servers.serving.serving() == 0 {
-        end_ejections(shared, now);
-        if shared.settings.fail_fast_when_down {
-            shared.queue.wake_all();
-        }
-    }
+    stopped_serving(shared, now);
     // The last resort serves from now on, if no server is up.
     shared.notifier.wake_if_waiters();
     if is_removed {
@@ -193,8 +191,14 @@ fn went_down<C: Connector>(
     );
 }
 
-/// No server serves: those that were ejected are tried at once.
-fn end_ejections<C: Connector>(shared: &Shared<C>, now: Time) {
+/// Acts on a server that went down or was removed. If no other serves, those that were ejected are tried at once.
+pub(crate) fn stopped_serving<C: Connector>(shared: &Shared<C>, now: Time) {
+    if shared.servers.serving.serving() > 0 {
+        return;
+    }
+    if shared.settings.fail_fast_when_down {
+        shared.queue.wake_all();
+    }
     let list = shared.servers.list();
     for (number, entry) in list.iter() {
         if entry.server().health.end_ejection(&shared.servers.serving) {

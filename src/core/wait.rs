@@ -20,16 +20,10 @@ pub(crate) async fn wait<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<
 
 /// Joins the wait queue and waits for as long as an attempt runs that may serve it.
 pub(crate) async fn wait_for_attempt<C: Connector>(shared: &Arc<Shared<C>>) -> Acquired<C> {
-    if report::ended(shared).is_none() && !any_has_token(shared) {
+    if report::ended(shared).is_none() && !settle::any_has_token(shared) {
         return Err(AcquireError::Unavailable(report::unavailable(shared)));
     }
     join(shared, None, false).await
-}
-
-/// Whether any server has a token or no rate limit.
-fn any_has_token<C: Connector>(shared: &Shared<C>) -> bool {
-    let now = shared.clock.time();
-    shared.servers.list().iter().any(|(_, entry)| entry.server().has_token(now))
 }
 
 async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, is_patient: bool) -> Acquired<C> {
@@ -146,13 +140,17 @@ impl<C: Connector> Waiter<'_, C> {
         }
         // A trial that is due is about to start, in the background task.
         let can_start = shared.due_times.is_ready(shared.clock.time());
-        (settle::has_attempt(shared) || can_start) && any_has_token(shared)
+        (settle::has_attempt(shared) || can_start) && settle::any_has_token(shared)
     }
 }
 
 impl<C: Connector> Drop for Waiter<'_, C> {
     fn drop(&mut self) {
-        self.shared.impatient.fetch_sub(usize::from(!self.is_patient), Ordering::Relaxed);
+        if !self.is_patient {
+            self.shared.impatient.fetch_sub(1, Ordering::Relaxed);
+            // Others wait for tokens, perhaps without an attempt so far.
+            self.shared.notifier.wake_if_waiters();
+        }
         if let Some(grant) = self.shared.queue.leave(&mut self.ticket) {
             hand_over::pass_on(grant);
         }

@@ -260,7 +260,8 @@ impl Health {
 
     /// Callers reported failures of connections of `outage`: takes the server down, if no more than `max_ejected_ratio`
     /// of the servers do not serve then. `until` tells the end of that many ejections in a row; the ejection ends then,
-    /// or after a year, or with an earlier one that was ended early.
+    /// or after a year, or with an earlier one that was ended early. Does nothing while the server is removed: when it
+    /// is registered again, it would be down beyond the bound.
     pub(crate) fn eject(
         &self,
         serving: &Serving,
@@ -278,7 +279,8 @@ impl Health {
                     let until = until(ejections).min(now.after(LONGEST_EJECTION));
                     HealthSnapshot(found.down(until, ejections).0 | EJECTED)
                 };
-                (!found.is_down() && found.outage() == outage).then(down)
+                let may_go = !found.is_down() && !found.is_removed() && found.outage() == outage;
+                may_go.then(down)
             },
         );
         ejected.map_or_else(|not| not, |(_, left)| Ejected::Down(left))
@@ -309,7 +311,7 @@ impl Health {
 
     /// Ends an ejection before its time: the server stays down until its trial succeeds. True if it was ejected.
     pub(crate) fn end_ejection(&self, serving: &Serving) -> bool {
-        self.change(serving, |found| (found.0 & EJECTED != 0).then(|| HealthSnapshot(found.0 & !EJECTED))).is_some()
+        self.change(serving, |found| (found.0 & EJECTED != 0).then_some(HealthSnapshot(found.0 & !EJECTED))).is_some()
     }
 
     /// The server is removed, or registered again. True if that changed.
@@ -318,6 +320,7 @@ impl Health {
     }
 
     /// The server is disabled, or enabled again. True if that changed.
+    #[allow(dead_code, reason = "only the models disable servers so far")]
     pub(crate) fn set_disabled(&self, serving: &Serving, is_disabled: bool) -> bool {
         self.set_bit(serving, DISABLED, is_disabled)
     }

@@ -15,6 +15,9 @@ pub(crate) struct Connection<C: Connector> {
     pub(crate) info: ConnInfo,
     /// The server's outage number when the connection was opened or last came back well.
     pub(crate) outage: Outage,
+    /// The outage number under which its next good return changes nothing but the tick. `Outage::NONE`: that return is
+    /// the first one, or the caller has said how this use ended.
+    pub(crate) ordinary: Outage,
     /// The caller has said how this use ended.
     pub(crate) has_verdict: bool,
     /// When its lifetime ends.

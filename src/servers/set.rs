@@ -109,7 +109,13 @@ impl<C: Connector> Servers<C> {
     /// Uses the current list, if this thread keeps it, and the number of the thread.
     #[inline(always)]
     pub(crate) fn with_kept_list<T>(&self, use_list: impl FnOnce(&List<C>, usize) -> T) -> Option<T> {
-        cache::with_current(self.cache_index, self.notifier.signals.list_version(), use_list)
+        self.with_list_of(self.notifier.signals.list_version(), use_list)
+    }
+
+    /// The same for a caller that has read the version of the current list.
+    #[inline(always)]
+    pub(crate) fn with_list_of<T>(&self, version: u64, use_list: impl FnOnce(&List<C>, usize) -> T) -> Option<T> {
+        cache::with_current(self.cache_index, version, use_list)
     }
 
     /// Keeps the current list for the next call of this thread.

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use crate::features::Feature;
 use crate::net::{SimConnector, SimError};
 use crate::plan::stream;
+use crate::reports::Open;
 use crate::rng::Rng;
 use crate::wait_queue::{Course, GiveUp, SimulatedCall};
 use crate::weather::Mode;
@@ -28,6 +29,10 @@ pub(crate) enum Call {
     AcquireTimeout { ms: u64 },
     AcquireNow,
     TryAcquire,
+    /// After the trouble: `acquire_timeout`.
+    Last {
+        ms: u64,
+    },
 }
 
 pub(crate) struct Caller {
@@ -63,6 +68,19 @@ impl Caller {
                 self.use_it(conn).await;
             }
         }
+    }
+
+    /// One checkout, of a good connection if there is one. Returns its server.
+    pub(crate) async fn uses_once(&mut self) -> Option<usize> {
+        let conn = self.call(Call::Last { ms: 50 }).await?;
+        let mut conn = conn;
+        let server = conn.server;
+        match self.ask(&mut conn, false).await {
+            Answer::Whole => self.release(conn),
+            // It died with a server long ago.
+            _ => self.ends(conn, "discarded broken", Conn::discard),
+        }
+        Some(server)
     }
 
     fn pick_call(&mut self) -> Call {
@@ -101,7 +119,7 @@ impl Caller {
         let pool = self.pool.clone();
         let acquire = async move {
             match call {
-                Call::AcquireTimeout { ms } => pool.acquire_timeout(Duration::from_millis(ms)).await,
+                Call::AcquireTimeout { ms } | Call::Last { ms } => pool.acquire_timeout(Duration::from_millis(ms)).await,
                 Call::AcquireNow => pool.acquire_now().await,
                 Call::Acquire | Call::TryAcquire => pool.acquire().await,
             }
@@ -147,38 +165,47 @@ impl Caller {
     }
 
     fn check_error(&self, call: Call, error: &AcquireError<SimError>, started: u64, course: Course) {
+        self.world.sync();
         let (state, now) = (self.world.state(), self.world.now());
         let is_right = match error {
             AcquireError::Closed => state.is_closed,
             AcquireError::NoServers => state.listed() == 0,
             AcquireError::QueueFull { waiters } => *waiters >= self.world.plan.max_waiters,
-            AcquireError::Unavailable(_) => call == Call::AcquireNow,
-            AcquireError::Timeout { .. } => {
-                let timeout = match call {
-                    Call::AcquireTimeout { ms } => Some(ms),
-                    Call::Acquire => self.world.plan.wait_timeout,
-                    Call::AcquireNow | Call::TryAcquire => None,
-                };
-                timeout.is_some_and(|ms| {
-                    let due = started + ms * MS;
-                    now >= due && (now <= due + TICK || course.was_late)
-                })
-            }
+            AcquireError::Unavailable(_) => match self.timeout(call) {
+                None if call == Call::AcquireNow => !state.could_connect(&self.world.plan, now),
+                timeout => state.is_pointless(&self.world.plan, started, timeout, now),
+            },
+            AcquireError::Timeout { .. } => self.timeout(call).is_some_and(|ms| {
+                let due = started + ms * MS;
+                now >= due && (now <= due + TICK || course.was_late)
+            }),
             _ => false,
         };
         drop(state);
         self.check(is_right, error);
     }
 
+    fn timeout(&self, call: Call) -> Option<u64> {
+        match call {
+            Call::AcquireTimeout { ms } | Call::Last { ms } => Some(ms),
+            Call::Acquire => self.world.plan.wait_timeout,
+            Call::AcquireNow | Call::TryAcquire => None,
+        }
+    }
+
     /// Checks a connection that was checked out, and its server.
     fn got(&mut self, mut conn: Conn, course: Course) -> Conn {
+        self.world.sync();
         let now = self.world.now();
         let caller = self.number;
         let mut state = self.world.state();
         let state = &mut *state;
         state.trace.push((now, Event::Gets { caller, conn: conn.id, server: conn.server }));
         state.tokens_touched = now;
-        let is_any_up = state.servers.iter().any(|server| server.is_listed && server.health.is_up());
+        let is_any_up = state.outage_since.is_none();
+        let open = state.open.get_mut(&conn.id).expect("the connection is open");
+        (open.in_use, open.since) = (true, now);
+        let open = *open;
         let in_flux = state.servers.iter().any(|server| server.health.turned == now || server.listing_changed == now);
         let server = &mut state.servers[conn.server];
         server.touched = now;
@@ -205,8 +232,15 @@ impl Caller {
             if !server.is_listed && server.listing_changed != now {
                 wrong.push("its server was removed".into());
             }
-            if conn.uses > 0 && is_any_up && !server.health.is_up() && !in_flux {
+            let has_answered = open.answered == Some(server.health.outage);
+            if conn.uses > 0 && is_any_up && !server.health.serves() && !has_answered && !in_flux {
                 wrong.push("its server is down, and another is up".into());
+            }
+            if conn.uses > 0 && server.health.serves() && open.outage != server.health.outage && !in_flux {
+                wrong.push("its server went down since it was last used".into());
+            }
+            if server.reset_at > open.opened && server.reset_at < now {
+                wrong.push("its server was reset since it was opened".into());
             }
         }
         for wrong in wrong {
@@ -220,24 +254,24 @@ impl Caller {
 
     /// Sends some requests, and ends the connection in some way.
     async fn use_it(&mut self, mut conn: Conn) {
-        let [discards, fails, detaches, leaves_early] =
-            [Feature::Discards, Feature::Fails, Feature::Detaches, Feature::HalfAnswers]
-                .map(|feature| self.world.plan.has(feature));
         for _ in 0..self.rng.pick(&[0, 1, 1, 1, 2]) {
             // A caller may leave in the middle of an answer: by a timeout, an error or a dropped future.
-            let leaves = leaves_early && self.rng.chance(10);
+            let leaves = self.has(Feature::HalfAnswers) && self.rng.chance(10);
             match self.ask(&mut conn, leaves).await {
+                Answer::Whole if self.has(Feature::ReportsSuccess) && self.rng.chance(15) => {
+                    self.report_success(&mut conn);
+                }
                 Answer::Whole => {}
-                Answer::Half => return self.ends(conn, "dropped with half an answer", drop),
-                Answer::None if fails && self.rng.chance(60) => return self.fail(conn),
-                Answer::None => return self.ends(conn, "discarded broken", Conn::discard),
+                Answer::Half => return self.abandon(conn, "dropped with half an answer"),
+                Answer::None => return self.unanswered(conn).await,
+                Answer::Error => return self.failed(conn),
             }
         }
         self.yields().await;
         match self.rng.within(0..=99) {
-            0..=7 if discards => self.ends(conn, "discarded", Conn::discard),
-            8..=13 if fails => self.fail(conn),
-            14..=17 if detaches => {
+            0..=7 if self.has(Feature::Discards) => self.ends(conn, "discarded", Conn::discard),
+            8..=13 if self.has(Feature::Fails) => self.fail(conn),
+            14..=17 if self.has(Feature::Detaches) => {
                 conn.leave_pool();
                 self.ends(conn, "detached", |conn| drop(Conn::detach(conn)));
             }
@@ -245,16 +279,62 @@ impl Caller {
         }
     }
 
+    fn has(&self, feature: Feature) -> bool {
+        self.world.plan.has(feature)
+    }
+
+    /// Ends a connection whose last answer did not come.
+    async fn unanswered(&mut self, conn: Conn) {
+        let is_told = conn.is_told();
+        if self.has(Feature::OutsideTimeouts) && self.rng.chance(60) {
+            pause(self.rng.pick(&[1, 20, 100, 260])).await;
+            return self.abandon(conn, "dropped by a timeout outside");
+        }
+        if self.has(Feature::Broken) && is_told && self.rng.chance(70) {
+            return self.broken(conn);
+        }
+        if self.has(Feature::Fails) && self.rng.chance(60) {
+            return self.fail(conn);
+        }
+        self.ends(conn, "discarded broken", Conn::discard);
+    }
+
+    /// Ends a connection on which the server said that it failed.
+    fn failed(&mut self, mut conn: Conn) {
+        if self.has(Feature::FailsFor) && self.rng.chance(30) {
+            let time = Duration::from_millis(self.rng.pick(&[10, 50, 150]));
+            let (world, id) = (Arc::clone(&self.world), conn.id);
+            return world.report(id, false, Some(time), || {
+                self.ends(conn, "failed for a time", |conn| conn.fail_for("the simulation says so", time));
+            });
+        }
+        if self.has(Feature::ReportsFailure) && self.rng.chance(60) {
+            self.world.record(Event::Reports { caller: self.number, conn: conn.id, is_success: false });
+            self.world.report(conn.id, false, None, || conn.report_failure("the simulation says so"));
+            self.world.note(conn.id, |open| {
+                open.verdict = open.verdict.or(Some(false));
+                open.answered = open.answered.filter(|_| open.verdict == Some(true));
+            });
+            return self.release(conn);
+        }
+        if self.has(Feature::Fails) && self.rng.chance(60) {
+            return self.fail(conn);
+        }
+        // This caller does not tell.
+        self.release(conn);
+    }
+
     /// A request and its answer.
     async fn ask(&mut self, conn: &mut Conn, leaves: bool) -> Answer {
-        let (request, latency) = {
+        let (request, latency, fails) = {
             let mut state = self.world.state();
             let latency = match state.servers[conn.server].mode {
                 Mode::Slow { answer_ms, .. } => answer_ms,
-                Mode::Hangs => ANSWER_TIMEOUT + 1,
-                Mode::Good | Mode::Refuses | Mode::OwnFault => self.rng.pick(&[0, 1, 1, 4]),
+                Mode::Hangs | Mode::Mute => ANSWER_TIMEOUT + 1,
+                _ => self.rng.pick(&[0, 1, 1, 4]),
             };
-            (state.id(), latency)
+            let percent = if let Mode::Fails { percent } = state.servers[conn.server].mode { percent } else { 0 };
+            (state.id(), latency, percent)
         };
         self.world.record(Event::Asks { caller: self.number, conn: conn.id, request });
         conn.unread.push_back(request);
@@ -278,7 +358,7 @@ impl Caller {
         match conn.unread.pop_front() {
             Some(answer) if answer == request => {
                 self.world.record(Event::Answered { caller: self.number, conn: conn.id });
-                Answer::Whole
+                if self.rng.chance(fails) { Answer::Error } else { Answer::Whole }
             }
             answer => {
                 let what = format!("caller {} asked {request} and got the answer to {answer:?}", self.number);
@@ -289,11 +369,12 @@ impl Caller {
     }
 
     fn release(&self, mut conn: Conn) {
+        self.world.sync();
         let (index, now) = (conn.server, self.world.now());
         let is_over = {
             let mut state = self.world.state();
+            state.came_back(conn.id, now);
             let server = &mut state.servers[index];
-            server.health.released(conn.generation);
             server.touched = now;
             (server.open > server.held.max_conns(now)).then_some(server.open)
         };
@@ -305,10 +386,39 @@ impl Caller {
         }
     }
 
-    fn fail(&self, conn: Conn) {
+    fn report_success(&self, conn: &mut Conn) {
+        self.world.sync();
+        self.world.record(Event::Reports { caller: self.number, conn: conn.id, is_success: true });
         let now = self.world.now();
-        self.world.state().servers[conn.server].health.reported(conn.generation, now);
-        self.ends(conn, "failed", |conn| conn.fail("the simulation says so"));
+        self.world.state().said_well(conn.id, now);
+        conn.report_success();
+    }
+
+    fn fail(&self, conn: Conn) {
+        self.world.report(conn.id, false, None, || {
+            self.ends(conn, "failed", |conn| conn.fail("the simulation says so"));
+        });
+    }
+
+    /// Drops the connection, and says nothing.
+    fn abandon(&self, conn: Conn, how: &'static str) {
+        self.world.report(conn.id, true, None, || self.ends(conn, how, drop));
+    }
+
+    /// The connections that have been idle as long close, too.
+    fn broken(&self, conn: Conn) {
+        let (server, idle_since) = (conn.server, self.world.state().open[&conn.id].idle_since);
+        self.ends(conn, "broken", |conn| conn.broken("the simulation says so"));
+        let state = self.world.state();
+        // Times are coarse.
+        let is_older = |open: &&Open| {
+            open.server == server && !open.in_use && open.returns > 0 && open.idle_since + 104 * MS < idle_since
+        };
+        let older = state.open.values().filter(is_older).count();
+        drop(state);
+        if older > 0 && !self.world.state().wait_queue.has_woken() {
+            self.world.violated(format!("{older} connections that were idle for longer than a broken one are left"));
+        }
     }
 
     fn ends(&self, mut conn: Conn, how: &'static str, end: impl FnOnce(Conn)) {
@@ -321,6 +431,8 @@ impl Caller {
 
 enum Answer {
     Whole,
+    /// The whole answer is an error.
+    Error,
     Half,
     /// The connection is broken, or no answer came in time.
     None,

@@ -52,6 +52,16 @@ features! {
     IdleTimeout 35,
     Lifetime 35,
     Maintenance 60,
+    /// Ejections leave a part of the servers in use; without it, all but one may be ejected.
+    EjectionCap 50,
+    /// Reports eject nothing.
+    NoEjections 15,
+    /// A connection that is dropped after a long use without an answer counts as a failure.
+    Abandoned 60,
+    /// While no server serves, they are tried ahead of their time.
+    OutageRetry 50,
+    /// Callers do not wait while no server serves.
+    FailFast 20,
     /// Servers refuse new connections.
     Refusals 50,
     /// Servers end the open connections.
@@ -64,10 +74,20 @@ features! {
     SlowAnswers 50,
     /// Attempts fail by the client's own fault.
     LocalFaults 30,
+    /// Servers fail a share of their requests at once.
+    FailingRequests 40,
+    /// Servers accept connections and answer nothing.
+    Mute 40,
+    /// Servers refuse more than a few connections.
+    ServerLimits 40,
     /// Servers are registered and deregistered one at a time.
     Registrations 40,
     /// All servers are set at once.
     SetServers 40,
+    /// The same servers are removed and registered with the same limits.
+    Flaps 35,
+    /// All connections of a server are closed by order.
+    Resets 25,
     Acquire 75,
     AcquireTimeout 50,
     AcquireNow 50,
@@ -82,6 +102,13 @@ features! {
     Detaches 40,
     /// Callers leave in the middle of an answer.
     HalfAnswers 50,
+    /// A request's timeout lies outside: its future is dropped with the connection, and nothing is reported.
+    OutsideTimeouts 40,
+    /// Callers call `broken` for a connection that turned out dead.
+    Broken 40,
+    ReportsSuccess 30,
+    ReportsFailure 40,
+    FailsFor 30,
     /// The pool is closed in the middle.
     ClosesEarly 15,
     /// The pool is closed at the end; without it, only dropped.
@@ -97,7 +124,12 @@ const SHOW: &[Feature] = &[
     Feature::SlowConnects,
     Feature::SlowAnswers,
     Feature::LocalFaults,
+    Feature::FailingRequests,
+    Feature::Mute,
+    Feature::ServerLimits,
     Feature::SetServers,
+    Feature::Flaps,
+    Feature::Resets,
     Feature::Acquire,
     Feature::AcquireTimeout,
     Feature::AcquireNow,
@@ -109,6 +141,11 @@ const SHOW: &[Feature] = &[
     Feature::Fails,
     Feature::Detaches,
     Feature::HalfAnswers,
+    Feature::OutsideTimeouts,
+    Feature::Broken,
+    Feature::ReportsSuccess,
+    Feature::ReportsFailure,
+    Feature::FailsFor,
 ];
 
 /// A set of features.
@@ -182,7 +219,12 @@ impl Features {
             }
             Event::ServerDies { .. } => Feature::Deaths,
             Event::OwnFaults { begin: true } => Feature::LocalFaults,
+            Event::Server { becomes: Mode::Fails { .. }, .. } => Feature::FailingRequests,
+            Event::Server { becomes: Mode::Mute, .. } => Feature::Mute,
+            Event::Server { becomes: Mode::Limited { .. }, .. } => Feature::ServerLimits,
             Event::SetsServers => Feature::SetServers,
+            Event::Flaps { .. } => Feature::Flaps,
+            Event::Resets { .. } => Feature::Resets,
             Event::Calls { call: Call::Acquire, .. } => Feature::Acquire,
             Event::Calls { call: Call::AcquireTimeout { .. }, .. } => Feature::AcquireTimeout,
             Event::Calls { call: Call::AcquireNow, .. } => Feature::AcquireNow,
@@ -194,6 +236,11 @@ impl Features {
             Event::Ends { how: "failed", .. } => Feature::Fails,
             Event::Ends { how: "detached", .. } => Feature::Detaches,
             Event::Ends { how: "dropped with half an answer", .. } => Feature::HalfAnswers,
+            Event::Ends { how: "dropped by a timeout outside", .. } => Feature::OutsideTimeouts,
+            Event::Ends { how: "broken", .. } => Feature::Broken,
+            Event::Ends { how: "failed for a time", .. } => Feature::FailsFor,
+            Event::Reports { is_success: true, .. } => Feature::ReportsSuccess,
+            Event::Reports { is_success: false, .. } => Feature::ReportsFailure,
             _ => return Self::default(),
         };
         Self::default().with(feature)

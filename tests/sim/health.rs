@@ -1,15 +1,27 @@
-//! The model of a server's health: what the backoff must be, computed from what the server did.
+//! The model of one server's breaker and health, computed from what the server and the callers did.
 
 use crate::plan::Plan;
+use crate::world::MS;
 
-const MS: u64 = 1_000_000;
-
+/// Whether callers may use the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    Up { strikes: u32 },
-    Recovering,
-    Down { retry_at: u64, since: u64 },
-    Probing,
+    Up,
+    /// Up at the first good return, or some time after `until`.
+    Recovering {
+        until: u64,
+    },
+    Down {
+        ejected_until: Option<u64>,
+    },
+}
+
+/// Whether the server may be connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Breaker {
+    Closed,
+    Paused { until: u64 },
+    Trying,
 }
 
 /// The outcome of a connect attempt.
@@ -23,10 +35,22 @@ pub(crate) enum Outcome {
     Removed,
 }
 
-/// The pool's decision when it began an attempt.
+/// Whether others of the server's connections answer, as far as the simulation can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Evidence {
+    Yes,
+    No,
+    /// It depends on the pool's tick or on what is idle: the pool's status tells.
+    Maybe,
+}
+
+/// The pool's decision when it began an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Begun {
-    pub(crate) generation: u64,
+    pub(crate) outage: u64,
+    round: u64,
+    pub(crate) is_trial: bool,
+    /// The trial of a server that is down.
     pub(crate) is_probe: bool,
 }
 
@@ -35,17 +59,36 @@ pub(crate) struct Begun {
 pub(crate) struct Health {
     initial: u64,
     max: u64,
-    threshold: u32,
     pub(crate) state: State,
-    /// Failures in a row.
-    pub(crate) failures: u32,
     /// One more each time it goes down.
-    generation: u64,
-    /// When it last came up or went down.
+    pub(crate) outage: u64,
+    /// When the state last changed.
     pub(crate) turned: u64,
-    pub(crate) pause_until: u64,
-    pause_set: u64,
-    pause_failures: u32,
+    pub(crate) breaker: Breaker,
+    /// Failed attempts in a row.
+    pub(crate) failures: u32,
+    /// One more with each pause.
+    round: u64,
+    /// When the last pause began.
+    pub(crate) paused_at: u64,
+    /// The fewest and the most failures in a row that the pool may have counted.
+    pub(crate) strikes: (u32, u32),
+    pub(crate) struck: u64,
+    /// The fewest and the most ejections in a row.
+    pub(crate) ejections: (u32, u32),
+    /// When it went down, or the end of its ejection.
+    pub(crate) served_from: u64,
+    /// The last good return.
+    pub(crate) answered: Option<u64>,
+    /// Since when an attempt that failed leaves open whether the server serves: the pool's status tells.
+    pub(crate) unsure: bool,
+    /// A connection with this outage number was refused right after its connect, at this time, by a caller or by a
+    /// sweep: the first counts as a failed connect.
+    pub(crate) closed_at_once: Option<(u64, u64)>,
+    /// The pool may have forgotten a pause that was over, when the server was removed and registered again.
+    breaker_unsure: bool,
+    /// When an attempt failed since.
+    unsure_since: Option<u64>,
 }
 
 impl Health {
@@ -53,113 +96,232 @@ impl Health {
         Self {
             initial: plan.backoff_initial * MS,
             max: plan.backoff_max * MS,
-            threshold: plan.fail_threshold,
-            state: State::Up { strikes: 0 },
-            failures: 0,
-            generation: 1,
+            state: State::Up,
+            outage: 1,
             turned: 0,
-            pause_until: 0,
-            pause_set: 0,
-            pause_failures: 0,
+            breaker: Breaker::Closed,
+            failures: 0,
+            round: 1,
+            paused_at: 0,
+            strikes: (0, 0),
+            struck: 0,
+            ejections: (0, 0),
+            served_from: 0,
+            answered: None,
+            unsure: false,
+            closed_at_once: None,
+            breaker_unsure: false,
+            unsure_since: None,
         }
     }
 
-    pub(crate) fn is_up(&self) -> bool {
-        matches!(self.state, State::Up { .. } | State::Recovering)
+    pub(crate) fn serves(&self) -> bool {
+        !matches!(self.state, State::Down { .. })
+    }
+
+    pub(crate) fn is_ejected(&self) -> bool {
+        matches!(self.state, State::Down { ejected_until: Some(_) })
+    }
+
+    /// The end of the pause, or of the last one.
+    pub(crate) fn paused_until(&self) -> u64 {
+        if let Breaker::Paused { until } = self.breaker { until } else { 0 }
+    }
+
+    /// When its trial is due, if it is down and not tried.
+    pub(crate) fn due(&self) -> Option<u64> {
+        match (self.state, self.breaker) {
+            (State::Down { ejected_until }, Breaker::Closed | Breaker::Paused { .. }) => {
+                Some(ejected_until.unwrap_or(0).max(self.paused_until()))
+            }
+            _ => None,
+        }
     }
 
     /// A server that was gone for good and is registered anew.
     pub(crate) fn reset(&mut self) {
-        self.state = State::Up { strikes: 0 };
-        self.failures = 0;
-        self.generation += 1;
-        (self.pause_until, self.pause_failures) = (0, 0);
+        self.set(State::Up, self.turned);
+        self.outage += 1;
+        self.round += 1;
+        (self.breaker, self.failures) = (Breaker::Closed, 0);
+        (self.strikes, self.ejections, self.answered) = ((0, 0), (0, 0), None);
+        (self.unsure, self.closed_at_once) = (false, None);
+        (self.breaker_unsure, self.unsure_since) = (false, None);
+    }
+
+    /// The pool may or may not have dropped what no longer shows.
+    pub(crate) fn may_be_reset(&mut self) {
+        (self.strikes.0, self.ejections.0) = (0, 0);
+        self.breaker_unsure = matches!(self.breaker, Breaker::Paused { .. });
     }
 
     fn interval(&self, failures: u32) -> u64 {
-        let interval = self.initial as f64 * 1.5f64.powi(failures as i32 - 1);
+        let interval = self.initial as f64 * 1.5f64.powi(failures.max(1) as i32 - 1);
         interval.min(self.max as f64) as u64
     }
 
-    fn down(&mut self, failures: u32, interval: u64, now: u64) {
+    fn set(&mut self, state: State, now: u64) {
+        (self.state, self.turned) = (state, now);
+    }
+
+    pub(crate) fn goes_down(&mut self, ejected_until: Option<u64>, now: u64) {
+        self.outage += 1;
+        self.strikes = (0, 0);
+        self.served_from = ejected_until.unwrap_or(now);
+        self.set(State::Down { ejected_until }, now);
+    }
+
+    /// Its connections answer although it refuses others, or its recovery is over.
+    pub(crate) fn comes_up(&mut self, now: u64) {
+        self.set(State::Up, now);
+    }
+
+    /// No server serves: its ejection ends.
+    pub(crate) fn end_ejection(&mut self) {
+        if self.is_ejected() {
+            self.state = State::Down { ejected_until: None };
+        }
+    }
+
+    fn pause(&mut self, failures: u32, now: u64) {
         self.failures = failures;
-        self.generation += 1;
-        self.turned = now;
-        self.state = State::Down { retry_at: now + interval, since: now };
+        self.round += 1;
+        self.paused_at = now;
+        self.breaker = Breaker::Paused { until: now + self.interval(failures) };
     }
 
-    fn failed(&mut self, now: u64) {
-        let failures = self.failures + 1;
-        self.down(failures, self.interval(failures), now);
+    fn begin_trial(&mut self, is_probe: bool) -> Begun {
+        self.breaker = Breaker::Trying;
+        Begun { outage: self.outage, round: self.round, is_trial: true, is_probe }
     }
 
-    /// The server sees a connect attempt.
+    /// The server sees a connect attempt. `ahead`: trials may begin ahead of their time.
     ///
     /// # Errors
     ///
     /// The reason why this attempt must not run.
-    pub(crate) fn attempt_began(&mut self, now: u64) -> Result<Begun, String> {
+    pub(crate) fn attempt_began(&mut self, now: u64, ahead: bool) -> Result<Begun, String> {
         // The pool schedules an attempt and a task begins it. In between, within one instant, other attempts may fail.
-        if self.pause_until > now && self.pause_set != now {
-            return Err(format!("an attempt in a pause that lasts until {} ms", self.pause_until / MS));
-        }
-        match self.state {
-            State::Up { .. } | State::Recovering => Ok(Begun { generation: self.generation, is_probe: false }),
-            State::Down { retry_at, .. } if retry_at <= now => {
-                self.state = State::Probing;
-                Ok(Begun { generation: self.generation, is_probe: true })
+        let round = if self.paused_at == now { self.round - 1 } else { self.round };
+        let ordinary = Begun { outage: self.outage, round, is_trial: false, is_probe: false };
+        match (self.state, self.breaker) {
+            (State::Up, Breaker::Closed) => Ok(ordinary),
+            (State::Up, Breaker::Paused { until }) if until <= now && self.breaker_unsure => Ok(ordinary),
+            (State::Up, Breaker::Paused { until }) if until <= now => Ok(self.begin_trial(false)),
+            (State::Up, Breaker::Paused { .. }) if self.paused_at == now => Ok(ordinary),
+            (State::Up, Breaker::Paused { until }) => {
+                Err(format!("an attempt in a pause that lasts until {} us", until / 1_000))
             }
-            State::Down { since, .. } if since == now => Ok(Begun { generation: self.generation - 1, is_probe: false }),
-            State::Down { retry_at, .. } => {
-                Err(format!("an attempt at a server that is down, {} us before its retry", (retry_at - now) / 1_000))
+            (State::Up, Breaker::Trying) => Err("an attempt beside the trial after a pause".into()),
+            (State::Recovering { .. }, _) => Err("an attempt at a server that recovers".into()),
+            (State::Down { .. }, Breaker::Trying) if self.turned == now => {
+                Ok(Begun { outage: self.outage - 1, ..ordinary })
             }
-            State::Probing => Err("a second attempt at a server that is being probed".into()),
+            (State::Down { .. }, Breaker::Trying) => Err("a second attempt at a server that is being probed".into()),
+            (State::Down { ejected_until }, _) => {
+                let due = self.due().unwrap_or(0);
+                if due <= now {
+                    return Ok(self.begin_trial(true));
+                }
+                if self.turned == now {
+                    return Ok(Begun { outage: self.outage - 1, ..ordinary });
+                }
+                if ahead && ejected_until.is_none() {
+                    return Ok(self.begin_trial(true));
+                }
+                Err(format!("an attempt at a server that is down, {} us before its time", (due - now) / 1_000))
+            }
         }
     }
 
-    pub(crate) fn attempt_ended(&mut self, begun: Begun, outcome: Outcome, now: u64) {
+    pub(crate) fn attempt_ended(&mut self, begun: Begun, outcome: Outcome, evidence: Evidence, now: u64) {
         match outcome {
             Outcome::Connected => {
-                (self.pause_until, self.pause_failures) = (0, 0);
-                if begun.is_probe {
-                    self.turned = now;
-                    self.state = State::Recovering;
+                if begun.is_trial || self.breaker_unsure {
+                    (self.breaker, self.failures, self.breaker_unsure) = (Breaker::Closed, 0, false);
+                }
+                if begun.is_trial && !self.serves() && self.outage == begun.outage {
+                    self.set(State::Recovering { until: now + self.interval(1) }, now);
                 }
             }
-            Outcome::Refused | Outcome::TimedOut => {
-                if begun.is_probe || (self.is_up() && begun.generation == self.generation) {
-                    self.failed(now);
+            Outcome::Removed => {
+                if begun.is_trial {
+                    self.pause(self.failures, now);
+                    // The trial counted no failure.
+                    self.breaker = Breaker::Paused { until: now + self.interval(1) };
                 }
             }
-            Outcome::OwnFault | Outcome::Removed => {
-                if outcome == Outcome::OwnFault && self.pause_until <= now {
-                    self.pause_failures += 1;
-                    self.pause_until = now + self.interval(self.pause_failures);
-                    self.pause_set = now;
-                }
-                if begun.is_probe {
-                    // The probe has no result.
-                    self.down(self.failures, self.interval(1), now);
-                }
+            Outcome::Refused | Outcome::TimedOut | Outcome::OwnFault => {
+                self.connect_failed(begun, outcome != Outcome::OwnFault, evidence, now);
             }
         }
     }
 
-    /// A caller fails a connection.
-    pub(crate) fn reported(&mut self, generation: u64, now: u64) {
-        match self.state {
-            _ if generation != self.generation => {}
-            State::Up { strikes } if strikes + 1 < self.threshold => self.state = State::Up { strikes: strikes + 1 },
-            State::Up { .. } | State::Recovering => self.failed(now),
-            State::Down { .. } | State::Probing => {}
+    fn connect_failed(&mut self, begun: Begun, is_servers_fault: bool, evidence: Evidence, now: u64) {
+        let counts = match self.breaker {
+            Breaker::Closed => !begun.is_trial && begun.round == self.round,
+            Breaker::Paused { .. } => self.breaker_unsure,
+            Breaker::Trying => begun.is_trial,
+        };
+        if counts {
+            self.unsure_since = self.breaker_unsure.then_some(now);
+            self.pause(self.failures + 1, now);
+        }
+        if !is_servers_fault {
+            return;
+        }
+        match (self.state, evidence) {
+            (State::Down { ejected_until: Some(_) }, _) | (State::Down { .. }, Evidence::No) => {}
+            (State::Down { .. }, Evidence::Yes) => self.comes_up(now),
+            (State::Down { .. }, Evidence::Maybe) => self.unsure = true,
+            _ if begun.outage != self.outage => {}
+            (_, Evidence::Yes) => {}
+            (_, Evidence::No) => self.goes_down(None, now),
+            (_, Evidence::Maybe) => self.unsure = true,
         }
     }
 
-    /// A caller releases a connection.
-    pub(crate) fn released(&mut self, generation: u64) {
-        if generation == self.generation && self.is_up() {
-            self.state = State::Up { strikes: 0 };
-            self.failures = 0;
+    /// The pool's status: whether the server serves, and the end of its pause. Learns what the model cannot know.
+    pub(crate) fn learn(&mut self, serves: bool, is_up: bool, paused_until: Option<u64>, now: u64) {
+        if let Some((outage, at)) = self.closed_at_once.take() {
+            let pause = at + self.interval(self.failures + 1);
+            if self.breaker == Breaker::Closed && paused_until.is_some_and(|until| until.abs_diff(pause) <= 20_000) {
+                self.pause(self.failures + 1, at);
+            }
+            self.unsure |= self.outage == outage || !self.serves() && !self.is_ejected();
+        }
+        if let Some(at) = self.unsure_since.take() {
+            let first = at + self.interval(1);
+            if paused_until.is_some_and(|until| until.abs_diff(first) <= 20_000) {
+                (self.failures, self.breaker) = (1, Breaker::Paused { until: first });
+            }
+            self.breaker_unsure = false;
+        }
+        if std::mem::take(&mut self.unsure) {
+            match (self.serves(), serves) {
+                (true, false) => self.goes_down(None, now),
+                (false, true) if !self.is_ejected() => self.comes_up(now),
+                _ => {}
+            }
+        }
+        if matches!(self.state, State::Recovering { until } if until <= now + 20_000) && is_up {
+            self.comes_up(now);
+        }
+    }
+
+    pub(crate) fn may_learn(&self) -> bool {
+        self.unsure
+            || self.closed_at_once.is_some()
+            || self.unsure_since.is_some()
+            || matches!(self.state, State::Recovering { .. })
+    }
+
+    /// A connection came back well.
+    pub(crate) fn answers(&mut self, now: u64) {
+        self.answered = Some(now);
+        self.strikes = (0, 0);
+        if matches!(self.state, State::Recovering { .. }) {
+            self.comes_up(now);
         }
     }
 }

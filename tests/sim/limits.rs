@@ -25,12 +25,17 @@ impl Held {
         self.rates.last().and_then(|&(_, rate)| rate)
     }
 
-    /// Sets new limits. `is_new`: the pool has dropped the server's state, and begins with a full bucket.
-    pub(crate) fn change(&mut self, limits: Limits, now: u64, is_new: bool) {
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { max_conns: self.max_conns, rate: self.rate() }
+    }
+
+    /// Sets new limits. A server that is removed and registered again keeps its tokens: the pool forgets it only with a
+    /// full bucket.
+    pub(crate) fn change(&mut self, limits: Limits, now: u64) {
         self.max_before = if self.changed == now { self.max_before.max(self.max_conns) } else { self.max_conns };
         self.max_conns = limits.max_conns;
         self.changed = now;
-        if is_new || self.rate().is_none() || limits.rate.is_none() {
+        if self.rate().is_none() || limits.rate.is_none() {
             self.checkouts.clear();
             self.rates = vec![(now, limits.rate)];
         } else if self.rate() != limits.rate {

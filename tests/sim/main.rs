@@ -7,6 +7,8 @@ mod limits;
 mod monitor;
 mod net;
 mod plan;
+mod recovery;
+mod reports;
 mod rng;
 mod run;
 mod wait_queue;

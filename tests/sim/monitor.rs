@@ -7,9 +7,10 @@ use std::time::Duration;
 use connring::{Pool, PoolStatus, ServerState, ServerStatus};
 use tokio::time::sleep;
 
-use crate::health::State as Model;
+use crate::health::{Breaker, State as Model};
 use crate::net::SimConnector;
-use crate::plan::Limits;
+use crate::plan::{Limits, Plan};
+use crate::reports::STEP as PACKED;
 use crate::world::{MS, Server, State, World};
 
 const STEP: Duration = Duration::from_millis(4);
@@ -37,6 +38,7 @@ fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
     }
     let mut state = world.state();
     let state = &mut *state;
+    state.sync(status, now);
     let unserved = state.wait_queue.unserved();
     if unserved > status.waiters {
         let (waiting, first) = (status.waiters, state.wait_queue.first_unserved());
@@ -46,12 +48,14 @@ fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
     if no_server && unserved > 0 {
         state.violated(format!("{unserved} callers wait, and no server is listed"));
     }
+    if let Some(overdue) = overdue_in_outage(&world.plan, state, status, now) {
+        state.violated(overdue);
+    }
     for (index, since) in since.iter_mut().enumerate() {
         let listed = status_of(&state.servers[index], status);
         let Some(listed) = listed.filter(|_| state.servers[index].is_listed) else { continue };
-        state.servers[index].learn_of_dropped_probe(status, now);
         let mut problem = state.servers[index].disagrees(status, now);
-        let vain = waits_in_vain(world.plan.hedge_delay, state, index, status, listed, now);
+        let vain = waits_in_vain(&world.plan, state, index, status, listed, now);
         let vain = vain.filter(|_| unserved > 0);
         match vain {
             None => *since = None,
@@ -72,14 +76,39 @@ fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
     }
 }
 
-fn status_of<'a>(server: &Server, status: &'a PoolStatus) -> Option<&'a ServerStatus> {
+pub(crate) fn status_of<'a>(server: &Server, status: &'a PoolStatus) -> Option<&'a ServerStatus> {
     let listed = |s: &&ServerStatus| *s.address == *server.address && s.state != ServerState::Draining;
     status.servers.iter().find(listed)
 }
 
+/// While no server serves and callers wait, each server is tried every `outage_retry`.
+fn overdue_in_outage(plan: &Plan, state: &mut State, status: &PoolStatus, now: u64) -> Option<String> {
+    // Once more for each server: trials keep a distance, and one without a permit is tried again later.
+    let patience = (plan.outage_retry? + 50 * state.servers.len() as u64) * MS;
+    let since = match (state.outage_since, state.wait_queue.is_empty()) {
+        (Some(since), false) => *state.waits_since.get_or_insert(now.max(since)),
+        _ => {
+            state.waits_since = None;
+            return None;
+        }
+    };
+    for server in state.servers.iter().filter(|server| server.is_listed) {
+        let listed = status_of(server, status)?;
+        if server.health.breaker == Breaker::Trying || listed.open >= listed.max_conns {
+            continue;
+        }
+        let tried = server.probed.max(server.listing_changed).max(server.touched).max(server.health.paused_at).max(since);
+        if now > tried + patience {
+            let ms = (now - tried) / MS;
+            return Some(format!("callers wait, no server serves, and {} is not tried for {ms} ms", server.address));
+        }
+    }
+    None
+}
+
 /// The reason why this server should have served a waiter, or been connected to for it.
 fn waits_in_vain(
-    hedge_delay: u64,
+    plan: &Plan,
     state: &State,
     index: usize,
     status: &PoolStatus,
@@ -87,27 +116,32 @@ fn waits_in_vain(
     now: u64,
 ) -> Option<&'static str> {
     let server = &state.servers[index];
-    let is_any_up = state.servers.iter().any(|server| server.is_listed && server.health.is_up());
+    let health = &server.health;
+    let is_any_up = state.outage_since.is_none();
     // A waiter that was woken and not polled may receive a connection and a token without another wake.
     let has_token = server.held.rate().is_none_or(|rate| {
         let interval = (1e9 / rate.rps) as u64 + TICK;
         !state.wait_queue.has_woken() && now >= server.touched.max(state.tokens_touched) + interval
     });
-    if listed.idle > 0 && has_token && (server.health.is_up() || !is_any_up) {
+    let mut of_server = state.open.values().filter(|open| open.server == index && !open.in_use);
+    let has_answered = of_server.any(|open| open.answered == Some(health.outage));
+    if listed.idle > 0 && has_token && (health.serves() || !is_any_up || has_answered && listed.in_use == 0) {
         return Some("a connection is idle and may be checked out");
     }
     let has_permit = listed.open < listed.max_conns;
-    if server.health.pause_until + TICK > now {
+    if let Some(due) = health.due() {
+        // An idle connection of an older outage makes room.
+        let may_probe = listed.connecting == 0 && (has_permit || listed.idle > 0 && !has_answered);
+        // While no server serves, trials keep a distance.
+        let distance = if is_any_up { 0 } else { 10 * MS * state.servers.len() as u64 };
+        return (due + TICK + distance < now && may_probe).then_some("the server is down and its trial is overdue");
+    }
+    if health.state != Model::Up || health.breaker == Breaker::Trying || health.paused_until() + TICK > now {
         return None;
     }
-    if let Model::Down { retry_at, .. } = server.health.state {
-        // An idle connection makes room.
-        let may_probe = listed.connecting == 0 && (has_permit || listed.idle > 0);
-        return (retry_at + TICK < now && may_probe).then_some("the server is down and its retry is overdue");
-    }
-    let is_young = |began: u64| began + hedge_delay * MS + TICK >= now;
+    let is_young = |began: u64| began + plan.hedge_delay * MS + TICK >= now;
     let young = state.attempts.values().filter(|attempt| is_young(attempt.began)).count();
-    let may_connect = server.health.is_up() && has_permit && listed.connecting == 0 && listed.idle == 0;
+    let may_connect = has_permit && listed.connecting == 0 && listed.idle == 0;
     (may_connect && young < status.waiters).then_some("a permit is free and no attempt runs")
 }
 
@@ -116,65 +150,52 @@ impl Server {
     /// cannot tell whether the pool has dropped the server's state, so the status decides.
     pub(crate) fn adopt(&mut self, status: &PoolStatus, now: u64, limits: Limits) -> bool {
         let mut is_new = false;
-        if !self.is_listed && self.open == 0 {
+        let health = &mut self.health;
+        let ejected_until = if let Model::Down { ejected_until } = health.state { ejected_until } else { None };
+        let may_be_new = health.paused_until().max(ejected_until.unwrap_or(0)) <= now && self.open == 0;
+        if !self.is_listed && may_be_new {
+            self.is_listed = true;
             match status_of(self, status).map(|listed| listed.state) {
-                Some(ServerState::Down { failures, retry_after }) if failures == self.health.failures => {
-                    // A probe that was scheduled and never begun was dropped, too.
-                    let retry_at = now + retry_after.as_nanos() as u64;
-                    if let Model::Down { retry_at: known, .. } = &mut self.health.state {
-                        *known = retry_at.max(*known);
-                    }
-                }
-                Some(ServerState::Up) => {
+                Some(ServerState::Up) if self.health.state != Model::Up => {
                     is_new = true;
                     self.health.reset();
                 }
+                Some(ServerState::Up) => self.health.may_be_reset(),
                 _ => {}
             }
         }
         self.is_listed = true;
         (self.listing_changed, self.touched) = (now, now);
-        self.held.change(limits, now, is_new);
+        self.held.change(limits, now);
         is_new
-    }
-
-    /// A probe that was scheduled before a removal, and whose attempt never began, is dropped unseen by the network. It
-    /// moves the retry to a later time.
-    fn learn_of_dropped_probe(&mut self, status: &PoolStatus, now: u64) {
-        let listed = status_of(self, status).map(|listed| listed.state);
-        let Some(ServerState::Down { failures, retry_after }) = listed else { return };
-        if let Model::Down { retry_at, .. } = &mut self.health.state {
-            if failures == self.health.failures
-                && *retry_at <= self.listing_changed
-                && now < self.listing_changed + WAIT
-            {
-                *retry_at = (*retry_at).max(now + retry_after.as_nanos() as u64);
-            }
-        }
     }
 
     /// Describes a disagreement between the pool's status and the model.
     pub(crate) fn disagrees(&self, status: &PoolStatus, now: u64) -> Option<String> {
         let listed = status_of(self, status)?;
         let health = &self.health;
-        let agrees = match (listed.state, health.state) {
-            (ServerState::Up, Model::Up { .. }) => true,
-            (ServerState::Recovering { failures }, Model::Recovering)
-            | (ServerState::Probing { failures }, Model::Probing) => failures == health.failures,
+        let remaining = |said: Duration, until: u64| (said.as_nanos() as u64).abs_diff(until.saturating_sub(now)) <= PACKED;
+        let has_failures = |failures| failures == health.failures;
+        let is_due = health.due().is_some_and(|due| due <= now);
+        let state = match (listed.state, health.state) {
+            (ServerState::Up, Model::Up) | (ServerState::Recovering, Model::Recovering { .. }) => true,
             // Scheduled, and not yet begun.
-            (ServerState::Probing { failures }, Model::Down { retry_at, .. }) => {
-                failures == health.failures && retry_at <= now
+            (ServerState::Probing { failures }, Model::Down { .. }) => {
+                has_failures(failures) && (health.breaker == Breaker::Trying || is_due)
             }
-            (ServerState::Down { failures, retry_after }, Model::Down { retry_at, .. }) => {
-                let said = now + retry_after.as_nanos() as u64;
-                let retry_at = retry_at.max(health.pause_until);
-                // The pool counts in ticks of 10 us, and a retry that is past has no time left.
-                failures == health.failures && said + 10_000 >= retry_at && said <= retry_at.max(now) + 10_000
+            (ServerState::Ejected { retry_after }, Model::Down { ejected_until: Some(_) }) => {
+                health.due().is_some_and(|due| remaining(retry_after, due))
+            }
+            (ServerState::Down { failures, retry_after }, Model::Down { ejected_until: None }) => {
+                has_failures(failures) && health.due().is_some_and(|due| remaining(retry_after, due))
             }
             _ => false,
         };
-        let it_is =
-            format!("the pool says {:?}, it is {:?} after {} failures", listed.state, health.state, health.failures);
-        (!agrees).then_some(it_is)
+        let pause = match (listed.connecting_paused, health.breaker) {
+            (said, Breaker::Paused { until }) => remaining(said.unwrap_or_default(), until),
+            (said, _) => said.is_none(),
+        };
+        let (said, model) = ((listed.state, listed.connecting_paused), (health.state, health.breaker, health.failures));
+        (!state || !pause).then(|| format!("the pool says {said:?}, it is {model:?}"))
     }
 }

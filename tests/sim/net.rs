@@ -10,8 +10,9 @@ use connring::{ConnInfo, ConnectFault, Connector, Server};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use crate::health::Outcome;
+use crate::health::{Begun, Evidence, Outcome};
 use crate::weather::Mode;
+use crate::reports::Open;
 use crate::world::{Attempt, Event, MS, World};
 
 #[derive(Debug)]
@@ -42,7 +43,6 @@ impl std::error::Error for SimError {}
 pub(crate) struct SimConn {
     pub(crate) id: u64,
     pub(crate) server: usize,
-    pub(crate) generation: u64,
     pub(crate) holder: Option<u64>,
     pub(crate) uses: u64,
     /// Whether its last caller released it.
@@ -73,6 +73,7 @@ impl SimConn {
         self.is_detached = true;
         let mut state = self.world.state();
         state.servers[self.server].open -= 1;
+        state.open.remove(&self.id);
     }
 }
 
@@ -87,6 +88,7 @@ impl Drop for SimConn {
         let server = &mut state.servers[self.server];
         server.open -= 1;
         server.touched = now;
+        state.open.remove(&self.id);
         state.trace.push((now, Event::ConnCloses { conn: self.id, server: self.server }));
     }
 }
@@ -101,10 +103,12 @@ struct RunningAttempt {
 
 impl RunningAttempt {
     fn begin(world: &Arc<World>, address: &str) -> Self {
+        world.sync();
         let now = world.now();
         let (id, server) = {
             let mut state = world.state();
             let state = &mut *state;
+            let ahead = state.may_try_ahead(&world.plan, now);
             let (id, index) = (state.id(), state.find(address));
             let server = &mut state.servers[index];
             server.open += 1;
@@ -121,11 +125,19 @@ impl RunningAttempt {
             if !server.is_listed && server.listing_changed != now {
                 wrong.push("an attempt at a server that was removed".into());
             }
-            let begun = server.health.attempt_began(now).unwrap_or_else(|why| {
+            let begun = server.health.attempt_began(now, ahead).unwrap_or_else(|why| {
                 wrong.push(why);
-                crate::health::Begun { generation: 0, is_probe: false }
+                Begun::default()
             });
             let is_probe = begun.is_probe;
+            if is_probe {
+                server.probed = now;
+                let last = state.last_probe.replace(now);
+                let is_outage = |last: &u64| state.outage_since.is_some_and(|since| since <= *last);
+                if let Some(last) = last.filter(is_outage).filter(|last| now < last + 10 * MS) {
+                    wrong.push(format!("a trial {} ms after another, while no server serves", (now - last) / MS));
+                }
+            }
             state.attempts.insert(id, Attempt { server: index, began: now, begun, is_removed: false });
             state.trace.push((now, Event::AttemptBegins { attempt: id, server: index, is_probe }));
             wrong.into_iter().for_each(|wrong| state.violated(format!("{address}: {wrong}")));
@@ -138,6 +150,7 @@ impl RunningAttempt {
     /// Ends the attempt: the pool sees it before any other event.
     fn end(&mut self, outcome: Outcome) -> u64 {
         self.is_over = true;
+        self.world.sync();
         let now = self.world.now();
         let mut state = self.world.state();
         let attempt = state.attempts.remove(&self.id).expect("an attempt ends once");
@@ -145,14 +158,21 @@ impl RunningAttempt {
         if now > attempt.began + (self.world.plan.connect_timeout + 1) * MS {
             state.violated(format!("an attempt lasted {} ms", (now - attempt.began) / MS));
         }
+        let evidence = match outcome {
+            Outcome::Refused | Outcome::TimedOut => {
+                state.evidence(&self.world.plan, self.server, outcome, attempt.began, now)
+            }
+            _ => Evidence::No,
+        };
         let server = &mut state.servers[self.server];
         server.connecting -= 1;
         server.touched = now;
         if outcome != Outcome::Connected {
             server.open -= 1;
         }
-        server.health.attempt_ended(attempt.begun, outcome, now);
-        attempt.begun.generation
+        server.health.attempt_ended(attempt.begun, outcome, evidence, now);
+        state.health_changed(now);
+        attempt.begun.outage
     }
 }
 
@@ -195,7 +215,13 @@ impl SimConnector {
             Mode::OwnFault => return Err(Outcome::OwnFault),
             Mode::Refuses => return Err(Outcome::Refused),
             Mode::Hangs => pending().await,
-            Mode::Good | Mode::Slow { .. } => {}
+            Mode::Limited { conns } => {
+                let server = &self.world.state().servers[server];
+                if server.open - server.connecting >= conns {
+                    return Err(Outcome::Refused);
+                }
+            }
+            Mode::Good | Mode::Slow { .. } | Mode::Fails { .. } | Mode::Mute => {}
         }
         if self.world.state().servers[server].incarnation != incarnation {
             return Err(Outcome::Refused);
@@ -211,20 +237,24 @@ impl Connector for SimConnector {
     async fn connect(&self, server: &Server) -> Result<SimConn, SimError> {
         let mut attempt = RunningAttempt::begin(&self.world, server.address());
         let outcome = self.outcome(attempt.server).await;
-        let generation = attempt.end(outcome.err().unwrap_or(Outcome::Connected));
+        let outage = attempt.end(outcome.err().unwrap_or(Outcome::Connected));
+        let (id, server) = (attempt.id, attempt.server);
         match outcome {
-            Ok(incarnation) => Ok(SimConn {
-                id: attempt.id,
-                server: attempt.server,
-                generation,
-                holder: None,
-                uses: 0,
-                is_released: false,
-                unread: VecDeque::new(),
-                is_detached: false,
-                incarnation,
-                world: Arc::clone(&self.world),
-            }),
+            Ok(incarnation) => {
+                let now = self.world.now();
+                self.world.state().open.insert(id, Open::new(server, incarnation, outage, now));
+                Ok(SimConn {
+                    id,
+                    server,
+                    holder: None,
+                    uses: 0,
+                    is_released: false,
+                    unread: VecDeque::new(),
+                    is_detached: false,
+                    incarnation,
+                    world: Arc::clone(&self.world),
+                })
+            }
             Err(Outcome::OwnFault) => Err(SimError::Own),
             Err(_) => Err(SimError::Refused),
         }
@@ -232,7 +262,17 @@ impl Connector for SimConnector {
 
     /// Half an answer is not detected here: only a release may make a connection reusable.
     fn is_reusable(&self, conn: &mut SimConn, _info: &ConnInfo) -> bool {
-        !conn.is_told()
+        let is_told = conn.is_told();
+        if is_told {
+            let now = self.world.now();
+            let mut state = self.world.state();
+            let state = &mut *state;
+            let open = &state.open[&conn.id];
+            if open.returns == 0 {
+                state.servers[conn.server].health.closed_at_once = Some((open.outage, now));
+            }
+        }
+        !is_told
     }
 
     fn classify(&self, error: &SimError) -> ConnectFault {

@@ -59,7 +59,14 @@ pub(crate) struct Plan {
     pub(crate) hedge_delay: u64,
     pub(crate) backoff_initial: u64,
     pub(crate) backoff_max: u64,
-    pub(crate) fail_threshold: u32,
+    pub(crate) consecutive_failures: u32,
+    pub(crate) max_ejected_ratio: f64,
+    pub(crate) ejection_base: u64,
+    pub(crate) ejection_max: u64,
+    pub(crate) enforce: bool,
+    pub(crate) abandoned_after: Option<u64>,
+    pub(crate) outage_retry: Option<u64>,
+    pub(crate) fail_fast: bool,
     pub(crate) max_attempts: u32,
     pub(crate) max_waiters: usize,
     pub(crate) wait_timeout: Option<u64>,
@@ -84,6 +91,7 @@ impl Plan {
         let servers = if features.has(Feature::SeveralServers) { rng.within(2..=4) } else { 1 };
         let first = rng.within(1..=servers);
         let backoff_initial = rng.pick(&[5, 20, 50]);
+        let ejection_base = rng.pick(&[20, 60, 200]);
         Self {
             seed,
             features,
@@ -91,7 +99,14 @@ impl Plan {
             hedge_delay: if features.has(Feature::Hedges) { rng.pick(&[5, 20, 60]) } else { NO_HEDGE },
             backoff_initial,
             backoff_max: backoff_initial * rng.pick(&[1, 4, 10]),
-            fail_threshold: if features.has(Feature::Thresholds) { rng.pick(&[2, 3]) } else { 1 },
+            consecutive_failures: if features.has(Feature::Thresholds) { rng.pick(&[2, 3]) } else { 1 },
+            max_ejected_ratio: if features.has(Feature::EjectionCap) { rng.pick(&[0.25, 0.34, 0.5]) } else { 1.0 },
+            ejection_base,
+            ejection_max: ejection_base * rng.pick(&[1, 4]),
+            enforce: !features.has(Feature::NoEjections),
+            abandoned_after: features.has(Feature::Abandoned).then(|| rng.pick(&[10, 60, 150])),
+            outage_retry: features.has(Feature::OutageRetry).then(|| rng.pick(&[100, 200])),
+            fail_fast: features.has(Feature::FailFast),
             max_attempts: if features.has(Feature::ManyAttempts) { rng.pick(&[2, 8]) } else { 1 },
             max_waiters: if features.has(Feature::SmallQueue) { rng.pick(&[1, 2]) } else { 10_000 },
             wait_timeout: features.has(Feature::WaitTimeout).then(|| rng.pick(&[1_000, 100])),
@@ -114,9 +129,16 @@ impl Plan {
     /// that hang, and for each caller the longest use of a connection, late polls included, and the longest wait for a
     /// token.
     pub(crate) fn patience(&self) -> Duration {
-        const USE: u64 = 400;
+        const USE: u64 = 600;
         const TOKEN: u64 = 50;
         let attempts = self.backoff_max + 3 * self.connect_timeout + 3 * self.hedge_delay.min(self.connect_timeout);
         Duration::from_millis(attempts + self.callers * (USE + TOKEN) + 500)
+    }
+
+    /// How long after the trouble a server may take until it is up, if callers come: the rest of an attempt that hangs,
+    /// the longest pause or ejection, the trial, and its recovery. Late polls may keep its permits meanwhile.
+    pub(crate) fn healing(&self) -> Duration {
+        let avoided = self.backoff_max.max(self.ejection_max * 3 / 2);
+        Duration::from_millis(self.connect_timeout + avoided + self.backoff_initial + 400)
     }
 }

@@ -5,7 +5,7 @@ use std::panic;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use connring::{Clock, Pool};
+use connring::{Clock, Ejection, Pool};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -15,6 +15,7 @@ use crate::features::{Feature, Features};
 use crate::monitor::monitor;
 use crate::net::SimConnector;
 use crate::plan::{Plan, stream};
+use crate::recovery::heals;
 use crate::rng::Rng;
 use crate::weather::{Operator, blow, clear_up, removing};
 use crate::world::{Event, MS, World};
@@ -94,7 +95,13 @@ fn build(world: &Arc<World>) -> Pool<SimConnector> {
         let described = plan.first_servers.iter().zip(&state.servers);
         described.map(|(limits, server)| limits.server(&server.address)).collect()
     };
-    // The pool's own random numbers are switched off: they would differ from run to run.
+    let ejection = Ejection::new()
+        .consecutive_failures(plan.consecutive_failures)
+        .max_ejected_ratio(plan.max_ejected_ratio)
+        .base(ms(plan.ejection_base))
+        .max(ms(plan.ejection_max))
+        .enforce(plan.enforce);
+    // No spread of pauses and lifetimes, so that the model knows them.
     let builder = Pool::builder(SimConnector { world: Arc::clone(world) })
         .backoff_spread_ratio(0.0)
         .max_lifetime_jitter_ratio(0.0)
@@ -103,7 +110,10 @@ fn build(world: &Arc<World>) -> Pool<SimConnector> {
         .connect_timeout(ms(plan.connect_timeout))
         .hedge_delay(ms(plan.hedge_delay))
         .backoff(ms(plan.backoff_initial), ms(plan.backoff_max))
-        .fail_threshold(plan.fail_threshold)
+        .ejection(ejection)
+        .abandoned_after(plan.abandoned_after.map(ms))
+        .outage_retry(plan.outage_retry.map(ms))
+        .fail_fast_when_down(plan.fail_fast)
         .max_concurrent_connects_per_server(plan.max_attempts)
         .max_waiters(plan.max_waiters)
         .wait_timeout(plan.wait_timeout.map(ms))
@@ -134,6 +144,9 @@ async fn simulate(world: &Arc<World>) -> Result<(), String> {
     ends("a caller", callers, plan.patience()).await?;
     let others = [weather, operator].into_iter().chain(closing);
     ends("weather or operator", others.collect(), Duration::from_millis(200)).await?;
+    if !world.state().is_closed && !world.is_over() {
+        heals(world, &pool).await?;
+    }
     // Attempts that no caller waits for.
     sleep(Duration::from_millis(plan.connect_timeout + 2)).await;
     rests(world, &pool)?;

@@ -45,6 +45,10 @@ impl WaitQueue {
         self.waiting.iter().find(|waiting| !waiting.is_woken).map(|waiting| waiting.caller)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     pub(crate) fn unserved(&self) -> usize {
         self.waiting.iter().filter(|waiting| !waiting.is_woken).count()
     }

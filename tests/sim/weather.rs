@@ -10,7 +10,7 @@ use crate::features::Feature;
 use crate::net::SimConnector;
 use crate::plan::{Limits, stream};
 use crate::rng::Rng;
-use crate::world::{Event, MS, World};
+use crate::world::{Event, MS, State, World};
 
 /// A server's behaviour towards new attempts and requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,16 @@ pub(crate) enum Mode {
     },
     /// A client fault: attempts fail for lack of a local resource.
     OwnFault,
+    /// Fails a share of its requests at once.
+    Fails {
+        percent: u64,
+    },
+    /// Accepts connections, and answers nothing.
+    Mute,
+    /// Refuses more connections than these.
+    Limited {
+        conns: u32,
+    },
 }
 
 fn set_mode(world: &World, server: usize, mode: Mode) {
@@ -59,6 +69,9 @@ pub(crate) async fn blow(world: Arc<World>) {
         (plan.has(Feature::Hangs), 3),
         (slow_attempts || slow_answers, 4),
         (plan.has(Feature::LocalFaults), 5),
+        (plan.has(Feature::FailingRequests), 6),
+        (plan.has(Feature::Mute), 7),
+        (plan.has(Feature::ServerLimits), 8),
     ];
     kinds.extend(has.into_iter().filter_map(|(has, kind)| has.then_some(kind)));
     while !kinds.is_empty() {
@@ -87,7 +100,10 @@ pub(crate) async fn blow(world: Arc<World>) {
                 let answer_ms = if slow_answers { rng.pick(&[2, 20, 60]) } else { 1 };
                 set_mode(&world, server, Mode::Slow { connect_ms, answer_ms });
             }
-            _ => set_own_faults(&world, true),
+            5 => set_own_faults(&world, true),
+            6 => set_mode(&world, server, Mode::Fails { percent: rng.pick(&[20, 60, 100]) }),
+            7 => set_mode(&world, server, Mode::Mute),
+            _ => set_mode(&world, server, Mode::Limited { conns: rng.within(0..=2) as u32 }),
         }
     }
 }
@@ -120,44 +136,95 @@ pub(crate) struct Operator {
 
 impl Operator {
     pub(crate) async fn run(mut self) {
-        let [registers, sets] =
-            [Feature::Registrations, Feature::SetServers].map(|feature| self.world.plan.has(feature));
-        if !registers && !sets {
-            return;
-        }
-        loop {
+        let has = |feature| self.world.plan.has(feature);
+        let kinds =
+            [Feature::Registrations, Feature::Registrations, Feature::SetServers, Feature::Flaps, Feature::Resets];
+        let kinds: Vec<_> = kinds.into_iter().filter(|&feature| has(feature)).collect();
+        while !kinds.is_empty() {
             sleep(Duration::from_millis(self.rng.within(1..=120))).await;
-            let (is_calm, is_closed, listed) = {
-                let state = self.world.state();
-                let listed: Vec<_> = state.servers.iter().map(|server| server.is_listed).collect();
-                (state.is_calm, state.is_closed, listed)
-            };
-            if is_calm || is_closed {
+            if self.is_over() {
                 return;
             }
+            self.world.sync();
+            let listed: Vec<_> = self.world.state().servers.iter().map(|server| server.is_listed).collect();
             let server = self.rng.within(0..=listed.len() as u64 - 1) as usize;
-            if sets && (!registers || self.rng.chance(30)) {
-                self.world.record(Event::SetsServers);
-                self.set_servers(&listed);
-            } else if listed[server] {
-                self.deregister(server);
-                // At once again, now and then.
-                if self.rng.chance(30) {
-                    self.register(server);
+            match self.rng.pick(&kinds) {
+                Feature::SetServers => {
+                    self.world.record(Event::SetsServers);
+                    self.set_servers(&listed);
                 }
-            } else {
-                self.register(server);
+                Feature::Flaps => self.flap(&listed).await,
+                Feature::Resets if listed[server] => self.reset(server),
+                Feature::Resets => {}
+                _ if listed[server] => {
+                    self.deregister(server);
+                    // At once again, now and then.
+                    if self.rng.chance(30) {
+                        self.register(server, None);
+                    }
+                }
+                _ => self.register(server, None),
             }
         }
     }
 
-    fn register(&mut self, server: usize) {
-        let limits = Limits::draw(&mut self.rng, self.world.plan.features);
+    fn is_over(&self) -> bool {
+        let state = self.world.state();
+        state.is_calm || state.is_closed
+    }
+
+    /// Removes servers, and registers them again with the same limits: at once, or some time later.
+    async fn flap(&mut self, listed: &[bool]) {
+        let mut flapping: Vec<_> = (0..listed.len()).filter(|&server| listed[server]).collect();
+        flapping.retain(|_| self.rng.chance(60));
+        for _ in 0..self.rng.within(1..=6) {
+            let at_once = self.rng.chance(50);
+            self.world.record(Event::Flaps { at_once });
+            flapping.iter().for_each(|&server| self.deregister(server));
+            if !at_once {
+                sleep(Duration::from_millis(self.rng.within(1..=20))).await;
+            }
+            if self.world.state().is_closed {
+                return;
+            }
+            self.world.sync();
+            for &server in &flapping {
+                let limits = self.world.state().servers[server].held.limits();
+                self.register(server, Some(limits));
+            }
+            if self.is_over() {
+                return;
+            }
+            sleep(Duration::from_millis(self.rng.within(1..=20))).await;
+            if self.is_over() {
+                return;
+            }
+            self.world.sync();
+        }
+    }
+
+    fn reset(&self, server: usize) {
+        self.world.record(Event::Resets { server });
+        let address = {
+            let mut state = self.world.state();
+            end_attempts(&mut state, server);
+            state.servers[server].touched = self.world.now();
+            state.servers[server].reset_at = self.world.now();
+            state.servers[server].address.clone()
+        };
+        if let Err(error) = self.pool.reset_server(&address) {
+            self.world.violated(format!("{address} cannot be reset: {error}"));
+        }
+    }
+
+    fn register(&mut self, server: usize, limits: Option<Limits>) {
+        let limits = limits.unwrap_or_else(|| Limits::draw(&mut self.rng, self.world.plan.features));
         let address = self.world.state().servers[server].address.clone();
         if let Err(error) = self.pool.register(limits.server(&address)) {
             self.world.violated(format!("{address} cannot be registered: {error}"));
         }
         self.listed(server, limits);
+        self.check_listed(server);
     }
 
     fn deregister(&mut self, server: usize) {
@@ -166,6 +233,7 @@ impl Operator {
         if let Err(error) = self.pool.deregister(&address) {
             self.world.violated(format!("{address} cannot be deregistered: {error}"));
         }
+        self.world.state().health_changed(self.world.now());
     }
 
     fn set_servers(&mut self, listed: &[bool]) {
@@ -184,9 +252,11 @@ impl Operator {
         if let Err(error) = self.pool.set_servers(servers) {
             self.world.violated(format!("the servers cannot be set: {error}"));
         }
-        for (server, limits) in chosen {
+        for &(server, limits) in &chosen {
             self.listed(server, limits);
         }
+        self.world.state().health_changed(self.world.now());
+        chosen.iter().for_each(|&(server, _)| self.check_listed(server));
     }
 
     /// Called before the pool removes the server, because it drops idle connections and attempts immediately.
@@ -202,6 +272,13 @@ impl Operator {
         let is_new = state.servers[server].adopt(&status, now, limits);
         let (max_conns, rps) = (limits.max_conns, limits.rate.map_or(f64::INFINITY, |rate| rate.rps));
         state.trace.push((now, Event::Lists { server, max_conns, rps, is_new }));
+    }
+
+    /// After all servers of a change were listed.
+    fn check_listed(&self, server: usize) {
+        let (now, status) = (self.world.now(), self.pool.status());
+        let mut state = self.world.state();
+        state.health_changed(now);
         let problem = state.servers[server].disagrees(&status, now);
         problem.into_iter().for_each(|problem| state.violated(problem));
     }
@@ -215,9 +292,10 @@ pub(crate) fn removing(world: &World, server: usize) {
     state.servers[server].is_listed = false;
     state.servers[server].listing_changed = now;
     state.servers[server].touched = now;
-    state
-        .attempts
-        .values_mut()
-        .filter(|attempt| attempt.server == server)
-        .for_each(|attempt| attempt.is_removed = true);
+    end_attempts(&mut state, server);
+}
+
+fn end_attempts(state: &mut State, server: usize) {
+    let of_server = state.attempts.values_mut().filter(|attempt| attempt.server == server);
+    of_server.for_each(|attempt| attempt.is_removed = true);
 }

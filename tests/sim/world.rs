@@ -11,6 +11,7 @@ use crate::health::{Begun, Health};
 use crate::limits::Held;
 use crate::net::SimConnector;
 use crate::plan::{Limits, Plan, stream};
+use crate::reports::Open;
 use crate::rng::Rng;
 use crate::wait_queue::WaitQueue;
 
@@ -69,6 +70,11 @@ pub(crate) enum Event {
         caller: u64,
         conn: u64,
     },
+    Reports {
+        caller: u64,
+        conn: u64,
+        is_success: bool,
+    },
     Ends {
         caller: u64,
         conn: u64,
@@ -95,6 +101,14 @@ pub(crate) enum Event {
         server: usize,
     },
     SetsServers,
+    /// The same servers are removed and registered with the same limits.
+    Flaps {
+        at_once: bool,
+    },
+    /// All connections of a server close.
+    Resets {
+        server: usize,
+    },
     AllGood,
     PoolCloses,
     /// The trace ends here.
@@ -118,6 +132,10 @@ pub(crate) struct Server {
     pub(crate) connecting: u32,
     pub(crate) held: Held,
     pub(crate) health: Health,
+    /// When its connections were last closed by order.
+    pub(crate) reset_at: u64,
+    /// When it was last tried while it was down.
+    pub(crate) probed: u64,
     /// When something last happened to it.
     pub(crate) touched: u64,
 }
@@ -136,6 +154,16 @@ pub(crate) struct Attempt {
 pub(crate) struct State {
     pub(crate) servers: Vec<Server>,
     pub(crate) attempts: BTreeMap<u64, Attempt>,
+    /// The pool's open connections.
+    pub(crate) open: BTreeMap<u64, Open>,
+    /// Since when no server serves.
+    pub(crate) outage_since: Option<u64>,
+    /// Since when callers wait while no server serves.
+    pub(crate) waits_since: Option<u64>,
+    /// When a server served again after that.
+    pub(crate) healed_at: Option<u64>,
+    /// When the last trial of a server that is down began.
+    pub(crate) last_probe: Option<u64>,
     pub(crate) wait_queue: WaitQueue,
     pub(crate) network: Rng,
     pub(crate) next_id: u64,
@@ -172,12 +200,19 @@ impl World {
                 connecting: 0,
                 held: Held::new(limits),
                 health: Health::new(&plan),
+                probed: 0,
+                reset_at: 0,
                 touched: 0,
             }
         };
         let state = State {
             servers: (0..plan.servers).map(server).collect(),
             attempts: BTreeMap::new(),
+            open: BTreeMap::new(),
+            outage_since: None,
+            waits_since: None,
+            healed_at: None,
+            last_probe: None,
             wait_queue: WaitQueue::default(),
             network: Rng::new(plan.seed, stream::NETWORK),
             next_id: 0,

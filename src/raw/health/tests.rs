@@ -122,3 +122,13 @@ fn each_outage_has_a_number_of_its_own_whatever_the_clock_says() {
     }
     assert_eq!(format!("{:?}", health[0].snapshot()), "Recovering(outage 1000, ejections 0)");
 }
+
+#[test]
+fn a_removed_server_is_not_ejected() {
+    let (serving, health) = servers(3);
+    health[0].set_removed(&serving, true);
+    let outage = health[0].snapshot().outage();
+    assert_eq!(health[0].eject(&serving, outage, 1.0, at(1), |_| at(2)), Ejected::Ignored);
+    health[0].set_removed(&serving, false);
+    assert!(matches!(health[0].eject(&serving, outage, 1.0, at(1), |_| at(2)), Ejected::Down(_)));
+}

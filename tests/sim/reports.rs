@@ -1,0 +1,330 @@
+//! The model of what spans servers: reports and ejections with their cap, the outage in which no server serves, and the
+//! connections that tell whether a server answers.
+
+use std::time::Duration;
+
+use connring::{PoolStatus, ServerState};
+
+use crate::health::{Breaker, Evidence, Outcome, State as Health};
+use crate::monitor::status_of;
+use crate::plan::Plan;
+use crate::world::{MS, Server, State, World};
+
+/// The coarse time may be this old, while the pool keeps one.
+const TICK: u64 = 104 * MS;
+/// Reports older than this do not add up.
+const STRIKES_LAST: u64 = 10_000 * MS;
+/// Served for this long, an ejection is forgiven.
+const FORGIVEN_AFTER: u64 = 10_000 * MS;
+/// The pool's packed times, in nanoseconds.
+pub(crate) const STEP: u64 = 20_000;
+
+/// What the pool keeps about an open connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Open {
+    pub(crate) server: usize,
+    /// The outage number of the server when it was opened or last came back well.
+    pub(crate) outage: u64,
+    /// The outage number under which it last came back well.
+    pub(crate) answered: Option<u64>,
+    /// Its caller has said how the use ended, and that it was well.
+    pub(crate) verdict: Option<bool>,
+    pub(crate) opened: u64,
+    /// Since when it is idle, or in use.
+    pub(crate) since: u64,
+    /// Since when it is idle, or was before it came into use.
+    pub(crate) idle_since: u64,
+    pub(crate) in_use: bool,
+    pub(crate) returns: u64,
+    /// The server's incarnation that it leads to.
+    pub(crate) incarnation: usize,
+}
+
+impl Open {
+    /// A connection that was just opened by an attempt that began in that outage.
+    pub(crate) fn new(server: usize, incarnation: usize, outage: u64, now: u64) -> Self {
+        let [opened, since, idle_since] = [now; 3];
+        let (answered, verdict, in_use, returns) = (None, None, false, 0);
+        Self { server, outage, answered, verdict, opened, since, idle_since, in_use, returns, incarnation }
+    }
+}
+
+/// What may follow a report.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expected {
+    server: usize,
+    /// It counts as a failure: at least, at most.
+    strikes: (u32, u32),
+    /// Enough failures: in any case, in some case.
+    enough: (bool, bool),
+    allowed: bool,
+    eject_for: Option<u64>,
+}
+
+impl State {
+    /// How many servers are registered, and how many of them serve.
+    pub(crate) fn serving(&self) -> (u32, u32) {
+        let listed = || self.servers.iter().filter(|server| server.is_listed);
+        (listed().count() as u32, listed().filter(|server| server.health.serves()).count() as u32)
+    }
+
+    /// Acts on a change of any server's health: when no server serves, ejections end.
+    pub(crate) fn health_changed(&mut self, now: u64) {
+        let (listed, serving) = self.serving();
+        if listed > 0 && serving == 0 {
+            self.outage_since.get_or_insert(now);
+            self.servers.iter_mut().filter(|server| server.is_listed).for_each(|server| server.health.end_ejection());
+        } else if self.outage_since.take().is_some() {
+            self.healed_at = Some(now);
+        }
+    }
+
+    /// Learns from the pool what the model leaves open. Only between two actions of the pool.
+    pub(crate) fn sync(&mut self, status: &PoolStatus, now: u64) {
+        for server in self.servers.iter_mut().filter(|server| server.is_listed && server.health.may_learn()) {
+            let Some(listed) = status_of(server, status) else { continue };
+            let serves = matches!(listed.state, ServerState::Up | ServerState::Recovering);
+            let paused_until = listed.connecting_paused.map(|pause| now + pause.as_nanos() as u64);
+            server.health.learn(serves, listed.state == ServerState::Up, paused_until, now);
+        }
+        self.health_changed(now);
+    }
+
+    /// Whether trials may begin ahead of their time: while no server serves, and for as long afterwards.
+    pub(crate) fn may_try_ahead(&self, plan: &Plan, now: u64) -> bool {
+        let Some(retry) = plan.outage_retry else { return false };
+        let heals = self.healed_at.is_some_and(|at| now <= at + (retry + 2) * MS);
+        heals || self.outage_since.is_some() && !self.wait_queue.is_empty()
+    }
+
+    /// Whether others of the server's connections answer, at the end of an attempt that failed.
+    pub(crate) fn evidence(&self, plan: &Plan, server: usize, outcome: Outcome, began: u64, now: u64) -> Evidence {
+        let health = &self.servers[server].health;
+        if outcome == Outcome::TimedOut {
+            return came_back(plan, health.answered, began);
+        }
+        let mut evidence = Evidence::No;
+        let answered = |open: &&Open| open.server == server;
+        for open in self.open.values().filter(answered) {
+            if open.answered != Some(health.outage) {
+                // It came back well, but the pool counts it only once it is released.
+                if open.verdict == Some(true) && open.outage == health.outage {
+                    evidence = Evidence::Maybe;
+                }
+                continue;
+            }
+            let ends = plan.max_lifetime.is_some_and(|ms| now >= open.opened + ms * MS);
+            let idles = plan.idle_timeout.is_some_and(|ms| now + TICK >= open.since + ms * MS);
+            if open.in_use || !(ends || idles || self.is_told(open, now)) {
+                return Evidence::Yes;
+            }
+            evidence = Evidence::Maybe;
+        }
+        evidence
+    }
+
+    /// Whether the client's end has seen its death.
+    fn is_told(&self, open: &Open, now: u64) -> bool {
+        let told_at = self.servers[open.server].told_at.get(open.incarnation).copied();
+        told_at.flatten().is_some_and(|at| at <= now)
+    }
+
+    /// What follows a report of a connection, made now.
+    pub(crate) fn expect(&self, plan: &Plan, conn: u64, evidence: Evidence, eject_for: Option<u64>, now: u64) -> Expected {
+        let open = self.open[&conn];
+        let server = &self.servers[open.server];
+        let health = &server.health;
+        let mut expected = Expected {
+            server: open.server,
+            strikes: health.strikes,
+            enough: (false, false),
+            allowed: false,
+            eject_for,
+        };
+        if open.verdict.is_some() || !health.serves() || open.outage != health.outage || evidence == Evidence::Yes {
+            return expected;
+        }
+        let is_sure = evidence == Evidence::No;
+        let (least, most) = if now > health.struck + STRIKES_LAST { (0, 0) } else { health.strikes };
+        expected.strikes = (least + u32::from(is_sure), most + 1);
+        let at_once = eject_for.is_some() || matches!(health.state, Health::Recovering { .. });
+        let enough = |strikes| at_once || strikes >= plan.consecutive_failures;
+        expected.enough = (is_sure && enough(expected.strikes.0), enough(expected.strikes.1));
+        let (listed, serving) = self.serving();
+        let left = f64::from(serving) - 1.0;
+        let within_cap = left >= 1.0 && left >= (1.0 - plan.max_ejected_ratio) * f64::from(listed);
+        expected.allowed = plan.enforce && within_cap && server.is_listed;
+        expected
+    }
+
+    /// What followed a report.
+    pub(crate) fn reported(&mut self, plan: &Plan, expected: Expected, status: &PoolStatus, now: u64) {
+        let Expected { server: index, strikes, enough, allowed, eject_for } = expected;
+        let server = &mut self.servers[index];
+        if strikes == server.health.strikes && !enough.1 {
+            return;
+        }
+        server.health.struck = now;
+        let listed = status_of(server, status).filter(|_| server.is_listed);
+        let until = listed.and_then(|listed| match listed.state {
+            ServerState::Ejected { retry_after } => Some(now + retry_after.as_nanos() as u64),
+            _ => None,
+        });
+        let wrong = match until {
+            Some(_) if !allowed => Some("is ejected beyond the cap"),
+            Some(_) if !enough.1 => Some("is ejected after too few failures"),
+            None if enough.0 && allowed => Some("is not ejected"),
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
+            let what = format!("{} {wrong}: {expected:?} of {}", server.address, plan.consecutive_failures);
+            return self.violated(what);
+        }
+        let health = &mut server.health;
+        let Some(until) = until else {
+            health.strikes = match enough {
+                (true, _) => (0, 0),
+                (false, true) if !allowed => (0, strikes.1.min(plan.consecutive_failures - 1)),
+                (false, true) => (strikes.0, plan.consecutive_failures - 1),
+                (false, false) => strikes,
+            };
+            return;
+        };
+        let forgiven = (now.saturating_sub(health.served_from) / FORGIVEN_AFTER) as u32;
+        let (least, most) = health.ejections;
+        health.ejections = (least.saturating_sub(forgiven + 1) + 1, most.saturating_sub(forgiven) + 1);
+        let paused_until = health.paused_until();
+        health.goes_down(Some(until), now);
+        let nominal = |k: u32| (plan.ejection_base * MS) as f64 * 1.5f64.powi(k as i32 - 1);
+        let nominal = |k: u32| nominal(k).min((plan.ejection_max * MS) as f64);
+        let [shortest, longest] = match eject_for {
+            Some(time) => [now + time, now + time],
+            None => [now + (0.5 * nominal(least.max(1))) as u64, now + (1.5 * nominal(most + 1)) as u64],
+        };
+        if until + STEP < shortest.max(paused_until) || until > longest.max(paused_until) + STEP {
+            let what = format!("{} is ejected for {} us, {:?} in a row", server.address, (until - now) / 1_000, (least, most));
+            self.violated(what);
+        }
+        self.health_changed(now);
+    }
+}
+
+/// Whether a connection came back well in the tick of `since` or later.
+fn came_back(plan: &Plan, answered: Option<u64>, since: u64) -> Evidence {
+    let Some(at) = answered else { return Evidence::No };
+    // A return in the first tick of all does not count.
+    let slack = if plan.maintenance { TICK } else { 0 };
+    if at + slack < since {
+        Evidence::No
+    } else if at > since && at > slack {
+        Evidence::Yes
+    } else {
+        Evidence::Maybe
+    }
+}
+
+impl World {
+    /// Learns from the pool what the model leaves open. Only between two actions of the pool.
+    pub(crate) fn sync(&self) {
+        let now = self.now();
+        let may_learn = self.state().servers.iter().any(|server| server.is_listed && server.health.may_learn());
+        if let Some(pool) = self.pool().filter(|_| may_learn) {
+            let status = pool.status();
+            self.state().sync(&status, now);
+        }
+    }
+
+    /// Changes what is known of an open connection.
+    pub(crate) fn note(&self, conn: u64, change: impl FnOnce(&mut Open)) {
+        if let Some(open) = self.state().open.get_mut(&conn) {
+            change(open);
+        }
+    }
+
+    /// Runs what reports a failure of a connection's server, and checks what follows. `abandoned`: a drop, which counts
+    /// after a long use without an answer.
+    pub(crate) fn report(&self, conn: u64, abandoned: bool, eject_for: Option<Duration>, act: impl FnOnce()) {
+        self.sync();
+        let (now, plan) = (self.now(), &self.plan);
+        let expected = {
+            let state = self.state();
+            let evidence = if abandoned { state.abandoned(plan, conn, now) } else { Evidence::No };
+            let eject_for = eject_for.map(|time| time.as_nanos() as u64);
+            state.expect(plan, conn, evidence, eject_for, now)
+        };
+        act();
+        if let Some(pool) = self.pool() {
+            let status = pool.status();
+            self.state().reported(plan, expected, &status, now);
+        }
+    }
+}
+
+impl State {
+    /// Whether a drop counts as a failure: `No` answer, or `Yes`, there was one or the use was short.
+    fn abandoned(&self, plan: &Plan, conn: u64, now: u64) -> Evidence {
+        let Some(after) = plan.abandoned_after else { return Evidence::Yes };
+        let open = self.open[&conn];
+        let slack = if plan.maintenance { TICK } else { 0 };
+        let (used, after) = (now - open.since, after * MS);
+        if used + slack < after {
+            return Evidence::Yes;
+        }
+        let came_back = came_back(plan, self.servers[open.server].health.answered, open.since);
+        if used < after + slack && came_back == Evidence::No { Evidence::Maybe } else { came_back }
+    }
+}
+
+impl State {
+    /// A caller says that the server answers well.
+    pub(crate) fn said_well(&mut self, conn: u64, now: u64) {
+        let Some(open) = self.open.get_mut(&conn).filter(|open| open.verdict.is_none()) else { return };
+        let health = &mut self.servers[open.server].health;
+        health.answers(now);
+        (open.verdict, open.outage, open.answered) = (Some(true), health.outage, None);
+    }
+
+    /// A caller releases a connection: it answered well, unless the caller has said how the use ended.
+    pub(crate) fn came_back(&mut self, conn: u64, now: u64) {
+        let Some(open) = self.open.get_mut(&conn) else { return };
+        let health = &mut self.servers[open.server].health;
+        match open.verdict.take() {
+            None => {
+                health.answers(now);
+                (open.outage, open.answered) = (health.outage, Some(health.outage));
+            }
+            // Counted when it was said.
+            Some(true) => open.answered = Some(open.outage),
+            Some(false) => {}
+        }
+        (open.in_use, open.since, open.idle_since, open.returns) = (false, now, now, open.returns + 1);
+    }
+
+    /// Whether `acquire_now` gives up although an attempt could run for it.
+    pub(crate) fn could_connect(&self, plan: &Plan, now: u64) -> bool {
+        let could = |(index, server): (usize, &Server)| {
+            let connecting = self.attempts.values().filter(|attempt| attempt.server == index).count() as u32;
+            let is_plain = server.health.state == Health::Up && server.health.breaker == Breaker::Closed;
+            let is_quiet = server.touched < now && server.health.turned < now && server.listing_changed < now;
+            let has_permit = server.open < server.held.max_conns(now) && connecting < plan.max_attempts;
+            server.is_listed && is_plain && is_quiet && has_permit && server.held.rate().is_none()
+        };
+        self.wait_queue.is_empty() && self.servers.iter().enumerate().any(could)
+    }
+
+    /// Whether a caller that waits until its deadline would wait in vain.
+    pub(crate) fn is_pointless(&self, plan: &Plan, started: u64, timeout: Option<u64>, now: u64) -> bool {
+        // In this instant a server may have come up.
+        let is_outage = self.outage_since.is_some() || self.healed_at == Some(now);
+        if plan.fail_fast && is_outage {
+            return true;
+        }
+        let Some(timeout) = timeout else { return false };
+        let deadline = started + timeout * MS;
+        let ahead = plan.outage_retry.map(|retry| started + retry * MS);
+        let listed = || self.servers.iter().filter(|server| server.is_listed);
+        let due = listed().filter_map(|server| server.health.due()).chain(ahead).min();
+        let is_idle = self.attempts.is_empty() && listed().all(|server| server.open == 0);
+        is_outage && is_idle && started == now && due.is_none_or(|due| due + STEP > deadline)
+    }
+}
