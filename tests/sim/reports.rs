@@ -73,7 +73,7 @@ impl State {
         let (listed, serving) = self.serving();
         if listed > 0 && serving == 0 {
             self.outage_since.get_or_insert(now);
-            self.servers.iter_mut().filter(|server| server.is_listed).for_each(|server| server.health.end_ejection());
+            self.servers.iter_mut().filter(|server| server.is_listed).for_each(|server| server.health.end_ejection(now));
         } else if self.outage_since.take().is_some() {
             self.healed_at = Some(now);
         }
@@ -81,11 +81,12 @@ impl State {
 
     /// Learns from the pool what the model leaves open. Only between two actions of the pool.
     pub(crate) fn sync(&mut self, status: &PoolStatus, now: u64) {
-        for server in self.servers.iter_mut().filter(|server| server.is_listed && server.health.may_learn()) {
+        for server in self.servers.iter_mut().filter(|server| server.is_listed && server.may_learn(now)) {
             let Some(listed) = status_of(server, status) else { continue };
-            let serves = matches!(listed.state, ServerState::Up | ServerState::Recovering);
             let paused_until = listed.connecting_paused.map(|pause| now + pause.as_nanos() as u64);
-            server.health.learn(serves, listed.state == ServerState::Up, paused_until, now);
+            let changed = server.listing_changed.max(server.reset_at);
+            server.health.learn_of_dropped_trial(paused_until, changed);
+            server.health.learn(listed.state, paused_until, now);
         }
         self.health_changed(now);
     }
@@ -101,7 +102,7 @@ impl State {
     pub(crate) fn evidence(&self, plan: &Plan, server: usize, outcome: Outcome, began: u64, now: u64) -> Evidence {
         let health = &self.servers[server].health;
         if outcome == Outcome::TimedOut {
-            return came_back(plan, health.answered, began);
+            return came_back(plan, health.answered, began, 1);
         }
         let mut evidence = Evidence::No;
         let answered = |open: &&Open| open.server == server;
@@ -193,7 +194,8 @@ impl State {
         let forgiven = (now.saturating_sub(health.served_from) / FORGIVEN_AFTER) as u32;
         let (least, most) = health.ejections;
         health.ejections = (least.saturating_sub(forgiven + 1) + 1, most.saturating_sub(forgiven) + 1);
-        let paused_until = health.paused_until();
+        // An ejection that was ended early bounds the next one from below: its end is the outage number.
+        let at_least = health.paused_until().max(health.served_from);
         health.goes_down(Some(until), now);
         let nominal = |k: u32| (plan.ejection_base * MS) as f64 * 1.5f64.powi(k as i32 - 1);
         let nominal = |k: u32| nominal(k).min((plan.ejection_max * MS) as f64);
@@ -201,20 +203,28 @@ impl State {
             Some(time) => [now + time, now + time],
             None => [now + (0.5 * nominal(least.max(1))) as u64, now + (1.5 * nominal(most + 1)) as u64],
         };
-        if until + STEP < shortest.max(paused_until) || until > longest.max(paused_until) + STEP {
-            let what = format!("{} is ejected for {} us, {:?} in a row", server.address, (until - now) / 1_000, (least, most));
+        if until + STEP < shortest.max(at_least) || until > longest.max(at_least) + STEP {
+            let us = (until - now) / 1_000;
+            let what = format!("{} is ejected for {us} us, {:?} in a row, {expected:?}", server.address, (least, most));
             self.violated(what);
         }
         self.health_changed(now);
     }
 }
 
-/// Whether a connection came back well in the tick of `since` or later.
-fn came_back(plan: &Plan, answered: Option<u64>, since: u64) -> Evidence {
+impl Server {
+    /// Whether the pool may know better.
+    fn may_learn(&self, now: u64) -> bool {
+        self.health.may_learn() || now < self.listing_changed.max(self.reset_at) + 6 * MS
+    }
+}
+
+/// Whether a connection came back well in the tick of `since` or later. The pool may be off by so many ticks.
+fn came_back(plan: &Plan, answered: Option<u64>, since: u64, ticks: u64) -> Evidence {
     let Some(at) = answered else { return Evidence::No };
     // A return in the first tick of all does not count.
     let slack = if plan.maintenance { TICK } else { 0 };
-    if at + slack < since {
+    if at + ticks * slack < since {
         Evidence::No
     } else if at > since && at > slack {
         Evidence::Yes
@@ -227,7 +237,7 @@ impl World {
     /// Learns from the pool what the model leaves open. Only between two actions of the pool.
     pub(crate) fn sync(&self) {
         let now = self.now();
-        let may_learn = self.state().servers.iter().any(|server| server.is_listed && server.health.may_learn());
+        let may_learn = self.state().servers.iter().any(|server| server.is_listed && server.may_learn(now));
         if let Some(pool) = self.pool().filter(|_| may_learn) {
             let status = pool.status();
             self.state().sync(&status, now);
@@ -270,7 +280,7 @@ impl State {
         if used + slack < after {
             return Evidence::Yes;
         }
-        let came_back = came_back(plan, self.servers[open.server].health.answered, open.since);
+        let came_back = came_back(plan, self.servers[open.server].health.answered, open.since, 2);
         if used < after + slack && came_back == Evidence::No { Evidence::Maybe } else { came_back }
     }
 }
