@@ -232,11 +232,11 @@ impl Health {
                 if due <= now {
                     return Ok(self.begin_trial(true));
                 }
-                if self.turned == now {
-                    return Ok(Begun { outage: self.outage - 1, ..ordinary });
-                }
                 if ahead && ejected_until.is_none() {
                     return Ok(self.begin_trial(true));
+                }
+                if self.turned == now {
+                    return Ok(Begun { outage: self.outage - 1, ..ordinary });
                 }
                 Err(format!("an attempt at a server that is down, {} us before its time", (due - now) / 1_000))
             }

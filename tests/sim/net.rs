@@ -6,7 +6,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connring::{ConnInfo, ConnectFault, Connector, Server};
+use connring::{ConnInfo, ConnectFault, Connector, Server, ServerState};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
@@ -105,10 +105,14 @@ impl RunningAttempt {
     fn begin(world: &Arc<World>, address: &str) -> Self {
         world.sync();
         let now = world.now();
+        let is_probing = world.pool().is_none_or(|pool| {
+            let servers = pool.status().servers;
+            servers.iter().any(|s| *s.address == *address && matches!(s.state, ServerState::Probing { .. }))
+        });
         let (id, server) = {
             let mut state = world.state();
             let state = &mut *state;
-            let ahead = state.may_try_ahead(&world.plan, now);
+            let ahead = state.may_try_ahead(&world.plan, now) && is_probing;
             let (id, index) = (state.id(), state.find(address));
             let server = &mut state.servers[index];
             server.open += 1;

@@ -84,8 +84,7 @@ impl State {
         for server in self.servers.iter_mut().filter(|server| server.is_listed && server.may_learn(now)) {
             let Some(listed) = status_of(server, status) else { continue };
             let paused_until = listed.connecting_paused.map(|pause| now + pause.as_nanos() as u64);
-            let changed = server.listing_changed.max(server.reset_at);
-            server.health.learn_of_dropped_trial(paused_until, changed);
+            server.health.learn_of_dropped_trial(paused_until, server.reset_at);
             server.health.learn(listed.state, paused_until, now);
         }
         self.health_changed(now);
@@ -94,7 +93,9 @@ impl State {
     /// Whether trials may begin ahead of their time: while no server serves, and for as long afterwards.
     pub(crate) fn may_try_ahead(&self, plan: &Plan, now: u64) -> bool {
         let Some(retry) = plan.outage_retry else { return false };
-        let heals = self.healed_at.is_some_and(|at| now <= at + (retry + 2) * MS);
+        // The background task learns it late where no caller waits.
+        let late = plan.backoff_max + 104;
+        let heals = self.healed_at.is_some_and(|at| now <= at + (retry + late) * MS);
         heals || self.outage_since.is_some() && !self.wait_queue.is_empty()
     }
 
@@ -179,6 +180,8 @@ impl State {
         };
         if let Some(wrong) = wrong {
             let what = format!("{} {wrong}: {expected:?} of {}", server.address, plan.consecutive_failures);
+            let states: Vec<_> = status.servers.iter().map(|server| (&server.name, server.state)).collect();
+            let what = format!("{what}; {states:?}; {:?}", self.serving());
             return self.violated(what);
         }
         let health = &mut server.health;
@@ -195,7 +198,7 @@ impl State {
         let (least, most) = health.ejections;
         health.ejections = (least.saturating_sub(forgiven + 1) + 1, most.saturating_sub(forgiven) + 1);
         // An ejection that was ended early bounds the next one from below: its end is the outage number.
-        let at_least = health.paused_until().max(health.served_from);
+        let (paused_until, before) = (health.paused_until(), health.served_from);
         health.goes_down(Some(until), now);
         let nominal = |k: u32| (plan.ejection_base * MS) as f64 * 1.5f64.powi(k as i32 - 1);
         let nominal = |k: u32| nominal(k).min((plan.ejection_max * MS) as f64);
@@ -203,7 +206,7 @@ impl State {
             Some(time) => [now + time, now + time],
             None => [now + (0.5 * nominal(least.max(1))) as u64, now + (1.5 * nominal(most + 1)) as u64],
         };
-        if until + STEP < shortest.max(at_least) || until > longest.max(at_least) + STEP {
+        if until + STEP < shortest.max(paused_until) || until > longest.max(paused_until).max(before) + STEP {
             let us = (until - now) / 1_000;
             let what = format!("{} is ejected for {us} us, {:?} in a row, {expected:?}", server.address, (least, most));
             self.violated(what);

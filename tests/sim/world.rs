@@ -132,7 +132,7 @@ pub(crate) struct Server {
     pub(crate) connecting: u32,
     pub(crate) held: Held,
     pub(crate) health: Health,
-    /// When its connections were last closed by order.
+    /// When it was last removed, or its connections were closed by order.
     pub(crate) reset_at: u64,
     /// When it was last tried while it was down.
     pub(crate) probed: u64,
