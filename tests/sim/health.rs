@@ -26,6 +26,9 @@ pub(crate) enum Breaker {
     Trying,
 }
 
+/// The end of an ejection that the pool's status does not tell yet: it shows the trial that runs.
+pub(crate) const NOT_TOLD: u64 = u64::MAX;
+
 /// The outcome of a connect attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -129,6 +132,10 @@ impl Health {
 
     pub(crate) fn is_ejected(&self) -> bool {
         matches!(self.state, State::Down { ejected_until: Some(_) })
+    }
+
+    fn is_not_told(&self) -> bool {
+        self.state == State::Down { ejected_until: Some(NOT_TOLD) }
     }
 
     /// The end of the pause, or of the last one.
@@ -338,6 +345,11 @@ impl Health {
                 _ => {}
             }
         }
+        if let (true, ServerState::Ejected { retry_after }) = (self.is_not_told(), state) {
+            let until = now + retry_after.as_nanos() as u64;
+            self.state = State::Down { ejected_until: Some(until) };
+            self.served_from = until;
+        }
         if matches!(self.state, State::Recovering { until } if until <= now + 20_000) && is_up {
             self.comes_up(now);
         }
@@ -348,6 +360,7 @@ impl Health {
             || self.closed_at_once.is_some()
             || self.unsure_since.is_some()
             || self.failures_unsure
+            || self.is_not_told()
             || matches!(self.state, State::Recovering { .. })
     }
 

@@ -54,7 +54,7 @@ fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
     for (index, since) in since.iter_mut().enumerate() {
         let listed = status_of(&state.servers[index], status);
         let Some(listed) = listed.filter(|_| state.servers[index].is_listed) else { continue };
-        let ahead = state.may_try_ahead(&world.plan, now);
+        let ahead = state.may_try_ahead(&world.plan, status.waiters, now);
         let mut problem = state.servers[index].disagrees(status, ahead, now);
         let vain = waits_in_vain(&world.plan, state, index, status, listed, now);
         let vain = vain.filter(|_| unserved > 0);

@@ -105,14 +105,17 @@ impl RunningAttempt {
     fn begin(world: &Arc<World>, address: &str) -> Self {
         world.sync();
         let now = world.now();
-        let is_probing = world.pool().is_none_or(|pool| {
-            let servers = pool.status().servers;
-            servers.iter().any(|s| *s.address == *address && matches!(s.state, ServerState::Probing { .. }))
-        });
+        let (mut is_probing, mut waiters) = (true, 0);
+        if let Some(pool) = world.pool() {
+            let status = pool.status();
+            let mut servers = status.servers.iter().filter(|server| *server.address == *address);
+            is_probing = servers.any(|server| matches!(server.state, ServerState::Probing { .. }));
+            waiters = status.waiters;
+        }
         let (id, server) = {
             let mut state = world.state();
             let state = &mut *state;
-            let ahead = state.may_try_ahead(&world.plan, now) && is_probing;
+            let ahead = is_probing && state.may_try_ahead(&world.plan, waiters, now);
             let (id, index) = (state.id(), state.find(address));
             let server = &mut state.servers[index];
             server.open += 1;

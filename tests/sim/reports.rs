@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use connring::{PoolStatus, ServerState};
 
-use crate::health::{Breaker, Evidence, Outcome, State as Health};
+use crate::health::{Breaker, Evidence, NOT_TOLD, Outcome, State as Health};
 use crate::monitor::status_of;
 use crate::plan::Plan;
 use crate::world::{MS, Server, State, World};
@@ -91,12 +91,12 @@ impl State {
     }
 
     /// Whether trials may begin ahead of their time: while no server serves, and for as long afterwards.
-    pub(crate) fn may_try_ahead(&self, plan: &Plan, now: u64) -> bool {
+    pub(crate) fn may_try_ahead(&self, plan: &Plan, waiters: usize, now: u64) -> bool {
         let Some(retry) = plan.outage_retry else { return false };
         // The background task learns it late where no caller waits.
         let late = plan.backoff_max + 104;
         let heals = self.healed_at.is_some_and(|at| now <= at + (retry + late) * MS);
-        heals || self.outage_since.is_some() && !self.wait_queue.is_empty()
+        heals || self.outage_since.is_some() && (waiters > 0 || !self.wait_queue.is_empty())
     }
 
     /// Whether others of the server's connections answer, at the end of an attempt that failed.
@@ -170,6 +170,8 @@ impl State {
         let listed = status_of(server, status).filter(|_| server.is_listed);
         let until = listed.and_then(|listed| match listed.state {
             ServerState::Ejected { retry_after } => Some(now + retry_after.as_nanos() as u64),
+            // The trial of a server that was up.
+            ServerState::Probing { .. } => Some(NOT_TOLD),
             _ => None,
         });
         let wrong = match until {
@@ -206,7 +208,9 @@ impl State {
             Some(time) => [now + time, now + time],
             None => [now + (0.5 * nominal(least.max(1))) as u64, now + (1.5 * nominal(most + 1)) as u64],
         };
-        if until + STEP < shortest.max(paused_until) || until > longest.max(paused_until).max(before) + STEP {
+        if until == NOT_TOLD {
+            health.served_from = now;
+        } else if until + STEP < shortest.max(paused_until) || until > longest.max(paused_until).max(before) + STEP {
             let us = (until - now) / 1_000;
             let what = format!("{} is ejected for {us} us, {:?} in a row, {expected:?}", server.address, (least, most));
             self.violated(what);

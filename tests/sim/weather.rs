@@ -279,7 +279,7 @@ impl Operator {
         let (now, status) = (self.world.now(), self.pool.status());
         let mut state = self.world.state();
         state.sync(&status, now);
-        let ahead = state.may_try_ahead(&self.world.plan, now);
+        let ahead = state.may_try_ahead(&self.world.plan, status.waiters, now);
         let problem = state.servers[server].disagrees(&status, ahead, now);
         problem.into_iter().for_each(|problem| state.violated(problem));
     }
