@@ -304,7 +304,8 @@ impl Health {
         let was_due = match self.state {
             State::Up => matches!(self.breaker, Breaker::Paused { until } if until <= changed),
             State::Recovering { .. } => false,
-            State::Down { .. } => self.due().is_some_and(|due| due <= changed),
+            // Or it was to begin ahead of its time.
+            State::Down { .. } => self.due().is_some_and(|due| due <= changed) || !self.is_ejected(),
         };
         if was_due && paused_until.is_some_and(|said| said.abs_diff(until) <= 20_000) {
             self.pause(self.failures, changed);

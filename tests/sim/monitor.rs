@@ -132,8 +132,8 @@ fn waits_in_vain(
     }
     let has_permit = listed.open < listed.max_conns;
     if let Some(due) = health.due() {
-        // An idle connection of an older outage makes room.
-        let may_probe = listed.connecting == 0 && (has_permit || listed.idle > 0 && !has_answered);
+        // An idle connection makes room.
+        let may_probe = listed.connecting == 0 && (has_permit || listed.idle > 0);
         // While no server serves, trials keep a distance.
         let distance = if is_any_up { 0 } else { 10 * MS * state.servers.len() as u64 };
         return (due.max(health.due_from) + TICK + distance < now && may_probe).then_some("the server is down and its trial is overdue");

@@ -140,7 +140,7 @@ impl RunningAttempt {
             if is_probe {
                 server.probed = now;
                 let last = state.last_probe.replace(now);
-                let is_outage = |last: &u64| state.outage_since.is_some_and(|since| since <= *last);
+                let is_outage = |last: &u64| state.outage_since.is_some_and(|since| since < *last);
                 if let Some(last) = last.filter(is_outage).filter(|last| now < last + 10 * MS) {
                     wrong.push(format!("a trial {} ms after another, while no server serves", (now - last) / MS));
                 }

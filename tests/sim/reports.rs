@@ -96,7 +96,9 @@ impl State {
         // The background task learns it late where no caller waits.
         let late = plan.backoff_max + 104;
         let heals = self.healed_at.is_some_and(|at| now <= at + (retry + late) * MS);
-        heals || self.outage_since.is_some() && (waiters > 0 || !self.wait_queue.is_empty())
+        // In this instant the last waiter may have left.
+        let waits = waiters > 0 || !self.wait_queue.is_empty() || self.call_ended == Some(now);
+        heals || self.outage_since.is_some() && waits
     }
 
     /// Whether others of the server's connections answer, at the end of an attempt that failed.
