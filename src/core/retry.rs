@@ -19,8 +19,8 @@ use crate::sync::Arc;
 
 /// The least distance of trials while no server serves: at most 100 a second.
 const DISTANCE: Duration = Duration::from_millis(10);
-/// When a server without room for its trial is looked at again.
-const ROOM_RETRY: Duration = Duration::from_millis(100);
+/// When a recovery whose connections are in use is looked at again.
+const RECOVERY_RETRY: Duration = Duration::from_millis(100);
 /// A recovery without a failure ends after this time, though a connection is still in use.
 const LONGEST_RECOVERY: Duration = Duration::from_secs(30);
 
@@ -29,6 +29,8 @@ const LONGEST_RECOVERY: Duration = Duration::from_secs(30);
 pub(crate) struct Retries {
     /// Servers are due and wait for a caller.
     waits_for_caller: bool,
+    /// Servers that are due and have no permit. A permit that is released wakes the task.
+    full: Vec<usize>,
     /// No server served at the last look.
     all_down: bool,
     /// For so long after the first server came back, the others are tried ahead of their time.
@@ -44,7 +46,8 @@ pub(crate) struct Retries {
 impl Retries {
     pub(crate) fn new() -> Self {
         let [healing_until, next_trial, next_ahead] = [Time::ZERO; 3];
-        Self { waits_for_caller: false, all_down: false, healing_until, next_trial, next_ahead, cursor: 0 }
+        let (waits_for_caller, all_down, full) = (false, false, Vec::new());
+        Self { waits_for_caller, full, all_down, healing_until, next_trial, next_ahead, cursor: 0 }
     }
 
     /// Runs what is due. Returns when to look next.
@@ -57,6 +60,7 @@ impl Retries {
         while let Some(number) = shared.due_times.pop(now) {
             look(shared, number, now);
         }
+        self.full.drain(..).for_each(|number| shared.due_times.add_ready(number));
         let mut next = self.run_trials(shared, has_caller, now);
         let is_outage = self.all_down && has_waiters || now < self.healing_until;
         if let Some(retry) = shared.settings.outage_retry.filter(|_| is_outage) {
@@ -124,7 +128,9 @@ impl Retries {
     fn try_server<C: Connector>(&mut self, shared: &Arc<Shared<C>>, number: usize, ahead: bool, now: Time) {
         let Some(generation) = shared.servers.list().generation(number) else { return };
         let server = &generation.server;
-        if !server.health.snapshot().is_down() {
+        // It may have changed since it became due, or another one has its number.
+        let is_due = server.down_until().is_some_and(|until| ahead || until <= now);
+        if !is_due {
             return;
         }
         if !server.permits.counts().is_free() {
@@ -132,8 +138,8 @@ impl Retries {
         }
         if attempt::start(shared, &generation, Purpose::Probe { ahead }) {
             self.next_trial = now.after(DISTANCE);
-        } else if server.breaker.snapshot().state() != BreakerState::Trying {
-            shared.due_times.push(now.after(ROOM_RETRY), number);
+        } else if !ahead && !self.full.contains(&number) {
+            self.full.push(number);
         }
     }
 }
@@ -151,7 +157,7 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
             if is_over {
                 transition::recovered(shared, &generation, health.outage());
             } else {
-                shared.due_times.push(until.max(now.after(ROOM_RETRY)), number);
+                shared.due_times.push(until.max(now.after(RECOVERY_RETRY)), number);
             }
         }
         HealthState::Down => match server.down_until() {

@@ -189,6 +189,7 @@ impl<F: Future> SimulatedCall<F> {
         {
             let mut state = self.world.state();
             state.wait_queue.leaves(self.caller);
+            state.call_ended = Some(now);
             state.tokens_touched = now;
             state.trace.push((now, Event::GivesUp { caller: self.caller, on_wake }));
         }
@@ -246,6 +247,7 @@ impl<F: Future> Future for SimulatedCall<F> {
         let mut state = this.world.state();
         if let Poll::Ready(output) = polled {
             let overtaken = state.wait_queue.leaves(this.caller);
+            state.call_ended = Some(now);
             this.course.overtook = overtaken.or(ahead.filter(|&ahead| state.wait_queue.is_unserved(ahead)));
             drop(state);
             this.call = None;
