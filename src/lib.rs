@@ -178,6 +178,7 @@ mod core;
 mod ejection;
 mod error;
 mod pool;
+mod range;
 mod raw;
 mod server;
 mod servers;

@@ -1,16 +1,15 @@
 //! The settings of a pool and their ranges.
 
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::ejection::Ejection;
 use crate::error::{BuildError, ServerError};
+use crate::range::{YEAR, check};
 use crate::raw::PermitCounts;
 use crate::server::{PoolLimits, Server};
 use crate::sync::Arc;
 
-pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const ANY_TIME: RangeInclusive<Duration> = Duration::from_nanos(1)..=YEAR;
 /// The largest `max_idle_per_server`: 16 MiB of room.
 const MAX_IDLE: u32 = 1 << 20;
@@ -99,18 +98,6 @@ fn check_limits(limits: &PoolLimits) -> Result<(), BuildError> {
         }
         _ => Ok(()),
     }
-}
-
-/// Checks that a value is within its range.
-pub(crate) fn check<T: fmt::Debug + PartialOrd>(
-    setting: &'static str,
-    value: T,
-    range: RangeInclusive<T>,
-) -> Result<(), BuildError> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    Err(BuildError::OutOfRange { setting, value: format!("{value:?}"), range: format!("{range:?}") })
 }
 
 /// Exponential backoff with random spread, as in cenkalti's `backoff` for Go.
