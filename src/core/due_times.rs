@@ -59,7 +59,7 @@ impl DueTimes {
     }
 
     /// Whether a trial is due or will be by `now`.
-    pub(crate) fn is_ready(&self, now: Time) -> bool {
+    pub(crate) fn has_ready(&self, now: Time) -> bool {
         let state = lock(&self.state);
         !state.ready.is_empty() || state.times.first().is_some_and(|&(at, _)| at <= now)
     }
@@ -88,12 +88,12 @@ mod tests {
         for (time, number) in [(30, 3), (10, 1), (20, 2)] {
             due.push(at(time), number);
         }
-        assert_eq!((due.pop(at(9)), due.next(), due.is_ready(at(9))), (None, at(10), false));
+        assert_eq!((due.pop(at(9)), due.next(), due.has_ready(at(9))), (None, at(10), false));
         assert_eq!([due.pop(at(20)), due.pop(at(20)), due.pop(at(20))], [Some(1), Some(2), None]);
         due.add_ready(1);
         due.add_ready(2);
         due.put_back(4);
-        assert!(due.is_ready(at(0)));
+        assert!(due.has_ready(at(0)));
         assert_eq!([(); 4].map(|()| due.pop_ready()), [Some(4), Some(1), Some(2), None]);
     }
 

@@ -188,8 +188,8 @@ impl Breaker {
         closed.map_or(0, |(found, _)| found.failures())
     }
 
-    /// The attempt failed. `until` tells when the pause ends after that many failures in a row. Returns the word if that
-    /// began a pause (I3).
+    /// The attempt failed. `until` tells when the pause ends after that many failures in a row. Returns the word if
+    /// that began a pause (I3).
     pub(crate) fn failed(&self, pass: Pass, until: impl Fn(u32) -> Time) -> Option<BreakerSnapshot> {
         let (_, left) = self.transition(|found| {
             let counts = match found.state() {

@@ -40,8 +40,8 @@ struct Registry<C: Connector> {
     numbers: HashMap<Arc<str>, usize>,
     /// Free numbers. A new server gets the lowest.
     free: BinaryHeap<Reverse<usize>>,
-    /// Removed servers, by name, until nothing of them matters any more: if one is registered again before, its permits,
-    /// tokens, breaker and health go on.
+    /// Removed servers, by name, until nothing of them matters any more: if one is registered again before, its
+    /// permits, tokens, breaker and health go on.
     removed: HashMap<Arc<str>, Arc<ServerEntry<C>>>,
 }
 
