@@ -19,7 +19,7 @@ use crate::sync::Arc;
 
 /// The least distance of trials while no server serves: at most 100 a second.
 const DISTANCE: Duration = Duration::from_millis(10);
-/// When a server without room for its trial is looked at again.
+/// When a server without room for its trial is looked at again, at the latest.
 const ROOM_RETRY: Duration = Duration::from_millis(100);
 /// A recovery without a failure ends after this time, though a connection is still in use.
 const LONGEST_RECOVERY: Duration = Duration::from_secs(30);
@@ -39,12 +39,23 @@ pub(crate) struct Retries {
     next_ahead: Time,
     /// The number of the server after the one that was tried ahead of its time last.
     cursor: usize,
+    /// Servers whose trial found no room.
+    without_room: Vec<usize>,
 }
 
 impl Retries {
     pub(crate) fn new() -> Self {
         let [healing_until, next_trial, next_ahead] = [Time::ZERO; 3];
-        Self { waits_for_caller: false, all_down: false, healing_until, next_trial, next_ahead, cursor: 0 }
+        let without_room = Vec::new();
+        Self {
+            waits_for_caller: false,
+            all_down: false,
+            healing_until,
+            next_trial,
+            next_ahead,
+            cursor: 0,
+            without_room,
+        }
     }
 
     /// Runs what is due. Returns when to look next.
@@ -57,10 +68,17 @@ impl Retries {
         while let Some(number) = shared.due_times.pop(now) {
             look(shared, number, now);
         }
+        // A permit may be free by now: its return wakes the task.
+        for number in std::mem::take(&mut self.without_room) {
+            look(shared, number, now);
+        }
         let mut next = self.run_trials(shared, has_caller, now);
         let is_outage = self.all_down && has_waiters || now < self.healing_until;
         if let Some(retry) = shared.settings.outage_retry.filter(|_| is_outage) {
             next = next.min(self.try_ahead(shared, retry / servers.max(1) as u32, now));
+        }
+        if !self.without_room.is_empty() {
+            next = next.min(now.after(ROOM_RETRY));
         }
         next.min(shared.due_times.next())
     }
@@ -130,7 +148,7 @@ impl Retries {
         if attempt::start(shared, &generation, Purpose::Probe { ahead }) {
             self.next_trial = now.after(DISTANCE);
         } else if server.breaker.snapshot().state() != BreakerState::Trying {
-            shared.due_times.push(now.after(ROOM_RETRY), number);
+            self.without_room.push(number);
         }
     }
 }
