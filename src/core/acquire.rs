@@ -222,7 +222,9 @@ fn pop_reusable<C: Connector>(
 #[cold]
 pub(crate) fn close<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>, now: Time) {
     const AT_ONCE: Duration = Duration::from_secs(1);
-    if conn.info.uses() == 0 && now.since(conn.info.opened_at()) < AT_ONCE && now < conn.expires_at {
+    // The tick stands still while the client is stalled.
+    let age = shared.clock.time().since(conn.info.opened_at());
+    if conn.info.uses() == 0 && age < AT_ONCE && now < conn.expires_at {
         let (generation, outage) = (Arc::clone(conn.generation()), conn.outage);
         drop(conn);
         let pass = generation.server.breaker.pass();
