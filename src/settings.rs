@@ -11,6 +11,8 @@ use crate::server::{PoolLimits, Server};
 use crate::sync::Arc;
 
 const ANY_TIME: RangeInclusive<Duration> = Duration::from_nanos(1)..=YEAR;
+/// The least distance of trials while no server serves: at most 100 a second.
+pub(crate) const LEAST_TRIAL_DISTANCE: Duration = Duration::from_millis(10);
 /// The largest `max_idle_per_server`: 16 MiB of room.
 const MAX_IDLE: u32 = 1 << 20;
 
@@ -87,6 +89,15 @@ impl Settings {
         check("max_lifetime", max_lifetime.unwrap_or(YEAR), ANY_TIME)?;
         check("backoff initial", *initial, Duration::from_millis(1)..=YEAR)?;
         check("backoff max", *max, *initial..=YEAR)
+    }
+}
+
+impl Settings {
+    /// The distance of attempts ahead of their time, so that each of so many servers is tried once in `outage_retry`;
+    /// `None` if there are none.
+    pub(crate) fn ahead_distance(&self, servers: usize) -> Option<Duration> {
+        let servers = u32::try_from(servers.max(1)).unwrap_or(u32::MAX);
+        self.outage_retry.map(|retry| (retry / servers).max(LEAST_TRIAL_DISTANCE))
     }
 }
 

@@ -14,12 +14,20 @@ pub(crate) struct DueTimes {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// Times, and server numbers.
     times: BTreeSet<(Time, usize)>,
     /// The servers whose trial is due, and waits for a caller or for its turn.
     ready: VecDeque<usize>,
+    /// While no server serves: when the next one is tried ahead of its time, if callers wait.
+    ahead: Time,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { times: BTreeSet::new(), ready: VecDeque::new(), ahead: Time::ZERO }
+    }
 }
 
 impl DueTimes {
@@ -62,6 +70,16 @@ impl DueTimes {
     pub(crate) fn has_ready(&self, now: Time) -> bool {
         let state = lock(&self.state);
         !state.ready.is_empty() || state.times.first().is_some_and(|&(at, _)| at <= now)
+    }
+
+    /// When the next server is tried ahead of its time, while no server serves and callers wait.
+    pub(crate) fn ahead(&self) -> Time {
+        lock(&self.state).ahead
+    }
+
+    /// The next server is tried ahead of its time at `at`.
+    pub(crate) fn set_ahead(&self, at: Time) {
+        lock(&self.state).ahead = at;
     }
 
     /// The earliest time at which connecting to a server resumes, where `resumes_at` tells a server's own.

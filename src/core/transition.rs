@@ -170,6 +170,9 @@ fn went_down<C: Connector>(
     let until = server.down_until().unwrap_or(now).max(down.ejected_until().unwrap_or(now));
     push_due(shared, generation, until);
     if shared.servers.serving.serving() == 0 {
+        if let Some(distance) = shared.settings.ahead_distance(shared.servers.list().len) {
+            shared.due_times.set_ahead(now.after(distance));
+        }
         end_ejections(shared, now);
         if shared.settings.fail_fast_when_down {
             shared.queue.wake_all();
