@@ -15,12 +15,11 @@ use crate::core::shared::Shared;
 use crate::core::{sweep, transition};
 use crate::raw::{BreakerState, HealthState, Time};
 use crate::server::Generation;
+use crate::settings::LEAST_TRIAL_DISTANCE;
 use crate::sync::Arc;
 
-/// The least distance of trials while no server serves: at most 100 a second.
-const DISTANCE: Duration = Duration::from_millis(10);
-/// When a recovery whose connections are in use is looked at again.
-const RECOVERY_RETRY: Duration = Duration::from_millis(100);
+/// When a server without room for its trial is looked at again, at the latest.
+const ROOM_RETRY: Duration = Duration::from_millis(100);
 /// A recovery without a failure ends after this time, though a connection is still in use.
 const LONGEST_RECOVERY: Duration = Duration::from_secs(30);
 
@@ -29,25 +28,23 @@ const LONGEST_RECOVERY: Duration = Duration::from_secs(30);
 pub(crate) struct Retries {
     /// Servers are due and wait for a caller.
     waits_for_caller: bool,
-    /// Servers that are due and have no permit. A permit that is released wakes the task.
-    full: Vec<usize>,
     /// No server served at the last look.
     all_down: bool,
     /// For so long after the first server came back, the others are tried ahead of their time.
     healing_until: Time,
     /// When the next trial may start while no server serves.
     next_trial: Time,
-    /// When the next server is tried ahead of its time.
-    next_ahead: Time,
     /// The number of the server after the one that was tried ahead of its time last.
     cursor: usize,
+    /// Servers whose trial found no room.
+    without_room: Vec<usize>,
 }
 
 impl Retries {
     pub(crate) fn new() -> Self {
-        let [healing_until, next_trial, next_ahead] = [Time::ZERO; 3];
-        let (waits_for_caller, all_down, full) = (false, false, Vec::new());
-        Self { waits_for_caller, full, all_down, healing_until, next_trial, next_ahead, cursor: 0 }
+        let [healing_until, next_trial] = [Time::ZERO; 2];
+        let without_room = Vec::new();
+        Self { waits_for_caller: false, all_down: false, healing_until, next_trial, cursor: 0, without_room }
     }
 
     /// Runs what is due. Returns when to look next.
@@ -60,11 +57,17 @@ impl Retries {
         while let Some(number) = shared.due_times.pop(now) {
             look(shared, number, now);
         }
-        self.full.drain(..).for_each(|number| shared.due_times.add_ready(number));
+        // A permit may be free by now: its return wakes the task.
+        for number in std::mem::take(&mut self.without_room) {
+            look(shared, number, now);
+        }
         let mut next = self.run_trials(shared, has_caller, now);
         let is_outage = self.all_down && has_waiters || now < self.healing_until;
-        if let Some(retry) = shared.settings.outage_retry.filter(|_| is_outage) {
-            next = next.min(self.try_ahead(shared, retry / servers.max(1) as u32, now));
+        if let Some(distance) = shared.settings.ahead_distance(servers).filter(|_| is_outage) {
+            next = next.min(self.try_ahead(shared, distance, now));
+        }
+        if !self.without_room.is_empty() {
+            next = next.min(now.after(ROOM_RETRY));
         }
         next.min(shared.due_times.next())
     }
@@ -72,9 +75,7 @@ impl Retries {
     fn note_outage<C: Connector>(&mut self, shared: &Shared<C>, servers: usize, now: Time) {
         let was_down = std::mem::replace(&mut self.all_down, servers > 0 && shared.servers.serving.serving() == 0);
         let Some(retry) = shared.settings.outage_retry else { return };
-        if self.all_down && !was_down {
-            self.next_ahead = now.after((retry / servers as u32).max(DISTANCE));
-        } else if was_down && !self.all_down {
+        if was_down && !self.all_down {
             self.healing_until = now.after(retry);
         }
     }
@@ -101,7 +102,7 @@ impl Retries {
 
     /// Tries the next server that is down ahead of its time. Returns when the one after it is due.
     fn try_ahead<C: Connector>(&mut self, shared: &Arc<Shared<C>>, distance: Duration, now: Time) -> Time {
-        let due = self.next_ahead.max(if self.all_down { self.next_trial } else { Time::ZERO });
+        let due = shared.due_times.ahead().max(if self.all_down { self.next_trial } else { Time::ZERO });
         if now < due {
             return due;
         }
@@ -120,26 +121,25 @@ impl Retries {
             self.cursor = number + 1;
             self.try_server(shared, number, true, now);
         }
-        self.next_ahead = now.after(distance.max(DISTANCE));
-        self.next_ahead
+        let next = now.after(distance);
+        shared.due_times.set_ahead(next);
+        next
     }
 
     /// Starts the trial of a server that is down. Without a permit, an idle connection of an older outage makes room.
     fn try_server<C: Connector>(&mut self, shared: &Arc<Shared<C>>, number: usize, ahead: bool, now: Time) {
         let Some(generation) = shared.servers.list().generation(number) else { return };
         let server = &generation.server;
-        // It may have changed since it became due, or another one has its number.
-        let is_due = server.down_until().is_some_and(|until| ahead || until <= now);
-        if !is_due {
+        if !server.health.snapshot().is_down() {
             return;
         }
         if !server.permits.counts().is_free() {
             sweep::make_room(&generation);
         }
         if attempt::start(shared, &generation, Purpose::Probe { ahead }) {
-            self.next_trial = now.after(DISTANCE);
-        } else if !ahead && !self.full.contains(&number) {
-            self.full.push(number);
+            self.next_trial = now.after(LEAST_TRIAL_DISTANCE);
+        } else if server.breaker.snapshot().state() != BreakerState::Trying && !self.without_room.contains(&number) {
+            self.without_room.push(number);
         }
     }
 }
@@ -157,7 +157,7 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
             if is_over {
                 transition::recovered(shared, &generation, health.outage());
             } else {
-                shared.due_times.push(until.max(now.after(RECOVERY_RETRY)), number);
+                shared.due_times.push(until.max(now.after(ROOM_RETRY)), number);
             }
         }
         HealthState::Down => match server.down_until() {

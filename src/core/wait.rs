@@ -42,7 +42,7 @@ async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, 
         return Err(AcquireError::Unavailable(report::unavailable(shared)));
     }
     // While there are no waiters, the background task sleeps without regard to tokens and to what is due.
-    let is_due = shared.due_times.is_ready(started);
+    let is_due = shared.due_times.has_ready(started) || report::is_outage(shared);
     shared.notifier.wake_before(if is_due { started } else { settle::next_token(shared, started) });
     let end = shared.clock.until(deadline, poll_fn(|cx| waiter.poll(cx))).await;
     // Leaves the queue first, so as not to count among the waiters of its own error.
@@ -130,7 +130,7 @@ impl<C: Connector> Waiter<'_, C> {
             settle::settle(shared);
         }
         // A trial that is due is about to start, in the background task.
-        let can_start = shared.due_times.is_ready(shared.clock.time());
+        let can_start = shared.due_times.has_ready(shared.clock.time());
         (settle::has_attempt(shared) || can_start) && settle::any_has_token(shared)
     }
 }
