@@ -4,9 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::connector::Connector;
-use crate::core::background::TICK;
 use crate::core::hand_over::{after_push, keep, move_or_close};
-use crate::core::shared::{Shared, pool_of};
+use crate::core::shared::{Shared, TICK, pool_of};
 use crate::core::{sweep, transition};
 use crate::error::Failure;
 use crate::raw::{Outage, Time};
