@@ -119,7 +119,7 @@ impl Default for Ejection {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, Ejection};
+    use super::Ejection;
 
     #[test]
     fn ejections_grow_to_their_maximum_and_spread() {
