@@ -125,7 +125,9 @@ impl Retries {
     fn try_server<C: Connector>(&mut self, shared: &Arc<Shared<C>>, number: usize, ahead: bool, now: Time) {
         let Some(generation) = shared.servers.list().generation(number) else { return };
         let server = &generation.server;
-        if !server.health.snapshot().is_down() {
+        // It may have changed since it became due, or another one has its number.
+        let is_due = server.down_until().is_some_and(|until| ahead || until <= now);
+        if !is_due {
             return;
         }
         if !server.permits.counts().is_free() {
@@ -133,7 +135,7 @@ impl Retries {
         }
         if attempt::start(shared, &generation, Purpose::Probe { ahead }) {
             self.next_trial = now.after(DISTANCE);
-        } else if server.down_until().is_some_and(|until| until <= now) && !self.full.contains(&number) {
+        } else if !ahead && !self.full.contains(&number) {
             self.full.push(number);
         }
     }
