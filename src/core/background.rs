@@ -15,7 +15,7 @@ use crate::server::Notifier;
 use crate::sync::{Arc, Weak};
 
 /// The step of the coarse time.
-const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 struct Background<C: Connector> {
     shared: Weak<Shared<C>>,
