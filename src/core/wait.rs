@@ -11,7 +11,7 @@ use crate::core::{background, hand_over, report, settle};
 use crate::error::AcquireError;
 use crate::raw::{Ticket, Time};
 use crate::server::Connection;
-use crate::sync::{Arc, Ordering};
+use crate::sync::Arc;
 
 /// Joins the wait queue and waits, at most `timeout`, for any server.
 pub(crate) async fn wait<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>) -> Acquired<C> {
@@ -37,17 +37,8 @@ async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, 
         return Err(ended);
     }
     let started = shared.clock.time();
-    // Counted before it joins: either the end of the last attempt sees the waiter, or the waiter sees that none runs.
-    // Relaxed, here and below: `WaitQueue::join` fences, and a plain counter needs no more.
-    let impatient = usize::from(!is_patient);
-    shared.impatient.fetch_add(impatient, Ordering::Relaxed);
-    let ticket = match shared.queue.join(shared.settings.max_waiters, is_patient) {
-        Ok(ticket) => ticket,
-        Err(waiters) => {
-            shared.impatient.fetch_sub(impatient, Ordering::Relaxed);
-            return Err(AcquireError::QueueFull { waiters });
-        }
-    };
+    let joined = shared.queue.join(shared.settings.max_waiters, is_patient);
+    let ticket = joined.map_err(|waiters| AcquireError::QueueFull { waiters })?;
     let mut waiter = Waiter { shared, ticket, is_patient };
     // After the fence of `join`: a connection that came between the look and the join is found here.
     settle::settle(shared);
@@ -152,7 +143,6 @@ impl<C: Connector> Waiter<'_, C> {
 
 impl<C: Connector> Drop for Waiter<'_, C> {
     fn drop(&mut self) {
-        self.shared.impatient.fetch_sub(usize::from(!self.is_patient), Ordering::Relaxed);
         if let Some(grant) = self.shared.queue.leave(&mut self.ticket) {
             hand_over::pass_on(grant);
         }
