@@ -64,10 +64,12 @@ pub(crate) fn close_idle_since<C: Connector>(generation: &Arc<Generation<C>>, id
     close_unfit(generation, |conn| conn.info.idle_since() > idle_since);
 }
 
-/// Closes one idle connection that has not come back well since the server went down, to make room for its trial.
+/// Closes one idle connection of a server that is down, to make room for its trial: the oldest that has not come back
+/// well since the server went down, if there is one.
 pub(crate) fn make_room<C: Connector>(generation: &Generation<C>) {
-    let outage = generation.server.health.snapshot().outage();
-    drop(generation.idle.pop_if(thread_number(), |conn| conn.outage != outage, move_or_close));
+    let (near, outage) = (thread_number(), generation.server.health.snapshot().outage());
+    let older = generation.idle.pop_if(near, |conn| conn.outage != outage, move_or_close);
+    drop(older.or_else(|| generation.idle.pop(near)));
 }
 
 /// Closes the idle connections that are not fit. Each of the others leaves the queue for a moment, so waiters are served
