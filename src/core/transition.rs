@@ -6,7 +6,7 @@ use crate::connector::{ConnectFault, Connector};
 use crate::core::shared::Shared;
 use crate::core::sweep;
 use crate::error::Failure;
-use crate::raw::{Ejected, HealthSnapshot, Outage, Pass, Time};
+use crate::raw::{Ejected, HealthSnapshot, HealthState, Outage, Pass, Time};
 use crate::server::{Generation, chain};
 use crate::sync::Arc;
 
@@ -134,7 +134,8 @@ pub(crate) fn reported<C: Connector>(
         return;
     }
     let strikes = server.strikes.count(now, STRIKES_LAST);
-    let is_enough = eject_for.is_some() || !health.is_plainly_up() || strikes >= ejection.consecutive_failures;
+    let is_recovering = health.state() == HealthState::Recovering;
+    let is_enough = eject_for.is_some() || is_recovering || strikes >= ejection.consecutive_failures;
     if !is_enough {
         tracing::debug!(%pool, server = %name, cause = %chain(&failure), failures = strikes, "failure reported");
         return;
