@@ -142,7 +142,7 @@ fn waits_in_vain(
         let may_probe = listed.connecting == 0 && (has_permit || listed.idle > 0);
         // While no server serves, trials keep a distance.
         let distance = if is_any_up { 0 } else { 10 * MS * state.servers.len() as u64 };
-        return (due.max(health.due_from) + TICK + distance < now && may_probe)
+        return (due.max(health.due_from).max(server.listing_changed) + TICK + distance < now && may_probe)
             .then_some("the server is down and its trial is overdue");
     }
     if health.state != Model::Up || health.breaker == Breaker::Trying || health.paused_until() + TICK > now {
