@@ -13,6 +13,7 @@ use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::shared::Shared;
 use crate::core::{sweep, transition};
+use crate::error::Failure;
 use crate::raw::{BreakerState, HealthState, Time};
 use crate::server::Generation;
 use crate::settings::LEAST_TRIAL_DISTANCE;
@@ -20,7 +21,7 @@ use crate::sync::Arc;
 
 /// When a server without room for its trial is looked at again, at the latest.
 const ROOM_RETRY: Duration = Duration::from_millis(100);
-/// A recovery without a failure ends after this time, though a connection is still in use.
+/// The recovery of a server that was ejected ends after this time, though its connection is still in use.
 const LONGEST_RECOVERY: Duration = Duration::from_secs(30);
 
 /// What the background task remembers between two looks.
@@ -153,8 +154,11 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
         HealthState::Up => {}
         HealthState::Recovering => {
             let until = server.recovering_until();
-            let is_over = now >= until && (!is_in_use(&generation) || now.since(until) >= LONGEST_RECOVERY);
-            if is_over {
+            // A server that was ejected may hang again: the use of its connection tells.
+            let was_ejected =
+                matches!(server.last_failure().as_deref(), Some(Failure::Reported(_) | Failure::Unanswered { .. }));
+            let may_hang = was_ejected && is_in_use(&generation) && now.since(until) < LONGEST_RECOVERY;
+            if now >= until && !may_hang {
                 transition::recovered(shared, &generation, health.outage());
             } else {
                 shared.due_times.push(until.max(now.after(ROOM_RETRY)), number);
