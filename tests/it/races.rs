@@ -162,7 +162,10 @@ async fn connect_timeout_ends_attempt_that_exhausts_task_budget() {
     assert!(poll_once(waiter.as_mut()).await);
     settle().await;
     // In steps so short that the timeout does not take the client for stalled.
-    for _ in 0..25 {
+    for _ in 0..40 {
+        if pool.status().servers[0].state != ServerState::Up {
+            break;
+        }
         tokio::time::advance(ms(50)).await;
         settle().await;
     }

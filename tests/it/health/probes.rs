@@ -122,7 +122,7 @@ async fn probe_waits_for_end_of_running_attempt() {
     }
 }
 
-/// Two connections of "a" and one of "b", which is full. Server "a" is ejected for a minute with its only permit in use.
+/// Returns connections of "a" and "b", which are full. Server "a" is ejected for a minute with its only permit in use.
 async fn ejected_without_permit(rig: &Rig) -> [PooledConn<ScriptedConnector>; 2] {
     let [mut of_a, mut of_b] = [Vec::new(), Vec::new()];
     for _ in 0..3 {
