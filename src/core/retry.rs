@@ -18,7 +18,7 @@ use crate::error::Failure;
 use crate::raw::{BreakerState, HealthState, Time};
 use crate::server::Generation;
 use crate::settings::LEAST_TRIAL_DISTANCE;
-use crate::sync::{Arc, Ordering};
+use crate::sync::Arc;
 
 /// When a server without room for its trial is looked at again, at the latest.
 const ROOM_RETRY: Duration = Duration::from_millis(100);
@@ -53,8 +53,7 @@ impl Retries {
     pub(crate) fn run<C: Connector>(&mut self, shared: &Arc<Shared<C>>, now: Time) -> Time {
         let signals = &shared.notifier.signals;
         // A caller of `acquire_now` waits for the trials that are due when it comes, not for later ones.
-        // Relaxed: a hint.
-        let has_waiters = signals.waiters() > shared.impatient.load(Ordering::Relaxed);
+        let has_waiters = signals.waiters() > shared.queue.impatient();
         let callers = shared.due_times.unheard_callers();
         let has_caller = has_waiters || callers.is_some() || self.waits_for_caller && !signals.is_retry_due();
         let servers = shared.servers.list().len;
