@@ -153,6 +153,24 @@ async fn probe_waits_for_free_permit() {
     waiter.await.expect("the caller was served").release();
 }
 
+/// The connection has rested since before the ejection, and holds the only permit.
+#[tokio::test]
+async fn idle_connection_of_older_outage_makes_room_for_probe() {
+    let rig = Rig::manual(|b| two(b).max_conns_per_server(2));
+    let [mut of_a, _of_b] = acquired_of_each(&rig, 2).await;
+    of_a.remove(0).release();
+    of_a.remove(0).fail_for("broken", MINUTE);
+    rig.pool.set_servers(["a", "b"].map(|address| Server::new(address).max_conns(1))).expect("in range");
+    let server = rig.pool.status().servers.remove(0);
+    assert_eq!((server.open, server.idle), (1, 1));
+    let waiter = waiting(&rig);
+    pass(&rig, MINUTE - SECOND, async || {}).await;
+    assert_eq!((rig.connector.counts("a").attempts, waiter.is_finished()), (2, false));
+    pass(&rig, SECOND * 2, async || {}).await;
+    assert_eq!((rig.connector.counts("a").attempts, rig.connector.counts("a").open), (3, 1));
+    assert_eq!(waiter.await.expect("the caller was served").address(), "a");
+}
+
 #[test]
 fn probe_without_permit_does_not_loop() {
     let (done, finished) = mpsc::channel();
