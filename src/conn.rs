@@ -81,12 +81,14 @@ pub struct PooledConn<C: Connector> {
     conn: Option<Box<Connection<C>>>,
 }
 
-/// A checkout ends in one of three verdicts on the server. The first one stands.
+/// A checkout ends in one of three verdicts on the server. The first one stands. A drop is late after the builder's
+/// `abandoned_after` in use without an answer of the server.
 ///
 /// | verdict | by |
 /// |---|---|
 /// | success | [`release`](Self::release), [`report_success`](Self::report_success) |
-/// | failure | [`fail`](Self::fail), [`fail_for`](Self::fail_for), [`report_failure`](Self::report_failure), a drop after the builder's `abandoned_after` without an answer |
+/// | failure | [`fail`](Self::fail), [`fail_for`](Self::fail_for) |
+/// | failure | [`report_failure`](Self::report_failure), a late drop |
 /// | none | [`discard`](Self::discard), [`broken`](Self::broken), [`detach`](Self::detach), an early drop |
 impl<C: Connector> PooledConn<C> {
     /// Returns what the pool knows of the connection: its server, age, idle time and use count.

@@ -184,6 +184,7 @@ mod ejection;
 mod error;
 pub mod operators;
 mod pool;
+mod range;
 mod raw;
 mod server;
 mod servers;

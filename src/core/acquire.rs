@@ -236,8 +236,10 @@ fn pop_reusable<C: Connector>(
 #[cold]
 pub(crate) fn close<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>, now: Time) {
     const AT_ONCE: Duration = Duration::from_secs(1);
+    // The tick stands still while the client is stalled.
+    let age = shared.clock.time().since(conn.info.opened_at());
     let is_over = now >= conn.expires_at || now.counted_from(conn.info.idle_since()) >= shared.idle_timeout;
-    if conn.info.uses() == 0 && now.since(conn.info.opened_at()) < AT_ONCE && !is_over {
+    if conn.info.uses() == 0 && age < AT_ONCE && !is_over {
         let (generation, outage) = (Arc::clone(conn.generation()), conn.outage);
         drop(conn);
         let pass = generation.server.breaker.pass();

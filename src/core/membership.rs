@@ -5,6 +5,7 @@ use crate::core::hand_over::move_or_close;
 use crate::core::shared::Shared;
 use crate::core::transition;
 use crate::error::ServerError;
+use crate::raw::HealthState;
 use crate::server::Server;
 use crate::servers::{Change, drop_closed_lists};
 use crate::sync::Arc;
@@ -66,8 +67,10 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
         tracing::info!(
             %pool, server = %generation.server.config().name(), state = "registered", "server is registered"
         );
-        // A server that was down when it was removed is still down.
-        if let Some(until) = generation.server.down_until() {
+        // A server that was down or recovered when it was removed still does.
+        let server = &generation.server;
+        let is_recovering = server.health.snapshot().state() == HealthState::Recovering;
+        if let Some(until) = server.down_until().or_else(|| is_recovering.then(|| server.recovering_until())) {
             shared.due_times.push(until, generation.number);
             shared.notifier.wake_before(until);
         }

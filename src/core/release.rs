@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::connector::Connector;
 use crate::core::hand_over::{after_push, keep, move_or_close};
-use crate::core::shared::{Shared, pool_of};
+use crate::core::shared::{Shared, TICK, pool_of};
 use crate::core::{sweep, transition};
 use crate::error::Failure;
-use crate::raw::Outage;
+use crate::raw::{Outage, Time};
 use crate::server::{Connection, Generation};
 use crate::servers::{List, with_any};
 use crate::sync::Arc;
@@ -125,9 +125,11 @@ pub(crate) fn dropped<C: Connector>(conn: &Connection<C>) {
     }
     let Some(shared) = pool_of::<C>(&conn.generation().pool) else { return };
     let Some(abandoned_after) = shared.settings.abandoned_after else { return };
-    let checked_out = conn.info.checked_out_at();
-    let used = shared.notifier.signals.tick().unwrap_or_else(|| shared.clock.time()).since(checked_out);
-    if used >= abandoned_after && !conn.generation().server.answered.is_since(checked_out) {
+    let (checked_out, tick) = (conn.info.checked_out_at(), shared.notifier.signals.tick());
+    let used = tick.unwrap_or_else(|| shared.clock.time()).since(checked_out);
+    // The tick of a return is up to a step older than the time of a checkout before it.
+    let since = tick.map_or(checked_out, |_| checked_out.counted_from(Time::ZERO.after(TICK)));
+    if used >= abandoned_after && !conn.generation().server.answered.is_since(since) {
         transition::reported(&shared, conn.generation(), conn.outage, Failure::Unanswered { after: used }, None);
     }
 }

@@ -11,7 +11,7 @@ use crate::core::plan::{Candidate, plan};
 use crate::core::shared::Shared;
 use crate::raw::Time;
 use crate::servers::List;
-use crate::sync::{Arc, Ordering};
+use crate::sync::Arc;
 
 /// See the module's page.
 pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) {
@@ -21,8 +21,8 @@ pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) {
 
 /// Wakes the impatient waiters if no attempt runs or no server has a token: they have nothing to wait for.
 pub(crate) fn wake_impatient<C: Connector>(shared: &Shared<C>) {
-    // Relaxed: a waiter that joins later looks for itself (see `wait::join`).
-    if shared.impatient.load(Ordering::Relaxed) > 0 && (!has_attempt(shared) || !any_has_token(shared)) {
+    // A waiter that joins later looks for itself (see `wait::join`).
+    if shared.queue.impatient() > 0 && (!has_attempt(shared) || !any_has_token(shared)) {
         shared.queue.wake_impatient();
     }
 }
@@ -48,8 +48,7 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
     let now = shared.clock.time();
     let list = shared.servers.list();
     let Some(first) = shared.connect_rotation.next(0, &list.up) else { return };
-    // Relaxed: a hint.
-    let may_wait = waiters > shared.impatient.load(Ordering::Relaxed);
+    let may_wait = waiters > shared.queue.impatient();
     let candidates = list.up.iter_from(first).filter_map(|number| candidate(shared, &list, number, now, may_wait));
     for number in plan(candidates, waiters - young, young + late >= waiters) {
         let Some(generation) = list.generation(number) else { continue };

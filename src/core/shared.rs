@@ -1,6 +1,7 @@
 //! What all parts of a pool share. It holds the parts and has no methods but its constructor.
 
 use std::any::Any;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
@@ -15,7 +16,10 @@ use crate::raw::{Time, WaitQueue};
 use crate::server::Notifier;
 use crate::servers::{MAX_SHARDS, Rotation, Servers};
 use crate::settings::Settings;
-use crate::sync::{Arc, AtomicUsize, Weak};
+use crate::sync::{Arc, Weak};
+
+/// The step of the coarse time.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// See the module's page.
 pub(crate) struct Shared<C: Connector> {
@@ -31,8 +35,6 @@ pub(crate) struct Shared<C: Connector> {
     pub(crate) connect_rotation: Rotation<1>,
     pub(crate) queue: WaitQueue<Grant<C>>,
     pub(crate) notifier: Arc<Notifier>,
-    /// Waiters of `acquire_now`. A plain counter.
-    pub(crate) impatient: AtomicUsize,
     pub(crate) attempts: Arc<AttemptCounts>,
     pub(crate) due_times: DueTimes,
     pub(crate) runtime: Runtime,
@@ -51,7 +53,6 @@ impl<C: Connector> Shared<C> {
             rotation: Rotation::new(start),
             connect_rotation: Rotation::new(start),
             queue: WaitQueue::new(Arc::clone(&notifier.signals)),
-            impatient: AtomicUsize::new(0),
             attempts: Arc::default(),
             due_times: DueTimes::default(),
             runtime: Runtime::new(runtime),

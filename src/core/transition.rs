@@ -200,6 +200,9 @@ pub(crate) fn stopped_serving<C: Connector>(shared: &Shared<C>, now: Time) {
         shared.queue.wake_all();
     }
     let list = shared.servers.list();
+    if let Some(distance) = shared.settings.ahead_distance(list.len) {
+        shared.due_times.set_ahead(now.after(distance));
+    }
     for (number, entry) in list.iter() {
         if entry.server().health.end_ejection(&shared.servers.serving) {
             shared.due_times.push(now, number);

@@ -11,7 +11,7 @@ use crate::core::{background, hand_over, report, settle};
 use crate::error::AcquireError;
 use crate::raw::{Ticket, Time};
 use crate::server::Connection;
-use crate::sync::{Arc, Ordering};
+use crate::sync::Arc;
 
 /// Joins the wait queue and waits, at most `timeout`, for any server.
 pub(crate) async fn wait<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>) -> Acquired<C> {
@@ -31,17 +31,8 @@ async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, 
         return Err(ended);
     }
     let started = shared.clock.time();
-    // Counted before it joins: either the end of the last attempt sees the waiter, or the waiter sees that none runs.
-    // Relaxed, here and below: `WaitQueue::join` fences, and a plain counter needs no more.
-    let impatient = usize::from(!is_patient);
-    shared.impatient.fetch_add(impatient, Ordering::Relaxed);
-    let ticket = match shared.queue.join(shared.settings.max_waiters, is_patient) {
-        Ok(ticket) => ticket,
-        Err(waiters) => {
-            shared.impatient.fetch_sub(impatient, Ordering::Relaxed);
-            return Err(AcquireError::QueueFull { waiters });
-        }
-    };
+    let joined = shared.queue.join(shared.settings.max_waiters, is_patient);
+    let ticket = joined.map_err(|waiters| AcquireError::QueueFull { waiters })?;
     let mut waiter = Waiter { shared, ticket, is_patient };
     // After the fence of `join`: a connection that came between the look and the join is found here.
     settle::settle(shared);
@@ -51,7 +42,7 @@ async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, 
         return Err(AcquireError::Unavailable(report::unavailable(shared)));
     }
     // While there are no waiters, the background task sleeps without regard to tokens and to what is due.
-    let is_due = shared.due_times.is_ready(started);
+    let is_due = shared.due_times.has_ready(started) || report::is_outage(shared);
     shared.notifier.wake_before(if is_due { started } else { settle::next_token(shared, started) });
     let end = shared.clock.until(deadline, poll_fn(|cx| waiter.poll(cx))).await;
     // Leaves the queue first, so as not to count among the waiters of its own error.
@@ -139,20 +130,19 @@ impl<C: Connector> Waiter<'_, C> {
             settle::settle(shared);
         }
         // A trial that is due is about to start, in the background task.
-        let can_start = shared.due_times.is_ready(shared.clock.time());
+        let can_start = shared.due_times.has_ready(shared.clock.time());
         (settle::has_attempt(shared) || can_start) && settle::any_has_token(shared)
     }
 }
 
 impl<C: Connector> Drop for Waiter<'_, C> {
     fn drop(&mut self) {
-        if !self.is_patient {
-            self.shared.impatient.fetch_sub(1, Ordering::Relaxed);
-            // Others wait for tokens, perhaps without an attempt so far.
-            self.shared.notifier.wake_if_waiters();
-        }
         if let Some(grant) = self.shared.queue.leave(&mut self.ticket) {
             hand_over::pass_on(grant);
+        }
+        if !self.is_patient {
+            // Others wait for tokens, perhaps without an attempt so far.
+            self.shared.notifier.wake_if_waiters();
         }
     }
 }

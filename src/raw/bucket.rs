@@ -125,6 +125,8 @@ impl Rate {
 pub(crate) struct Bucket {
     tat: AtomicU64,
     rate: Rate,
+    /// What a predecessor's takers owe beyond `tat`: this bucket's burst has no room for it.
+    excess: u64,
 }
 
 /// What a take found and what it left: enough to undo it exactly.
@@ -148,7 +150,7 @@ pub(crate) struct Seen {
 impl Bucket {
     /// A full bucket.
     pub(crate) fn new(rate: Rate) -> Self {
-        Self { tat: AtomicU64::new(0), rate }
+        Self { tat: AtomicU64::new(0), rate, excess: 0 }
     }
 
     pub(crate) fn rate(&self) -> Rate {
@@ -166,9 +168,10 @@ impl Bucket {
         self.look(now).is_some()
     }
 
-    /// Whether it is full.
+    /// Whether all that was taken has accrued again, also what was taken of a predecessor with a larger burst: a new
+    /// bucket of any burst gives no more (I4).
     pub(crate) fn is_full(&self, now: Time) -> bool {
-        self.load() <= self.rate.units(now).floor
+        self.load().saturating_add(self.excess) <= self.rate.units(now).floor
     }
 
     /// Takes one token, if there is one (I1).
@@ -220,10 +223,15 @@ impl Bucket {
         let tat = self.tat.swap(RETIRED, Ordering::Relaxed);
         let missing = tat.saturating_sub(self.rate.units(now).floor);
         let left = self.rate.full().saturating_sub(missing);
+        let [token, token_before] = [rate.token, self.rate.token].map(u128::from);
         // Rounded down.
-        let left = u128::from(left) * u128::from(rate.token) / u128::from(self.rate.token);
+        let left = u128::from(left) * token / token_before;
+        // Rounded up.
+        let owed = (u128::from(missing) + u128::from(self.excess)) * token;
+        let owed = u64::try_from(owed.div_ceil(token_before)).unwrap_or(RETIRED);
         let missing = rate.full() - left.min(u128::from(rate.full())) as u64;
-        Bucket { tat: AtomicU64::new(rate.units(now).ceil + missing), rate }
+        let excess = owed.saturating_sub(missing);
+        Bucket { tat: AtomicU64::new(rate.units(now).ceil + missing), rate, excess }
     }
 }
 
@@ -251,6 +259,17 @@ mod tests {
                 assert!(!takes(&bucket, now), "{rps} rps, step {step}");
             }
         }
+    }
+
+    #[test]
+    fn is_full_when_also_the_takes_from_a_larger_burst_have_accrued_again() {
+        let (first, rate) = (bucket(100.0, 6), |burst| Rate::new(100.0, burst).expect("a rate within the fixed point"));
+        assert!((0..4).all(|_| takes(&first, 0)));
+        let second = first.successor(rate(1), Time::ZERO);
+        assert!([0, 39_999_999].iter().all(|&nanos| !second.is_full(Time::from_nanos(nanos))));
+        assert!(second.is_full(Time::from_nanos(40_000_001)));
+        let third = second.successor(rate(6), Time::ZERO);
+        assert!(!third.is_full(Time::from_nanos(49_999_999)) && third.is_full(Time::from_nanos(50_000_001)));
     }
 
     #[test]

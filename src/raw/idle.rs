@@ -191,14 +191,19 @@ impl<T> Idle<T> {
         wanted: impl Fn(&T) -> bool,
         mut refuse: impl FnMut(Box<T>),
     ) -> Option<Box<T>> {
-        for _ in 0..self.len() {
-            let item = self.pop(near)?;
-            if wanted(&item) {
-                return Some(item);
+        let mut others = Vec::new();
+        let found = self.shards_from(near).find_map(|shard| {
+            for _ in 0..shard.len() {
+                let item = shard.pop()?;
+                if wanted(&item) {
+                    return Some(item);
+                }
+                others.push(item);
             }
-            self.push(item, near, &mut refuse);
-        }
-        None
+            None
+        });
+        others.into_iter().for_each(|item| self.push(item, near, &mut refuse));
+        found
     }
 
     /// Takes out each item that is there now, and puts it back if `keep` says so, in the same order. Passes the others,
@@ -312,6 +317,22 @@ mod tests {
             let mut rest: Vec<_> = std::iter::from_fn(|| pop(&idle, near + 1)).collect();
             rest.sort_unstable();
             assert_eq!((rest, idle.is_empty()), (vec![2, 3, 4, 5, 6, 7], true));
+        }
+    }
+
+    #[test]
+    fn pop_if_finds_an_item_behind_others_and_in_another_shard() {
+        for near in 0..4 {
+            let idle = Idle::new(8, 4, false);
+            for item in 0..8 {
+                push(&idle, item, item as usize % 2);
+            }
+            for wanted in [5, 6, 0] {
+                let popped = idle.pop_if(near, |&item| item == wanted, |item| panic!("{item} was refused"));
+                assert_eq!(popped.as_deref(), Some(&wanted), "from {near}");
+            }
+            assert_eq!(idle.pop_if(near, |&item| item == 5, |item| panic!("{item} was refused")), None);
+            assert_eq!(idle.len(), 5);
         }
     }
 

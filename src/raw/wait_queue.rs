@@ -33,7 +33,7 @@
 use core::task::Waker;
 
 use super::signals::Signals;
-use crate::sync::{Arc, BTreeMap, Mutex, Ordering, fence, lock};
+use crate::sync::{Arc, AtomicUsize, BTreeMap, Mutex, Ordering, fence, lock};
 
 /// How many waiters are served before the lock is released to wake them. Small: mostly one is, and the array of their
 /// wakers is on the stack.
@@ -43,6 +43,8 @@ const BATCH: usize = 4;
 #[derive(Debug)]
 pub(crate) struct WaitQueue<T> {
     signals: Arc<Signals>,
+    /// How many of the waiters are impatient. Written under the lock.
+    impatient: AtomicUsize,
     queue: Mutex<Queue<T>>,
 }
 
@@ -73,7 +75,21 @@ impl<T> WaitQueue<T> {
     /// An empty queue that counts its waiters in `signals`.
     pub(crate) fn new(signals: Arc<Signals>) -> Self {
         let queue = Queue { joined: BTreeMap::new(), served: BTreeMap::new(), next_number: 0 };
-        Self { signals, queue: Mutex::new(queue) }
+        Self { signals, impatient: AtomicUsize::new(0), queue: Mutex::new(queue) }
+    }
+
+    /// How many of the waiters are not patient.
+    pub(crate) fn impatient(&self) -> usize {
+        // Relaxed: a hint, and like `Signals::waiters` after a fence; the fence of `join` orders the count.
+        self.impatient.load(Ordering::Relaxed)
+    }
+
+    /// Counts a waiter that comes or goes. Only under the lock.
+    fn count(&self, patient: bool, change: isize) {
+        self.signals.count_waiters(change);
+        // Relaxed: the lock orders the writers; the fence of `join` orders the count before the look.
+        let impatient = self.impatient.load(Ordering::Relaxed).wrapping_add_signed(if patient { 0 } else { change });
+        self.impatient.store(impatient, Ordering::Relaxed);
     }
 
     /// Joins at the back, then fences: either the caller's next look finds an item, or the thread that puts the item
@@ -92,7 +108,7 @@ impl<T> WaitQueue<T> {
             let number = queue.next_number;
             queue.next_number += 1;
             queue.joined.insert(number, Waiter { patient, waker: None });
-            self.signals.count_waiters(1);
+            self.count(patient, 1);
             number
         };
         // SeqCst: the count, then the look; pairs with a push and the load of `Signals::waiters` after it.
@@ -107,7 +123,7 @@ impl<T> WaitQueue<T> {
         {
             let mut queue = lock(&self.queue);
             queue.joined.insert(ticket.number, Waiter { patient: ticket.patient, waker: None });
-            self.signals.count_waiters(1);
+            self.count(ticket.patient, 1);
         }
         // SeqCst: as in `join`.
         fence(Ordering::SeqCst);
@@ -147,7 +163,7 @@ impl<T> WaitQueue<T> {
         ticket.is_out = true;
         let mut queue = lock(&self.queue);
         let Some(left) = queue.joined.remove(&ticket.number) else { return queue.served.remove(&ticket.number) };
-        self.signals.count_waiters(-1);
+        self.count(ticket.patient, -1);
         // Releases the lock before the waker drops (I5).
         drop(queue);
         drop(left);
@@ -170,7 +186,7 @@ impl<T> WaitQueue<T> {
                     let (number, waiter) = front.remove_entry();
                     queue.served.insert(number, item);
                     wakers[batch] = waiter.waker;
-                    self.signals.count_waiters(-1);
+                    self.count(waiter.patient, -1);
                     batch += 1;
                 }
             }

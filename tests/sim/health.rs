@@ -1,5 +1,7 @@
 //! The model of one server's breaker and health, computed from what the server and the callers did.
 
+use connring::ServerState;
+
 use crate::plan::Plan;
 use crate::world::MS;
 
@@ -23,6 +25,9 @@ pub(crate) enum Breaker {
     Paused { until: u64 },
     Trying,
 }
+
+/// The end of an ejection that the pool's status does not tell yet: it shows the trial that runs.
+pub(crate) const NOT_TOLD: u64 = u64::MAX;
 
 /// The outcome of a connect attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +74,10 @@ pub(crate) struct Health {
     pub(crate) failures: u32,
     /// One more with each pause.
     round: u64,
+    /// When its ejection ended before its time.
+    pub(crate) due_from: u64,
     /// When the last pause began.
-    pub(crate) paused_at: u64,
+    pub(crate) paused_at: Option<u64>,
     /// The fewest and the most failures in a row that the pool may have counted.
     pub(crate) strikes: (u32, u32),
     pub(crate) struck: u64,
@@ -89,6 +96,8 @@ pub(crate) struct Health {
     breaker_unsure: bool,
     /// When an attempt failed since.
     unsure_since: Option<u64>,
+    /// Nor does the pause tell it, where all pauses are as long.
+    failures_unsure: bool,
 }
 
 impl Health {
@@ -102,7 +111,7 @@ impl Health {
             breaker: Breaker::Closed,
             failures: 0,
             round: 1,
-            paused_at: 0,
+            paused_at: None,
             strikes: (0, 0),
             struck: 0,
             ejections: (0, 0),
@@ -112,6 +121,8 @@ impl Health {
             closed_at_once: None,
             breaker_unsure: false,
             unsure_since: None,
+            failures_unsure: false,
+            due_from: 0,
         }
     }
 
@@ -121,6 +132,10 @@ impl Health {
 
     pub(crate) fn is_ejected(&self) -> bool {
         matches!(self.state, State::Down { ejected_until: Some(_) })
+    }
+
+    fn is_not_told(&self) -> bool {
+        self.state == State::Down { ejected_until: Some(NOT_TOLD) }
     }
 
     /// The end of the pause, or of the last one.
@@ -146,7 +161,7 @@ impl Health {
         (self.breaker, self.failures) = (Breaker::Closed, 0);
         (self.strikes, self.ejections, self.answered) = ((0, 0), (0, 0), None);
         (self.unsure, self.closed_at_once) = (false, None);
-        (self.breaker_unsure, self.unsure_since) = (false, None);
+        (self.breaker_unsure, self.unsure_since, self.failures_unsure) = (false, None, false);
     }
 
     /// The pool may or may not have dropped what no longer shows.
@@ -177,8 +192,9 @@ impl Health {
     }
 
     /// No server serves: its ejection ends.
-    pub(crate) fn end_ejection(&mut self) {
+    pub(crate) fn end_ejection(&mut self, now: u64) {
         if self.is_ejected() {
+            self.due_from = now;
             self.state = State::Down { ejected_until: None };
         }
     }
@@ -186,7 +202,7 @@ impl Health {
     fn pause(&mut self, failures: u32, now: u64) {
         self.failures = failures;
         self.round += 1;
-        self.paused_at = now;
+        self.paused_at = Some(now);
         self.breaker = Breaker::Paused { until: now + self.interval(failures) };
     }
 
@@ -202,13 +218,13 @@ impl Health {
     /// The reason why this attempt must not run.
     pub(crate) fn attempt_began(&mut self, now: u64, ahead: bool) -> Result<Begun, String> {
         // The pool schedules an attempt and a task begins it. In between, within one instant, other attempts may fail.
-        let round = if self.paused_at == now { self.round - 1 } else { self.round };
+        let round = if self.paused_at == Some(now) { self.round - 1 } else { self.round };
         let ordinary = Begun { outage: self.outage, round, is_trial: false, is_probe: false };
         match (self.state, self.breaker) {
             (State::Up, Breaker::Closed) => Ok(ordinary),
             (State::Up, Breaker::Paused { until }) if until <= now && self.breaker_unsure => Ok(ordinary),
             (State::Up, Breaker::Paused { until }) if until <= now => Ok(self.begin_trial(false)),
-            (State::Up, Breaker::Paused { .. }) if self.paused_at == now => Ok(ordinary),
+            (State::Up, Breaker::Paused { .. }) if self.paused_at == Some(now) => Ok(ordinary),
             (State::Up, Breaker::Paused { until }) => {
                 Err(format!("an attempt in a pause that lasts until {} us", until / 1_000))
             }
@@ -223,11 +239,11 @@ impl Health {
                 if due <= now {
                     return Ok(self.begin_trial(true));
                 }
-                if self.turned == now {
-                    return Ok(Begun { outage: self.outage - 1, ..ordinary });
-                }
                 if ahead && ejected_until.is_none() {
                     return Ok(self.begin_trial(true));
+                }
+                if self.turned == now {
+                    return Ok(Begun { outage: self.outage - 1, ..ordinary });
                 }
                 Err(format!("an attempt at a server that is down, {} us before its time", (due - now) / 1_000))
             }
@@ -281,8 +297,30 @@ impl Health {
         }
     }
 
+    /// A trial that was scheduled before a removal or a reset, and whose attempt never began, is dropped unseen by the
+    /// network. It pauses again.
+    pub(crate) fn learn_of_dropped_trial(&mut self, paused_until: Option<u64>, changed: u64) {
+        let until = changed + self.interval(1);
+        let was_due = match self.state {
+            State::Up => matches!(self.breaker, Breaker::Paused { until } if until <= changed),
+            State::Recovering { .. } => false,
+            // Or it was to begin ahead of its time.
+            State::Down { .. } => self.due().is_some_and(|due| due <= changed) || !self.is_ejected(),
+        };
+        if was_due && paused_until.is_some_and(|said| said.abs_diff(until) <= 20_000) {
+            self.pause(self.failures, changed);
+            self.breaker = Breaker::Paused { until };
+        }
+    }
+
     /// The pool's status: whether the server serves, and the end of its pause. Learns what the model cannot know.
-    pub(crate) fn learn(&mut self, serves: bool, is_up: bool, paused_until: Option<u64>, now: u64) {
+    pub(crate) fn learn(&mut self, state: ServerState, paused_until: Option<u64>, now: u64) {
+        let is_up = state == ServerState::Up;
+        let serves = is_up || state == ServerState::Recovering;
+        let failures = match state {
+            ServerState::Down { failures, .. } | ServerState::Probing { failures } => Some(failures),
+            _ => None,
+        };
         if let Some((outage, at)) = self.closed_at_once.take() {
             let pause = at + self.interval(self.failures + 1);
             if self.breaker == Breaker::Closed && paused_until.is_some_and(|until| until.abs_diff(pause) <= 20_000) {
@@ -292,10 +330,14 @@ impl Health {
         }
         if let Some(at) = self.unsure_since.take() {
             let first = at + self.interval(1);
+            self.failures_unsure = first == self.paused_until();
             if paused_until.is_some_and(|until| until.abs_diff(first) <= 20_000) {
                 (self.failures, self.breaker) = (1, Breaker::Paused { until: first });
             }
             self.breaker_unsure = false;
+        }
+        if let Some(failures) = failures.filter(|_| std::mem::take(&mut self.failures_unsure)) {
+            self.failures = failures;
         }
         if std::mem::take(&mut self.unsure) {
             match (self.serves(), serves) {
@@ -303,6 +345,11 @@ impl Health {
                 (false, true) if !self.is_ejected() => self.comes_up(now),
                 _ => {}
             }
+        }
+        if let (true, ServerState::Ejected { retry_after }) = (self.is_not_told(), state) {
+            let until = now + retry_after.as_nanos() as u64;
+            self.state = State::Down { ejected_until: Some(until) };
+            self.served_from = until;
         }
         if matches!(self.state, State::Recovering { until } if until <= now + 20_000) && is_up {
             self.comes_up(now);
@@ -313,6 +360,8 @@ impl Health {
         self.unsure
             || self.closed_at_once.is_some()
             || self.unsure_since.is_some()
+            || self.failures_unsure
+            || self.is_not_told()
             || matches!(self.state, State::Recovering { .. })
     }
 

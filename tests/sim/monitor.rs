@@ -54,7 +54,8 @@ fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
     for (index, since) in since.iter_mut().enumerate() {
         let listed = status_of(&state.servers[index], status);
         let Some(listed) = listed.filter(|_| state.servers[index].is_listed) else { continue };
-        let mut problem = state.servers[index].disagrees(status, now);
+        let ahead = state.may_try_ahead(&world.plan, status.waiters, now);
+        let mut problem = state.servers[index].disagrees(status, ahead, now);
         let vain = waits_in_vain(&world.plan, state, index, status, listed, now);
         let vain = vain.filter(|_| unserved > 0);
         match vain {
@@ -65,7 +66,9 @@ fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
                     *since = Some(now);
                 } else if now - begin >= WAIT {
                     let ms = (now - begin) / MS;
-                    problem = Some(format!("{unserved} callers have waited {ms} ms in vain: {why}"));
+                    let health = &state.servers[index].health;
+                    problem =
+                        Some(format!("{unserved} callers have waited {ms} ms in vain: {why}; {listed:?}, {health:?}"));
                 }
             }
         }
@@ -97,7 +100,12 @@ fn overdue_in_outage(plan: &Plan, state: &mut State, status: &PoolStatus, now: u
         if server.health.breaker == Breaker::Trying || listed.open >= listed.max_conns {
             continue;
         }
-        let tried = server.probed.max(server.listing_changed).max(server.touched).max(server.health.paused_at).max(since);
+        let tried = server
+            .probed
+            .max(server.listing_changed)
+            .max(server.touched)
+            .max(server.health.paused_at.unwrap_or(0))
+            .max(since);
         if now > tried + patience {
             let ms = (now - tried) / MS;
             return Some(format!("callers wait, no server serves, and {} is not tried for {ms} ms", server.address));
@@ -130,11 +138,12 @@ fn waits_in_vain(
     }
     let has_permit = listed.open < listed.max_conns;
     if let Some(due) = health.due() {
-        // An idle connection of an older outage makes room.
-        let may_probe = listed.connecting == 0 && (has_permit || listed.idle > 0 && !has_answered);
+        // An idle connection makes room.
+        let may_probe = listed.connecting == 0 && (has_permit || listed.idle > 0);
         // While no server serves, trials keep a distance.
         let distance = if is_any_up { 0 } else { 10 * MS * state.servers.len() as u64 };
-        return (due + TICK + distance < now && may_probe).then_some("the server is down and its trial is overdue");
+        return (due.max(health.due_from).max(server.listing_changed) + TICK + distance < now && may_probe)
+            .then_some("the server is down and its trial is overdue");
     }
     if health.state != Model::Up || health.breaker == Breaker::Trying || health.paused_until() + TICK > now {
         return None;
@@ -171,17 +180,18 @@ impl Server {
     }
 
     /// Describes a disagreement between the pool's status and the model.
-    pub(crate) fn disagrees(&self, status: &PoolStatus, now: u64) -> Option<String> {
+    pub(crate) fn disagrees(&self, status: &PoolStatus, ahead: bool, now: u64) -> Option<String> {
         let listed = status_of(self, status)?;
         let health = &self.health;
-        let remaining = |said: Duration, until: u64| (said.as_nanos() as u64).abs_diff(until.saturating_sub(now)) <= PACKED;
+        let remaining =
+            |said: Duration, until: u64| (said.as_nanos() as u64).abs_diff(until.saturating_sub(now)) <= PACKED;
         let has_failures = |failures| failures == health.failures;
         let is_due = health.due().is_some_and(|due| due <= now);
         let state = match (listed.state, health.state) {
             (ServerState::Up, Model::Up) | (ServerState::Recovering, Model::Recovering { .. }) => true,
             // Scheduled, and not yet begun.
             (ServerState::Probing { failures }, Model::Down { .. }) => {
-                has_failures(failures) && (health.breaker == Breaker::Trying || is_due)
+                has_failures(failures) && (health.breaker == Breaker::Trying || is_due || ahead && !health.is_ejected())
             }
             (ServerState::Ejected { retry_after }, Model::Down { ejected_until: Some(_) }) => {
                 health.due().is_some_and(|due| remaining(retry_after, due))
@@ -192,6 +202,7 @@ impl Server {
             _ => false,
         };
         let pause = match (listed.connecting_paused, health.breaker) {
+            (None, _) if matches!(listed.state, ServerState::Probing { .. }) => true,
             (said, Breaker::Paused { until }) => remaining(said.unwrap_or_default(), until),
             (said, _) => said.is_none(),
         };

@@ -6,13 +6,13 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connring::{ConnInfo, ConnectFault, Connector, Server};
+use connring::{ConnInfo, ConnectFault, Connector, Server, ServerState};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::health::{Begun, Evidence, Outcome};
-use crate::weather::Mode;
 use crate::reports::Open;
+use crate::weather::Mode;
 use crate::world::{Attempt, Event, MS, World};
 
 #[derive(Debug)]
@@ -105,10 +105,17 @@ impl RunningAttempt {
     fn begin(world: &Arc<World>, address: &str) -> Self {
         world.sync();
         let now = world.now();
+        let (mut is_probing, mut waiters) = (true, 0);
+        if let Some(pool) = world.pool() {
+            let status = pool.status();
+            let mut servers = status.servers.iter().filter(|server| *server.address == *address);
+            is_probing = servers.any(|server| matches!(server.state, ServerState::Probing { .. }));
+            waiters = status.waiters;
+        }
         let (id, server) = {
             let mut state = world.state();
             let state = &mut *state;
-            let ahead = state.may_try_ahead(&world.plan, now);
+            let ahead = is_probing && state.may_try_ahead(&world.plan, waiters, now);
             let (id, index) = (state.id(), state.find(address));
             let server = &mut state.servers[index];
             server.open += 1;
@@ -133,7 +140,7 @@ impl RunningAttempt {
             if is_probe {
                 server.probed = now;
                 let last = state.last_probe.replace(now);
-                let is_outage = |last: &u64| state.outage_since.is_some_and(|since| since <= *last);
+                let is_outage = |last: &u64| state.outage_since.is_some_and(|since| since < *last);
                 if let Some(last) = last.filter(is_outage).filter(|last| now < last + 10 * MS) {
                     wrong.push(format!("a trial {} ms after another, while no server serves", (now - last) / MS));
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use connring::{PoolStatus, ServerState};
 
-use crate::health::{Breaker, Evidence, Outcome, State as Health};
+use crate::health::{Breaker, Evidence, NOT_TOLD, Outcome, State as Health};
 use crate::monitor::status_of;
 use crate::plan::Plan;
 use crate::world::{MS, Server, State, World};
@@ -73,7 +73,10 @@ impl State {
         let (listed, serving) = self.serving();
         if listed > 0 && serving == 0 {
             self.outage_since.get_or_insert(now);
-            self.servers.iter_mut().filter(|server| server.is_listed).for_each(|server| server.health.end_ejection());
+            self.servers
+                .iter_mut()
+                .filter(|server| server.is_listed)
+                .for_each(|server| server.health.end_ejection(now));
         } else if self.outage_since.take().is_some() {
             self.healed_at = Some(now);
         }
@@ -81,27 +84,31 @@ impl State {
 
     /// Learns from the pool what the model leaves open. Only between two actions of the pool.
     pub(crate) fn sync(&mut self, status: &PoolStatus, now: u64) {
-        for server in self.servers.iter_mut().filter(|server| server.is_listed && server.health.may_learn()) {
+        for server in self.servers.iter_mut().filter(|server| server.is_listed && server.may_learn(now)) {
             let Some(listed) = status_of(server, status) else { continue };
-            let serves = matches!(listed.state, ServerState::Up | ServerState::Recovering);
             let paused_until = listed.connecting_paused.map(|pause| now + pause.as_nanos() as u64);
-            server.health.learn(serves, listed.state == ServerState::Up, paused_until, now);
+            server.health.learn_of_dropped_trial(paused_until, server.reset_at);
+            server.health.learn(listed.state, paused_until, now);
         }
         self.health_changed(now);
     }
 
     /// Whether trials may begin ahead of their time: while no server serves, and for as long afterwards.
-    pub(crate) fn may_try_ahead(&self, plan: &Plan, now: u64) -> bool {
+    pub(crate) fn may_try_ahead(&self, plan: &Plan, waiters: usize, now: u64) -> bool {
         let Some(retry) = plan.outage_retry else { return false };
-        let heals = self.healed_at.is_some_and(|at| now <= at + (retry + 2) * MS);
-        heals || self.outage_since.is_some() && !self.wait_queue.is_empty()
+        // The background task learns it late where no caller waits.
+        let late = plan.backoff_max + 104;
+        let heals = self.healed_at.is_some_and(|at| now <= at + (retry + late) * MS);
+        // In this instant the last waiter may have left.
+        let waits = waiters > 0 || !self.wait_queue.is_empty() || self.call_ended == Some(now);
+        heals || self.outage_since.is_some() && waits
     }
 
     /// Whether others of the server's connections answer, at the end of an attempt that failed.
     pub(crate) fn evidence(&self, plan: &Plan, server: usize, outcome: Outcome, began: u64, now: u64) -> Evidence {
         let health = &self.servers[server].health;
         if outcome == Outcome::TimedOut {
-            return came_back(plan, health.answered, began);
+            return came_back(plan, health.answered, began, 1);
         }
         let mut evidence = Evidence::No;
         let answered = |open: &&Open| open.server == server;
@@ -130,7 +137,14 @@ impl State {
     }
 
     /// What follows a report of a connection, made now.
-    pub(crate) fn expect(&self, plan: &Plan, conn: u64, evidence: Evidence, eject_for: Option<u64>, now: u64) -> Expected {
+    pub(crate) fn expect(
+        &self,
+        plan: &Plan,
+        conn: u64,
+        evidence: Evidence,
+        eject_for: Option<u64>,
+        now: u64,
+    ) -> Expected {
         let open = self.open[&conn];
         let server = &self.servers[open.server];
         let health = &server.health;
@@ -168,6 +182,8 @@ impl State {
         let listed = status_of(server, status).filter(|_| server.is_listed);
         let until = listed.and_then(|listed| match listed.state {
             ServerState::Ejected { retry_after } => Some(now + retry_after.as_nanos() as u64),
+            // The trial of a server that was up.
+            ServerState::Probing { .. } => Some(NOT_TOLD),
             _ => None,
         });
         let wrong = match until {
@@ -178,6 +194,8 @@ impl State {
         };
         if let Some(wrong) = wrong {
             let what = format!("{} {wrong}: {expected:?} of {}", server.address, plan.consecutive_failures);
+            let states: Vec<_> = status.servers.iter().map(|server| (&server.name, server.state)).collect();
+            let what = format!("{what}; {states:?}; {:?}", self.serving());
             return self.violated(what);
         }
         let health = &mut server.health;
@@ -193,7 +211,8 @@ impl State {
         let forgiven = (now.saturating_sub(health.served_from) / FORGIVEN_AFTER) as u32;
         let (least, most) = health.ejections;
         health.ejections = (least.saturating_sub(forgiven + 1) + 1, most.saturating_sub(forgiven) + 1);
-        let paused_until = health.paused_until();
+        // An ejection that was ended early bounds the next one from below: its end is the outage number.
+        let (paused_until, before) = (health.paused_until(), health.served_from);
         health.goes_down(Some(until), now);
         let nominal = |k: u32| (plan.ejection_base * MS) as f64 * 1.5f64.powi(k as i32 - 1);
         let nominal = |k: u32| nominal(k).min((plan.ejection_max * MS) as f64);
@@ -201,20 +220,30 @@ impl State {
             Some(time) => [now + time, now + time],
             None => [now + (0.5 * nominal(least.max(1))) as u64, now + (1.5 * nominal(most + 1)) as u64],
         };
-        if until + STEP < shortest.max(paused_until) || until > longest.max(paused_until) + STEP {
-            let what = format!("{} is ejected for {} us, {:?} in a row", server.address, (until - now) / 1_000, (least, most));
+        if until == NOT_TOLD {
+            health.served_from = now;
+        } else if until + STEP < shortest.max(paused_until) || until > longest.max(paused_until).max(before) + STEP {
+            let us = (until - now) / 1_000;
+            let what = format!("{} is ejected for {us} us, {:?} in a row, {expected:?}", server.address, (least, most));
             self.violated(what);
         }
         self.health_changed(now);
     }
 }
 
-/// Whether a connection came back well in the tick of `since` or later.
-fn came_back(plan: &Plan, answered: Option<u64>, since: u64) -> Evidence {
+impl Server {
+    /// Whether the pool may know better.
+    fn may_learn(&self, now: u64) -> bool {
+        self.health.may_learn() || now < self.listing_changed.max(self.reset_at) + 6 * MS
+    }
+}
+
+/// Whether a connection came back well in the tick of `since` or later. The pool may be off by so many ticks.
+fn came_back(plan: &Plan, answered: Option<u64>, since: u64, ticks: u64) -> Evidence {
     let Some(at) = answered else { return Evidence::No };
     // A return in the first tick of all does not count.
     let slack = if plan.maintenance { TICK } else { 0 };
-    if at + slack < since {
+    if at + ticks * slack < since {
         Evidence::No
     } else if at > since && at > slack {
         Evidence::Yes
@@ -227,7 +256,7 @@ impl World {
     /// Learns from the pool what the model leaves open. Only between two actions of the pool.
     pub(crate) fn sync(&self) {
         let now = self.now();
-        let may_learn = self.state().servers.iter().any(|server| server.is_listed && server.health.may_learn());
+        let may_learn = self.state().servers.iter().any(|server| server.is_listed && server.may_learn(now));
         if let Some(pool) = self.pool().filter(|_| may_learn) {
             let status = pool.status();
             self.state().sync(&status, now);
@@ -270,7 +299,7 @@ impl State {
         if used + slack < after {
             return Evidence::Yes;
         }
-        let came_back = came_back(plan, self.servers[open.server].health.answered, open.since);
+        let came_back = came_back(plan, self.servers[open.server].health.answered, open.since, 2);
         if used < after + slack && came_back == Evidence::No { Evidence::Maybe } else { came_back }
     }
 }

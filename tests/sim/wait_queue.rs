@@ -8,6 +8,7 @@
 //! into its slot. A wake for another reason (a timeout, the removal of the last server) does not count: a caller
 //! overtook another if it got a connection, and the other had joined before but was not woken before it, nor since.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
@@ -37,6 +38,8 @@ pub(crate) struct WaitQueue {
     /// In the order of joining.
     waiting: Vec<Waiting>,
     places: u64,
+    /// The callers that were woken and have not been polled since, those of `acquire_now` included.
+    woken: BTreeSet<u64>,
 }
 
 impl WaitQueue {
@@ -53,9 +56,9 @@ impl WaitQueue {
         self.waiting.iter().filter(|waiting| !waiting.is_woken).count()
     }
 
-    /// Whether a waiter was woken and has not been polled since.
+    /// Whether a caller was woken and has not been polled since.
     pub(crate) fn has_woken(&self) -> bool {
-        self.waiting.iter().any(|waiting| waiting.is_woken)
+        !self.woken.is_empty()
     }
 
     /// Whether a caller waits and is not served.
@@ -73,6 +76,7 @@ impl WaitQueue {
     }
 
     fn woken(&mut self, caller: u64) {
+        self.woken.insert(caller);
         let Some(index) = self.waiting.iter().position(|waiting| waiting.caller == caller) else { return };
         let (ahead, from_here) = self.waiting.split_at_mut(index);
         let this = &mut from_here[0];
@@ -85,6 +89,7 @@ impl WaitQueue {
 
     /// Removes a caller, served or not. Returns the caller that it overtook, if it got a connection.
     fn leaves(&mut self, caller: u64) -> Option<u64> {
+        self.woken.remove(&caller);
         let index = self.waiting.iter().position(|waiting| waiting.caller == caller)?;
         let (place, wakes) = self.waiting.remove(index).overtakes?;
         let mut ahead = self.waiting.iter().filter(|other| other.place == place);
@@ -189,6 +194,7 @@ impl<F: Future> SimulatedCall<F> {
         {
             let mut state = self.world.state();
             state.wait_queue.leaves(self.caller);
+            state.call_ended = Some(now);
             state.tokens_touched = now;
             state.trace.push((now, Event::GivesUp { caller: self.caller, on_wake }));
         }
@@ -246,12 +252,16 @@ impl<F: Future> Future for SimulatedCall<F> {
         let mut state = this.world.state();
         if let Poll::Ready(output) = polled {
             let overtaken = state.wait_queue.leaves(this.caller);
+            state.call_ended = Some(now);
             this.course.overtook = overtaken.or(ahead.filter(|&ahead| state.wait_queue.is_unserved(ahead)));
             drop(state);
             this.call = None;
             return Poll::Ready((Some(output), this.course));
         }
         let was_woken = this.call_waker.state.lock().expect("the lock is not poisoned").woken_at.is_some();
+        if !was_woken {
+            state.wait_queue.woken.remove(&this.caller);
+        }
         if is_first && this.joins {
             state.wait_queue.join(this.caller, was_woken);
             state.trace.push((now, Event::Joins { caller: this.caller }));

@@ -278,8 +278,9 @@ impl Operator {
     fn check_listed(&self, server: usize) {
         let (now, status) = (self.world.now(), self.pool.status());
         let mut state = self.world.state();
-        state.health_changed(now);
-        let problem = state.servers[server].disagrees(&status, now);
+        state.sync(&status, now);
+        let ahead = state.may_try_ahead(&self.world.plan, status.waiters, now);
+        let problem = state.servers[server].disagrees(&status, ahead, now);
         problem.into_iter().for_each(|problem| state.violated(problem));
     }
 }
@@ -291,6 +292,7 @@ pub(crate) fn removing(world: &World, server: usize) {
     state.trace.push((now, Event::Removes { server }));
     state.servers[server].is_listed = false;
     state.servers[server].listing_changed = now;
+    state.servers[server].reset_at = now;
     state.servers[server].touched = now;
     end_attempts(&mut state, server);
 }

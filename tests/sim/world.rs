@@ -132,7 +132,7 @@ pub(crate) struct Server {
     pub(crate) connecting: u32,
     pub(crate) held: Held,
     pub(crate) health: Health,
-    /// When its connections were last closed by order.
+    /// When it was last removed, or its connections were closed by order.
     pub(crate) reset_at: u64,
     /// When it was last tried while it was down.
     pub(crate) probed: u64,
@@ -158,6 +158,8 @@ pub(crate) struct State {
     pub(crate) open: BTreeMap<u64, Open>,
     /// Since when no server serves.
     pub(crate) outage_since: Option<u64>,
+    /// When the last call ended.
+    pub(crate) call_ended: Option<u64>,
     /// Since when callers wait while no server serves.
     pub(crate) waits_since: Option<u64>,
     /// When a server served again after that.
@@ -210,6 +212,7 @@ impl World {
             attempts: BTreeMap::new(),
             open: BTreeMap::new(),
             outage_since: None,
+            call_ended: None,
             waits_since: None,
             healed_at: None,
             last_probe: None,
