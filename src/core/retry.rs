@@ -29,8 +29,6 @@ const LONGEST_RECOVERY: Duration = Duration::from_secs(30);
 pub(crate) struct Retries {
     /// Servers are due and wait for a caller.
     waits_for_caller: bool,
-    /// Servers that are due and have no permit. A permit that is released wakes the task.
-    full: Vec<usize>,
     /// No server served at the last look.
     all_down: bool,
     /// For so long after the first server came back, the others are tried ahead of their time.
@@ -46,8 +44,7 @@ pub(crate) struct Retries {
 impl Retries {
     pub(crate) fn new() -> Self {
         let [healing_until, next_trial, next_ahead] = [Time::ZERO; 3];
-        let (waits_for_caller, all_down, full) = (false, false, Vec::new());
-        Self { waits_for_caller, full, all_down, healing_until, next_trial, next_ahead, cursor: 0 }
+        Self { waits_for_caller: false, all_down: false, healing_until, next_trial, next_ahead, cursor: 0 }
     }
 
     /// Runs what is due. Returns when to look next.
@@ -60,7 +57,7 @@ impl Retries {
         while let Some(number) = shared.due_times.pop(now) {
             look(shared, number, now);
         }
-        self.full.drain(..).for_each(|number| shared.due_times.add_ready(number));
+        shared.due_times.ready_full();
         let mut next = self.run_trials(shared, has_caller, now);
         let is_outage = self.all_down && has_waiters || now < self.healing_until;
         if let Some(retry) = shared.settings.outage_retry.filter(|_| is_outage) {
@@ -135,8 +132,8 @@ impl Retries {
         }
         if attempt::start(shared, &generation, Purpose::Probe { ahead }) {
             self.next_trial = now.after(DISTANCE);
-        } else if !ahead && !self.full.contains(&number) {
-            self.full.push(number);
+        } else if !ahead {
+            shared.due_times.add_full(number);
         }
     }
 }
