@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use common::{builder, open_all, runtime};
-use connring::{Builder, Connector, Pool, PooledConn};
+use connring::{Builder, Connector, Ejection, Pool, PooledConn};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 const SERVERS: [usize; 5] = [1, 10, 100, 1_000, 10_000];
@@ -29,8 +29,9 @@ fn servers(c: &mut Criterion) {
         if servers == 1 || servers > MOST_DOWN {
             continue;
         }
-        let (pool, mut conns) = open_all(&runtime, builder(servers, 1).backoff(HOUR, HOUR));
-        conns.drain(1..).for_each(|conn| conn.fail("down"));
+        let ejection = Ejection::new().consecutive_failures(1).max_ejected_ratio(1.0).max(HOUR).base(HOUR);
+        let (pool, mut conns) = open_all(&runtime, builder(servers, 1).ejection(ejection));
+        conns.drain(1..).for_each(|conn| conn.fail("ejected"));
         conns.into_iter().for_each(PooledConn::release);
         group.bench_function(BenchmarkId::new("all_but_one_down", servers), |b| {
             b.iter(|| black_box(pool.try_acquire().expect("one server is up")).release());

@@ -134,8 +134,8 @@ mutant up_set::a_bit_is_set_in_a_larger_bitmap up_set.rs "$refresh_fence" ''
 mutant due::a_due_attempt_finds_an_idle_connection_or_is_woken up_set.rs "$refresh_fence" ''
 swap due::a_due_attempt_finds_an_idle_connection_or_is_woken slot.rs "$put" SeqCst Release
 swap due::a_due_attempt_finds_an_idle_connection_or_is_woken health.rs \
-    'Snapshot(self.word.load(Ordering::SeqCst))' SeqCst Relaxed
-mutant due::a_due_attempt_finds_a_permit_or_is_woken up_set.rs "$refresh_fence" ''
+    'HealthSnapshot(self.word.load(Ordering::SeqCst))' SeqCst Relaxed
+mutant due::a_due_attempt_finds_a_permit_or_is_woken up_set.rs "$follow_fence" ''
 mutant due::a_due_attempt_finds_a_permit_or_is_woken signals.rs "$change_fence" ''
 
 # The wait queue.
@@ -197,21 +197,109 @@ swap permits::a_permit_carries_what_its_last_holder_did permits.rs 'self.word.fe
     Release Relaxed
 swap permits::a_permit_carries_what_its_last_holder_did permits.rs "$begin" Acquire Relaxed
 
-# The health, the pause and the bucket, which are one word each.
-mutant health::one_caller_probes health.rs \
-    'found.state() == HealthState::Down && found.retry_at() <= now_ns' 'found.retry_at() <= now_ns'
-mutant health::failures_of_one_outage_count_once health.rs \
-    'found.is_up() && found.outage() == outage' 'found.outage() == found.outage() || outage == outage'
-mutant health::a_dropped_probe_allows_the_next health.rs \
-    '        if !self.decided {' '        if !self.decided && self.decided {'
-mutant health::a_recovery_ends_by_the_protocol health.rs \
-    'found.is_changed_by_release(outage).then(' '(found.0 > 0 || outage == outage).then('
-mutant health::strikes_add_up health.rs \
+# The words that pause connecting, and count failures and answers.
+mutant breaker::one_caller_begins_the_trial breaker.rs '(found.may_begin(now) == Some(true)).then(' \
+    '(found.may_begin(now) != Some(false)).then('
+mutant breaker::a_pause_is_ended_by_one_trial breaker.rs \
+    'match self.transition(|found| (found.may_begin(now) == Some(true)).then(' \
+    'let due = self.snapshot().may_begin(now)?;
+        match self.transition(|found| (due && found.state() != BreakerState::Trying).then('
+mutant breaker::failures_of_one_round_count_once breaker.rs \
     'match self.word.compare_exchange_weak(found.0, left.0, Ordering::Relaxed, Ordering::Relaxed) {' \
     'match { self.word.store(left.0, Ordering::Relaxed); if left == left { Ok(()) } else { Err(found.0) } } {'
-mutant pause::failures_together_pause_once pause.rs \
-    'self.word.compare_exchange(found.0, left.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()' \
-    '{ self.word.store(left.0, Ordering::Relaxed); true }'
+mutant breaker::a_late_failure_of_an_older_round_counts_nothing breaker.rs '&& found.round() == pass.round,' ','
+mutant breaker::a_late_failure_of_an_older_round_counts_nothing breaker.rs 'self.turn() + 1,' 'self.turn(),'
+mutant breaker::the_owner_of_a_trial_decides breaker.rs 'BreakerState::Trying => pass.is_trial,' \
+    'BreakerState::Trying => true,'
+mutant breaker::the_owner_of_a_trial_decides breaker.rs 'pass.is_trial.then(|| found.closed())' 'Some(found.closed())'
+mutant breaker::an_abandoned_trial_allows_the_next breaker.rs \
+    'pass.is_trial.then(|| found.paused(found.failures(), until))' \
+    '(pass.is_trial && until == Time::NEVER).then(|| found.paused(found.failures(), until))'
+mutant breaker::an_abandoned_trial_allows_the_next breaker.rs 'found.paused(found.failures(), until)' \
+    'found.paused(found.failures() + 1, until)'
+for model in one_report_reaches_the_threshold a_clear_starts_again; do
+    mutant "strikes::$model" strikes.rs \
+        'match self.word.compare_exchange_weak(found, next(found), Ordering::Relaxed, Ordering::Relaxed) {' \
+        'match { self.word.store(next(found), Ordering::Relaxed); if found == found { Ok(()) } else { Err(0) } } {'
+done
+mutant strikes::one_report_reaches_the_threshold strikes.rs 'if now.since(last) > memory' \
+    'if now < last || now.since(last) > memory'
+for model in the_count_is_exact the_count_is_that_of_the_newest_outage; do
+    mutant "answered::$model" answered.rs \
+        'let _ = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);' \
+        'if let Some(left) = next(self.open.load(Ordering::Relaxed)) { self.open.store(left, Ordering::Relaxed); }'
+done
+mutant answered::the_count_is_that_of_the_newest_outage answered.rs 'outage.number() << COUNT_BITS | 1' \
+    'outage.number() << COUNT_BITS | (word & COUNT_MAX) + 1'
+mutant answered::the_count_is_that_of_the_newest_outage answered.rs '(newest == outage.number() && word' '(word'
+
+# The health, and its count of serving servers.
+change='            if stops && !lower() {
+                return Err(Ejected::Refused);
+            }
+            // AcqRel: pairs with itself (see the module'\''s page). Relaxed on failure: the next try decides.
+            let changed = self.word.compare_exchange_weak(found.0, left.0, Ordering::AcqRel, Ordering::Relaxed);
+            // After it: also where the change did not come about.
+            if changed.is_ok() && starts || changed.is_err() && stops {
+                serving.raise();
+            }'
+cas='let changed = self.word.compare_exchange_weak(found.0, left.0, Ordering::AcqRel, Ordering::Relaxed);'
+lower_late="            let late = stops && left.ejected_until().is_none();
+            if stops && !late && !lower() {
+                return Err(Ejected::Refused);
+            }
+            $cas
+            if late && changed.is_ok() {
+                lower();
+            }
+            if changed.is_ok() && starts || changed.is_err() && stops && !late {
+                serving.raise();
+            }"
+raise_early="            if stops && !lower() {
+                return Err(Ejected::Refused);
+            }
+            if starts {
+                serving.raise();
+            }
+            $cas
+            if changed.is_err() && starts {
+                serving.lower();
+            }
+            if changed.is_err() && stops {
+                serving.raise();
+            }"
+mutant health::failures_of_one_outage_take_the_server_down_once health.rs \
+    '(!found.is_down() && found.outage() == outage).then(|| found.down(' '(found.0 > 0 || now == now).then(|| found.down('
+mutant health::failures_of_one_outage_take_the_server_down_once health.rs "$cas" \
+    'self.word.store(left.0, Ordering::Relaxed);
+            let changed = if left == left { Ok(0) } else { Err(0) };'
+for end in 'then(|| found.down(' 'then(down)'; do
+    mutant health::a_failure_of_an_older_outage_counts_nothing health.rs \
+        "(!found.is_down() && found.outage() == outage).$end" "(!found.is_down() && (outage == outage)).$end"
+done
+mutant health::a_recovery_ends_by_the_protocol health.rs \
+    '(found.state() == from && found.outage() == outage).then(' '(found.state() != to || from == to || outage != outage).then('
+mutant health::an_outage_is_ended_once health.rs '!is_ejected && self.leave' '(is_ejected || !is_ejected) && self.leave'
+mutant health::an_outage_is_ended_once health.rs '(found.state() == from && found.outage() == outage).then(' \
+    '(found.outage() == outage || from == to).then('
+mutant serving::ejections_keep_the_bound serving.rs \
+    'self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, allows).is_ok()' \
+    'allows(self.word.load(Ordering::Relaxed)).map(|left| self.word.store(left, Ordering::Relaxed)).is_some()'
+mutant serving::ejections_keep_the_bound health.rs '|| serving.lower_within(max_ejected_ratio),' \
+    '|| { serving.lower(); max_ejected_ratio <= 1.0 },'
+for model in the_last_server_is_not_ejected the_bound_holds_beside_other_changes; do
+    mutant "serving::$model" health.rs "$change" "$lower_late"
+done
+for model in a_server_counts_once_it_serves the_bound_holds_beside_other_changes; do
+    mutant "serving::$model" health.rs "$change" "$raise_early"
+done
+mutant serving::the_only_server_that_serves_is_not_ejected serving.rs 'f64::from(Counts(word).serving()) - 1.0' \
+    'f64::from(Counts(word).serving() as u32) - 1.0'
+mutant serving::a_server_counts_once_it_serves health.rs 'if changed.is_ok() && starts ||' 'if starts ||'
+mutant serving::the_count_ends_as_the_truth health.rs 'starts || changed.is_err() && stops {' 'starts {'
+mutant serving::the_count_ends_as_the_truth health.rs 'if changed.is_ok() && starts || ' 'if '
+
+# The bucket.
 mutant bucket::concurrent_takes_grant_the_quota bucket.rs \
     'match self.tat.compare_exchange_weak(found, left, Ordering::Relaxed, Ordering::Relaxed) {' \
     'match { self.tat.store(left, Ordering::Relaxed); if found == found { Ok(found) } else { Err(found) } } {'

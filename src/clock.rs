@@ -172,7 +172,8 @@ impl Clock {
         }
     }
 
-    /// Returns the output of `future`, or `None` if `deadline` comes first. A future that is ready at the deadline wins.
+    /// Returns the output of `future`, or `None` if `deadline` comes first. A future that is ready at the deadline
+    /// wins.
     ///
     /// # Cancel safety
     ///

@@ -50,7 +50,7 @@ use crate::sync::Arc;
 ///         answer.push(conn.read_u8().await?);
 ///     }
 ///     if answer == b"-LOADING\n" {
-///         // It answers, but cannot serve: use other servers for a while.
+///         // It answers, but cannot serve. After a few of these the pool uses other servers for a while.
 ///         conn.fail("the server is loading");
 ///     } else {
 ///         conn.release();
@@ -59,18 +59,19 @@ use crate::sync::Arc;
 /// }
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use connring::{Connector, ServerState};
+/// # use connring::{Connector, Ejection, ServerState};
 /// # let connector = connect_fn(|_: Server| async {
 /// #     let (near, mut far) = tokio::io::duplex(64);
 /// #     far.write_all(b"+PONG\n-LOADING\n").await?;
 /// #     tokio::spawn(async move { far.read_to_end(&mut Vec::new()).await });
 /// #     io::Result::Ok(near)
 /// # });
-/// # let pool = Pool::builder(connector.boxed()).server("a").build()?;
+/// # let ejection = Ejection::new().consecutive_failures(1);
+/// # let pool = Pool::builder(connector.boxed()).servers(["a", "b"]).ejection(ejection).build()?;
 /// # assert_eq!(ask(pool.acquire().await?, b"PING\n").await?, b"+PONG\n");
-/// # assert_eq!((pool.status().servers[0].idle, pool.status().servers[0].state), (1, ServerState::Up));
+/// # assert!(pool.status().servers.iter().all(|server| server.state == ServerState::Up));
 /// # assert_eq!(ask(pool.try_acquire()?, b"PING\n").await?, b"-LOADING\n");
-/// # assert!(matches!(pool.status().servers[0].state, ServerState::Down { .. }));
+/// # assert!(pool.status().servers.iter().any(|server| matches!(server.state, ServerState::Ejected { .. })));
 /// # Ok(())
 /// # }
 /// ```
@@ -80,12 +81,14 @@ pub struct PooledConn<C: Connector> {
     conn: Option<Box<Connection<C>>>,
 }
 
-/// A checkout ends in one of three verdicts on the server. The first one stands.
+/// A checkout ends in one of three verdicts on the server. The first one stands. A drop is late after the builder's
+/// `abandoned_after` in use without an answer of the server.
 ///
 /// | verdict | by |
 /// |---|---|
 /// | success | [`release`](Self::release), [`report_success`](Self::report_success) |
-/// | failure | [`fail`](Self::fail), [`fail_for`](Self::fail_for), [`report_failure`](Self::report_failure), a drop after the builder's `abandoned_after` without an answer |
+/// | failure | [`fail`](Self::fail), [`fail_for`](Self::fail_for) |
+/// | failure | [`report_failure`](Self::report_failure), a late drop |
 /// | none | [`discard`](Self::discard), [`broken`](Self::broken), [`detach`](Self::detach), an early drop |
 impl<C: Connector> PooledConn<C> {
     /// Returns what the pool knows of the connection: its server, age, idle time and use count.
@@ -187,7 +190,7 @@ impl<C: Connector> Drop for PooledConn<C> {
     #[inline]
     fn drop(&mut self) {
         if let Some(conn) = self.conn.take() {
-            core::dropped(conn);
+            core::dropped(&conn);
         }
     }
 }

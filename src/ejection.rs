@@ -4,13 +4,14 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::error::BuildError;
-use crate::settings::{YEAR, check};
+use crate::range::{YEAR, check};
 
 /// When reported failures take a server out of use, for how long, and of how many servers at most.
 ///
 /// A server is ejected after [`consecutive_failures`](Self::consecutive_failures) reports in a row
 /// ([`report_failure`](crate::PooledConn::report_failure), [`fail`](crate::PooledConn::fail), abandoned requests), none
-/// later than 10 s after the one before it. A good return starts the count anew. While the server recovers, one report is enough.
+/// later than 10 s after the one before it. A good return starts the count anew. While the server recovers, one report
+/// is enough.
 ///
 /// The k-th ejection lasts min([`base`](Self::base) × 1.5ᵏ⁻¹, [`max`](Self::max)), plus or minus 50 %; k falls by one
 /// for each 10 s that the server has served. Afterwards one connect attempt with the connector's
@@ -119,7 +120,7 @@ impl Default for Ejection {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, Ejection};
+    use super::Ejection;
 
     #[test]
     fn ejections_grow_to_their_maximum_and_spread() {

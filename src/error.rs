@@ -15,8 +15,8 @@ use crate::sync::Arc;
 pub enum AcquireError<E: Error + 'static> {
     /// No server is registered, or the last one was removed while the caller waited.
     NoServers,
-    /// No server can serve now. From `acquire_now`; from the others only where waiting is pointless: no server serves, is
-    /// connected to or has an open connection, and none is tried before the end of the wait; or the builder's
+    /// No server can serve now. From `acquire_now`; from the others only where waiting is pointless: no server serves,
+    /// is connected to or has an open connection, and none is tried before the end of the wait; or the builder's
     /// `fail_fast_when_down` says so.
     Unavailable(Unavailable<E>),
     /// The caller waited for the whole of `wait_timeout`, or of the timeout that it gave to `acquire_timeout`.
@@ -161,6 +161,16 @@ pub enum Failure<E> {
     /// The connector did not return in time.
     #[error("connect timed out after {after:?}")]
     ConnectTimeout {
+        /// The builder's `connect_timeout`.
+        after: Duration,
+    },
+    /// A look-up of a [`TcpConnector`](crate::TcpConnector), also of one inside another connector, still ran when the
+    /// connect timeout ended: tokio's blocking threads are busy, or the resolver does not answer. This is the client's
+    /// own fault: it says nothing about the server, and connecting to it pauses.
+    #[error("look-up of {host:?} timed out after {after:?}")]
+    LookUpTimeout {
+        /// The name that was looked up.
+        host: Arc<str>,
         /// The builder's `connect_timeout`.
         after: Duration,
     },

@@ -48,8 +48,11 @@
 //! | [`Connector`] | connects to servers, and checks idle connections |
 //! | [`ConnectFault`] | whose fault a failed connect is |
 //! | [`TcpConnector`], [`UnixConnector`], [`connect_fn`], [`BoxConnector`] | connectors that come with the crate |
+//! | [`is_idle`] | whether a stream with a layer above the socket, such as TLS, may be used again |
 //! | [`AcquireError`], [`TryAcquireError`] | why no server could serve, and when one may |
 //! | [`PoolStatus`] | a snapshot |
+//! | [`Ejection`] | when reported failures take a server out of use |
+//! | [`operators`] | what the pool does when servers or clients fail, and in what time |
 //! | [`Clock`] | the time: the system's, tokio's, or one that a test advances |
 //!
 //! # How an acquire works
@@ -152,16 +155,18 @@
 //! | `state` | level | further fields | meaning |
 //! |---|---|---|---|
 //! | `registered` | `INFO` | | the server was added |
-//! | `down` | `WARN` | `cause`, `failures`, `retry_after` | it failed, and callers avoid it |
-//! | `probing` | `INFO` | | its backoff is over, and one attempt runs |
-//! | `recovering` | `INFO` | | the probe succeeded, and it serves |
-//! | `up` | `INFO` | | a connection opened since then was returned |
+//! | `down` | `WARN` | `cause`, `retry_after` | connecting failed by its fault, and callers avoid it |
+//! | `ejected` | `WARN` | `cause`, `retry_after` | callers reported failures, and it is avoided for a time |
+//! | `probing` | `INFO` | | its pause or ejection is over, and one attempt runs |
+//! | `recovering` | `INFO` | | the probe succeeded, and its connection serves alone |
+//! | `up` | `INFO` | | it serves: a connection came back well, or nothing failed for a while |
 //! | `draining` | `INFO` | | it was removed |
 //! | `gone` | `INFO` | | its last connection was closed |
 //!
-//! Two events have no `state`: a reported failure that did not take its server down (`DEBUG`, with `cause`), and a
-//! pause of connecting by the client's own fault (`WARN`, with `cause` and `retry_after`). An acquire or a release that
-//! changes no state has no event.
+//! These have no `state`: a failed connect, after which connecting pauses (`WARN`, with `cause`, `failures` and
+//! `retry_after`); a reported failure that did not take its server out of use (`DEBUG`, with `cause` and `failures`); an
+//! ejection that is not enforced or would leave too few servers (`WARN`, with `enforce`); a connection that its caller
+//! called broken (`DEBUG`, with `cause`). An acquire or a release that changes no state has no event.
 //!
 //! # Features
 //!
@@ -177,7 +182,9 @@ mod connector;
 mod core;
 mod ejection;
 mod error;
+pub mod operators;
 mod pool;
+mod range;
 mod raw;
 mod server;
 mod servers;
@@ -191,7 +198,9 @@ pub use crate::conn::PooledConn;
 pub use crate::conn_info::ConnInfo;
 #[cfg(unix)]
 pub use crate::connector::UnixConnector;
-pub use crate::connector::{BoxConnector, BoxError, ConnectFault, Connector, FnConnector, TcpConnector, connect_fn};
+pub use crate::connector::{
+    BoxConnector, BoxError, ConnectFault, Connector, FnConnector, TcpConnector, connect_fn, is_idle,
+};
 pub use crate::ejection::Ejection;
 pub use crate::error::{
     AcquireError, BuildError, CloseTimeout, Counts, Failure, Reason, ServerError, ServerReport, TryAcquireError,

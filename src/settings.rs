@@ -1,17 +1,18 @@
 //! The settings of a pool and their ranges.
 
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::ejection::Ejection;
 use crate::error::{BuildError, ServerError};
+use crate::range::{YEAR, check};
 use crate::raw::PermitCounts;
 use crate::server::{PoolLimits, Server};
 use crate::sync::Arc;
 
-pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const ANY_TIME: RangeInclusive<Duration> = Duration::from_nanos(1)..=YEAR;
+/// The least distance of trials while no server serves: at most 100 a second.
+pub(crate) const LEAST_TRIAL_DISTANCE: Duration = Duration::from_millis(10);
 /// The largest `max_idle_per_server`: 16 MiB of room.
 const MAX_IDLE: u32 = 1 << 20;
 
@@ -91,6 +92,15 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The distance of attempts ahead of their time, so that each of so many servers is tried once in `outage_retry`;
+    /// `None` if there are none.
+    pub(crate) fn ahead_distance(&self, servers: usize) -> Option<Duration> {
+        let servers = u32::try_from(servers.max(1)).unwrap_or(u32::MAX);
+        self.outage_retry.map(|retry| (retry / servers).max(LEAST_TRIAL_DISTANCE))
+    }
+}
+
 /// The pool's rate and burst must be in range for a server that sets none of its own.
 fn check_limits(limits: &PoolLimits) -> Result<(), BuildError> {
     match Server::new("any").limits(limits) {
@@ -99,18 +109,6 @@ fn check_limits(limits: &PoolLimits) -> Result<(), BuildError> {
         }
         _ => Ok(()),
     }
-}
-
-/// Checks that a value is within its range.
-pub(crate) fn check<T: fmt::Debug + PartialOrd>(
-    setting: &'static str,
-    value: T,
-    range: RangeInclusive<T>,
-) -> Result<(), BuildError> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    Err(BuildError::OutOfRange { setting, value: format!("{value:?}"), range: format!("{range:?}") })
 }
 
 /// Exponential backoff with random spread, as in cenkalti's `backoff` for Go.

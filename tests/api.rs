@@ -11,8 +11,8 @@ use std::time::Duration;
 use connring::test_util::{Check, Connect, ConnectCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
 use connring::{
     AcquireError, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, ConnInfo, ConnectFault, Connector,
-    Counts, Failure, FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport, ServerState,
-    ServerStatus, TcpConnector, TryAcquireError, Unavailable, connect_fn,
+    Counts, Ejection, Failure, FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport,
+    ServerState, ServerStatus, TcpConnector, TryAcquireError, Unavailable, connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -23,8 +23,6 @@ macro_rules! are_send_sync_unpin {
         [$( stringify!($name) ),+]
     }};
 }
-
-const HOUR: Duration = Duration::from_secs(3_600);
 
 fn is_send_sync_unpin<T: Send + Sync + Unpin>() {}
 fn is_send<T: Send>(_: T) {}
@@ -64,6 +62,7 @@ fn public_types_are_send_sync_and_unpin() {
         ConnectCounts,
         ConnectFault,
         Counts,
+        Ejection,
         Failure<io::Error>,
         FnConnector<fn(), DuplexStream, io::Error>,
         Pool<Tcp>,
@@ -190,11 +189,17 @@ async fn error_chain_ends_at_connect_error_without_repetition() {
 #[tokio::test(start_paused = true)]
 async fn down_reason_carries_text_of_reported_failure() {
     let clock = Clock::tokio();
-    let pool = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock).backoff(HOUR, HOUR);
-    let pool = pool.server("a").server("b").build().expect("the settings are in range");
+    let ejection = Ejection::new().consecutive_failures(1).max_ejected_ratio(1.0);
+    let pool = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock).ejection(ejection);
+    let pool = pool.servers(["a", "b", "c"]).max_conns_per_server(1).build().expect("the settings are in range");
     let mut reasons = Vec::new();
-    for _ in 0..2 {
-        let conn = pool.acquire().await.expect("both servers accept");
+    let mut conns = Vec::new();
+    for _ in 0..3 {
+        conns.push(pool.acquire().await.expect("all servers accept"));
+    }
+    // The last server is not ejected. Its only connection is in use.
+    let last = conns.pop();
+    for conn in conns {
         let address = PooledConn::info(&conn).server().address().to_owned();
         // `fail` takes a reference to an error, or a plain text.
         if reasons.is_empty() {
@@ -207,15 +212,17 @@ async fn down_reason_carries_text_of_reported_failure() {
         }
     }
     reasons.sort();
-    let AcquireError::Unavailable(unavailable) = pool.acquire_now().await.expect_err("both servers are down") else {
+    let AcquireError::Unavailable(unavailable) = pool.acquire_now().await.expect_err("no server is left") else {
         panic!("`acquire_now` fails with another error")
     };
-    let texts = unavailable.servers().iter().map(|report| {
-        let Reason::Down { cause: Some(cause), .. } = &report.reason else { panic!("the report has no cause") };
+    let texts = unavailable.servers().iter().filter_map(|report| {
+        let Reason::Down { cause, .. } = &report.reason else { return None };
+        let cause = cause.as_ref().expect("the report has a cause");
         assert_eq!(chain(&**cause)[0], "a caller reported a failure");
-        (report.address.to_string(), chain(&**cause)[1..].join(": "))
+        Some((report.name.to_string(), chain(&**cause)[1..].join(": ")))
     });
     assert_eq!(texts.collect::<Vec<_>>(), reasons);
+    drop(last);
 }
 
 #[test]

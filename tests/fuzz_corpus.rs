@@ -8,6 +8,8 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "../fuzz/src/breaker.rs"]
+mod breaker;
 #[path = "../fuzz/src/health.rs"]
 mod health;
 #[path = "../fuzz/src/idle.rs"]
@@ -44,6 +46,11 @@ fn replay(target: &str, run: fn(&[u8])) {
 #[test]
 fn replays_rate() {
     replay("rate", rate::run);
+}
+
+#[test]
+fn replays_breaker() {
+    replay("breaker", breaker::run);
 }
 
 #[test]

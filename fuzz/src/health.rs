@@ -1,286 +1,351 @@
-//! Compares the health word with a state machine of plain enums that implements the transitions of the design.
+//! Compares the health of several servers, and what counts beside it, with plain enums and lists: the number of servers
+//! that serve, the failures in a row that callers reported, and the connections that answered.
 //!
-//! The word's format adds documented limits: times are rounded up to 10 µs, each outage is retried at least one such
-//! step later than the previous one, and the count of failures stops at 511. The clock stays within the ten years in
-//! which outage numbers are unique.
+//! The words' formats add documented limits: times are rounded up to 10 µs, an outage number is at least one such step
+//! later than the one before it, an ejection lasts at most a year, and the number of ejections stops at 31. The clock
+//! stays within the ten years in which outage numbers are unique.
 
-use std::cell::Cell;
+use core::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 
-use crate::raw::{Health, HealthState, Outage, Probe, ProbeOwner, Reported, Snapshot};
+use crate::raw::{Answered, Ejected, Health, HealthState, Outage, Serving, Strikes, Time};
 
 const STEP_NS: u64 = 10_000;
-const TEN_YEARS_NS: u64 = 10 * 365 * 24 * 3_600 * 1_000_000_000;
-const MAX_FAILURES: u32 = 511;
-const MAX_OPS: usize = 1_000;
-const MAX_OUTAGES: usize = 64;
+const YEAR_NS: u64 = 365 * 24 * 3_600 * 1_000_000_000;
+const FORGIVEN_AFTER_NS: u64 = 10_000_000_000;
+const MAX_EJECTIONS: u32 = 31;
+const MEMORY: Duration = Duration::from_secs(5);
+const MAX_SERVERS: u8 = 12;
+const MAX_OPS: usize = 600;
+const MAX_OUTAGES: usize = 24;
+const MAX_CONNS: usize = 12;
 
 #[derive(Debug, Arbitrary)]
 struct Case {
-    threshold: u8,
-    /// The backoff for each failure is 2 to this power, in nanoseconds.
-    backoff: u8,
-    ops: Vec<Op>,
+    servers: u8,
+    /// The part of the servers that may be ejected, in twentieths.
+    ratio: u8,
+    ops: Vec<(u8, Op)>,
 }
 
+/// What happens to a server.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 enum Op {
-    /// An attempt begins in any state and remembers the outage number.
-    Connect,
+    /// Remembers the outage number, as an attempt or a connection does.
+    Remember,
     ConnectFails(u8),
-    Fail(u8),
-    Release(u8),
-    ProbeBegins,
-    ProbeSucceeds,
-    ProbeFails,
-    ProbeIsDropped,
+    /// The duration is the number of ejections times 2 to this power, in nanoseconds.
+    Eject(u8, u8),
+    EndEjection,
+    Recover(u8),
+    Answers(u8),
+    Recovered(u8),
+    SetRemoved(bool),
+    SetDisabled(bool),
+    Strike,
+    Clear,
+    Open,
+    /// A connection comes back well, under an outage number.
+    Returns(u8, u8),
+    Close(u8),
     Forward(u16, u8),
     Backward(u16, u8),
-    /// Sets the clock to the retry time plus an offset in nanoseconds.
-    ToRetry(i16),
-    /// Fails this many probes in a row, each at its retry time.
-    FailOn(u8),
+    /// Sets the clock to the time of the outage number plus an offset in nanoseconds.
+    ToOutage(i16),
+    /// Goes down by connecting and recovers this many times.
+    Flap(u8),
 }
 
 /// The states of the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Model {
-    Up { strikes: u32 },
-    Recovering { failures: u32 },
-    Down { failures: u32 },
-    Probing { failures: u32 },
+    Up,
+    Recovering,
+    Down { is_ejected: bool },
 }
 
-/// Owns the health word, like a server.
-struct Owner {
+struct Server {
     health: Health,
-    retry_after_drop: Cell<u64>,
-    drops: Cell<u32>,
-}
-
-impl ProbeOwner for &Owner {
-    fn health(&self) -> &Health {
-        &self.health
-    }
-
-    fn retry_at_after_drop(&self) -> u64 {
-        self.retry_after_drop.get()
-    }
-
-    fn probe_dropped(&self, down: Snapshot) {
-        assert_eq!(down, self.health.snapshot(), "the server is down before the owner is notified");
-        self.drops.set(self.drops.get() + 1);
-    }
-}
-
-struct Run<'a> {
-    owner: &'a Owner,
+    strikes: Strikes,
+    answered: Answered,
     model: Model,
-    threshold: u32,
-    backoff: u8,
+    is_disabled: bool,
+    is_removed: bool,
+    ejections: u32,
+    /// How often the server went down.
+    downs: usize,
+    /// The time of the outage number, in steps.
+    time: u64,
+    /// Numbers of `raw`, each with that of the reference.
+    outages: Vec<(Outage, usize)>,
+    /// The failures in a row, and the time of the last one, in steps.
+    failures: (u32, u64),
+    /// The open connections: under which outage each one has answered last.
+    conns: Vec<Option<(Outage, usize)>>,
+    /// The newest outage under which any answered.
+    newest: Option<usize>,
+    answered_ns: u64,
+}
+
+struct Run {
+    serving: Serving,
+    servers: Vec<Server>,
+    ratio: u8,
     now_ns: u64,
-    /// The outage number of the reference: how often the server went down.
-    downs: u64,
-    /// The retry time of the last outage.
-    retry_ns: u64,
-    probe: Option<Probe<&'a Owner>>,
-    /// The outages in which attempts began: the number of `raw`, and that of the reference.
-    outages: Vec<(Outage, u64)>,
 }
 
 pub fn run(data: &[u8]) {
     let Ok(case) = Case::arbitrary_take_rest(Unstructured::new(data)) else { return };
-    let owner = Owner { health: Health::new(), retry_after_drop: Cell::new(0), drops: Cell::new(0) };
-    let first = owner.health.snapshot().outage();
-    let mut run = Run {
-        owner: &owner,
-        model: Model::Up { strikes: 0 },
-        threshold: u32::from(case.threshold.max(1)),
-        backoff: case.backoff % 52,
-        now_ns: 0,
-        downs: 0,
-        retry_ns: 0,
-        probe: None,
-        outages: vec![(first, 0)],
-    };
-    for op in case.ops.into_iter().take(MAX_OPS) {
-        run.step(op);
-        run.check();
+    let servers = 1 + case.servers % MAX_SERVERS;
+    let mut run = Run { serving: Serving::default(), servers: Vec::new(), ratio: case.ratio % 21, now_ns: 0 };
+    for _ in 0..servers {
+        run.servers.push(Server::new());
+        run.set_removed(run.servers.len() - 1, false);
     }
-    // A remaining probe is dropped without a result.
-    let probe = run.probe.take();
-    run.drop_probe(probe);
-    run.check();
+    for (at, op) in case.ops.into_iter().take(MAX_OPS) {
+        let at = usize::from(at % servers);
+        run.step(at, op);
+        run.check(at);
+    }
 }
 
-impl<'a> Run<'a> {
-    fn step(&mut self, op: Op) {
+impl Server {
+    fn new() -> Self {
+        let health = Health::new();
+        let first = health.snapshot().outage();
+        Self {
+            health,
+            strikes: Strikes::default(),
+            answered: Answered::default(),
+            model: Model::Up,
+            is_disabled: false,
+            is_removed: true,
+            ejections: 0,
+            downs: 0,
+            time: 0,
+            outages: vec![(first, 0)],
+            failures: (0, 0),
+            conns: Vec::new(),
+            newest: None,
+            answered_ns: 0,
+        }
+    }
+
+    fn is_down(&self) -> bool {
+        matches!(self.model, Model::Down { .. })
+    }
+
+    fn serves(&self) -> bool {
+        !self.is_down() && !self.is_disabled && !self.is_removed
+    }
+
+    /// Returns a remembered outage, counted from the latest one, and whether it is the current one.
+    fn outage(&self, which: u8) -> (Outage, bool) {
+        let (outage, downs) = self.outages[self.outages.len() - 1 - usize::from(which) % self.outages.len()];
+        (outage, downs == self.downs)
+    }
+
+    fn ejections_left(&self, now_ns: u64) -> u32 {
+        let forgiven = now_ns.saturating_sub(self.time * STEP_NS) / FORGIVEN_AFTER_NS;
+        self.ejections.saturating_sub(forgiven.try_into().unwrap_or(u32::MAX))
+    }
+
+    fn goes_down(&mut self, time_ns: u64, ejections: u32, is_ejected: bool) {
+        self.time = time_ns.div_ceil(STEP_NS).max(self.time + 1);
+        (self.model, self.ejections, self.downs) = (Model::Down { is_ejected }, ejections, self.downs + 1);
+        self.remember();
+    }
+
+    fn remember(&mut self) {
+        if self.outages.len() == MAX_OUTAGES {
+            self.outages.remove(1);
+        }
+        self.outages.push((self.health.snapshot().outage(), self.downs));
+    }
+}
+
+impl Run {
+    fn step(&mut self, at: usize, op: Op) {
+        let Self { serving, servers, now_ns, .. } = self;
+        let (server, now) = (&mut servers[at], Time::from_nanos(*now_ns));
         match op {
-            Op::Connect => {
-                if self.outages.len() == MAX_OUTAGES {
-                    self.outages.remove(1);
-                }
-                self.outages.push((self.owner.health.snapshot().outage(), self.downs));
-            }
-            Op::ConnectFails(which) => self.connect_fails(which),
-            Op::Fail(which) => self.fail(which),
-            Op::Release(which) => self.release(which),
-            Op::ProbeBegins => self.probe_begins(),
-            Op::ProbeSucceeds => {
-                if let (Some(probe), Model::Probing { failures }) = (self.probe.take(), self.model) {
-                    probe.succeeded();
-                    self.model = Model::Recovering { failures };
+            Op::Remember => server.remember(),
+            Op::ConnectFails(which) => self.connect_fails(at, which),
+            Op::Eject(which, exponent) => self.eject(at, which, exponent),
+            Op::EndEjection => {
+                let was = server.model == Model::Down { is_ejected: true };
+                assert_eq!(server.health.end_ejection(serving), was);
+                if was {
+                    server.model = Model::Down { is_ejected: false };
                 }
             }
-            Op::ProbeFails => self.probe_fails(),
-            Op::ProbeIsDropped => {
-                let probe = self.probe.take();
-                self.drop_probe(probe);
+            Op::Recover(which) => {
+                let (outage, is_current) = server.outage(which);
+                let recovers = server.is_down() && is_current;
+                assert_eq!(server.health.recover(serving, outage).is_some(), recovers);
+                if recovers {
+                    server.model = Model::Recovering;
+                }
+            }
+            Op::Answers(which) => {
+                let (outage, is_current) = server.outage(which);
+                let answers = server.model == Model::Down { is_ejected: false } && is_current;
+                assert_eq!(server.health.answers(serving, outage), answers);
+                if answers {
+                    server.model = Model::Up;
+                }
+            }
+            Op::Recovered(which) => {
+                let (outage, is_current) = server.outage(which);
+                let recovered = server.model == Model::Recovering && is_current;
+                assert_eq!(server.health.recovered(serving, outage), recovered);
+                if recovered {
+                    server.model = Model::Up;
+                }
+            }
+            Op::SetRemoved(is) => self.set_removed(at, is),
+            Op::SetDisabled(is) => {
+                assert_eq!(server.health.set_disabled(serving, is), server.is_disabled != is);
+                server.is_disabled = is;
+            }
+            Op::Strike => {
+                let (count, last) = server.failures;
+                let is_late = u128::from(now_ns.saturating_sub(last * STEP_NS)) > MEMORY.as_nanos();
+                let count = if is_late { 1 } else { count + 1 };
+                assert_eq!(server.strikes.count(now, MEMORY), count);
+                server.failures = (count, now_ns.div_ceil(STEP_NS));
+            }
+            Op::Clear => {
+                server.strikes.clear();
+                server.failures = (0, 0);
+            }
+            Op::Open if server.conns.len() < MAX_CONNS => server.conns.push(None),
+            Op::Open => {}
+            Op::Returns(conn, which) => self.returns(at, conn, which),
+            Op::Close(conn) => {
+                if !server.conns.is_empty() {
+                    let conn = server.conns.swap_remove(usize::from(conn) % server.conns.len());
+                    if let Some((outage, _)) = conn {
+                        server.answered.discount(outage);
+                    }
+                }
             }
             Op::Forward(by, exponent) => self.set_clock(self.now_ns.saturating_add(u64::from(by) << (exponent % 44))),
             Op::Backward(by, exponent) => self.set_clock(self.now_ns.saturating_sub(u64::from(by) << (exponent % 44))),
-            Op::ToRetry(by) => self.set_clock(self.retry_ns.saturating_add_signed(by.into())),
-            Op::FailOn(times) => {
+            Op::ToOutage(by) => {
+                let time_ns = server.time * STEP_NS;
+                self.set_clock(time_ns.saturating_add_signed(by.into()));
+            }
+            Op::Flap(times) => {
                 for _ in 0..times {
-                    self.set_clock(self.retry_ns);
-                    self.probe_begins();
-                    self.probe_fails();
+                    self.step(at, Op::ConnectFails(0));
+                    self.step(at, Op::Recover(0));
                 }
             }
         }
     }
 
     fn set_clock(&mut self, now_ns: u64) {
-        self.now_ns = now_ns.min(TEN_YEARS_NS);
+        self.now_ns = now_ns.min(10 * YEAR_NS);
     }
 
-    /// Returns the retry time as a function of the failures in a row. `raw` must pass the right number.
-    fn backoff_ends(now_ns: u64, backoff: u8) -> impl Fn(u32) -> u64 {
-        move |failures| now_ns + (u64::from(failures) << backoff)
-    }
-
-    fn retry(&self) -> impl Fn(u32) -> u64 + use<'a> {
-        Self::backoff_ends(self.now_ns, self.backoff)
-    }
-
-    fn goes_down(&mut self, failures: u32, retry_ns: u64) {
-        let failures = failures.min(MAX_FAILURES);
-        self.model = Model::Down { failures };
-        self.retry_ns = (retry_ns.div_ceil(STEP_NS) * STEP_NS).max(self.retry_ns + STEP_NS);
-        self.downs += 1;
-    }
-
-    /// Takes the server down with one failure more than `failures`.
-    fn fails_again(&mut self, failures: u32) {
-        let failures = (failures + 1).min(MAX_FAILURES);
-        let retry_ns = self.retry()(failures);
-        self.goes_down(failures, retry_ns);
-    }
-
-    fn outage(&self, which: u8) -> (Outage, bool) {
-        let (outage, downs) = self.outages[usize::from(which) % self.outages.len()];
-        (outage, downs == self.downs)
-    }
-
-    fn connect_fails(&mut self, which: u8) {
-        let (outage, is_current) = self.outage(which);
-        let down = self.owner.health.connect_failed(outage, self.retry());
-        let counts = is_current && matches!(self.model, Model::Up { .. } | Model::Recovering { .. });
-        assert_eq!(down.is_some(), counts, "whether the failure takes the server down");
-        match self.model {
-            Model::Up { .. } if counts => self.fails_again(0),
-            Model::Recovering { failures } if counts => self.fails_again(failures),
-            _ => {}
+    fn connect_fails(&mut self, at: usize, which: u8) {
+        let Self { serving, servers, now_ns, .. } = self;
+        let server = &mut servers[at];
+        let (outage, is_current) = server.outage(which);
+        let goes_down = !server.is_down() && is_current;
+        let failed = server.health.connect_failed(serving, outage, Time::from_nanos(*now_ns));
+        assert_eq!(failed, goes_down.then(|| server.health.snapshot()));
+        if goes_down {
+            server.goes_down(*now_ns, server.ejections_left(*now_ns), false);
         }
     }
 
-    fn fail(&mut self, which: u8) {
-        let (outage, is_current) = self.outage(which);
-        let reported = self.owner.health.reported(outage, self.threshold, self.retry());
-        let is_down = match self.model {
-            Model::Up { strikes } if is_current && strikes + 1 < self.threshold => {
-                self.model = Model::Up { strikes: strikes + 1 };
-                return assert_eq!(reported, Reported::Strike);
+    fn eject(&mut self, at: usize, which: u8, exponent: u8) {
+        let left = self.servers.iter().filter(|server| server.serves()).count().saturating_sub(1);
+        let registered = self.servers.iter().filter(|server| !server.is_removed).count();
+        let within = left >= 1 && 20 * (registered - left) <= usize::from(self.ratio) * registered;
+        let Self { serving, servers, now_ns, ratio } = self;
+        let (now_ns, server) = (*now_ns, &mut servers[at]);
+        let until_ns = |ejections: u32| now_ns.saturating_add(u64::from(ejections) << (exponent % 59));
+        let until = |ejections| Time::from_nanos(until_ns(ejections));
+        let (outage, is_current) = server.outage(which);
+        let ejected = server.health.eject(serving, outage, f64::from(*ratio) / 20.0, Time::from_nanos(now_ns), until);
+        if server.is_down() || server.is_removed || !is_current {
+            return assert_eq!(ejected, Ejected::Ignored);
+        }
+        if server.serves() && !within {
+            return assert_eq!(ejected, Ejected::Refused);
+        }
+        assert_eq!(ejected, Ejected::Down(server.health.snapshot()));
+        let ejections = (server.ejections_left(now_ns) + 1).min(MAX_EJECTIONS);
+        server.goes_down(until_ns(ejections).min(now_ns + YEAR_NS), ejections, true);
+    }
+
+    /// As in the pool: a server is registered before it may serve, and counts no more before it is removed.
+    fn set_removed(&mut self, at: usize, is: bool) {
+        let Self { serving, servers, .. } = self;
+        let server = &mut servers[at];
+        let changes = server.is_removed != is;
+        if changes && !is {
+            serving.register();
+        }
+        assert_eq!(server.health.set_removed(serving, is), changes);
+        if changes && is {
+            serving.remove();
+        }
+        server.is_removed = is;
+    }
+
+    fn returns(&mut self, at: usize, conn: u8, which: u8) {
+        let server = &mut self.servers[at];
+        if server.conns.is_empty() {
+            return;
+        }
+        let which = server.outages.len() - 1 - usize::from(which) % server.outages.len();
+        let (outage, number) = server.outages[which];
+        let conn = usize::from(conn) % server.conns.len();
+        // A connection takes the outage number at each good return, and numbers only grow.
+        if server.conns[conn].is_none_or(|(_, before)| before < number) {
+            if let Some((before, _)) = server.conns[conn] {
+                server.answered.discount(before);
             }
-            Model::Up { .. } if is_current => {
-                self.fails_again(0);
-                true
-            }
-            Model::Recovering { failures } if is_current => {
-                self.fails_again(failures);
-                true
-            }
-            _ => false,
+            server.answered.count(outage);
+            server.conns[conn] = Some((outage, number));
+            server.newest = server.newest.max(Some(number));
+        }
+        server.answered.note(Time::from_nanos(self.now_ns));
+        server.answered_ns = self.now_ns;
+    }
+
+    fn check(&self, at: usize) {
+        let server = &self.servers[at];
+        let snapshot = server.health.snapshot();
+        let state = match server.model {
+            Model::Up => HealthState::Up,
+            Model::Recovering => HealthState::Recovering,
+            Model::Down { .. } => HealthState::Down,
         };
-        match reported {
-            Reported::Down(_) => assert!(is_down, "an ignorable failure took the server down"),
-            Reported::Ignored => assert!(!is_down, "a failure that must take the server down was ignored"),
-            Reported::Strike => panic!("the failure counted as a strike"),
+        assert_eq!((snapshot.state(), snapshot.is_down()), (state, server.is_down()));
+        assert_eq!((snapshot.serves(), snapshot.is_disabled()), (server.serves(), server.is_disabled));
+        assert_eq!(snapshot, server.health.snapshot_after_push());
+        assert_eq!(snapshot.is_plainly_up(), server.serves() && server.model == Model::Up);
+        let is_ejected = server.model == Model::Down { is_ejected: true };
+        let until = is_ejected.then(|| Time::from_nanos(server.time * STEP_NS));
+        assert_eq!(snapshot.ejected_until(), until);
+        let serving = self.servers.iter().filter(|server| server.serves()).count();
+        assert_eq!(self.serving.serving() as usize, serving, "the count is that of the servers that serve");
+        for &(outage, downs) in &server.outages {
+            assert_eq!(snapshot.outage() == outage, downs == server.downs, "each outage has its own number");
+            let is_open = |conn: &Option<_>| matches!(conn, Some((_, number)) if *number == downs);
+            let is_any_open = server.newest == Some(downs) && server.conns.iter().any(is_open);
+            assert_eq!(server.answered.is_any_open(outage), is_any_open, "{downs}: {:?}", server.conns);
         }
-    }
-
-    fn release(&mut self, which: u8) {
-        let (outage, is_current) = self.outage(which);
-        let ended_recovery = self.owner.health.released(outage);
-        let is_recovering = matches!(self.model, Model::Recovering { .. });
-        assert_eq!(
-            ended_recovery,
-            is_recovering && is_current,
-            "only the first release after the probe ends the recovery"
-        );
-        if is_current && matches!(self.model, Model::Up { .. } | Model::Recovering { .. }) {
-            self.model = Model::Up { strikes: 0 };
-        }
-    }
-
-    fn probe_begins(&mut self) {
-        let probe = Probe::begin(self.owner, self.now_ns);
-        let is_due = matches!(self.model, Model::Down { .. }) && self.now_ns >= self.retry_ns;
-        assert_eq!(probe.is_some(), is_due, "a probe begins if and only if the retry is due");
-        if let (Some(probe), Model::Down { failures }) = (probe, self.model) {
-            assert_eq!(probe.outage(), self.owner.health.snapshot().outage());
-            self.model = Model::Probing { failures };
-            self.probe = Some(probe);
-        }
-    }
-
-    fn probe_fails(&mut self) {
-        if let (Some(probe), Model::Probing { failures }) = (self.probe.take(), self.model) {
-            let down = probe.failed(self.retry());
-            assert_eq!(down, self.owner.health.snapshot());
-            self.fails_again(failures);
-        }
-    }
-
-    /// Drops a probe, which is not a failure: the retry is due after the initial interval.
-    fn drop_probe(&mut self, probe: Option<Probe<&'a Owner>>) {
-        if let (Some(probe), Model::Probing { failures }) = (probe, self.model) {
-            let (retry_ns, drops) = (self.retry()(1), self.owner.drops.get());
-            self.owner.retry_after_drop.set(retry_ns);
-            drop(probe);
-            assert_eq!(self.owner.drops.get(), drops + 1, "the owner is notified");
-            self.goes_down(failures, retry_ns);
-        }
-    }
-
-    fn check(&self) {
-        let snapshot = self.owner.health.snapshot();
-        let (state, failures) = match self.model {
-            Model::Up { .. } => (HealthState::Up, 0),
-            Model::Recovering { failures } => (HealthState::Recovering, failures),
-            Model::Down { failures } => (HealthState::Down, failures),
-            Model::Probing { failures } => (HealthState::Probing, failures),
-        };
-        assert_eq!((snapshot.state(), snapshot.failures()), (state, failures), "{:?}", self.model);
-        assert_eq!(snapshot.retry_at(), self.retry_ns, "{:?}", self.model);
-        let serves = matches!(self.model, Model::Up { .. } | Model::Recovering { .. });
-        assert_eq!(snapshot.is_up(), serves);
-        let blemished = matches!(self.model, Model::Recovering { .. } | Model::Up { strikes: 1.. });
-        for (outage, downs) in &self.outages {
-            let is_current = *downs == self.downs;
-            assert_eq!(snapshot.outage() == *outage, is_current, "each outage has its own number");
-            assert_eq!(snapshot.is_changed_by_release(*outage), blemished && is_current, "{:?}", self.model);
+        assert_eq!(server.strikes.is_clear(), server.failures == (0, 0));
+        for since in [self.now_ns, server.answered_ns, server.answered_ns + 1] {
+            let is_since = server.answered_ns != 0 && server.answered_ns >= since;
+            assert_eq!(server.answered.is_since(Time::from_nanos(since)), is_since);
         }
     }
 }

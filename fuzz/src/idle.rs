@@ -171,7 +171,7 @@ impl Run {
     fn retain(&mut self, bit: u8) {
         let keeps = |number: u32| number >> (bit % 4) & 1 == 1;
         let (mut seen, mut refused) = (Vec::new(), Vec::new());
-        let keep = |item: &Item| {
+        let keep = |item: &mut Item| {
             seen.push(item.number);
             keeps(item.number)
         };

@@ -9,6 +9,7 @@ mod raw;
 #[allow(dead_code, unused_imports)]
 mod sync;
 
+pub mod breaker;
 pub mod health;
 pub mod idle;
 pub mod pool_ops;

@@ -1,35 +1,35 @@
-//! Compares the token bucket with an exact token bucket.
+//! The bucket against an exact token bucket.
 //!
-//! The reference counts in units small enough that a nanosecond and a token are both whole numbers of them, for any
-//! rate. So it rounds nothing. The bucket counts in units of 2⁻ᵏ tokens, 4 to 8 a nanosecond. Its decisions may differ
-//! from the reference only within its rounding errors:
+//! The reference counts in units of which a nanosecond brings a whole number and a token is a whole number, whatever
+//! the rate: nothing is rounded. The bucket counts in units of 2⁻ᵏ tokens, 4 to 8 a nanosecond, and may decide
+//! otherwise only so near to the boundary as its rounding explains:
 //!
-//! - It may grant *late*, by at most 2 of its units (half a nanosecond): an idle bucket restarts at the current time
-//!   rounded up to a unit, and a request uses the current time rounded down.
-//! - It may grant *early*, by its drift of 2⁻⁶¹ units for each nanosecond of uptime, and twice that in total: its
+//! - It may grant *late*, by at most 2 of its units (half a nanosecond): an idle bucket restarts at now rounded up to a
+//!   unit, and a token is asked for at now rounded down.
+//! - It may grant *early* by its drift, 2⁻⁶¹ units for each nanosecond of uptime and twice that in all: its
 //!   nanosecond is too long by less than one part in 2⁶³.
-//! - A successor adds the same errors again, in its predecessor's units and in its own.
+//! - A successor adds as much again, in its predecessor's units and in its own.
 //!
-//! Within these errors the reference follows the bucket's decision, so that errors do not accumulate unnoticed.
+//! Where the two may differ the reference follows the bucket, so that no error hides behind another.
 
 use arbitrary::{Arbitrary, Unstructured};
 
-use crate::raw::{Bucket, MAX_RPS, MIN_RPS, Rate, Receipt};
+use crate::raw::{Bucket, MAX_RPS, MIN_RPS, Rate, Receipt, Time};
 
-/// The end of the bucket's time range, after 18 years.
+/// The time up to which the bucket counts: 18 years.
 const HORIZON_NS: u64 = 1 << 59;
 const MAX_OPS: usize = 400;
 const MAX_GRANTS: usize = 600;
 
 #[derive(Debug, Arbitrary)]
 struct Case {
-    rate: Request,
+    rate: Wish,
     ops: Vec<Op>,
 }
 
-/// A requested rate and burst, valid or not.
+/// A rate and a burst that are asked for.
 #[derive(Debug, Clone, Copy, Arbitrary)]
-struct Request {
+struct Wish {
     rps: Rps,
     burst: Burst,
 }
@@ -40,9 +40,9 @@ enum Rps {
     Decimal(u8),
     /// A fraction of small numbers.
     Ratio(u16, u16),
-    /// Any value within the valid range, chosen by the bits of its float.
+    /// Anything within the range, as bits of a float between its ends.
     Within(u64),
-    /// Any value.
+    /// Anything.
     Any(f64),
 }
 
@@ -50,7 +50,7 @@ enum Rps {
 enum Burst {
     Small(u8),
     Any(u32),
-    /// The largest valid burst, plus this number.
+    /// The greatest, plus so many.
     Most(u8),
 }
 
@@ -61,15 +61,14 @@ enum Op {
     Undo(u8),
     Forward(Step),
     Backward(Step),
-    /// Sets the clock to the end of the time range, minus a step.
+    /// To the far ends of the range and beyond, minus so much.
     ToHorizon(Step),
-    /// Sets the clock to the largest `u64`, minus a step.
     ToEnd(Step),
-    /// Sets the clock to the time of the next token according to the bucket, or a nanosecond before or after it.
+    /// To the time that the bucket names for its next token, a nanosecond before or after it.
     ToToken(u8),
-    /// Takes this many tokens, each at the first nanosecond at which it is available.
+    /// So many tokens, each at the first nanosecond at which it is there.
     TakeEachAtOnce(u8),
-    Retune(Request),
+    Retune(Wish),
 }
 
 /// A time of any magnitude: mantissa and binary exponent.
@@ -82,7 +81,7 @@ impl Step {
     }
 }
 
-impl Request {
+impl Wish {
     fn numbers(self) -> (f64, u32) {
         let rps = match self.rps {
             Rps::Decimal(exponent) => 10f64.powi(i32::from(exponent % 16) - 6),
@@ -101,7 +100,7 @@ impl Request {
         (rps, burst)
     }
 
-    /// Returns the rate and its exact reference, or `None` if the documented range excludes the request.
+    /// The rate with its exact double. Both are there, or neither, by the documented range.
     fn rate(self) -> Option<(Rate, Exact)> {
         let (rps, burst) = self.numbers();
         let in_18_years = rps * (HORIZON_NS as f64 / 1e9);
@@ -115,33 +114,32 @@ impl Request {
     }
 }
 
-/// The exact token bucket: its level after the last take, and the time of that take.
+/// The exact token bucket: how much was there after the last take, and when that was.
 #[derive(Debug, Clone, Copy)]
 struct Exact {
-    /// By how much the level rises in a nanosecond.
+    /// What a nanosecond brings.
     each_ns: i128,
     token: i128,
     burst: i128,
-    /// One unit of the bucket under test.
+    /// A unit of the bucket.
     unit: i128,
     level: i128,
     at_ns: u64,
-    /// The latest time that was passed to the bucket.
+    /// The latest time that the bucket was told.
     latest_ns: u64,
-    /// By how much the bucket may grant too late, and, without its drift, too early.
+    /// How much later than exactly the bucket may grant, and how much earlier but for its drift.
     late: i128,
     early: i128,
 }
 
 impl Exact {
-    /// Returns a full bucket. With `rps = m / 2ˢ` the level rises by `m` in a nanosecond, and a token is 10⁹ × 2ˢ,
-    /// below 2¹⁰³.
+    /// A full bucket. With `rps = m / 2ˢ` a nanosecond brings `m`, and a token is 10⁹ × 2ˢ: below 2¹⁰³.
     fn new(rps: f64, burst: u32) -> Self {
         let bits = rps.to_bits();
         let exponent = ((bits >> 52) & 0x7ff) as i32 - 1023 - 52;
         let mantissa = (bits & ((1 << 52) - 1)) | (1 << 52);
         let token = 1_000_000_000_i128 << -exponent;
-        // The bucket's unit: a token divided by the least power of two that gives at least four units a nanosecond.
+        // The bucket's: the least power of two of which a nanosecond brings four.
         let mut unit = token;
         while unit * 4 > i128::from(mantissa) {
             unit /= 2;
@@ -165,13 +163,13 @@ impl Exact {
         (self.level + self.each_ns * (i128::from(now_ns) - i128::from(self.at_ns))).min(self.burst)
     }
 
-    /// Returns how far the bucket's clock may be ahead at the latest time passed to it.
+    /// How far the bucket's clock may be ahead, as late as it was ever told that it is.
     fn drift(&self) -> i128 {
         ((i128::from(self.latest_ns) * self.unit) >> 61) + 1
     }
 
-    /// Returns whether a token must be available, or `None` if the rounding allows both decisions.
-    fn expects_token(&mut self, now_ns: u64) -> Option<bool> {
+    /// Whether a token must be there, must not, or may (`None`).
+    fn decides(&mut self, now_ns: u64) -> Option<bool> {
         self.latest_ns = self.latest_ns.max(now_ns.min(HORIZON_NS));
         let more = self.level(now_ns) - self.token;
         if more >= self.late {
@@ -188,9 +186,9 @@ impl Exact {
         self.at_ns = now_ns.min(HORIZON_NS);
     }
 
-    /// Returns the exact successor, which inherits the remaining tokens up to its burst.
+    /// The tokens that were left, at most a full bucket.
     fn successor(&self, mut next: Self, now_ns: u64) -> Self {
-        // A token is 10⁹ × 2ˢ, so the two units differ by a power of two.
+        // A token is 10⁹ × 2ˢ: from one to the other by a power of two.
         let convert = |amount: i128| {
             if next.token > self.token {
                 amount * (next.token / self.token)
@@ -198,7 +196,7 @@ impl Exact {
                 amount / (self.token / next.token)
             }
         };
-        // After the clock went backwards the level may be negative.
+        // A time that goes backwards may have left less than nothing.
         let left = self.level(now_ns).max(0);
         let is_full = left / self.token >= next.burst / next.token;
         let level = if is_full { next.burst } else { convert(left) };
@@ -213,11 +211,11 @@ struct Run {
     bucket: Bucket,
     exact: Exact,
     now_ns: u64,
-    /// Takes that were not undone, oldest first: the number of each take, and the reference before it.
+    /// Takes that were not undone, oldest first: the number of the take, and the reference before it.
     taken: Vec<(u64, Exact)>,
     receipts: Vec<(u64, Receipt)>,
     next_number: u64,
-    /// The numbers and times of the takes that were not undone.
+    /// When the takes that stand were made.
     grants: Vec<(u64, u64)>,
 }
 
@@ -250,32 +248,36 @@ impl Run {
             Op::ToHorizon(step) => self.now_ns = HORIZON_NS.saturating_sub(step.nanos()),
             Op::ToEnd(step) => self.now_ns = u64::MAX - step.nanos(),
             Op::ToToken(more) => {
-                self.now_ns = self.bucket.available_at().saturating_add_signed(i64::from(more % 3) - 1)
+                self.now_ns = self.bucket.available_at().as_nanos().saturating_add_signed(i64::from(more % 3) - 1)
             }
             Op::TakeEachAtOnce(count) => {
                 for _ in 0..count {
-                    self.now_ns = self.now_ns.max(self.bucket.available_at());
+                    self.now_ns = self.now_ns.max(self.bucket.available_at().as_nanos());
                     self.take();
                 }
             }
-            Op::Retune(request) => self.retune(request),
+            Op::Retune(wish) => self.retune(wish),
         }
         self.check_available_at();
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(self.now_ns)
     }
 
     fn take(&mut self) {
         if self.grants.len() >= MAX_GRANTS {
             return;
         }
-        let expected = self.exact.expects_token(self.now_ns);
-        let hint = self.bucket.has_token(self.now_ns);
-        let receipt = self.bucket.take(self.now_ns);
-        assert_eq!(hint, receipt.is_some(), "without other threads the hint is exact");
+        let expected = self.exact.decides(self.now_ns);
+        let hint = self.bucket.has_token(self.now());
+        let receipt = self.bucket.take(self.now());
+        assert_eq!(hint, receipt.is_some(), "the hint, without another thread");
         let Some(receipt) = receipt else {
-            assert_ne!(expected, Some(true), "a token is available at {}: {:?}", self.now_ns, self.exact);
+            assert_ne!(expected, Some(true), "a token was there at {}: {:?}", self.now_ns, self.exact);
             return;
         };
-        assert_ne!(expected, Some(false), "no token is available at {}: {:?}", self.now_ns, self.exact);
+        assert_ne!(expected, Some(false), "no token was there at {}: {:?}", self.now_ns, self.exact);
         let number = self.next_number;
         self.next_number += 1;
         self.taken.push((number, self.exact));
@@ -284,51 +286,51 @@ impl Run {
         self.exact.take(self.now_ns);
     }
 
-    /// Undoes a take. The undo is exact if no other take came since; otherwise it does nothing, and the token is
-    /// forfeited.
+    /// An undo is exact if no other take came since, else the token is forfeit.
     fn undo(&mut self, which: u8) {
         if self.receipts.is_empty() {
             return;
         }
-        // Counts from the latest take, because only that one can be undone.
+        // Counted from the latest, which is the one that can be undone.
         let index = self.receipts.len() - 1 - usize::from(which) % self.receipts.len();
         let (number, receipt) = self.receipts.remove(index);
         let is_latest = self.taken.last().is_some_and(|(latest, _)| *latest == number);
         assert_eq!(self.bucket.undo(receipt), is_latest, "take {number}");
         if is_latest {
-            let before = self.taken.pop().expect("a take exists").1;
+            let before = self.taken.pop().expect("there is a latest").1;
             self.exact = Exact { latest_ns: self.exact.latest_ns, ..before };
             self.grants.retain(|(taken, _)| *taken != number);
         }
     }
 
-    fn retune(&mut self, request: Request) {
-        let Some((rate, exact)) = request.rate() else { return };
+    fn retune(&mut self, wish: Wish) {
+        let Some((rate, exact)) = wish.rate() else { return };
         self.check_windows();
-        let next = self.bucket.successor(rate, self.now_ns);
+        let next = self.bucket.successor(rate, self.now());
         self.exact = self.exact.successor(exact, self.now_ns);
         let old = std::mem::replace(&mut self.bucket, next);
-        assert!(old.take(u64::MAX).is_none() && !old.has_token(u64::MAX), "the old bucket is retired");
-        assert_eq!(old.available_at(), u64::MAX);
+        assert!(old.take(Time::NEVER).is_none() && !old.has_token(Time::NEVER), "it is retired");
+        assert_eq!(old.available_at(), Time::NEVER);
         for (_, receipt) in self.receipts.drain(..) {
-            assert!(!old.undo(receipt), "a retired bucket accepts no undo");
+            assert!(!old.undo(receipt), "nothing comes back to a retired bucket");
         }
         self.taken.clear();
         self.grants.clear();
     }
 
-    /// Checks that `available_at` returns the first time at which a token is available.
+    /// The time it names is the first with a token.
     fn check_available_at(&self) {
-        let at_ns = self.bucket.available_at();
+        let has_token = |at_ns| self.bucket.has_token(Time::from_nanos(at_ns));
+        let at_ns = self.bucket.available_at().as_nanos();
         if at_ns > HORIZON_NS {
-            assert!(!self.bucket.has_token(u64::MAX), "`available_at` is beyond the range, but a token is available");
+            assert!(!has_token(u64::MAX), "it names no time, and has a token at the end");
             return;
         }
-        assert!(self.bucket.has_token(at_ns), "no token is available at {at_ns}");
-        assert!(at_ns == 0 || !self.bucket.has_token(at_ns - 1), "a token is available before {at_ns}");
+        assert!(has_token(at_ns), "there is none at {at_ns}");
+        assert!(at_ns == 0 || !has_token(at_ns - 1), "there is one before {at_ns}");
     }
 
-    /// Checks that no window of length `T` has more than `burst + rate × T` grants, plus the drift.
+    /// Never more than `burst + rate × T` in any window of length `T`, but for the drift.
     fn check_windows(&self) {
         let mut times: Vec<u64> = self.grants.iter().map(|(_, at_ns)| *at_ns).collect();
         times.sort_unstable();

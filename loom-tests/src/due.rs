@@ -5,7 +5,8 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::check;
-use crate::raw::{Health, Permits, Signals, UpSet};
+use crate::health::Tier;
+use crate::raw::{Permits, Signals, UpSet};
 use crate::raw_slot::Slot;
 
 /// Property: a due attempt gets a permit, or the thread that releases the permit sees the server down and wakes the
@@ -14,20 +15,20 @@ use crate::raw_slot::Slot;
 /// Mutation that fails it: no fence in `UpSet::refresh`, or none in `Signals::waiters_after_change`.
 pub fn a_due_attempt_finds_a_permit_or_is_woken() {
     check(3, || {
-        let (health, permits) = (Arc::new(Health::new()), Arc::new(Permits::new(1)));
+        let (tier, permits) = (Tier::<1>::new(), Arc::new(Permits::new(1)));
         let (up, signals) = (UpSet::new(1), Signals::new());
-        up.refresh(0, || health.snapshot().is_up());
+        up.refresh(0, || tier.health[0].snapshot().serves());
         assert!(permits.begin(1));
         permits.connected();
         let releases = {
-            let (health, permits) = (Arc::clone(&health), Arc::clone(&permits));
+            let (tier, permits) = (Arc::clone(&tier), Arc::clone(&permits));
             thread::spawn(move || {
                 permits.release();
-                signals.waiters_after_change() > 0 || !health.snapshot().is_up()
+                signals.waiters_after_change() > 0 || tier.health[0].snapshot().is_down()
             })
         };
-        health.connect_failed(health.snapshot().outage(), |_| 0).expect("the server is up");
-        up.refresh(0, || health.snapshot().is_up());
+        assert!(tier.connect_fails(0, tier.outage(0)));
+        up.refresh(0, || tier.health[0].snapshot().serves());
         let begins = permits.begin(1);
         let wakes = releases.join().unwrap();
         assert!(begins || wakes, "a permit is free, but nothing retries the server");
@@ -42,17 +43,17 @@ pub fn a_due_attempt_finds_a_permit_or_is_woken() {
 /// of `Slot::put` only releases.
 pub fn a_due_attempt_finds_an_idle_connection_or_is_woken() {
     check(3, || {
-        let (health, slot) = (Arc::new(Health::new()), Arc::new(Slot::new()));
+        let (tier, slot) = (Tier::<1>::new(), Arc::new(Slot::new()));
         let up = UpSet::new(1);
         let returns = {
-            let (health, slot) = (Arc::clone(&health), Arc::clone(&slot));
+            let (tier, slot) = (Arc::clone(&tier), Arc::clone(&slot));
             thread::spawn(move || {
                 slot.put(Box::new(7)).expect("it is empty");
-                !health.snapshot_after_push().is_up()
+                tier.health[0].snapshot_after_push().is_down()
             })
         };
-        health.connect_failed(health.snapshot().outage(), |_| 0).expect("it is up");
-        up.refresh(0, || health.snapshot().is_up());
+        assert!(tier.connect_fails(0, tier.outage(0)));
+        up.refresh(0, || tier.health[0].snapshot().serves());
         let finds = slot.take().is_some();
         let wakes = returns.join().unwrap();
         assert!(finds || wakes, "a connection is idle, and nothing tries the server again");

@@ -1,148 +1,153 @@
-//! Models of the health word.
+//! Models of the health word. Those of its count of serving servers are in `serving`.
 
 use loom::sync::Arc;
 use loom::thread;
 
 use crate::check;
-use crate::raw::{Health, HealthState, Probe, ProbeOwner, Reported, Snapshot};
+use crate::raw::{Ejected, Health, HealthState, Outage, Serving, Time};
 
-/// A retry time that the word can distinguish from 0.
-const RETRY: u64 = 1_000_000;
+fn time(millis: u64) -> Time {
+    Time::from_nanos(millis * 1_000_000)
+}
 
-#[derive(Clone)]
-struct Owner(Arc<Health>);
+/// A tier of servers that are up.
+pub(crate) struct Tier<const N: usize> {
+    pub(crate) serving: Serving,
+    pub(crate) health: [Health; N],
+}
 
-impl ProbeOwner for Owner {
-    fn health(&self) -> &Health {
-        &self.0
+impl<const N: usize> Tier<N> {
+    pub(crate) fn new() -> Arc<Self> {
+        let serving = Serving::default();
+        let health = std::array::from_fn(|_| {
+            let health = Health::new();
+            serving.register();
+            assert!(health.set_removed(&serving, false));
+            health
+        });
+        Arc::new(Self { serving, health })
     }
 
-    fn retry_at_after_drop(&self) -> u64 {
-        0
+    pub(crate) fn outage(&self, at: usize) -> Outage {
+        self.health[at].snapshot().outage()
     }
 
-    fn probe_dropped(&self, down: Snapshot) {
-        assert_eq!(down.state(), HealthState::Down);
+    pub(crate) fn connect_fails(&self, at: usize, outage: Outage) -> bool {
+        self.health[at].connect_failed(&self.serving, outage, time(1)).is_some()
+    }
+
+    pub(crate) fn eject(&self, at: usize, outage: Outage, ratio: f64) -> Ejected {
+        self.health[at].eject(&self.serving, outage, ratio, time(1), |_| time(2))
+    }
+
+    /// Asserts that the count is the number of servers that serve.
+    pub(crate) fn assert_counted(&self) {
+        let truth = self.health.iter().filter(|health| health.snapshot().serves()).count();
+        assert_eq!(self.serving.serving() as usize, truth, "{:?}", self.health);
     }
 }
 
-fn down() -> Owner {
-    let health = Health::new();
-    health.connect_failed(health.snapshot().outage(), |_| RETRY).expect("the server goes down");
-    Owner(Arc::new(health))
-}
-
-/// Property: of the callers that find a retry due, exactly one begins the probe (I1).
-/// Threads: three begin a probe.
-/// Mutation that fails it: `begin` does not check the state.
-pub fn one_caller_probes() {
+/// Property: failures of one outage take the server down once (I1).
+/// Threads: two connects fail, and a third thread ejects.
+/// Mutation that fails it: `connect_failed` checks nothing, or a transition stores instead of a CAS.
+pub fn failures_of_one_outage_take_the_server_down_once() {
     check(3, || {
-        let owner = down();
-        let begin = |owner: &Owner| Probe::begin(owner.clone(), RETRY);
-        let others: Vec<_> = (0..2)
-            .map(|_| {
-                let owner = owner.clone();
-                thread::spawn(move || begin(&owner))
-            })
-            .collect();
-        let mut probes: Vec<_> = others.into_iter().filter_map(|other| other.join().unwrap()).collect();
-        probes.extend(begin(&owner));
-        assert_eq!(probes.len(), 1);
-        assert_eq!(owner.0.snapshot().state(), HealthState::Probing);
-        probes.remove(0).succeeded();
-        assert_eq!(owner.0.snapshot().state(), HealthState::Recovering);
+        let tier = Tier::<2>::new();
+        let outage = tier.outage(0);
+        let attempts = [(); 2].map(|()| {
+            let tier = Arc::clone(&tier);
+            thread::spawn(move || tier.connect_fails(0, outage))
+        });
+        let ejected = matches!(tier.eject(0, outage, 0.5), Ejected::Down(_));
+        let downs = attempts.map(|attempt| attempt.join().unwrap()).iter().filter(|&&down| down).count();
+        assert_eq!(downs + usize::from(ejected), 1);
+        let health = tier.health[0].snapshot();
+        assert_eq!((health.state(), health.ejected_until()), (HealthState::Down, ejected.then_some(time(2))));
+        tier.assert_counted();
     });
 }
 
-/// Property: failures of one outage count once (I3).
-/// Threads: two attempts fail, and a caller reports a failure.
-/// Mutation that fails it: `connect_failed` does not check the state.
-pub fn failures_of_one_outage_count_once() {
+/// Property: a failure of an older outage counts nothing, before, while and after the server recovers (I1).
+/// Threads: the trial succeeds, a connect of the older outage fails, and a third thread ejects by failures of it.
+/// Mutation that fails it: `connect_failed` or `eject` does not compare outage numbers.
+pub fn a_failure_of_an_older_outage_counts_nothing() {
     check(3, || {
-        let health = Arc::new(Health::new());
-        let outage = health.snapshot().outage();
-        let attempts: Vec<_> = (0..2)
-            .map(|_| {
-                let health = Arc::clone(&health);
-                thread::spawn(move || usize::from(health.connect_failed(outage, |_| RETRY).is_some()))
-            })
-            .collect();
-        let reported = health.reported(outage, 1, |_| RETRY);
-        let by_attempts: usize = attempts.into_iter().map(|attempt| attempt.join().unwrap()).sum();
-        assert_eq!(by_attempts + usize::from(matches!(reported, Reported::Down(_))), 1);
-        let health = health.snapshot();
-        assert_eq!((health.state(), health.failures()), (HealthState::Down, 1));
+        let tier = Tier::<2>::new();
+        let older = tier.outage(0);
+        assert!(tier.connect_fails(0, older));
+        let outage = tier.outage(0);
+        let recovers = {
+            let tier = Arc::clone(&tier);
+            thread::spawn(move || tier.health[0].recover(&tier.serving, outage).is_some())
+        };
+        let fails = {
+            let tier = Arc::clone(&tier);
+            thread::spawn(move || tier.connect_fails(0, older))
+        };
+        assert_eq!(tier.eject(0, older, 0.5), Ejected::Ignored);
+        assert!(!fails.join().unwrap() && recovers.join().unwrap());
+        assert_eq!(tier.health[0].snapshot().state(), HealthState::Recovering);
+        tier.assert_counted();
     });
 }
 
-/// Property: a dropped probe allows the next one and counts no failure (I2, I4).
-/// Threads: two begin a probe and drop it; the main thread begins one and fails it.
-/// Mutation that fails it: the drop of `Probe` does nothing.
-pub fn a_dropped_probe_allows_the_next() {
-    check(2, || {
-        let owner = down();
-        let droppers: Vec<_> = (0..2)
-            .map(|_| {
-                let owner = owner.clone();
-                thread::spawn(move || drop(Probe::begin(owner, u64::MAX)))
-            })
-            .collect();
-        let failed = Probe::begin(owner.clone(), u64::MAX).map(|probe| probe.failed(|_| 0));
-        for dropper in droppers {
-            dropper.join().unwrap();
-        }
-        let health = owner.0.snapshot();
-        assert_eq!((health.state(), health.failures()), (HealthState::Down, 1 + u32::from(failed.is_some())));
-        assert!(Probe::begin(owner, u64::MAX).is_some());
-    });
-}
-
-/// Property: while a server is recovering, a release, a report and a failed attempt race to a state that the protocol
-/// allows. A failure after the release starts counting from zero, a failure before it continues the count, and no
-/// release brings a down server up (I3, I4).
-/// Threads: one releases, one reports, and the attempt of the main thread fails.
-/// Mutation that fails it: `released` does not check the state.
+/// Property: while a server is recovering, a good return, an ejection and a failed connect race to a state that the
+/// protocol allows: one failure takes it down, and no return brings it up again (I1).
+/// Threads: one returns, one ejects, and the connect of the main thread fails.
+/// Mutation that fails it: `leave` checks neither the state nor the outage number.
 pub fn a_recovery_ends_by_the_protocol() {
     check(3, || {
-        let owner = down();
-        let probe = Probe::begin(owner.clone(), RETRY).expect("the probe is due");
-        let outage = probe.outage();
-        probe.succeeded();
-        let release = {
-            let health = Arc::clone(&owner.0);
-            thread::spawn(move || health.released(outage))
+        let tier = Tier::<2>::new();
+        assert!(tier.connect_fails(0, tier.outage(0)));
+        let outage = tier.outage(0);
+        tier.health[0].recover(&tier.serving, outage).expect("it is down");
+        let returns = {
+            let tier = Arc::clone(&tier);
+            thread::spawn(move || tier.health[0].recovered(&tier.serving, outage))
         };
-        let report = {
-            let health = Arc::clone(&owner.0);
-            thread::spawn(move || health.reported(outage, 1, |_| 2 * RETRY))
+        let ejects = {
+            let tier = Arc::clone(&tier);
+            thread::spawn(move || matches!(tier.eject(0, outage, 0.5), Ejected::Down(_)))
         };
-        let failed = owner.0.connect_failed(outage, |_| 2 * RETRY);
-        let released = release.join().unwrap();
-        let reported = report.join().unwrap();
-        let health = owner.0.snapshot();
-        assert_eq!(health.state(), HealthState::Down);
-        assert_eq!(health.failures(), if released { 1 } else { 2 });
-        assert_ne!(failed.is_some(), matches!(reported, Reported::Down(_)), "exactly one takes the server down");
+        let failed = tier.connect_fails(0, outage);
+        returns.join().unwrap();
+        assert_ne!(failed, ejects.join().unwrap(), "exactly one takes the server down");
+        assert!(tier.health[0].snapshot().is_down());
+        assert!(!tier.health[0].recovered(&tier.serving, outage));
+        tier.assert_counted();
     });
 }
 
-/// Property: strikes of several callers add up, and each counts once: of as many reports as the threshold, exactly one
-/// takes the server down (I3).
-/// Threads: three report.
-/// Mutation that fails it: `transition` stores instead of a CAS, so that a strike is lost.
-pub fn strikes_add_up() {
-    check(3, || {
-        let health = Arc::new(Health::new());
-        let outage = health.snapshot().outage();
-        let report = move |health: &Health| matches!(health.reported(outage, 3, |_| RETRY), Reported::Down(_));
-        let reports: Vec<_> = (0..2)
-            .map(|_| {
-                let health = Arc::clone(&health);
-                thread::spawn(move || report(&health))
-            })
-            .collect();
-        let here = usize::from(report(&health));
-        let downs = reports.into_iter().map(|report| usize::from(report.join().unwrap())).sum::<usize>() + here;
-        assert_eq!(downs, 1);
-    });
+/// Property: an outage is ended once, by its trial or because connections answer, and an ejection is ended by neither
+/// an answer nor twice (I1).
+/// Threads: the trial succeeds; connections answer; a third thread ends the ejection, if the server is ejected.
+/// Mutation that fails it: `answers` does not check whether the server is ejected; `leave` does not check the state.
+pub fn an_outage_is_ended_once() {
+    for is_ejected in [false, true] {
+        check(3, move || {
+            let tier = Tier::<2>::new();
+            if is_ejected {
+                assert!(matches!(tier.eject(0, tier.outage(0), 0.5), Ejected::Down(_)));
+            } else {
+                assert!(tier.connect_fails(0, tier.outage(0)));
+            }
+            let outage = tier.outage(0);
+            let recovers = {
+                let tier = Arc::clone(&tier);
+                thread::spawn(move || tier.health[0].recover(&tier.serving, outage).is_some())
+            };
+            let ends = {
+                let tier = Arc::clone(&tier);
+                thread::spawn(move || tier.health[0].end_ejection(&tier.serving))
+            };
+            let answers = tier.health[0].answers(&tier.serving, outage);
+            let (recovers, ends) = (recovers.join().unwrap(), ends.join().unwrap());
+            assert_ne!(recovers, answers, "exactly one ends the outage");
+            assert!(!(is_ejected && answers && !ends), "an answer ended the ejection");
+            let state = if recovers { HealthState::Recovering } else { HealthState::Up };
+            let health = tier.health[0].snapshot();
+            assert_eq!((health.state(), health.outage(), health.ejected_until()), (state, outage, None));
+            tier.assert_counted();
+        });
+    }
 }

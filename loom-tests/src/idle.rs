@@ -36,7 +36,7 @@ fn pushes(idle: &Arc<Idle<u32>>, item: u32, near: usize) -> thread::JoinHandle<I
 }
 
 /// Spawns a thread that retains the items for which `keep` is true. It returns the refused items.
-fn retains(idle: &Arc<Idle<u32>>, keep: fn(&u32) -> bool) -> thread::JoinHandle<Items> {
+fn retains(idle: &Arc<Idle<u32>>, keep: fn(&mut u32) -> bool) -> thread::JoinHandle<Items> {
     let idle = Arc::clone(idle);
     thread::spawn(move || {
         let mut refused = Vec::new();
@@ -126,7 +126,7 @@ pub fn nothing_stays_behind_the_closed_bit_by_retain() {
 pub fn retain_loses_no_item() {
     check_large(2, || {
         let idle = sharded([&[1, 2]]);
-        let retains = retains(&idle, |&item| item != 2);
+        let retains = retains(&idle, |&mut item| item != 2);
         let moves = {
             let idle = Arc::clone(&idle);
             thread::spawn(move || idle.pop(0).map_or(Vec::new(), |item| push(&idle, item, 0)))

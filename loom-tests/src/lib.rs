@@ -10,14 +10,17 @@ mod raw_slot;
 #[allow(dead_code, unused_imports)]
 mod sync;
 
+pub mod answered;
+pub mod breaker;
 pub mod bucket;
 pub mod due;
 pub mod health;
 pub mod idle;
-pub mod pause;
 pub mod permits;
 pub mod pool;
+pub mod serving;
 pub mod slot;
+pub mod strikes;
 pub mod up_set;
 pub mod wait_queue;
 pub mod wake_at;

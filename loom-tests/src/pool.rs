@@ -7,13 +7,14 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use crate::check_large;
-use crate::raw::{Health, Idle, Permits, Probe, ProbeOwner, Signals, Snapshot, WaitQueue};
+use crate::health::Tier;
+use crate::raw::{Breaker, Idle, Permits, Signals, Time, WaitQueue};
 
 struct Server {
     /// One shard, so `pop_near` suffices: it checks the shard once, where `pop` checks it twice.
     idle: Idle<Conn>,
     permits: Permits,
-    health: Health,
+    breaker: Breaker,
 }
 
 /// A connection: the number of its server.
@@ -22,22 +23,13 @@ struct Conn(usize);
 
 struct Pool {
     servers: [Server; 2],
+    /// The health of the servers.
+    tier: Arc<Tier<2>>,
     signals: Arc<Signals>,
     queue: WaitQueue<Box<Conn>>,
-}
-
-struct Owner(Arc<Pool>, usize);
-
-impl ProbeOwner for Owner {
-    fn health(&self) -> &Health {
-        &self.0.servers[self.1].health
-    }
-
-    fn retry_at_after_drop(&self) -> u64 {
-        0
-    }
-
-    fn probe_dropped(&self, _down: Snapshot) {}
+    /// The closed connections, since a model frees no box while it runs: that an address comes back depends on the
+    /// allocator, and not on the interleaving alone. A lock of std, as no operation of loom runs under it.
+    closed: std::sync::Mutex<Vec<Box<Conn>>>,
 }
 
 /// How a caller ends the use of its connection.
@@ -50,27 +42,27 @@ enum End {
 
 impl Pool {
     fn new() -> Arc<Self> {
-        let server = || Server { idle: Idle::new(1, 1, false), permits: Permits::new(1), health: Health::new() };
+        let server = || Server { idle: Idle::new(1, 1, false), permits: Permits::new(1), breaker: Breaker::new() };
         let signals = Arc::new(Signals::new());
         let queue = WaitQueue::new(Arc::clone(&signals));
-        Arc::new(Self { servers: [server(), server()], signals, queue })
+        Arc::new(Self { servers: [server(), server()], tier: Tier::new(), signals, queue, closed: Default::default() })
     }
 
-    /// Makes an attempt that connects at once, as a probe if the server is down.
+    /// Makes an attempt that connects at once: the trial if the server is down.
     fn connect(this: &Arc<Self>, at: usize) -> Option<Box<Conn>> {
-        let server = &this.servers[at];
+        let (server, health) = (&this.servers[at], &this.tier.health[at]);
         if !server.permits.begin(1) {
             return None;
         }
-        if !server.health.snapshot().is_up() {
-            match Probe::begin(Owner(Arc::clone(this), at), u64::MAX) {
-                Some(probe) => probe.succeeded(),
-                None => {
-                    server.permits.failed();
-                    Self::permit_released(this);
-                    return None;
-                }
-            }
+        let found = health.snapshot();
+        if found.is_down() {
+            let Some(trial) = server.breaker.begin_trial(Time::ZERO, false) else {
+                server.permits.failed();
+                Self::permit_released(this);
+                return None;
+            };
+            server.breaker.succeeded(trial);
+            health.recover(&this.tier.serving, found.outage());
         }
         server.permits.connected();
         Some(Box::new(Conn(at)))
@@ -121,19 +113,19 @@ impl Pool {
     }
 
     fn end(this: &Arc<Self>, conn: Box<Conn>, end: End) {
-        let Server { health, permits, .. } = &this.servers[conn.0];
+        let Pool { tier, servers, closed, .. } = &**this;
+        let permits = &servers[conn.0].permits;
         match end {
             End::Release => {
-                health.released(health.snapshot().outage());
+                tier.health[conn.0].recovered(&tier.serving, tier.outage(conn.0));
                 Self::put(this, conn);
             }
-            End::Close => {
+            End::Close | End::Fail => {
+                if matches!(end, End::Fail) {
+                    tier.connect_fails(conn.0, tier.outage(conn.0));
+                }
                 permits.release();
-                Self::permit_released(this);
-            }
-            End::Fail => {
-                health.reported(health.snapshot().outage(), 1, |_| 0);
-                permits.release();
+                closed.lock().expect("no thread panicked").push(conn);
                 Self::permit_released(this);
             }
         }
@@ -142,7 +134,7 @@ impl Pool {
 
 /// Property: every caller is served and nothing is lost. A caller that is never served is a deadlock, which loom
 /// reports.
-/// Threads: three acquire; one releases its connection, one closes it, one reports a failure.
+/// Threads: three acquire; one releases its connection, one closes it, one takes its server down.
 /// Mutation that fails it: no fence in `WaitQueue::join`, or a released permit stays in use.
 pub fn every_caller_is_served() {
     check_large(2, || {

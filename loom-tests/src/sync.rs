@@ -111,6 +111,15 @@ macro_rules! atomics {
             }
         }
 
+        impl $(<$generic>)? Default for $name $(<$generic>)?
+        where
+            $value: Default,
+        {
+            fn default() -> Self {
+                Self::new(<$value>::default())
+            }
+        }
+
         /// Forwards all other operations.
         impl $(<$generic>)? Deref for $name $(<$generic>)? {
             type Target = loom_atomic::$name $(<$generic>)?;

@@ -10,21 +10,27 @@ macro_rules! models {
 }
 
 models! {
+    answered: the_count_is_exact the_count_is_that_of_the_newest_outage;
+    breaker: one_caller_begins_the_trial a_pause_is_ended_by_one_trial failures_of_one_round_count_once
+        a_late_failure_of_an_older_round_counts_nothing the_owner_of_a_trial_decides
+        an_abandoned_trial_allows_the_next;
     bucket: concurrent_takes_grant_the_quota a_token_that_was_seen_may_be_gone an_undo_is_exact_or_nothing
         a_successor_inherits_the_tokens_that_are_left;
     due: a_due_attempt_finds_a_permit_or_is_woken a_due_attempt_finds_an_idle_connection_or_is_woken;
-    health: one_caller_probes failures_of_one_outage_count_once a_dropped_probe_allows_the_next
-        a_recovery_ends_by_the_protocol strikes_add_up;
+    health: failures_of_one_outage_take_the_server_down_once a_failure_of_an_older_outage_counts_nothing
+        a_recovery_ends_by_the_protocol an_outage_is_ended_once;
     idle: nothing_stays_behind_the_closed_bit nothing_stays_in_the_queue_behind_the_closed_bit
         nothing_stays_behind_the_closed_bit_in_any_shard nothing_stays_behind_the_closed_bit_elsewhere
         nothing_stays_behind_the_closed_bit_by_retain retain_loses_no_item each_item_is_reused_or_closed_once
         nothing_is_refused_while_there_is_room a_bound_refuses_what_exceeds_it an_item_elsewhere_is_found;
-    pause: failures_together_pause_once;
     permits: never_more_than_the_maximum the_counts_are_kept a_changed_maximum_loses_none
         a_permit_carries_what_its_last_holder_did;
     pool: every_caller_is_served;
+    serving: ejections_keep_the_bound the_last_server_is_not_ejected the_only_server_that_serves_is_not_ejected
+        a_server_counts_once_it_serves the_count_ends_as_the_truth the_bound_holds_beside_other_changes;
     slot: an_item_is_owned_once an_item_is_taken_once an_address_that_comes_back_is_a_new_item
         a_waiter_is_served_or_finds_the_item;
+    strikes: one_report_reaches_the_threshold a_clear_starts_again;
     up_set: the_bit_ends_as_the_fact the_bits_of_one_word_end_as_their_facts
         a_bit_is_set_in_a_larger_bitmap;
     wait_queue: no_wake_up_is_lost no_wake_up_is_lost_behind_a_full_slot no_wake_up_is_lost_between_shards

@@ -27,6 +27,7 @@ impl ConnectFault {
     ///
     /// - the process or the host is out of descriptors (`EMFILE`, `ENFILE`), buffers (`ENOBUFS`) or memory (`ENOMEM`,
     ///   [`io::ErrorKind::OutOfMemory`]);
+    /// - [`TcpConnector`](crate::TcpConnector) found no free local port;
     /// - [`UnixConnector`](crate::UnixConnector) found the listen queue of the socket full.
     ///
     /// An [`io::Error`] is found in an `Arc`, in a `Box`, in a [`BoxError`] and in another [`io::Error`], too.

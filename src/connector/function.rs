@@ -75,7 +75,8 @@ where
     ///         io::ErrorKind::Other => ConnectFault::Client,
     ///         _ => ConnectFault::of(error),
     ///     });
-    /// assert_eq!(connector.classify(&io::Error::other("our token expired")), ConnectFault::Client);
+    /// let expired = io::Error::other("our token expired");
+    /// assert_eq!(Connector::classify(&connector, &expired), ConnectFault::Client);
     /// ```
     #[must_use]
     pub fn classify(mut self, classify: impl Fn(&E) -> ConnectFault + Send + Sync + 'static) -> Self {

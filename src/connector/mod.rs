@@ -3,9 +3,11 @@
 mod boxed;
 mod fault;
 mod function;
+pub(crate) mod look_up;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod scripted;
 mod socket;
+mod stream;
 mod tcp;
 #[cfg(unix)]
 mod unix;
@@ -19,6 +21,7 @@ use crate::server::Server;
 pub use self::boxed::{BoxConnector, BoxError};
 pub use self::fault::ConnectFault;
 pub use self::function::{FnConnector, connect_fn};
+pub use self::stream::is_idle;
 pub use self::tcp::TcpConnector;
 #[cfg(unix)]
 pub use self::unix::UnixConnector;
@@ -113,6 +116,8 @@ pub trait Connector: Send + Sync + 'static {
     /// Whether an idle connection may be checked out again. If not, it is closed. Default: always.
     ///
     /// A connector that wraps another one passes this on to it.
+    ///
+    /// [`is_idle`](crate::is_idle) answers it for a stream with a layer above the socket, such as TLS.
     ///
     /// Called at each checkout of an idle connection, on the thread of the caller that acquires: it must be cheap and
     /// must not block. A new connection that goes straight to a waiter is not asked about. The times in `info` are

@@ -1,40 +1,51 @@
 //! TCP: tries each resolved address, and does not wait for a slow one before it tries the next.
 
-use std::future::{Future, poll_fn};
+mod last_good;
+mod race;
+
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::Poll;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Sleep, sleep};
+use tokio::net::TcpStream;
 
-use super::{ConnectFault, Connector, socket};
+use self::last_good::LastGood;
+use super::fault::OwnFault;
+use super::{Connector, look_up, socket};
 use crate::conn_info::ConnInfo;
 use crate::server::Server;
-
-/// How long an attempt goes on alone before the next address is tried beside it (RFC 8305 recommends 250 ms).
-const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+use crate::sync::Arc;
 
 /// The range of the keepalive time that systems accept, in seconds; the upper end is that of Linux.
 const KEEPALIVE_SECONDS: std::ops::RangeInclusive<u64> = 1..=32_767;
 
 /// Connects by TCP; addresses are `"host:port"`, `"192.0.2.1:port"` or `"[2001:db8::1]:port"`.
 ///
+/// The scope of an IPv6 address may be a number or a name: `"[fe80::1%2]:port"`, `"[fe80::1%eth0]:port"`.
+///
 /// A host name is resolved anew for each attempt, on tokio's blocking threads. Its addresses are tried in the order of
-/// the resolver: the next one as soon as one failed, and at the latest 250 ms after the one before, which goes on
-/// meanwhile. The first that connects is taken and the others are dropped. These times are tokio's, whatever
-/// [`Clock`](crate::Clock) the pool has.
+/// the resolver, but the one that worked last comes first ("Happy Eyeballs", RFC 8305): the next one as soon as one
+/// failed, and at the latest 250 ms after the one before, which goes on meanwhile. The first that connects is taken and
+/// the others are dropped. These times are tokio's, whatever [`Clock`](crate::Clock) the pool has. So only the first
+/// attempt waits for an address that is dead. The address is remembered for 4096 names at most, and forgotten when it
+/// fails. Clones of a connector share what they remember.
 ///
 /// An idle connection is reusable while it has nothing to read. The check sees data that tokio's reactor has delivered
 /// without a system call (with one, if the last read filled its buffer completely). A connection that was idle longer
 /// than [`peek_after`](TcpConnector::peek_after) gets one non-blocking peek.
 ///
-/// Errors are classified by [`ConnectFault::of`]: a fault of the server, except when this host is out of descriptors,
-/// buffers or memory. Of an attempt that failed at several addresses the last error that is the server's fault is
-/// returned, or else the last one.
+/// # Errors
+///
+/// An error is the server's fault, by [`ConnectFault::of`](crate::ConnectFault::of), except when this host is out of
+/// descriptors, local ports, buffers or memory. Of an attempt that failed at several addresses the last error that is
+/// the server's fault is returned, or else the last one.
+///
+/// When a name does not resolve, the error says so with the name, and has that of the system as its source. A look-up
+/// that still runs when the pool's connect timeout ends is the client's fault:
+/// [`Failure::LookUpTimeout`](crate::Failure::LookUpTimeout).
+///
+/// A connect to a port of this host without a listener may reach itself. Such a connection is refused and reset.
 ///
 /// # Race window
 ///
@@ -65,12 +76,14 @@ pub struct TcpConnector {
     nodelay: bool,
     keepalive: Option<Duration>,
     peek_after: Duration,
+    /// Clones share it.
+    last_good: Arc<LastGood>,
 }
 
 impl TcpConnector {
     /// A connector with the defaults: nodelay on, keepalive off, a peek after 500 ms.
     pub fn new() -> Self {
-        Self { nodelay: true, keepalive: None, peek_after: socket::PEEK_AFTER }
+        Self { nodelay: true, keepalive: None, peek_after: socket::PEEK_AFTER, last_good: Arc::default() }
     }
 
     /// Whether small writes are sent at once (`TCP_NODELAY`) or gathered into larger packets. Default: `true`.
@@ -103,7 +116,8 @@ impl TcpConnector {
     }
 
     async fn connect_one(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(address).await?;
+        let stream = TcpStream::connect(address).await.map_err(|error| explained(error, address))?;
+        refuse_itself(&stream, address)?;
         stream.set_nodelay(self.nodelay)?;
         if let Some(after) = self.keepalive {
             SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(after))?;
@@ -123,9 +137,9 @@ impl Connector for TcpConnector {
     type Error = io::Error;
 
     async fn connect(&self, server: &Server) -> io::Result<TcpStream> {
-        let address = server.address();
-        let resolved = lookup_host(address).await?.collect();
-        connect_any(address, resolved, |address| self.connect_one(address)).await
+        let name = server.address();
+        let addresses = look_up::resolve(name).await?;
+        self.last_good.connect(name, addresses, |address| self.connect_one(address)).await
     }
 
     fn is_reusable(&self, conn: &mut TcpStream, info: &ConnInfo) -> bool {
@@ -133,81 +147,32 @@ impl Connector for TcpConnector {
     }
 }
 
-/// Connects to the first of `addresses`, which `host` resolved to, that answers: "Happy Eyeballs" (RFC 8305) without
-/// its sorting.
+/// Refuses a connection whose two ends are the same socket.
 ///
-/// # Cancel safety
-///
-/// Dropping it drops every attempt under way.
-///
-/// # Errors
-///
-/// When there is no address, or every attempt failed.
-async fn connect_any<T, Fut>(
-    host: &str,
-    addresses: Vec<SocketAddr>,
-    connect: impl Fn(SocketAddr) -> Fut,
-) -> io::Result<T>
-where
-    Fut: Future<Output = io::Result<T>>,
-{
-    let mut addresses = addresses.into_iter();
-    let mut attempts: Vec<Pin<Box<Fut>>> = Vec::new();
-    let mut failure: Option<io::Error> = None;
-    // Runs only while there is an address to start next.
-    let mut delay: Option<Pin<Box<Sleep>>> = None;
-    poll_fn(move |cx| {
-        loop {
-            let mut failed = false;
-            let mut index = 0;
-            while let Some(attempt) = attempts.get_mut(index) {
-                match attempt.as_mut().poll(cx) {
-                    Poll::Pending => index += 1,
-                    Poll::Ready(Ok(conn)) => return Poll::Ready(Ok(conn)),
-                    Poll::Ready(Err(error)) => {
-                        drop(attempts.remove(index));
-                        failure = Some(weightier(failure.take(), error));
-                        failed = true;
-                    }
-                }
-            }
-            let due =
-                attempts.is_empty() || failed || delay.as_mut().is_some_and(|delay| delay.as_mut().poll(cx).is_ready());
-            if !due {
-                return Poll::Pending;
-            }
-            match addresses.next() {
-                Some(address) => {
-                    attempts.push(Box::pin(connect(address)));
-                    delay = (addresses.len() > 0).then(|| Box::pin(sleep(ATTEMPT_DELAY)));
-                }
-                None if attempts.is_empty() => {
-                    return Poll::Ready(Err(failure.take().unwrap_or_else(|| {
-                        io::Error::new(io::ErrorKind::InvalidInput, format!("{host:?} resolves to no address"))
-                    })));
-                }
-                None => return Poll::Pending,
-            }
-        }
-    })
-    .await
+/// A connect to a port of this host that nobody listens on, from the range that the system takes local ports from, may
+/// get that very port as its local one, and reaches itself (a simultaneous open of TCP). The server could not bind its
+/// port as long as that connection is open, nor for a minute after an orderly close: so it is reset.
+fn refuse_itself(stream: &TcpStream, address: SocketAddr) -> io::Result<()> {
+    let local = stream.local_addr()?;
+    // The other end is asked for only where it may be the same: an attempt at `0.0.0.0` reaches `127.0.0.1`.
+    if local.port() != address.port() || local.ip() != stream.peer_addr()?.ip() {
+        return Ok(());
+    }
+    SockRef::from(stream).set_linger(Some(Duration::ZERO))?;
+    let text = format!("the connection to {address} reached itself: no server listens there");
+    Err(io::Error::new(io::ErrorKind::ConnectionRefused, text))
 }
 
-/// The later error, unless the earlier one says more of the server: an address that this host cannot reach, as `::1`
-/// where IPv6 is off, must not hide that the server refused at another.
-fn weightier(earlier: Option<io::Error>, later: io::Error) -> io::Error {
-    match earlier {
-        Some(earlier) if weight(&earlier) > weight(&later) => earlier,
-        _ => later,
+/// Names the cause where no local port is free: `EADDRNOTAVAIL`, as where this host has no address from which it could
+/// reach the server's. A datagram socket, which needs such an address but no port of TCP, tells the two apart. It sends
+/// nothing.
+fn explained(error: io::Error, address: SocketAddr) -> io::Error {
+    let any = || if address.is_ipv4() { SocketAddr::from(([0; 4], 0)) } else { SocketAddr::from(([0; 16], 0)) };
+    let is_reachable = || UdpSocket::bind(any()).and_then(|socket| socket.connect(address)).is_ok();
+    if error.kind() == io::ErrorKind::AddrNotAvailable && is_reachable() {
+        return OwnFault::error("no local port is free", error);
     }
-}
-
-fn weight(error: &io::Error) -> u8 {
-    match (ConnectFault::of(error), error.kind()) {
-        (ConnectFault::Client, _) => 0,
-        (ConnectFault::Server, io::ErrorKind::AddrNotAvailable | io::ErrorKind::NetworkUnreachable) => 1,
-        (ConnectFault::Server, _) => 2,
-    }
+    error
 }
 
 #[cfg(test)]

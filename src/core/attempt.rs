@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::conn_info::ConnInfo;
-use crate::connector::{ConnectFault, Connector};
+use crate::connector::{ConnectFault, Connector, look_up};
 use crate::core::attempt_counts::{Counted, Purpose};
 use crate::core::hand_over;
 use crate::core::membership;
@@ -57,6 +57,8 @@ enum Outcome<C: Connector> {
     Connected(C::Conn),
     Failed(C::Error),
     TimedOut,
+    /// While a look-up of this name ran.
+    LookUpTimedOut(Arc<str>),
     /// The server was removed or reset.
     Ended,
 }
@@ -134,13 +136,13 @@ impl<C: Connector> Attempt<C> {
         }
         self.is_polled = true;
         let is_probe = generation.server.health.snapshot().is_down();
-        let mut connect = pin!(async {
+        let mut connect = pin!(look_up::watched(async {
             let mut conn = shared.connector.connect(config).await?;
             if is_probe {
                 shared.connector.check(&mut conn).await?;
             }
             Ok(conn)
-        });
+        }));
         let mut timeout = pin!(time_out(&shared.clock, shared.settings.connect_timeout));
         let mut hedge = pin!(shared.clock.sleep_until_time(started.after(self.hedge_delay())));
         let outcome = poll_fn(|cx| {
@@ -155,7 +157,8 @@ impl<C: Connector> Attempt<C> {
                 return Poll::Ready(result.map_or_else(Outcome::Failed, Outcome::Connected));
             }
             if is_over {
-                return Poll::Ready(Outcome::TimedOut);
+                let looks_up = look_up::running(connect.as_mut());
+                return Poll::Ready(looks_up.map_or(Outcome::TimedOut, Outcome::LookUpTimedOut));
             }
             if grows_late {
                 // It no longer counts: another server is tried.
@@ -182,6 +185,7 @@ impl<C: Connector> Attempt<C> {
         // Before it counts as finished: a panic in the user's code is a fault of the server, as one in `connect` is.
         let fault = match &outcome {
             Outcome::Failed(error) => self.shared.connector.classify(error),
+            Outcome::LookUpTimedOut(_) => ConnectFault::Client,
             _ => ConnectFault::Server,
         };
         self.is_finished = true;
@@ -192,7 +196,8 @@ impl<C: Connector> Attempt<C> {
                     self.shared.servers.refresh(self.generation.number);
                     let info = ConnInfo::new(config, self.shared.clock.time());
                     let expires_at = expires_at(&self.shared, info.opened_at());
-                    let conn = Connection { conn, permit, info, outage: self.outage, verdict: None, expires_at };
+                    let (outage, ordinary) = (self.outage, Outage::NONE);
+                    let conn = Connection { conn, permit, info, outage, ordinary, has_verdict: false, expires_at };
                     hand_over::offer(&self.shared, Box::new(conn));
                 }
             }
@@ -200,6 +205,10 @@ impl<C: Connector> Attempt<C> {
             Outcome::TimedOut => {
                 let after = self.shared.settings.connect_timeout;
                 self.fail(Failure::ConnectTimeout { after }, fault, true);
+            }
+            Outcome::LookUpTimedOut(host) => {
+                let after = self.shared.settings.connect_timeout;
+                self.fail(Failure::LookUpTimeout { host, after }, fault, false);
             }
             Outcome::Ended => self.abandon(),
         }

@@ -4,18 +4,14 @@
 //! the pool was built outside a runtime, and again after a panic or the end of its runtime.
 
 use std::thread::panicking;
-use std::time::Duration;
 
 use crate::connector::Connector;
 use crate::core::retry::Retries;
-use crate::core::shared::Shared;
+use crate::core::shared::{Shared, TICK};
 use crate::core::{membership, settle, sweep};
 use crate::raw::Time;
 use crate::server::Notifier;
 use crate::sync::{Arc, Weak};
-
-/// The step of the coarse time.
-pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 struct Background<C: Connector> {
     shared: Weak<Shared<C>>,

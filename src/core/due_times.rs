@@ -14,7 +14,7 @@ pub(crate) struct DueTimes {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// Times, and server numbers.
     times: BTreeSet<(Time, usize)>,
@@ -22,6 +22,14 @@ struct State {
     ready: VecDeque<usize>,
     /// The servers whose trial is due, and waits for a permit.
     full: Vec<usize>,
+    /// While no server serves: when the next one is tried ahead of its time, if callers wait.
+    ahead: Time,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { times: BTreeSet::new(), ready: VecDeque::new(), full: Vec::new(), ahead: Time::ZERO }
+    }
 }
 
 impl DueTimes {
@@ -73,9 +81,19 @@ impl DueTimes {
     }
 
     /// Whether a trial is due or will be by `now`.
-    pub(crate) fn is_ready(&self, now: Time) -> bool {
+    pub(crate) fn has_ready(&self, now: Time) -> bool {
         let state = lock(&self.state);
         !state.ready.is_empty() || state.times.first().is_some_and(|&(at, _)| at <= now)
+    }
+
+    /// When the next server is tried ahead of its time, while no server serves and callers wait.
+    pub(crate) fn ahead(&self) -> Time {
+        lock(&self.state).ahead
+    }
+
+    /// The next server is tried ahead of its time at `at`.
+    pub(crate) fn set_ahead(&self, at: Time) {
+        lock(&self.state).ahead = at;
     }
 
     /// The earliest time at which connecting to a server resumes, where `resumes_at` tells a server's own.
@@ -102,12 +120,12 @@ mod tests {
         for (time, number) in [(30, 3), (10, 1), (20, 2)] {
             due.push(at(time), number);
         }
-        assert_eq!((due.pop(at(9)), due.next(), due.is_ready(at(9))), (None, at(10), false));
+        assert_eq!((due.pop(at(9)), due.next(), due.has_ready(at(9))), (None, at(10), false));
         assert_eq!([due.pop(at(20)), due.pop(at(20)), due.pop(at(20))], [Some(1), Some(2), None]);
         due.add_ready(1);
         due.add_ready(2);
         due.put_back(4);
-        assert!(due.is_ready(at(0)));
+        assert!(due.has_ready(at(0)));
         assert_eq!([(); 4].map(|()| due.pop_ready()), [Some(4), Some(1), Some(2), None]);
     }
 

@@ -7,11 +7,12 @@
 //! | `wait` | joins the wait queue and waits |
 //! | `acquire` | the fast path, the pass over all servers, the future |
 //! | `background` | the one task of a pool |
-//! | `retry` | tries servers that are down, ends recoveries |
-//! | `settle` | probes due servers, serves waiters, starts attempts |
+//! | `retry`, `settle` | tries servers that are down, ends recoveries; serves waiters, starts attempts |
 //! | `attempt` | one connect attempt |
-//! | `membership`, `release`, `sweep` | changes the set of servers; returns a connection; closes old ones |
-//! | `hand_over`, `transition`, `report` | delivers a connection; changes a server's health; errors and status |
+//! | `membership`, `release` | changes the set of servers; ends a use |
+//! | `transition` | changes a server's breaker and health |
+//! | `sweep` | closes idle connections |
+//! | `hand_over`, `report` | delivers a connection; errors and status |
 //! | `shared` | holds the parts |
 //! | `attempt_counts`, `due_times`, `grant`, `plan`, `random`, `runtime` | the parts |
 

@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 pub(crate) struct Candidate {
     /// Its number.
     pub(crate) number: usize,
-    /// AttemptCounts that run at it.
+    /// Attempts that run at it.
     pub(crate) connecting: u32,
     /// How many more may start.
     pub(crate) room: u32,

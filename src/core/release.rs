@@ -4,13 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::connector::Connector;
-use crate::core::background::TICK;
 use crate::core::hand_over::{after_push, keep, move_or_close};
-use crate::core::shared::{Shared, pool_of};
+use crate::core::shared::{Shared, TICK, pool_of};
 use crate::core::{sweep, transition};
 use crate::error::Failure;
 use crate::raw::{Outage, Time};
-use crate::server::{Connection, Generation, Verdict};
+use crate::server::{Connection, Generation};
 use crate::servers::{List, with_any};
 use crate::sync::Arc;
 
@@ -30,16 +29,17 @@ pub(crate) fn release<C: Connector>(conn: Box<Connection<C>>) {
         let (server, tick) = (&generation.server, list.signals.tick()?);
         let outage = server.health.snapshot().outage();
         let is_ordinary = |conn: &mut Box<Connection<C>>| {
-            Arc::ptr_eq(generation, conn.generation()) && tick < conn.expires_at && conn.permit.answered() == outage
+            Arc::ptr_eq(generation, conn.generation()) && tick < conn.expires_at && conn.ordinary == outage
         };
         let mut conn = conn.take_if(is_ordinary)?;
         conn.info.check_in(tick);
         server.answered.note(tick);
         generation.idle.push(conn, near, move_or_close);
         // After the push: pairs with the fences of `WaitQueue::join` and of `UpSet::refresh`.
-        let is_plain = server.health.snapshot_after_push().is_plainly_up() && server.strikes.is_clear();
-        let is_wanted = list.signals.waiters() > 0 || !is_plain;
-        is_wanted.then(|| (Arc::clone(generation), near, outage))
+        // One branch for all three.
+        let is_plain = server.health.snapshot_after_push().is_plainly_up() & server.strikes.is_clear();
+        let is_quiet = is_plain & (list.signals.waiters() == 0);
+        (!is_quiet).then(|| (Arc::clone(generation), near, outage))
     });
     if let Some((generation, near, outage)) = wanted {
         after_release(&generation, near, outage);
@@ -64,15 +64,10 @@ fn release_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     let generation = Arc::clone(conn.generation());
     // A dropped pool has closed all generations.
     let Some(shared) = pool_of::<C>(&generation.pool) else { return };
-    match conn.verdict.take() {
-        None => count_success(&shared, &mut conn),
-        // Counted when it was reported, but for the connection itself.
-        Some(Verdict::Success) => {
-            let outage = conn.outage;
-            conn.permit.count_answer(outage);
-        }
-        Some(Verdict::Failure) => {}
+    if !std::mem::take(&mut conn.has_verdict) {
+        count_success(&shared, &mut conn);
     }
+    conn.ordinary = conn.permit.answered();
     let now = shared.clock.time();
     if generation.server.permits.counts().is_over() || now >= conn.expires_at {
         return drop(conn);
@@ -93,22 +88,21 @@ fn count_success<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
     if conn.permit.answered() != outage {
         conn.outage = outage;
         conn.permit.count_answer(outage);
+        server.breaker.answered();
     }
     transition::succeeded(shared, &generation, outage);
 }
 
 /// The caller says that the server answers well, once for each checkout.
 pub(crate) fn report_success<C: Connector>(conn: &mut Connection<C>) {
-    if let Some(shared) = first_verdict(conn, Verdict::Success) {
+    if let Some(shared) = first_verdict(conn) {
         count_success(&shared, conn);
-        // The release must not count again: it takes the slow path.
-        conn.permit.count_answer(Outage::NONE);
     }
 }
 
 /// The caller says that the server failed, once for each checkout.
 pub(crate) fn report_failure<C: Connector>(conn: &mut Connection<C>, reason: String, eject_for: Option<Duration>) {
-    if let Some(shared) = first_verdict(conn, Verdict::Failure) {
+    if let Some(shared) = first_verdict(conn) {
         conn.permit.count_answer(Outage::NONE);
         let failure = Failure::Reported(reason.into());
         transition::reported(&shared, conn.generation(), conn.outage, failure, eject_for);
@@ -125,8 +119,8 @@ pub(crate) fn broken<C: Connector>(conn: Box<Connection<C>>, reason: &dyn fmt::D
 
 /// The caller dropped the connection. After a long use it counts as a failure of the server, unless the server has
 /// answered anything since the checkout.
-pub(crate) fn dropped<C: Connector>(conn: Box<Connection<C>>) {
-    if conn.verdict.is_some() || std::thread::panicking() {
+pub(crate) fn dropped<C: Connector>(conn: &Connection<C>) {
+    if conn.has_verdict || std::thread::panicking() {
         return;
     }
     let Some(shared) = pool_of::<C>(&conn.generation().pool) else { return };
@@ -141,10 +135,11 @@ pub(crate) fn dropped<C: Connector>(conn: Box<Connection<C>>) {
 }
 
 /// The pool, for the first verdict of a checkout.
-fn first_verdict<C: Connector>(conn: &mut Connection<C>, verdict: Verdict) -> Option<Arc<Shared<C>>> {
-    if conn.verdict.is_some() {
+fn first_verdict<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>>> {
+    if std::mem::replace(&mut conn.has_verdict, true) {
         return None;
     }
-    conn.verdict = Some(verdict);
+    // The release takes the slow path, so as not to count again.
+    conn.ordinary = Outage::NONE;
     pool_of::<C>(&conn.generation().pool)
 }

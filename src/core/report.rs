@@ -23,9 +23,14 @@ pub(crate) fn ended<C: Connector>(shared: &Shared<C>) -> Option<AcquireError<C::
     (list.len == 0).then(ended)
 }
 
+/// Whether no server serves.
+pub(crate) fn is_outage<C: Connector>(shared: &Shared<C>) -> bool {
+    shared.servers.serving.serving() == 0
+}
+
 /// Whether no server serves, and callers shall not wait for one.
 pub(crate) fn fails_fast<C: Connector>(shared: &Shared<C>) -> bool {
-    shared.settings.fail_fast_when_down && shared.servers.serving.serving() == 0
+    shared.settings.fail_fast_when_down && is_outage(shared)
 }
 
 /// Whether a caller that waits until `deadline` would wait in vain: no server serves, is connected to or has an open
@@ -33,11 +38,11 @@ pub(crate) fn fails_fast<C: Connector>(shared: &Shared<C>) -> bool {
 pub(crate) fn is_pointless<C: Connector>(shared: &Shared<C>, now: Time, deadline: Time) -> bool {
     let retry = || {
         let own = shared.due_times.earliest(|number| resumes_at(shared, number, now));
-        let ahead = shared.settings.outage_retry.map(|retry| now.after(retry));
+        let ahead = shared.settings.outage_retry.map(|_| shared.due_times.ahead());
         own.into_iter().chain(ahead).min().unwrap_or(Time::NEVER)
     };
     fails_fast(shared)
-        || shared.servers.serving.serving() == 0
+        || is_outage(shared)
             && shared.attempts.running() == 0
             && shared.servers.list().open.is_empty()
             && retry() > deadline

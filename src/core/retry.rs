@@ -15,10 +15,9 @@ use crate::core::shared::Shared;
 use crate::core::{sweep, transition};
 use crate::raw::{BreakerState, HealthState, Time};
 use crate::server::Generation;
+use crate::settings::LEAST_TRIAL_DISTANCE;
 use crate::sync::Arc;
 
-/// The least distance of trials while no server serves: at most 100 a second.
-const DISTANCE: Duration = Duration::from_millis(10);
 /// When a recovery whose connections are in use is looked at again.
 const RECOVERY_RETRY: Duration = Duration::from_millis(100);
 /// A recovery without a failure ends after this time, though a connection is still in use.
@@ -35,16 +34,14 @@ pub(crate) struct Retries {
     healing_until: Time,
     /// When the next trial may start while no server serves.
     next_trial: Time,
-    /// When the next server is tried ahead of its time.
-    next_ahead: Time,
     /// The number of the server after the one that was tried ahead of its time last.
     cursor: usize,
 }
 
 impl Retries {
     pub(crate) fn new() -> Self {
-        let [healing_until, next_trial, next_ahead] = [Time::ZERO; 3];
-        Self { waits_for_caller: false, all_down: false, healing_until, next_trial, next_ahead, cursor: 0 }
+        let [healing_until, next_trial] = [Time::ZERO; 2];
+        Self { waits_for_caller: false, all_down: false, healing_until, next_trial, cursor: 0 }
     }
 
     /// Runs what is due. Returns when to look next.
@@ -60,8 +57,8 @@ impl Retries {
         shared.due_times.ready_full();
         let mut next = self.run_trials(shared, has_caller, now);
         let is_outage = self.all_down && has_waiters || now < self.healing_until;
-        if let Some(retry) = shared.settings.outage_retry.filter(|_| is_outage) {
-            next = next.min(self.try_ahead(shared, retry / servers.max(1) as u32, now));
+        if let Some(distance) = shared.settings.ahead_distance(servers).filter(|_| is_outage) {
+            next = next.min(self.try_ahead(shared, distance, now));
         }
         next.min(shared.due_times.next())
     }
@@ -69,9 +66,7 @@ impl Retries {
     fn note_outage<C: Connector>(&mut self, shared: &Shared<C>, servers: usize, now: Time) {
         let was_down = std::mem::replace(&mut self.all_down, servers > 0 && shared.servers.serving.serving() == 0);
         let Some(retry) = shared.settings.outage_retry else { return };
-        if self.all_down && !was_down {
-            self.next_ahead = now.after((retry / servers as u32).max(DISTANCE));
-        } else if was_down && !self.all_down {
+        if was_down && !self.all_down {
             self.healing_until = now.after(retry);
         }
     }
@@ -79,7 +74,7 @@ impl Retries {
     /// Starts the trials that are due. Returns when the next one may start.
     fn run_trials<C: Connector>(&mut self, shared: &Arc<Shared<C>>, has_caller: bool, now: Time) -> Time {
         let mut next = Time::NEVER;
-        self.waits_for_caller = false;
+        let waited = std::mem::replace(&mut self.waits_for_caller, false);
         while let Some(number) = shared.due_times.pop_ready() {
             if !has_caller || self.all_down && now < self.next_trial {
                 shared.due_times.put_back(number);
@@ -89,13 +84,16 @@ impl Retries {
             }
             self.try_server(shared, number, false, now);
         }
-        shared.notifier.signals.set_retry_due(self.waits_for_caller);
+        // Not if it goes on waiting: a caller may just have cleared the signal.
+        if has_caller || waited != self.waits_for_caller {
+            shared.notifier.signals.set_retry_due(self.waits_for_caller);
+        }
         next
     }
 
     /// Tries the next server that is down ahead of its time. Returns when the one after it is due.
     fn try_ahead<C: Connector>(&mut self, shared: &Arc<Shared<C>>, distance: Duration, now: Time) -> Time {
-        let due = self.next_ahead.max(if self.all_down { self.next_trial } else { Time::ZERO });
+        let due = shared.due_times.ahead().max(if self.all_down { self.next_trial } else { Time::ZERO });
         if now < due {
             return due;
         }
@@ -114,8 +112,9 @@ impl Retries {
             self.cursor = number + 1;
             self.try_server(shared, number, true, now);
         }
-        self.next_ahead = now.after(distance.max(DISTANCE));
-        self.next_ahead
+        let next = now.after(distance);
+        shared.due_times.set_ahead(next);
+        next
     }
 
     /// Starts the trial of a server that is down. Without a permit, an idle connection of an older outage makes room.
@@ -131,7 +130,7 @@ impl Retries {
             sweep::make_room(&generation);
         }
         if attempt::start(shared, &generation, Purpose::Probe { ahead }) {
-            self.next_trial = now.after(DISTANCE);
+            self.next_trial = now.after(LEAST_TRIAL_DISTANCE);
         } else if !ahead {
             shared.due_times.add_full(number);
         }

@@ -19,12 +19,18 @@ pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) {
     connect_for_waiters(shared);
 }
 
-/// Wakes the impatient waiters if no attempt runs: they have nothing to wait for.
+/// Wakes the impatient waiters if no attempt runs or no server has a token: they have nothing to wait for.
 pub(crate) fn wake_impatient<C: Connector>(shared: &Shared<C>) {
     // A waiter that joins later looks for itself (see `wait::join`).
-    if shared.queue.impatient() > 0 && !has_attempt(shared) {
+    if shared.queue.impatient() > 0 && (!has_attempt(shared) || !any_has_token(shared)) {
         shared.queue.wake_impatient();
     }
+}
+
+/// Whether any server has a token or no rate limit.
+pub(crate) fn any_has_token<C: Connector>(shared: &Shared<C>) -> bool {
+    let now = shared.clock.time();
+    shared.servers.list().iter().any(|(_, entry)| entry.server().has_token(now))
 }
 
 /// Whether an attempt runs.

@@ -1,6 +1,7 @@
 //! What all parts of a pool share. It holds the parts and has no methods but its constructor.
 
 use std::any::Any;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
@@ -16,6 +17,9 @@ use crate::server::Notifier;
 use crate::servers::{MAX_SHARDS, Rotation, Servers};
 use crate::settings::Settings;
 use crate::sync::{Arc, Weak};
+
+/// The step of the coarse time.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// See the module's page.
 pub(crate) struct Shared<C: Connector> {

@@ -16,8 +16,8 @@ use crate::sync::Arc;
 const SWEEP_MIN: Duration = Duration::from_millis(100);
 const SWEEP_MAX: Duration = Duration::from_secs(1);
 
-/// Sweeps all servers if the last sweep was a quarter of the shortest lifetime ago. Asks the connector, too: connections
-/// that their server has closed do not stay half open.
+/// Sweeps all servers if the last sweep was a quarter of the shortest lifetime ago. Asks the connector, too:
+/// connections that their server has closed do not stay half open.
 pub(crate) fn sweep_if_due<C: Connector>(shared: &Shared<C>, now: Time, swept: &mut Time) {
     let settings = &shared.settings;
     if !settings.maintenance {
@@ -72,8 +72,8 @@ pub(crate) fn make_room<C: Connector>(generation: &Generation<C>) {
     drop(older.or_else(|| generation.idle.pop(near)));
 }
 
-/// Closes the idle connections that are not fit. Each of the others leaves the queue for a moment, so waiters are served
-/// afterwards.
+/// Closes the idle connections that are not fit. Each of the others leaves the queue for a moment, so waiters are
+/// served afterwards.
 fn close_unfit<C: Connector>(generation: &Arc<Generation<C>>, mut is_fit: impl FnMut(&mut Connection<C>) -> bool) {
     let is_unfit = Cell::new(false);
     let (mut unfit, mut refused) = (Vec::new(), Vec::new());

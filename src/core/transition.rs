@@ -6,7 +6,7 @@ use crate::connector::{ConnectFault, Connector};
 use crate::core::shared::Shared;
 use crate::core::sweep;
 use crate::error::Failure;
-use crate::raw::{Ejected, HealthSnapshot, HealthState, Outage, Pass, Time};
+use crate::raw::{BreakerState, Ejected, HealthSnapshot, HealthState, Outage, Pass, Time};
 use crate::server::{Generation, chain};
 use crate::sync::Arc;
 
@@ -75,7 +75,9 @@ pub(crate) fn abandoned<C: Connector>(shared: &Shared<C>, generation: &Generatio
 pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, pass: Pass, outage: Outage) {
     let server = &generation.server;
     server.breaker.succeeded(pass);
-    server.set_connect_error(None);
+    if server.breaker.snapshot().state() == BreakerState::Closed {
+        server.set_connect_error(None);
+    }
     let (health, now) = (server.health.snapshot(), shared.clock.time());
     if !pass.is_trial() || !health.is_down() {
         return;
@@ -114,6 +116,7 @@ pub(crate) fn succeeded<C: Connector>(shared: &Shared<C>, generation: &Generatio
 /// Ends a recovery from `outage`.
 pub(crate) fn recovered<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, outage: Outage) {
     if generation.server.health.recovered(&shared.servers.serving, outage) {
+        generation.server.breaker.answered();
         // Waiters may connect to it again.
         shared.notifier.wake_if_waiters();
         let (pool, name) = names(shared, generation);
@@ -138,8 +141,8 @@ pub(crate) fn reported<C: Connector>(
         return;
     }
     let strikes = server.strikes.count(now, STRIKES_LAST);
-    let is_recovering = health.state() == HealthState::Recovering;
-    let is_enough = eject_for.is_some() || is_recovering || strikes >= ejection.consecutive_failures;
+    let is_enough =
+        eject_for.is_some() || health.state() == HealthState::Recovering || strikes >= ejection.consecutive_failures;
     if !is_enough {
         tracing::debug!(%pool, server = %name, cause = %chain(&failure), failures = strikes, "failure reported");
         return;
@@ -201,6 +204,9 @@ pub(crate) fn stopped_serving<C: Connector>(shared: &Shared<C>, now: Time) {
         shared.queue.wake_all();
     }
     let list = shared.servers.list();
+    if let Some(distance) = shared.settings.ahead_distance(list.len) {
+        shared.due_times.set_ahead(now.after(distance));
+    }
     for (number, entry) in list.iter() {
         if entry.server().health.end_ejection(&shared.servers.serving) {
             shared.due_times.push(now, number);

@@ -20,16 +20,10 @@ pub(crate) async fn wait<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<
 
 /// Joins the wait queue and waits for as long as an attempt runs that may serve it.
 pub(crate) async fn wait_for_attempt<C: Connector>(shared: &Arc<Shared<C>>) -> Acquired<C> {
-    if report::ended(shared).is_none() && !any_has_token(shared) {
+    if report::ended(shared).is_none() && !settle::any_has_token(shared) {
         return Err(AcquireError::Unavailable(report::unavailable(shared)));
     }
     join(shared, None, false).await
-}
-
-/// Whether any server has a token or no rate limit.
-fn any_has_token<C: Connector>(shared: &Shared<C>) -> bool {
-    let now = shared.clock.time();
-    shared.servers.list().iter().any(|(_, entry)| entry.server().has_token(now))
 }
 
 async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, is_patient: bool) -> Acquired<C> {
@@ -48,7 +42,7 @@ async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, 
         return Err(AcquireError::Unavailable(report::unavailable(shared)));
     }
     // While there are no waiters, the background task sleeps without regard to tokens and to what is due.
-    let is_due = shared.due_times.is_ready(started);
+    let is_due = shared.due_times.has_ready(started) || report::is_outage(shared);
     shared.notifier.wake_before(if is_due { started } else { settle::next_token(shared, started) });
     let end = shared.clock.until(deadline, poll_fn(|cx| waiter.poll(cx))).await;
     // Leaves the queue first, so as not to count among the waiters of its own error.
@@ -136,8 +130,8 @@ impl<C: Connector> Waiter<'_, C> {
             settle::settle(shared);
         }
         // A trial that is due is about to start, in the background task.
-        let can_start = shared.due_times.is_ready(shared.clock.time());
-        (settle::has_attempt(shared) || can_start) && any_has_token(shared)
+        let can_start = shared.due_times.has_ready(shared.clock.time());
+        (settle::has_attempt(shared) || can_start) && settle::any_has_token(shared)
     }
 }
 
@@ -145,6 +139,10 @@ impl<C: Connector> Drop for Waiter<'_, C> {
     fn drop(&mut self) {
         if let Some(grant) = self.shared.queue.leave(&mut self.ticket) {
             hand_over::pass_on(grant);
+        }
+        if !self.is_patient {
+            // Others wait for tokens, perhaps without an attempt so far.
+            self.shared.notifier.wake_if_waiters();
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! # Protocol
 //!
-//! Two words. `at` is the tick of the last good return, stored only when it differs. `open`, `{ outage: 45, count: 19 }`,
-//! counts the open connections that came back well under the outage number that it names: each one once, at its first
-//! good return under that number, and out again when it closes. A newer number starts from zero.
+//! Two words. `at` is the tick of the last good return, stored only when it differs. `open`, `{ outage: 45, count: 19
+//! }`, counts the open connections that came back well under the outage number that it names: each one once, at its
+//! first good return under that number, and out again when it closes. A newer number starts from zero.
 //!
 //! # Invariants
 //!
@@ -51,10 +51,12 @@ impl Answered {
 
     /// An open connection came back well for the first time under `outage`.
     pub(crate) fn count(&self, outage: Outage) {
-        self.change(|word| match (word >> COUNT_BITS).cmp(&outage.number()) {
-            core::cmp::Ordering::Less => Some(outage.number() << COUNT_BITS | 1),
-            core::cmp::Ordering::Equal => (word & COUNT_MAX < COUNT_MAX).then(|| word + 1),
-            core::cmp::Ordering::Greater => None,
+        self.change(|word| {
+            let newest = word >> COUNT_BITS;
+            if newest < outage.number() {
+                return Some(outage.number() << COUNT_BITS | 1);
+            }
+            (newest == outage.number() && word & COUNT_MAX < COUNT_MAX).then(|| word + 1)
         });
     }
 

@@ -2,31 +2,38 @@
 //!
 //! # Protocol
 //!
-//! One word, `{ until: 45, failures: 9, state: 2 }`, with `until` in steps of 10 µs:
+//! One word, `{ until: 45, turn: 8, failures: 9, state: 2 }`, with `until` in steps of 10 µs:
 //!
 //! ```text
 //! Closed --an attempt of this round failed--> Paused(failures + 1, until later)
 //! Closed --the server is down; one CAS wins--> Trying
 //! Paused --until passed, or ahead of it; one CAS wins--> Trying
-//! Trying --the attempt connected--> Closed(0)
+//! Trying --the attempt connected--> Closed(failures)
 //!        --failed--> Paused(failures + 1, until later)
 //!        --dropped undecided--> Paused(failures, until later)
+//! Closed --a connection came back well--> Closed(0)
 //! ```
 //!
-//! While Closed any number of attempts run, each with a [`Pass`] that names its round: the time between two pauses. An
+//! While Closed any number of attempts run, each with a [`Pass`] that names its round: the time between two trials. An
 //! attempt that tries after a pause, or at a server that is down, runs alone (the trial).
 //!
-//! A round is named by the `until` of the pause before it, which is kept. Each pause ends later than the one before.
+//! A round is named by the time at which its trial began, which is kept as `until` while Trying and Closed, and by the
+//! turn, which each trial raises: trials ahead of the end of a pause may begin at one reading of the clock. A pause
+//! ends later than the trial before it began.
 //!
 //! # Invariants
 //!
 //! - I1: of all callers that find a trial due, exactly one begins it.
 //! - I2: while Trying only the owner of the trial changes the word.
-//! - I3: attempts of one round that fail together count once: the first one ends the round.
-//! - I4: a pause ends by a trial alone, and only one that connected clears the failures.
+//! - I3: attempts of one round that fail together count once: the first one ends the round. A failure of an older round
+//!   counts nothing.
+//! - I4: a pause ends by a trial alone, and only while Closed are the failures cleared.
 //!
-//! Arithmetic: 2⁴⁵ steps of 10 µs are 11.1 years. A pause takes at least one step, so no round is named twice in that
-//! time. Failures saturate at 511.
+//! The failures are kept until a connection has answered: a server that accepts and closes at once is avoided for
+//! longer each time.
+//!
+//! Arithmetic: 2⁴⁵ steps of 10 µs are 11.1 years. In that time a round is named twice only if 256 trials begin at one
+//! reading of the clock. Failures saturate at 511.
 //!
 //! # Orderings
 //!
@@ -38,9 +45,12 @@ use crate::sync::{AtomicU64, Ordering};
 
 const STATE_BITS: u32 = 2;
 const FAILURES_BITS: u32 = 9;
-const _: () = assert!(STATE_BITS + FAILURES_BITS + STEPS_BITS <= 64);
+const TURN_BITS: u32 = 8;
+const _: () = assert!(STATE_BITS + FAILURES_BITS + TURN_BITS + STEPS_BITS <= 64);
 
-const UNTIL_SHIFT: u32 = STATE_BITS + FAILURES_BITS;
+const TURN_SHIFT: u32 = STATE_BITS + FAILURES_BITS;
+const UNTIL_SHIFT: u32 = TURN_SHIFT + TURN_BITS;
+const TURN_MAX: u64 = (1 << TURN_BITS) - 1;
 const FAILURES_MAX: u32 = (1 << FAILURES_BITS) - 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,13 +71,14 @@ impl core::fmt::Debug for BreakerSnapshot {
 }
 
 impl BreakerSnapshot {
-    fn new(state: BreakerState, failures: u32, until: u64) -> Self {
+    fn new(state: BreakerState, failures: u32, turn: u64, until: u64) -> Self {
         let state = match state {
             BreakerState::Closed => 0,
             BreakerState::Paused => 1,
             BreakerState::Trying => 2,
         };
-        Self(until << UNTIL_SHIFT | u64::from(failures.min(FAILURES_MAX)) << STATE_BITS | state)
+        let round = until << TURN_BITS | turn & TURN_MAX;
+        Self(round << TURN_SHIFT | u64::from(failures.min(FAILURES_MAX)) << STATE_BITS | state)
     }
 
     pub(crate) fn state(self) -> BreakerState {
@@ -87,6 +98,16 @@ impl BreakerSnapshot {
         self.0 >> UNTIL_SHIFT
     }
 
+    /// Wraps (see the module's page).
+    fn turn(self) -> u64 {
+        self.round() & TURN_MAX
+    }
+
+    /// The name of the round.
+    fn round(self) -> u64 {
+        self.0 >> TURN_SHIFT
+    }
+
     /// The end of the pause; `None` without a pause.
     pub(crate) fn paused_until(self) -> Option<Time> {
         (self.state() == BreakerState::Paused).then(|| Time::from_steps(self.until()))
@@ -102,12 +123,22 @@ impl BreakerSnapshot {
     }
 
     fn pass(self) -> Pass {
-        Pass { round: self.until(), is_trial: false }
+        Pass { round: self.round(), is_trial: false }
     }
 
-    /// A pause that ends later than the one before, whatever the clock says: it names the next round.
+    /// A pause that ends later than the trial before it began, whatever the clock says.
     fn paused(self, failures: u32, until: Time) -> Self {
-        Self::new(BreakerState::Paused, failures, until.steps().max((self.until() + 1).min(STEPS_MAX)))
+        let until = until.steps().max((self.until() + 1).min(STEPS_MAX));
+        Self::new(BreakerState::Paused, failures, self.turn(), until)
+    }
+
+    fn closed(self) -> Self {
+        Self::new(BreakerState::Closed, self.failures(), self.turn(), self.until())
+    }
+
+    /// A trial that begins a round of its own.
+    fn trying(self, now: Time) -> Self {
+        Self::new(BreakerState::Trying, self.failures(), self.turn() + 1, now.steps())
     }
 }
 
@@ -144,17 +175,17 @@ impl Breaker {
     }
 
     /// One transition: `next` tells the word that follows the one it is given, or that there is none. Returns the
-    /// words before and after.
+    /// words before and after, or the one that none follows.
     fn transition(
         &self,
         next: impl Fn(BreakerSnapshot) -> Option<BreakerSnapshot>,
-    ) -> Option<(BreakerSnapshot, BreakerSnapshot)> {
+    ) -> Result<(BreakerSnapshot, BreakerSnapshot), BreakerSnapshot> {
         let mut found = self.snapshot();
         loop {
-            let left = next(found)?;
+            let left = next(found).ok_or(found)?;
             // Relaxed: see the module's page.
             match self.word.compare_exchange_weak(found.0, left.0, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Some((found, left)),
+                Ok(_) => return Ok((found, left)),
                 Err(word) => found = BreakerSnapshot(word),
             }
         }
@@ -162,8 +193,10 @@ impl Breaker {
 
     /// Begins an attempt at a server that is up: any number while Closed, the trial after a pause.
     pub(crate) fn begin(&self, now: Time) -> Option<Pass> {
-        let found = self.snapshot();
-        if found.may_begin(now)? { self.begin_trial(now, false) } else { Some(found.pass()) }
+        match self.transition(|found| (found.may_begin(now) == Some(true)).then(|| found.trying(now))) {
+            Ok((_, trying)) => Some(Pass { is_trial: true, ..trying.pass() }),
+            Err(found) => (found.state() == BreakerState::Closed).then(|| found.pass()),
+        }
     }
 
     /// The right of an attempt of the current round.
@@ -173,41 +206,48 @@ impl Breaker {
 
     /// Begins the trial: after a pause, ahead of its end if told so, or at a server that is down. One wins (I1).
     pub(crate) fn begin_trial(&self, now: Time, ahead: bool) -> Option<Pass> {
-        let (_, trying) = self.transition(|found| {
-            let until = if ahead { found.until().min(now.steps()) } else { found.until() };
-            let is_due = found.state() != BreakerState::Trying && (ahead || found.may_begin(now).is_some());
-            is_due.then(|| BreakerSnapshot::new(BreakerState::Trying, found.failures(), until))
-        })?;
-        Some(Pass { round: trying.until(), is_trial: true })
+        let (_, trying) = self
+            .transition(|found| {
+                let is_due = found.state() != BreakerState::Trying && (ahead || found.may_begin(now).is_some());
+                is_due.then(|| found.trying(now))
+            })
+            .ok()?;
+        Some(Pass { is_trial: true, ..trying.pass() })
     }
 
-    /// The attempt connected. Returns the failures in a row before it.
-    pub(crate) fn succeeded(&self, pass: Pass) -> u32 {
-        let closed = self
-            .transition(|found| pass.is_trial.then(|| BreakerSnapshot::new(BreakerState::Closed, 0, found.until())));
-        closed.map_or(0, |(found, _)| found.failures())
+    /// The attempt connected.
+    pub(crate) fn succeeded(&self, pass: Pass) {
+        let _ = self.transition(|found| pass.is_trial.then(|| found.closed()));
     }
 
-    /// The attempt failed. `until` tells when the pause ends after that many failures in a row. Returns the word if that
-    /// began a pause (I3).
+    /// A connection came back well: clears the failures, unless connecting pauses again.
+    pub(crate) fn answered(&self) {
+        let _ = self.transition(|found| {
+            let is_over = found.state() == BreakerState::Closed && found.failures() > 0;
+            is_over.then(|| BreakerSnapshot::new(BreakerState::Closed, 0, found.turn(), found.until()))
+        });
+    }
+
+    /// The attempt failed. `until` tells when the pause ends after that many failures in a row. Returns the word if
+    /// that began a pause (I3).
     pub(crate) fn failed(&self, pass: Pass, until: impl Fn(u32) -> Time) -> Option<BreakerSnapshot> {
-        let (_, left) = self.transition(|found| {
+        let failed = self.transition(|found| {
             let counts = match found.state() {
                 BreakerState::Trying => pass.is_trial,
-                BreakerState::Closed => !pass.is_trial && found.until() == pass.round,
+                BreakerState::Closed => !pass.is_trial && found.round() == pass.round,
                 BreakerState::Paused => false,
             };
             let failures = (found.failures() + 1).min(FAILURES_MAX);
             counts.then(|| found.paused(failures, until(failures)))
-        })?;
-        Some(left)
+        });
+        failed.ok().map(|(_, left)| left)
     }
 
     /// The attempt ended without an answer to whether the server accepts connections. Returns the word if it was the
     /// trial: the pause goes on.
     pub(crate) fn abandoned(&self, pass: Pass, until: Time) -> Option<BreakerSnapshot> {
-        let (_, left) = self.transition(|found| pass.is_trial.then(|| found.paused(found.failures(), until)))?;
-        Some(left)
+        let abandoned = self.transition(|found| pass.is_trial.then(|| found.paused(found.failures(), until)));
+        abandoned.ok().map(|(_, left)| left)
     }
 }
 
@@ -232,7 +272,10 @@ mod tests {
         let paused = breaker.failed(trial, |failures| at(10 * u64::from(failures))).expect("it is the trial");
         assert_eq!((paused.failures(), paused.paused_until()), (2, Some(at(20))));
         let trial = breaker.begin_trial(at(20), false).expect("it is due");
-        assert_eq!(breaker.succeeded(trial), 2);
+        breaker.answered();
+        breaker.succeeded(trial);
+        assert_eq!((breaker.snapshot().state(), breaker.snapshot().failures()), (BreakerState::Closed, 2));
+        breaker.answered();
         assert_eq!((breaker.snapshot().state(), breaker.snapshot().failures()), (BreakerState::Closed, 0));
     }
 
@@ -243,11 +286,26 @@ mod tests {
         assert!(breaker.failed(passes[0], |_| at(10)).is_some());
         assert_eq!(breaker.failed(passes[1], |_| at(99)), None);
         let trial = breaker.begin(at(10)).expect("it is due");
-        assert_eq!((breaker.failed(passes[2], |_| at(99)), breaker.succeeded(passes[2])), (None, 0), "an older round");
+        breaker.succeeded(passes[2]);
+        assert_eq!(breaker.failed(passes[2], |_| at(99)), None, "an older round");
         assert_eq!(breaker.snapshot().state(), BreakerState::Trying);
         breaker.succeeded(trial);
         assert_eq!(breaker.failed(passes[1], |_| at(99)), None, "an older round");
         assert!(breaker.failed(breaker.pass(), |_| at(99)).is_some());
+    }
+
+    #[test]
+    fn a_trial_begins_a_round_of_its_own_in_the_same_step_too() {
+        let breaker = Breaker::new();
+        for _ in 0..3 {
+            let [first, late] = [(); 2].map(|()| breaker.begin(at(7)).expect("it is closed"));
+            assert!(breaker.failed(first, |_| at(100)).is_some());
+            breaker.succeeded(breaker.begin_trial(at(7), true).expect("ahead of the end of the pause"));
+            assert_eq!(breaker.failed(late, |_| at(100)), None, "an older round");
+        }
+        let late = breaker.begin(at(7)).expect("it is closed");
+        breaker.succeeded(breaker.begin_trial(at(7), false).expect("a server that is down needs no pause"));
+        assert_eq!(breaker.failed(late, |_| at(100)), None, "an older round");
     }
 
     #[test]
@@ -267,14 +325,17 @@ mod tests {
     }
 
     #[test]
-    fn each_pause_is_a_round_of_its_own_whatever_the_clock_says() {
+    fn each_trial_begins_a_round_of_its_own_whatever_the_clock_says() {
         let breaker = Breaker::new();
+        breaker.succeeded(breaker.begin_trial(at(5), false).expect("it is closed"));
         for _ in 0..1_000 {
             let [first, late] = [(); 2].map(|()| breaker.pass());
-            assert!(breaker.failed(first, |_| at(0)).is_some());
-            breaker.succeeded(breaker.begin_trial(Time::NEVER, false).expect("it is due"));
+            let paused = breaker.failed(first, |_| at(0)).expect("the first failure");
+            assert_eq!(paused.paused_until(), Some(at(6)), "a step after the trial at the earliest");
+            breaker.succeeded(breaker.begin_trial(at(5), true).expect("ahead of the end of the pause"));
             assert_eq!(breaker.failed(late, |_| at(0)), None);
+            breaker.succeeded(breaker.begin_trial(at(5), true).expect("it is closed"));
         }
-        assert_eq!(format!("{:?}", breaker.snapshot()), format!("Closed(0, until {:?})", at(1_000)));
+        assert_eq!(format!("{:?}", breaker.snapshot()), format!("Closed(511, until {:?})", at(5)));
     }
 }

@@ -15,22 +15,26 @@
 //! `disabled` and `removed` are kept by all transitions: the state goes on beneath them. A server serves while it is Up
 //! or Recovering and neither bit is set.
 //!
-//! The outage number is a time in steps of 10 µs, later than the one before: the end of the ejection, or when the
-//! server went down.
+//! The outage number is a time in steps of 10 µs: the end of the ejection, or when the server went down. It is later
+//! than the one before, which lies ahead of the clock if that ejection was ended early. So an ejection lasts at least
+//! until the end of one that was ended early.
 //!
 //! # Invariants
 //!
 //! - I1: failures of one outage take the server down at most once; those of an older one not at all.
-//! - I2: each change that ends or begins serving is one CAS, and [`Serving`] is lowered before it and raised after it: it
-//!   never counts more servers than serve.
+//! - I2: each change that ends or begins serving is one CAS, and [`Serving`] is lowered before it and raised after it:
+//!   it never counts more servers than serve.
 //!
-//! Arithmetic: 2⁴⁵ steps of 10 µs are 11.1 years, and an outage takes at least one step, so none is used twice in that
-//! time. The number of ejections saturates at 31.
+//! Arithmetic: 2⁴⁵ steps of 10 µs are 11.1 years, an outage takes at least one step, and an ejection ends within a
+//! year. So no number is used twice in 10 years. The number of ejections saturates at 31.
 //!
 //! # Orderings
 //!
-//! Relaxed, but for `snapshot_after_push`: the word decides for itself and publishes nothing else. The up set, the due
-//! time and the error follow the change and have orderings of their own.
+//! - The CAS of a transition is AcqRel: of two transitions of one server, the first one has counted it out before the
+//!   second one counts it in. If the second came first, [`Serving`] would count the server twice meanwhile (I2).
+//! - `snapshot_after_push` is SeqCst (see there).
+//! - All else is Relaxed: the word publishes nothing but the count. The up set, the due time and the error follow the
+//!   change and have orderings of their own.
 
 use core::time::Duration;
 
@@ -48,8 +52,11 @@ const EJECTIONS_MAX: u32 = (1 << EJECTIONS_BITS) - 1;
 const OUTAGE_SHIFT: u32 = 64 - STEPS_BITS;
 const _: () = assert!(EJECTIONS_SHIFT + EJECTIONS_BITS <= OUTAGE_SHIFT);
 
-/// The number of ejections falls by one for each of these that the server served.
+/// The number of ejections falls by one for each of these since the outage number, a time: since the end of the last
+/// ejection, or since the last connect fault took the server down.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
+/// The longest ejection: outage numbers are left for the time after one that was ended early.
+const LONGEST_EJECTION: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HealthState {
@@ -139,6 +146,13 @@ impl HealthSnapshot {
         (self.0 >> EJECTIONS_SHIFT) as u32 & EJECTIONS_MAX
     }
 
+    /// The number of ejections, less those that are forgiven by now.
+    fn ejections_left(self, now: Time) -> u32 {
+        let since = now.since(Time::from_steps(self.outage().0));
+        let forgiven = (since.as_nanos() / FORGIVEN_AFTER.as_nanos()).min(u128::from(EJECTIONS_MAX)) as u32;
+        self.ejections().saturating_sub(forgiven)
+    }
+
     fn with_state(self, state: HealthState) -> Self {
         let state = match state {
             HealthState::Up => 0,
@@ -169,14 +183,14 @@ pub(crate) enum Ejected {
 }
 
 /// See the module's page.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Health {
     word: AtomicU64,
 }
 
 impl Health {
-    /// That of a server that is not registered yet: Up and removed.
-    pub(crate) fn removed() -> Self {
+    /// That of a server which is up, but not registered yet: [`Health::set_removed`] counts it in.
+    pub(crate) fn new() -> Self {
         Self { word: AtomicU64::new(REMOVED) }
     }
 
@@ -190,8 +204,8 @@ impl Health {
     /// that took it down sees the push.
     #[inline(always)]
     pub(crate) fn snapshot_after_push(&self) -> HealthSnapshot {
-        // SeqCst: after the SeqCst push by the single order; pairs with the fence of `UpSet::refresh`, which comes after
-        // the change of this word.
+        // SeqCst: after the SeqCst push by the single order; pairs with the fence of `UpSet::refresh`, which comes
+        // after the change of this word.
         HealthSnapshot(self.word.load(Ordering::SeqCst))
     }
 
@@ -210,8 +224,8 @@ impl Health {
             if stops && !lower() {
                 return Err(Ejected::Refused);
             }
-            // Relaxed: see the module's page.
-            let changed = self.word.compare_exchange_weak(found.0, left.0, Ordering::Relaxed, Ordering::Relaxed);
+            // AcqRel: pairs with itself (see the module's page). Relaxed on failure: the next try decides.
+            let changed = self.word.compare_exchange_weak(found.0, left.0, Ordering::AcqRel, Ordering::Relaxed);
             // After it: also where the change did not come about.
             if changed.is_ok() && starts || changed.is_err() && stops {
                 serving.raise();
@@ -239,14 +253,15 @@ impl Health {
     /// the server down (I1).
     pub(crate) fn connect_failed(&self, serving: &Serving, outage: Outage, now: Time) -> Option<HealthSnapshot> {
         let (_, left) = self.change(serving, |found| {
-            (!found.is_down() && found.outage() == outage).then(|| found.down(now, found.ejections()))
+            (!found.is_down() && found.outage() == outage).then(|| found.down(now, found.ejections_left(now)))
         })?;
         Some(left)
     }
 
     /// Callers reported failures of connections of `outage`: takes the server down, if no more than `max_ejected_ratio`
-    /// of the servers do not serve then. `until` tells the end of that many ejections in a row. Does nothing while the
-    /// server is removed: when it is registered again, it would be down beyond the bound.
+    /// of the servers do not serve then. `until` tells the end of that many ejections in a row; the ejection ends then,
+    /// or after a year, or with an earlier one that was ended early. Does nothing while the server is removed: when it
+    /// is registered again, it would be down beyond the bound.
     pub(crate) fn eject(
         &self,
         serving: &Serving,
@@ -259,10 +274,11 @@ impl Health {
             serving,
             || serving.lower_within(max_ejected_ratio),
             |found| {
-                let served = now.since(Time::from_steps(found.outage().0));
-                let forgiven = (served.as_nanos() / FORGIVEN_AFTER.as_nanos()).min(u128::from(EJECTIONS_MAX)) as u32;
-                let ejections = (found.ejections().saturating_sub(forgiven) + 1).min(EJECTIONS_MAX);
-                let down = || HealthSnapshot(found.down(until(ejections), ejections).0 | EJECTED);
+                let down = || {
+                    let ejections = (found.ejections_left(now) + 1).min(EJECTIONS_MAX);
+                    let until = until(ejections).min(now.after(LONGEST_EJECTION));
+                    HealthSnapshot(found.down(until, ejections).0 | EJECTED)
+                };
                 let may_go = !found.is_down() && !found.is_removed() && found.outage() == outage;
                 may_go.then(down)
             },
@@ -295,7 +311,7 @@ impl Health {
 
     /// Ends an ejection before its time: the server stays down until its trial succeeds. True if it was ejected.
     pub(crate) fn end_ejection(&self, serving: &Serving) -> bool {
-        self.change(serving, |found| (found.0 & EJECTED != 0).then(|| HealthSnapshot(found.0 & !EJECTED))).is_some()
+        self.change(serving, |found| (found.0 & EJECTED != 0).then_some(HealthSnapshot(found.0 & !EJECTED))).is_some()
     }
 
     /// The server is removed, or registered again. True if that changed.
@@ -304,6 +320,7 @@ impl Health {
     }
 
     /// The server is disabled, or enabled again. True if that changed.
+    #[allow(dead_code, reason = "only the models disable servers so far")]
     pub(crate) fn set_disabled(&self, serving: &Serving, is_disabled: bool) -> bool {
         self.set_bit(serving, DISABLED, is_disabled)
     }
@@ -318,107 +335,4 @@ impl Health {
 }
 
 #[cfg(test)]
-mod tests {
-    use core::time::Duration;
-
-    use super::{Ejected, Health, HealthState, Outage, Serving, Time};
-
-    fn at(seconds: u64) -> Time {
-        Time::ZERO.after(Duration::from_secs(seconds))
-    }
-
-    fn servers(count: u32) -> (Serving, Vec<Health>) {
-        let serving = Serving::default();
-        let health = (0..count).map(|_| {
-            serving.register();
-            serving.raise();
-            Health::default()
-        });
-        let health = health.collect();
-        (serving, health)
-    }
-
-    #[test]
-    fn goes_down_recovers_and_is_up() {
-        let (serving, health) = servers(1);
-        let first = health[0].snapshot().outage();
-        let down = health[0].connect_failed(&serving, first, at(1)).expect("it goes down");
-        assert_eq!((down.state(), down.serves(), serving.serving()), (HealthState::Down, false, 0));
-        assert_eq!(health[0].connect_failed(&serving, first, at(2)), None, "failures of one outage count once");
-        let second = down.outage();
-        assert_ne!(first, second);
-        assert_eq!(health[0].recover(&serving, first), None, "another outage");
-        assert_eq!(health[0].recover(&serving, second).map(|left| left.state()), Some(HealthState::Recovering));
-        assert_eq!(serving.serving(), 1);
-        assert!(!health[0].recovered(&serving, first));
-        assert!(health[0].recovered(&serving, second) && !health[0].recovered(&serving, second));
-        assert!(health[0].snapshot().is_plainly_up());
-    }
-
-    #[test]
-    fn ejections_grow_and_are_forgiven_and_end_early() {
-        let (serving, health) = servers(2);
-        let health = &health[0];
-        let until = |now: u64| move |ejections: u32| at(now + u64::from(ejections));
-        let eject = |now| match health.eject(&serving, health.snapshot().outage(), 0.5, at(now), until(now)) {
-            Ejected::Down(down) => down,
-            not => panic!("{not:?}"),
-        };
-        let down = eject(1);
-        assert_eq!((down.ejected_until(), serving.serving()), (Some(at(2)), 1));
-        assert_eq!(health.eject(&serving, down.outage(), 0.5, at(1), until(1)), Ejected::Ignored);
-        health.recover(&serving, down.outage()).expect("it is down");
-        assert_eq!(health.snapshot().ejected_until(), None);
-        let down = eject(3);
-        assert_eq!(down.ejected_until(), Some(at(5)), "the second in a row");
-        assert!(health.end_ejection(&serving) && !health.end_ejection(&serving));
-        assert!(health.snapshot().is_down());
-        health.recover(&serving, down.outage()).expect("it is down");
-        assert_eq!(eject(26).ejected_until(), Some(at(27)), "two were forgiven");
-    }
-
-    #[test]
-    fn an_ejection_that_leaves_too_few_is_refused() {
-        let (serving, health) = servers(2);
-        let eject = |health: &Health| health.eject(&serving, health.snapshot().outage(), 0.5, at(1), |_| at(2));
-        assert!(matches!(eject(&health[0]), Ejected::Down(_)));
-        assert_eq!((eject(&health[1]), serving.serving()), (Ejected::Refused, 1));
-        assert!(health[1].snapshot().is_plainly_up());
-    }
-
-    #[test]
-    fn a_removed_server_is_not_ejected() {
-        let (serving, health) = servers(3);
-        health[0].set_removed(&serving, true);
-        let outage = health[0].snapshot().outage();
-        assert_eq!(health[0].eject(&serving, outage, 1.0, at(1), |_| at(2)), Ejected::Ignored);
-        health[0].set_removed(&serving, false);
-        assert!(matches!(health[0].eject(&serving, outage, 1.0, at(1), |_| at(2)), Ejected::Down(_)));
-    }
-
-    #[test]
-    fn a_removed_server_counts_no_more_and_keeps_its_state() {
-        let (serving, health) = servers(1);
-        assert!(health[0].set_removed(&serving, true) && !health[0].set_removed(&serving, true));
-        assert_eq!(serving.serving(), 0);
-        let down = health[0].connect_failed(&serving, health[0].snapshot().outage(), at(1)).expect("it goes down");
-        assert_eq!(serving.serving(), 0);
-        health[0].set_removed(&serving, false);
-        assert_eq!((health[0].snapshot().state(), serving.serving()), (HealthState::Down, 0));
-        assert!(health[0].answers(&serving, down.outage()));
-        assert_eq!(serving.serving(), 1);
-    }
-
-    #[test]
-    fn each_outage_has_a_number_of_its_own_whatever_the_clock_says() {
-        let (serving, health) = servers(1);
-        let mut last = Outage::NONE;
-        for _ in 0..1_000 {
-            let down = health[0].connect_failed(&serving, health[0].snapshot().outage(), at(0)).expect("it goes down");
-            assert_ne!(down.outage(), last);
-            last = down.outage();
-            health[0].recover(&serving, last).expect("it is down");
-        }
-        assert_eq!(format!("{:?}", health[0].snapshot()), "Recovering(outage 1000, ejections 0)");
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@
 //!
 //! - I1: of as many failures as the threshold, without a clear between them, exactly one reaches it.
 //!
-//! Arithmetic: the count saturates at 2¹⁹ - 1, and the time at 11.1 years.
+//! Arithmetic: the count saturates at 2¹⁹ - 1: I1 holds for a threshold below that. The time saturates at 11.1 years.
 //!
 //! # Orderings
 //!

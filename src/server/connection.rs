@@ -15,17 +15,13 @@ pub(crate) struct Connection<C: Connector> {
     pub(crate) info: ConnInfo,
     /// The server's outage number when the connection was opened or last came back well.
     pub(crate) outage: Outage,
-    /// What the caller has said of the server in this use.
-    pub(crate) verdict: Option<Verdict>,
+    /// The outage number under which its next good return changes nothing but the tick. `Outage::NONE`: that return is
+    /// the first one, or the caller has said how this use ended.
+    pub(crate) ordinary: Outage,
+    /// The caller has said how this use ended.
+    pub(crate) has_verdict: bool,
     /// When its lifetime ends.
     pub(crate) expires_at: Time,
-}
-
-/// What a caller says of a server. The first one of a checkout stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Success,
-    Failure,
 }
 
 impl<C: Connector> Connection<C> {

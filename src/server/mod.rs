@@ -8,7 +8,7 @@ mod state;
 
 pub use self::config::Server;
 pub(crate) use self::config::{Limits, PoolLimits};
-pub(crate) use self::connection::{ConnectPermit, Connection, Verdict};
+pub(crate) use self::connection::{ConnectPermit, Connection};
 pub(crate) use self::generation::{Epoch, Generation};
 pub(crate) use self::notifier::Notifier;
 pub(crate) use self::state::{ServerEntry, chain};

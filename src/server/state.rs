@@ -43,7 +43,7 @@ pub(crate) struct ServerEntry<C: Connector> {
 impl<C: Connector> ServerEntry<C> {
     pub(crate) fn new(config: Server, limits: Limits, notifier: Arc<Notifier>) -> Self {
         Self {
-            health: Health::removed(),
+            health: Health::new(),
             permits: Permits::new(limits.max_conns),
             strikes: Strikes::default(),
             answered: Answered::default(),

@@ -40,8 +40,8 @@ struct Registry<C: Connector> {
     numbers: HashMap<Arc<str>, usize>,
     /// Free numbers. A new server gets the lowest.
     free: BinaryHeap<Reverse<usize>>,
-    /// Removed servers, by name, until nothing of them matters any more: if one is registered again before, its permits,
-    /// tokens, breaker and health go on.
+    /// Removed servers, by name, until nothing of them matters any more: if one is registered again before, its
+    /// permits, tokens, breaker and health go on.
     removed: HashMap<Arc<str>, Arc<ServerEntry<C>>>,
 }
 
@@ -109,7 +109,13 @@ impl<C: Connector> Servers<C> {
     /// Uses the current list, if this thread keeps it, and the number of the thread.
     #[inline(always)]
     pub(crate) fn with_kept_list<T>(&self, use_list: impl FnOnce(&List<C>, usize) -> T) -> Option<T> {
-        cache::with_current(self.cache_index, self.notifier.signals.list_version(), use_list)
+        self.with_list_of(self.notifier.signals.list_version(), use_list)
+    }
+
+    /// The same for a caller that has read the version of the current list.
+    #[inline(always)]
+    pub(crate) fn with_list_of<T>(&self, version: u64, use_list: impl FnOnce(&List<C>, usize) -> T) -> Option<T> {
+        cache::with_current(self.cache_index, version, use_list)
     }
 
     /// Keeps the current list for the next call of this thread.
@@ -256,8 +262,9 @@ impl<C: Connector> Edit<'_, C> {
     fn add(&mut self, server: &Server, limits: Limits) {
         let name = Arc::clone(server.shared_name());
         let number = self.registry.free.pop().map_or(self.registry.numbers.len(), |Reverse(number)| number);
-        // Of an earlier registration: the same permits, tokens, breaker and health go on.
-        let known = self.registry.removed.remove(&name);
+        // Of an earlier registration: the same permits, tokens, breaker and health go on, for as long as they matter.
+        let mut known = self.registry.removed.remove(&name);
+        self.change.forgotten.extend(known.take_if(|known| known.is_over(self.now)));
         let state = match known {
             Some(known) => {
                 known.apply(server.clone(), limits.rate, self.now);
@@ -371,7 +378,7 @@ impl<C: Connector> Edit<'_, C> {
             let is_over =
                 |(name, server): (&Arc<str>, &Arc<ServerEntry<C>>)| server.is_over(now).then(|| Arc::clone(name));
             let over: Vec<_> = registry.removed.iter().filter_map(is_over).collect();
-            change.forgotten = over.iter().filter_map(|name| registry.removed.remove(name)).collect();
+            change.forgotten.extend(over.iter().filter_map(|name| registry.removed.remove(name)));
             let draining = registry.removed.values().filter(|server| server.permits.counts().open() > 0).cloned();
             change.draining_before = Some(servers.draining.swap(Arc::new(draining.collect())));
         }

@@ -162,8 +162,16 @@ impl Case {
                 }
                 held.drain(..).for_each(PooledConn::release);
             }
-            advance(Duration::from_millis(gap_ms)).await;
-            settle_a_little().await;
+            let mut left = gap_ms;
+            // In steps so short that no connect timeout takes the client for stalled.
+            loop {
+                advance(Duration::from_millis(left.min(50))).await;
+                settle_a_little().await;
+                left = left.saturating_sub(50);
+                if left == 0 {
+                    break;
+                }
+            }
         }
         drop(future);
         held.drain(..).for_each(PooledConn::release);

@@ -6,10 +6,12 @@ use std::error::Error;
 use std::time::Duration;
 
 use connring::test_util::{Connect, ScriptedConnector};
-use connring::{AcquireError, BuildError, Builder, Clock, Failure, Pool, Reason, Server, ServerError, ServerState};
+use connring::{
+    AcquireError, BuildError, Builder, Clock, Ejection, Failure, Pool, Reason, Server, ServerError, ServerState,
+};
 use tokio::time::{advance, sleep};
 
-use crate::support::{Rig, settle};
+use crate::support::{Rig, refuse_one, settle};
 
 const MS: Duration = Duration::from_millis(1);
 const NS: Duration = Duration::from_nanos(1);
@@ -69,8 +71,19 @@ async fn build_rejects_out_of_range_settings_by_name_and_value() {
         (|b| b.backoff_spread_ratio(-0.1), "backoff_spread_ratio", "-0.1"),
         (|b| b.backoff_spread_ratio(1.1), "backoff_spread_ratio", "1.1"),
         (|b| b.backoff_spread_ratio(f64::NAN), "backoff_spread_ratio", "NaN"),
-        (|b| b.fail_threshold(0), "fail_threshold", "0"),
-        (|b| b.fail_threshold(256), "fail_threshold", "256"),
+        (|b| b.ejection(Ejection::new().consecutive_failures(0)), "ejection consecutive_failures", "0"),
+        (|b| b.ejection(Ejection::new().consecutive_failures(1 << 19)), "ejection consecutive_failures", "524288"),
+        (|b| b.ejection(Ejection::new().max_ejected_ratio(-0.1)), "ejection max_ejected_ratio", "-0.1"),
+        (|b| b.ejection(Ejection::new().max_ejected_ratio(1.1)), "ejection max_ejected_ratio", "1.1"),
+        (|b| b.ejection(Ejection::new().max_ejected_ratio(f64::NAN)), "ejection max_ejected_ratio", "NaN"),
+        (|b| b.ejection(Ejection::new().base(MS - NS)), "ejection base", "999.999µs"),
+        (|b| b.ejection(Ejection::new().base(YEAR + NS).max(YEAR + NS)), "ejection base", "31536000.000000001s"),
+        (|b| b.ejection(Ejection::new().base(11 * MS).max(10 * MS)), "ejection max", "10ms"),
+        (|b| b.ejection(Ejection::new().max(YEAR + NS)), "ejection max", "31536000.000000001s"),
+        (|b| b.abandoned_after(Duration::ZERO), "abandoned_after", "0ns"),
+        (|b| b.abandoned_after(YEAR + NS), "abandoned_after", "31536000.000000001s"),
+        (|b| b.outage_retry(10 * MS - NS), "outage_retry", "9.999999ms"),
+        (|b| b.outage_retry(YEAR + NS), "outage_retry", "31536000.000000001s"),
         (|b| b.wait_timeout(Duration::ZERO), "wait_timeout", "0ns"),
         (|b| b.wait_timeout(YEAR + NS), "wait_timeout", "31536000.000000001s"),
         (|b| b.max_waiters(0), "max_waiters", "0"),
@@ -118,8 +131,8 @@ async fn out_of_range_server_settings_are_rejected_by_address_name_and_value() {
         let of_register = pool.register(server.clone()).expect_err(name);
         let of_set = pool.set_servers([server]).expect_err(name);
         match &of_register {
-            ServerError::OutOfRange { address, setting, value, .. } => {
-                assert_eq!((&**address, *setting, &**value), ("a:1", name, expected));
+            ServerError::OutOfRange { name: server, setting, value, .. } => {
+                assert_eq!((&**server, *setting, &**value), ("a:1", name, expected));
             }
             other => panic!("{other:?}"),
         }
@@ -141,17 +154,17 @@ async fn build_rejects_empty_pool_name() {
 #[tokio::test]
 async fn addresses_must_be_distinct_and_not_empty() {
     let error = builder().servers(["a:1", "b:1", "a:1"]).build().expect_err("an address is duplicate");
-    assert_eq!(error, BuildError::Server(ServerError::Duplicate { address: "a:1".into() }));
+    assert_eq!(error, BuildError::Server(ServerError::Duplicate { name: "a:1".into() }));
     assert_line(&error, &["\"a:1\"", "twice"]);
     let error = builder().server("").build().expect_err("the text is empty");
-    assert_eq!(error, BuildError::Server(ServerError::EmptyAddress));
+    assert_eq!(error, BuildError::Server(ServerError::EmptyAddress { name: "".into() }));
     assert_line(&error, &["empty"]);
 
     let pool = builder().server("a:1").build().expect("the settings are in range");
-    assert_eq!(pool.register("a:1"), Err(ServerError::Duplicate { address: "a:1".into() }));
-    assert_eq!(pool.register(""), Err(ServerError::EmptyAddress));
+    assert_eq!(pool.register("a:1"), Err(ServerError::Duplicate { name: "a:1".into() }));
+    assert_eq!(pool.register(""), Err(ServerError::EmptyAddress { name: "".into() }));
     let error = pool.deregister("b:1").expect_err("the server is not registered");
-    assert_eq!(error, ServerError::Unknown { address: "b:1".into() });
+    assert_eq!(error, ServerError::Unknown { name: "b:1".into() });
     assert_line(&error, &["\"b:1\"", "not registered"]);
     assert_eq!(pool.status().servers.len(), 1);
     pool.close().await;
@@ -185,8 +198,20 @@ async fn build_accepts_bounds_and_pool_works() {
         |b| b.backoff_multiplier(1.0),
         |b| b.backoff_spread_ratio(0.0),
         |b| b.backoff_spread_ratio(1.0),
-        |b| b.fail_threshold(1),
-        |b| b.fail_threshold(255),
+        |b| b.ejection(Ejection::new().consecutive_failures(1)),
+        |b| b.ejection(Ejection::new().consecutive_failures((1 << 19) - 1)),
+        |b| b.ejection(Ejection::new().max_ejected_ratio(0.0)),
+        |b| b.ejection(Ejection::new().max_ejected_ratio(1.0)),
+        |b| b.ejection(Ejection::new().base(MS).max(MS)),
+        |b| b.ejection(Ejection::new().base(YEAR).max(YEAR)),
+        |b| b.abandoned_after(NS),
+        |b| b.abandoned_after(YEAR),
+        |b| b.abandoned_after(None),
+        |b| b.outage_retry(10 * MS),
+        |b| b.outage_retry(YEAR),
+        |b| b.outage_retry(None),
+        |b| b.hedge_delay(None),
+        |b| b.fail_fast_when_down(true),
         |b| b.wait_timeout(NS),
         |b| b.wait_timeout(YEAR),
         |b| b.wait_timeout(None),
@@ -246,11 +271,18 @@ async fn defaults_match_documented_table() {
         "max_concurrent_connects_per_server: 8",
         "connect_timeout: 5s",
         "initial: 100ms",
-        "max: 30s",
+        "max: 5s",
         "multiplier: 1.5",
         "spread_ratio: 0.5",
-        "fail_threshold: 1,",
-        "hedge_delay: 100ms",
+        "consecutive_failures: 5",
+        "max_ejected_ratio: 0.5",
+        "base: 1s",
+        "max: 30s",
+        "enforce: true",
+        "abandoned_after: Some(300ms)",
+        "outage_retry: Some(1s)",
+        "fail_fast_when_down: false",
+        "hedge_delay: None",
         "wait_timeout: Some(30s)",
         "max_waiters: 10000",
         "idle_timeout: Some(300s)",
@@ -281,9 +313,9 @@ async fn default_durations_apply() {
     }
     // The first backoff lies in 100 ms ± 50 %.
     let rig = Rig::paused(|builder| builder.server("a:1"));
-    rig.pool.acquire().await.expect("the server accepts").fail("broken");
+    refuse_one(&rig, "a:1").await;
     let ServerState::Down { failures: 1, retry_after } = rig.pool.status().servers[0].state else {
-        panic!("one failure takes the server down")
+        panic!("one refused attempt takes the server down")
     };
     assert!(retry_after >= 50 * MS && retry_after <= 151 * MS, "{retry_after:?}");
 }

@@ -1,13 +1,18 @@
 //! The connectors of the crate under a pool, on real sockets.
 
 use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use connring::{ConnInfo, Connector, Pool, PooledConn, Server, ServerState};
+use connring::{Clock, ConnInfo, ConnectFault, Connector, Pool, PooledConn, Server, ServerState, TcpConnector};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::task::JoinSet;
 
-use crate::support::settle;
+use crate::hazards::on_event;
+use crate::support::{poll_once, settle};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -44,7 +49,7 @@ impl Connector for Failing {
 async fn fault_of_the_client_inside_a_users_error_leaves_the_server_up() {
     for (code, is_up) in [(libc::EMFILE, true), (libc::ECONNREFUSED, false), (libc::EADDRNOTAVAIL, false)] {
         let connector = Failing { code, left: AtomicU32::new(1) };
-        let pool = Pool::builder(connector).clock(connring::Clock::tokio()).server("a").build().expect("in range");
+        let pool = Pool::builder(connector).clock(Clock::tokio()).server("a").build().expect("in range");
         let acquired = pool.acquire_timeout(MS).await.map(PooledConn::release);
         assert!(acquired.is_err(), "{code}");
         assert_eq!(pool.status().servers[0].state == ServerState::Up, is_up, "{code}");
@@ -56,7 +61,7 @@ async fn fault_of_the_client_inside_a_users_error_leaves_the_server_up() {
 #[tokio::test]
 async fn unix_server_with_a_short_listen_queue_stays_up_and_serves_all() {
     use connring::UnixConnector;
-    use socket2::{Domain, SockAddr, Socket, Type};
+    use socket2::SockAddr;
 
     let path = std::env::temp_dir().join(format!("connring-it-short-{}", std::process::id()));
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a descriptor is free");
@@ -89,4 +94,68 @@ async fn unix_server_with_a_short_listen_queue_stays_up_and_serves_all() {
     assert_eq!(served.len(), 16);
     accepting.abort();
     let _ = std::fs::remove_file(path);
+}
+
+/// A host without a free blocking thread: no look-up gets anywhere.
+#[test]
+fn look_up_that_outlasts_the_connect_timeout_is_the_clients_fault() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+    runtime.expect("a runtime").block_on(async {
+        let (busy, is_free) = std::sync::mpsc::channel::<()>();
+        tokio::task::spawn_blocking(move || is_free.recv());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = listener.local_addr().expect("it listens").port();
+        let causes = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&causes);
+        let (_dispatch, _guard) = on_event(move |text| {
+            if text.contains("cause=") {
+                seen.lock().expect("no panic").push(text.to_owned());
+            }
+        });
+        let clock = Clock::manual();
+        let builder = Pool::builder(TcpConnector::new()).clock(clock.clone()).server(format!("localhost:{port}"));
+        let pool = builder.connect_timeout(200 * MS).backoff(SECOND, SECOND).build().expect("in range");
+        let mut waiter = pin!(pool.acquire());
+        assert!(poll_once(waiter.as_mut()).await);
+        settle().await;
+        assert_eq!(pool.status().servers[0].connecting, 1);
+        clock.advance(200 * MS);
+        settle().await;
+        assert_eq!((pool.status().servers[0].connecting, pool.status().servers[0].state), (0, ServerState::Up));
+        let causes = causes.lock().expect("no panic").clone();
+        assert!(causes.len() == 1, "{causes:#?}");
+        assert!(causes[0].contains("cause=look-up of \"localhost\" timed out after 200ms"), "{causes:#?}");
+        // Connecting pauses, and then goes on.
+        drop(busy);
+        clock.advance(2 * SECOND);
+        waiter.await.expect("the server listens").release();
+    });
+}
+
+/// A connect to a dead port of this host may be given that very port as its own, and reach itself.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn connection_to_itself_does_not_take_the_port_of_the_server() {
+    // The system takes local ports of every second number first, and tries them in turn: one that it gave will come.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let given = TcpStream::connect(listener.local_addr().expect("it listens")).expect("it listens");
+    let dead = given.local_addr().expect("it is open");
+    SockRef::from(&given).set_linger(Some(Duration::ZERO)).expect("it is open");
+    drop((given, listener));
+    let (connector, server) = (TcpConnector::new(), Server::from(dead));
+    let mut refused = None;
+    for _ in 0..100_000 {
+        let error = connector.connect(&server).await.expect_err("nobody listens");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        if error.to_string().contains("reached itself") {
+            refused = Some(error);
+            break;
+        }
+    }
+    let refused = refused.expect("the system chose the port in none of 100000 attempts");
+    assert_eq!(connector.classify(&refused), ConnectFault::Server);
+    assert!(refused.to_string().contains(&dead.to_string()), "{refused}");
+    // Without `SO_REUSEADDR`, which would allow it also after a close in order.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor is free");
+    socket.bind(&dead.into()).expect("the server can bind its port");
 }

@@ -7,14 +7,14 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use connring::test_util::Connect;
-use connring::{Clock, ConnectFault, Connector, Pool, PooledConn, Server};
+use connring::{Clock, ConnectFault, Connector, Pool, PooledConn, Server, ServerState};
 use tracing::dispatcher::{self, Dispatch};
 use tracing::field::{Field, Visit};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
 
-use crate::support::{Rig, settle};
+use crate::support::{Rig, ejects_at_once, open, server_of, settle};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -93,23 +93,27 @@ async fn panic_of_a_subscriber_does_not_keep_a_server_from_its_retry() {
 
 #[tokio::test(start_paused = true)]
 async fn panic_of_a_drop_does_not_lose_the_servers_that_are_due() {
-    let rig =
-        Rig::paused(|builder| builder.server(Server::new("a").max_conns(2)).idle_timeout(None).max_lifetime(None));
-    let [idle, other] = [rig.pool.acquire().await.expect("it accepts"), rig.pool.acquire().await.expect("it accepts")];
-    idle.release();
-    other.fail("it is loading");
-    // No permit is free, so the due attempt takes the idle connection, whose drop panics.
-    let filler = rig.pool.try_acquire().expect("it is a last resort");
-    rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("in range");
-    filler.release();
+    let servers = [Server::new("a").max_conns(3), Server::new("b").max_conns(1)];
+    let rig = Rig::paused(|b| ejects_at_once(b.servers(servers), SECOND).idle_timeout(None).max_lifetime(None));
+    let (mut of_a, of_b): (Vec<_>, Vec<_>) = open(&rig, 4).await.into_iter().partition(|conn| server_of(conn) == "a");
+    of_a.remove(0).release();
+    of_a.remove(0).fail("it is loading");
+    // No permit is free, so the due probe takes the place of the idle connection, whose drop panics.
+    rig.pool.set_servers(["a", "b"].map(|server| Server::new(server).max_conns(2))).expect("in range");
     rig.connector.set_drop_panics("a", true);
-    tokio::time::sleep(20 * SECOND).await;
     let pool = rig.pool.clone();
-    let _ = tokio::spawn(async move { pool.acquire_timeout(MS).await.map(PooledConn::release).is_ok() }).await;
-    rig.connector.set_drop_panics("a", false);
+    let waiter = tokio::spawn(async move { pool.acquire().await.map(PooledConn::release).is_ok() });
     tokio::time::sleep(20 * SECOND).await;
-    let served = rig.pool.acquire_timeout(60 * SECOND).await.map(PooledConn::release);
-    assert!(served.is_ok(), "{:?}", rig.pool.status().servers[0]);
+    rig.connector.set_drop_panics("a", false);
+    waiter.abort();
+    tokio::time::sleep(20 * SECOND).await;
+    for _ in 0..3 {
+        rig.pool.acquire_timeout(60 * SECOND).await.expect("b serves").release();
+        settle().await;
+    }
+    let server = rig.pool.status().servers.remove(0);
+    assert!(matches!(server.state, ServerState::Up | ServerState::Recovering), "{server:?}");
+    drop((of_a, of_b));
 }
 
 /// A waker that takes its time: it advances the clock.

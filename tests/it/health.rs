@@ -1,16 +1,22 @@
 //! Backoff and health: the pauses between attempts at a down server, its probes, and its recovery.
 
+mod ejection;
 mod events;
+mod evidence;
+mod outage;
 mod probes;
+mod recovery;
+mod verdicts;
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use connring::test_util::{Connect, ScriptedConnector};
-use connring::{AcquireError, Builder, Pool, PooledConn, Reason, Server, ServerState};
+use connring::{AcquireError, Builder, Ejection, Pool, PooledConn, Reason, Server, ServerState};
 use tokio::runtime;
 use tokio::sync::Barrier;
 use tokio::task::{JoinHandle, JoinSet, yield_now};
@@ -20,7 +26,7 @@ use tracing::{Dispatch, Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::limits::poll_at_most;
-use crate::support::{Rig, settle};
+use crate::support::{Rig, advance_smoothly, ejects_at_once, poll_once, refuse_one, settle};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -28,11 +34,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// The times of the attempts at a server that always fails: at intervals of 60, 90, 135, 202.5, 300 and 300 seconds.
 const ATTEMPTS_MS: [u64; 7] = [0, 60_000, 150_000, 285_000, 487_500, 787_500, 1_087_500];
 
-/// One server, with a backoff of one to five minutes and no spread.
+/// One server, with a backoff of one to five minutes and no spread, also while no server serves.
 fn steady(b: Builder<ScriptedConnector>) -> Builder<ScriptedConnector> {
     b.server("a")
         .backoff(MINUTE, MINUTE * 5)
         .backoff_spread_ratio(0.0)
+        .outage_retry(None)
         .wait_timeout(None)
         .idle_timeout(None)
         .max_lifetime(None)
@@ -71,10 +78,34 @@ async fn acquired(rig: &Rig) -> PooledConn<ScriptedConnector> {
     poll_at_most(64, rig.pool.acquire()).await.expect("the server serves")
 }
 
-/// Takes the server down by one failure, at the present time.
+/// Takes the only server down by one refused attempt, at the present time.
 async fn downed(rig: &Rig) {
-    acquired(rig).await.fail("broken");
+    refuse_one(rig, "a").await;
     assert_eq!(state(rig), down(1, MINUTE));
+}
+
+/// The servers "a" and "b". One report in a row ejects one of them for a minute, plus or minus a half.
+fn two(b: Builder<ScriptedConnector>) -> Builder<ScriptedConnector> {
+    ejects_at_once(steady(b).server("b"), MINUTE)
+}
+
+/// Acquires connections to "a" and "b", as many of each.
+async fn acquired_of_each(rig: &Rig, count: usize) -> [Vec<PooledConn<ScriptedConnector>>; 2] {
+    let [mut of_a, mut of_b] = [Vec::new(), Vec::new()];
+    for _ in 0..2 * count {
+        let conn = acquired(rig).await;
+        if conn.address() == "a" { of_a.push(conn) } else { of_b.push(conn) }
+    }
+    assert_eq!((of_a.len(), of_b.len()), (count, count));
+    [of_a, of_b]
+}
+
+/// How long the first server stays ejected.
+fn ejected_for(rig: &Rig) -> Option<Duration> {
+    match state(rig) {
+        ServerState::Ejected { retry_after } => Some(retry_after),
+        _ => None,
+    }
 }
 
 #[tokio::test]
@@ -135,26 +166,6 @@ async fn backoff_applies_to_panicking_connector() {
 }
 
 #[tokio::test]
-async fn backoff_grows_for_server_that_accepts_then_fails() {
-    let rig = Rig::manual(|b| steady(b).max_conns_per_server(8));
-    for _ in 0..8 {
-        let pool = rig.pool.clone();
-        tokio::spawn(async move {
-            while let Ok(conn) = pool.acquire().await {
-                yield_now().await;
-                conn.fail("the server accepts and then fails");
-            }
-        });
-    }
-    pass(&rig, MINUTE * 19, async || {}).await;
-    let mut attempts = rig.connector.connect_times("a");
-    assert!(attempts.len() > 20, "attempts start for waiters while the server is recovering");
-    attempts.dedup();
-    assert_eq!(attempts, expected_attempts());
-    rig.pool.close().await;
-}
-
-#[tokio::test]
 async fn spread_covers_its_range() {
     let addresses = || (0..500).map(|index| index.to_string());
     let rig = Rig::manual(|b| b.servers(addresses()).backoff(MINUTE, MINUTE * 5));
@@ -172,44 +183,6 @@ async fn spread_covers_its_range() {
 }
 
 #[tokio::test]
-async fn only_release_of_connection_opened_since_outage_resets_backoff() {
-    let rig = Rig::manual(steady);
-    let old = [acquired(&rig).await, acquired(&rig).await];
-    downed(&rig).await;
-    rig.connector.next_connects("a", [Connect::Refuse]);
-    let waiter = waiting(&rig);
-    pass(&rig, MINUTE + SECOND, async || {}).await;
-    assert_eq!(state(&rig), down(2, MINUTE * 3 / 2 - SECOND), "the probe was refused");
-    pass(&rig, MINUTE * 3 / 2, async || {}).await;
-    let recovering = ServerState::Recovering { failures: 2 };
-    assert_eq!(state(&rig), recovering);
-    for conn in old {
-        conn.release();
-        assert_eq!(state(&rig), recovering, "released, but opened before the outage");
-    }
-    let probed = waiter.await.expect("the caller was served");
-    drop(probed);
-    assert_eq!(state(&rig), recovering, "opened since the outage, but not released");
-    let [_first, _second, opened_since] = [acquired(&rig).await, acquired(&rig).await, acquired(&rig).await];
-    opened_since.release();
-    assert_eq!(state(&rig), ServerState::Up);
-    acquired(&rig).await.fail("once more");
-    assert_eq!(state(&rig), down(1, MINUTE), "the backoff starts again");
-}
-
-#[tokio::test]
-async fn failure_while_recovering_continues_backoff() {
-    let rig = Rig::manual(|b| steady(b).fail_threshold(3));
-    rig.connector.next_connects("a", [Connect::Refuse, Connect::Refuse]);
-    let waiter = waiting(&rig);
-    pass(&rig, MINUTE * 3, async || {}).await;
-    let probed = waiter.await.expect("the caller was served");
-    assert_eq!(state(&rig), ServerState::Recovering { failures: 2 });
-    probed.fail("one failure is enough, regardless of the threshold");
-    assert_eq!(state(&rig), down(3, Duration::from_secs(135)));
-}
-
-#[tokio::test]
 async fn concurrent_failed_attempts_count_once() {
     let rig = Rig::manual(|b| steady(b).max_conns_per_server(8));
     rig.connector.on_connect("a", Connect::SlowRefuse(SECOND));
@@ -220,84 +193,6 @@ async fn concurrent_failed_attempts_count_once() {
     settle().await;
     assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (8, down(1, MINUTE)));
     waiters.iter().for_each(JoinHandle::abort);
-}
-
-#[tokio::test]
-async fn failures_of_connections_from_before_outage_are_ignored() {
-    let rig = Rig::manual(steady);
-    let mut stale = [acquired(&rig).await, acquired(&rig).await, acquired(&rig).await].into_iter();
-    let mut fail_one = || stale.next().expect("three connections were in use").fail("stale");
-    downed(&rig).await;
-    fail_one();
-    assert_eq!(state(&rig), down(1, MINUTE), "the server stays down");
-    rig.connector.next_connects("a", [Connect::Slow(SECOND)]);
-    pass(&rig, MINUTE + SECOND / 2, async || assert!(rig.pool.try_acquire().is_err())).await;
-    assert_eq!(state(&rig), ServerState::Probing { failures: 1 });
-    fail_one();
-    assert_eq!(state(&rig), ServerState::Probing { failures: 1 });
-    pass(&rig, SECOND, async || {}).await;
-    assert_eq!(state(&rig), ServerState::Recovering { failures: 1 });
-    let new = acquired(&rig).await;
-    fail_one();
-    assert_eq!(state(&rig), ServerState::Recovering { failures: 1 });
-    new.release();
-    assert_eq!(state(&rig), ServerState::Up);
-    assert_eq!(rig.connector.counts("a").open, 1, "failed connections were closed");
-}
-
-#[tokio::test]
-async fn failed_attempt_from_before_outage_is_ignored() {
-    let rig = Rig::manual(|b| steady(b).connect_timeout(MINUTE * 10).hedge_delay(MINUTE * 10));
-    let conn = acquired(&rig).await;
-    rig.connector.next_connects("a", [Connect::SlowRefuse(MINUTE * 2)]);
-    assert!(rig.pool.try_acquire().is_err(), "the call starts a slow attempt");
-    settle().await;
-    conn.fail("broken");
-    pass(&rig, MINUTE * 3 / 2, async || drop(rig.pool.try_acquire())).await;
-    acquired(&rig).await.release();
-    assert_eq!(state(&rig), ServerState::Up, "the probe succeeded");
-    pass(&rig, MINUTE, async || {}).await;
-    assert_eq!((rig.connector.counts("a").in_flight, state(&rig)), (0, ServerState::Up));
-}
-
-#[tokio::test]
-async fn threshold_counts_consecutive_failures() {
-    let rig = Rig::manual(|b| steady(b).fail_threshold(3));
-    let mut held = Vec::new();
-    for _ in 0..6 {
-        held.push(acquired(&rig).await);
-    }
-    let mut next = || held.pop().expect("six connections were in use");
-    next().fail("first");
-    next().fail("second");
-    next().release();
-    next().fail("first again");
-    next().fail("second again");
-    assert_eq!(state(&rig), ServerState::Up);
-    next().fail("third");
-    assert_eq!(state(&rig), down(1, MINUTE));
-}
-
-#[tokio::test]
-async fn failed_attempt_takes_server_down_regardless_of_threshold() {
-    let rig = Rig::manual(|b| steady(b).fail_threshold(255));
-    rig.connector.on_connect("a", Connect::Refuse);
-    assert!(rig.pool.acquire_now().await.is_err());
-    assert_eq!(state(&rig), down(1, MINUTE));
-}
-
-#[tokio::test]
-async fn connect_timeout_counts_as_failure() {
-    let rig = Rig::manual(|b| steady(b).connect_timeout(SECOND * 5).hedge_delay(MINUTE));
-    rig.connector.on_connect("a", Connect::Never);
-    let waiter = waiting(&rig);
-    pass(&rig, Duration::from_millis(4_500), async || {}).await;
-    assert_eq!(state(&rig), ServerState::Up);
-    pass(&rig, SECOND / 2, async || {}).await;
-    assert_eq!((state(&rig), rig.connector.counts("a").open), (down(1, MINUTE), 0));
-    pass(&rig, MINUTE + SECOND * 5, async || {}).await;
-    assert_eq!(state(&rig), down(2, MINUTE * 3 / 2), "a probe times out as well");
-    waiter.abort();
 }
 
 #[tokio::test]
@@ -336,34 +231,121 @@ async fn successful_attempt_resets_pause() {
 }
 
 #[tokio::test]
-async fn retry_after_is_later_of_backoff_and_pause() {
-    let rig = Rig::manual(steady);
-    downed(&rig).await;
-    rig.connector.next_connects("a", [Connect::LocalFault, Connect::LocalFault]);
+async fn connect_timeout_counts_as_failure() {
+    let rig = Rig::manual(|b| steady(b).connect_timeout(SECOND * 5).hedge_delay(MINUTE));
+    rig.connector.on_connect("a", Connect::Never);
     let waiter = waiting(&rig);
-    // The probes at 60 s and 120 s fail. The backoff of the second ends at 180 s, its pause at 210 s.
-    pass(&rig, MINUTE * 2 + SECOND, async || {}).await;
-    let left = SECOND * 89;
-    assert_eq!(state(&rig), down(1, left));
-    let error = rig.pool.acquire_now().await.expect_err("no attempt runs");
-    let AcquireError::Unavailable(unavailable) = error else { panic!("{error:?}") };
-    let Reason::Down { retry_after, .. } = unavailable.servers()[0].reason else { panic!("{unavailable:?}") };
-    assert_eq!((unavailable.retry_after(), retry_after), (Some(left), left));
+    settle().await;
+    advance_smoothly(&rig, Duration::from_millis(4_950)).await;
+    assert_eq!(state(&rig), ServerState::Up);
+    advance_smoothly(&rig, MILLISECOND * 50).await;
+    assert_eq!((state(&rig), rig.connector.counts("a").open), (down(1, MINUTE), 0));
+    advance_smoothly(&rig, MINUTE + SECOND * 5).await;
+    assert_eq!(state(&rig), down(2, MINUTE * 3 / 2), "a probe times out as well");
     waiter.abort();
 }
 
+/// A client that was stalled did not wait for the server.
 #[tokio::test]
-async fn client_fault_in_probe_is_not_counted() {
+async fn stall_of_the_client_does_not_count_towards_the_connect_timeout() {
+    let rig = Rig::manual(|b| steady(b).connect_timeout(SECOND * 5).hedge_delay(MINUTE));
+    rig.connector.on_connect("a", Connect::Slow(MINUTE));
+    let waiter = waiting(&rig);
+    settle().await;
+    for _ in 0..10 {
+        rig.clock.advance(SECOND * 3);
+        settle().await;
+    }
+    assert_eq!((state(&rig), rig.connector.counts("a").in_flight), (ServerState::Up, 1));
+    rig.clock.advance(MINUTE);
+    settle().await;
+    waiter.await.expect("the caller was served").release();
+}
+
+#[tokio::test]
+async fn failed_attempt_from_before_outage_is_ignored() {
+    let rig = Rig::manual(|b| steady(b).connect_timeout(MINUTE * 10).hedge_delay(MINUTE * 10));
+    rig.connector.next_connects("a", [Connect::SlowRefuse(MINUTE * 2), Connect::Refuse]);
+    let waiters = [waiting(&rig), waiting(&rig)];
+    settle().await;
+    assert_eq!((rig.connector.counts("a").in_flight, state(&rig)), (1, down(1, MINUTE)));
+    pass(&rig, MINUTE * 3 / 2, async || {}).await;
+    for waiter in waiters {
+        waiter.await.expect("the probe's connection serves both").release();
+    }
+    assert_eq!(state(&rig), ServerState::Up);
+    pass(&rig, MINUTE, async || {}).await;
+    assert_eq!((rig.connector.counts("a").in_flight, state(&rig)), (0, ServerState::Up));
+    assert_eq!(rig.pool.status().servers[0].connecting_paused, None);
+}
+
+#[tokio::test]
+async fn failed_attempt_takes_server_down_whatever_ejections_are_allowed() {
+    for ratio in [0.0, 1.0] {
+        let rig = Rig::manual(|b| steady(b).ejection(Ejection::new().max_ejected_ratio(ratio)));
+        downed(&rig).await;
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_later_of_ejection_and_pause() {
+    let rig = Rig::manual(|b| two(b).connect_timeout(MINUTE * 10).hedge_delay(MINUTE * 10).max_conns_per_server(2));
+    let [mut of_a, of_b] = acquired_of_each(&rig, 2).await;
+    of_b.into_iter().for_each(PooledConn::release);
+    of_a.pop().expect("there are two").discard();
+    rig.connector.on_connect("a", Connect::SlowRefuse(SECOND));
+    // A caller that was served elsewhere starts an attempt at "a".
+    [acquired(&rig).await, acquired(&rig).await].into_iter().for_each(PooledConn::release);
+    settle().await;
+    assert_eq!(rig.connector.counts("a").in_flight, 1);
+    of_a.pop().expect("there are two").fail_for("too many requests", SECOND * 10);
+    assert_eq!(ejected_for(&rig), Some(SECOND * 10));
+    pass(&rig, SECOND, async || {}).await;
+    assert_eq!(ejected_for(&rig), Some(MINUTE), "connecting pauses for longer than the ejection lasts");
+}
+
+#[tokio::test]
+async fn client_fault_in_probe_keeps_the_cause_of_the_outage() {
     let rig = Rig::manual(steady);
     downed(&rig).await;
     rig.connector.next_connects("a", [Connect::LocalFault, Connect::LocalFault, Connect::LocalFault]);
     let waiter = waiting(&rig);
     pass(&rig, MINUTE + SECOND / 2, async || {}).await;
-    assert!(matches!(state(&rig), ServerState::Down { failures: 1, .. }));
+    assert!(matches!(state(&rig), ServerState::Down { failures: 2, .. }));
+    let error = rig.pool.acquire_now().await.expect_err("no attempt runs");
+    let AcquireError::Unavailable(unavailable) = error else { panic!("{error:?}") };
+    let Reason::Down { cause: Some(cause), connect_error: Some(last), failures: 2, .. } =
+        &unavailable.servers()[0].reason
+    else {
+        panic!("{unavailable:?}")
+    };
+    let texts = [cause, last].map(|failure| failure.source().expect("a connect failed").to_string());
+    assert_eq!(texts[0], "a refused the connection, as scripted");
+    assert_eq!(texts[1], "out of descriptors when connecting to a, as scripted");
     pass(&rig, MINUTE * 10, async || {}).await;
-    assert_eq!(state(&rig), ServerState::Recovering { failures: 1 });
     let seconds: Vec<_> = rig.connector.connect_times("a").iter().map(Duration::as_secs).collect();
-    assert_eq!(seconds, [0, 60, 120, 210, 345], "the pause has its own backoff");
+    assert_eq!(seconds, [0, 60, 150, 285, 487]);
     waiter.await.expect("the caller was served").release();
     assert_eq!(state(&rig), ServerState::Up);
+}
+
+/// While connecting pauses by the client's fault, idle connections serve, and the others learn the cause.
+#[tokio::test]
+async fn client_fault_is_the_reason_of_a_server_that_is_up() {
+    let rig = Rig::manual(steady);
+    let held = acquired(&rig).await;
+    rig.connector.on_connect("a", Connect::LocalFault);
+    let error = rig.pool.acquire_now().await.expect_err("the attempt fails");
+    let AcquireError::Unavailable(unavailable) = &error else { panic!("{error:?}") };
+    let Reason::Paused { cause: Some(cause), failures: 1, retry_after } = &unavailable.servers()[0].reason else {
+        panic!("{unavailable:?}")
+    };
+    assert_eq!((*retry_after, unavailable.counts().paused, error.retry_after()), (MINUTE, 1, Some(MINUTE)));
+    let text = cause.source().expect("a connect failed").to_string();
+    assert_eq!(text, "out of descriptors when connecting to a, as scripted");
+    let server = rig.pool.status().servers.remove(0);
+    assert_eq!((server.state, server.connecting_paused), (ServerState::Up, Some(MINUTE)));
+    assert!(server.connect_error.is_some_and(|error| error.ends_with(&text)));
+    held.release();
+    rig.pool.try_acquire().expect("the idle connection serves").release();
 }

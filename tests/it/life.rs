@@ -2,6 +2,9 @@
 
 mod closing;
 mod dropping;
+mod identity;
+mod records;
+mod resets;
 mod runtimes;
 mod servers;
 

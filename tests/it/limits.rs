@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, yield_now};
 
-use crate::support::{Rig, open, settle};
+use crate::support::{Rig, advance_smoothly, open, settle};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -91,15 +91,13 @@ async fn attempt_holds_permit_until_it_ends() {
     settle().await;
     assert_eq!((numbers(&rig.pool), rig.connector.counts("a").attempts), ((2, 0, 0, 2), 2));
     // After the hedge delay the attempts no longer count for the waiters, but they still hold permits.
-    rig.clock.advance(SECOND);
-    settle().await;
+    advance_smoothly(&rig, SECOND).await;
     assert_eq!((numbers(&rig.pool), rig.connector.counts("a").attempts), ((2, 0, 0, 2), 2));
     // The attempts outlive their callers.
     drop(waiters);
     settle().await;
     assert_eq!((numbers(&rig.pool), rig.connector.counts("a").in_flight), ((2, 0, 0, 2), 2));
-    rig.clock.advance(SECOND);
-    settle().await;
+    advance_smoothly(&rig, SECOND).await;
     assert_eq!((numbers(&rig.pool), rig.connector.counts("a").open), ((0, 0, 0, 0), 0));
 }
 
@@ -119,7 +117,7 @@ async fn permit_is_released_if_drop_of_connection_panics() {
 
 #[tokio::test]
 async fn permit_is_released_if_drop_after_fail_panics() {
-    let rig = Rig::manual(|b| b.server("a").max_conns_per_server(1).fail_threshold(2));
+    let rig = Rig::manual(|b| b.server("a").max_conns_per_server(1));
     let conn = rig.pool.acquire().await.expect("the permit is free");
     rig.connector.set_drop_panics("a", true);
     assert!(catch_unwind(AssertUnwindSafe(|| conn.fail("broken"))).is_err());

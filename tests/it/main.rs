@@ -5,6 +5,7 @@ mod attempts;
 mod cancel;
 mod config;
 mod connector;
+mod faults;
 mod hazards;
 mod health;
 mod info;

@@ -6,16 +6,16 @@ use std::time::Duration;
 use connring::test_util::{Connect, ScriptedConnector};
 use connring::{AcquireError, Builder, PooledConn, Server, ServerState, TryAcquireError};
 
-use crate::support::{Rig, open, server_of, settle};
+use crate::support::{Rig, ejects_at_once, open, server_of, settle};
 
 /// A backoff that does not end within a test.
 const LONG: Duration = Duration::from_secs(3_600);
 
 type Conn = PooledConn<ScriptedConnector>;
 
-/// A pool whose servers stay down for the rest of the test.
+/// A pool whose servers stay down for the rest of the test. One report ejects a server.
 fn rig(build: impl FnOnce(Builder<ScriptedConnector>) -> Builder<ScriptedConnector>) -> Rig {
-    Rig::paused(|builder| build(builder.backoff(LONG, LONG)))
+    Rig::paused(|builder| build(ejects_at_once(builder.backoff(LONG, LONG).outage_retry(None), LONG)))
 }
 
 fn release(held: Vec<Conn>) {
@@ -80,7 +80,7 @@ async fn share_of_down_server_is_spread_evenly() {
     release(others);
     assert_eq!(rig.pool.status().servers[1].idle, 1);
     assert_thirds(&rig, "b").await;
-    assert!(matches!(rig.pool.status().servers[1].state, ServerState::Down { .. }));
+    assert!(matches!(rig.pool.status().servers[1].state, ServerState::Ejected { .. }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,13 +181,18 @@ async fn single_up_server_of_a_thousand_serves_without_checks_at_others() {
     assert_eq!(rig.connector.total_counts().attempts, 2_000, "no server gets another attempt");
 }
 
-/// Takes server "down" down, with one idle connection. Returns the two connections to server "other".
+/// Two servers with two connections each. Without maintenance, since its sweeps ask about idle connections, too.
+fn down_and_other() -> Rig {
+    rig(|builder| builder.servers(["down", "other"]).max_conns_per_server(2).maintenance(false))
+}
+
+/// Ejects server "down", which has kept one idle connection since before. Returns the two connections to server "other".
 async fn one_down(rig: &Rig) -> Vec<Conn> {
     let (mut to_down, to_other) = split(open(rig, 4).await, "down");
+    to_down.remove(0).release();
     to_down.remove(0).fail("broken");
-    release(to_down);
     let down = &rig.pool.status().servers[0];
-    assert!(matches!(down.state, ServerState::Down { .. }));
+    assert!(matches!(down.state, ServerState::Ejected { .. }));
     assert_eq!((&*down.address, down.idle), ("down", 1));
     to_other
 }
@@ -216,41 +221,55 @@ async fn assert_served_as_the_last_resort(rig: &Rig) {
     }
 }
 
+/// Server "other" refuses its next connection, and attempts at server "down" hang.
+fn connecting_fails(rig: &Rig) {
+    rig.connector.on_connect("other", Connect::Refuse);
+    rig.connector.on_connect("down", Connect::Never);
+}
+
 #[tokio::test(start_paused = true)]
 async fn idle_connections_of_down_servers_are_last_resort() {
-    let rig = rig(|builder| builder.servers(["down", "other"]).max_conns_per_server(2));
+    let rig = down_and_other();
     let mut to_other = one_down(&rig).await;
-    to_other.remove(0).fail("broken too");
+    connecting_fails(&rig);
+    to_other.remove(0).discard();
+    let conn = rig.pool.acquire().await.expect("a last-resort connection is idle");
+    assert_eq!(server_of(&conn), "down");
+    assert!(matches!(rig.pool.status().servers[1].state, ServerState::Down { .. }));
+    conn.release();
     release(to_other);
     let order = rotate(&rig, 10).await;
     assert_eq!(shares(&order), BTreeMap::from([("down", 5), ("other", 5)]));
-    assert_eq!(rig.connector.total_counts().attempts, 4, "no server gets an attempt during its backoff");
+    assert_eq!(rig.connector.counts("other").attempts, 3, "it gets no attempt during its backoff");
 }
 
 #[tokio::test(start_paused = true)]
 async fn rate_limited_server_prevents_last_resort() {
     let limited = Server::new("other").max_rps(0.001).burst(2);
-    let rig = rig(|builder| builder.server("down").server(limited).max_conns_per_server(2));
+    let rig = rig(|builder| builder.server("down").server(limited).max_conns_per_server(2).maintenance(false));
     let mut to_other = one_down(&rig).await;
     to_other.remove(0).release();
     assert_not_served(&rig).await;
-    to_other.remove(0).fail("broken too");
-    // The rate still limits the idle connection of server "other".
+    rig.pool.deregister("other").expect("the server is registered");
     assert_served_as_the_last_resort(&rig).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn full_server_prevents_last_resort() {
-    let rig = rig(|builder| builder.servers(["down", "other"]).max_conns_per_server(2));
+    let rig = down_and_other();
     let mut to_other = one_down(&rig).await;
     assert_not_served(&rig).await;
-    to_other.remove(0).fail("broken too");
+    connecting_fails(&rig);
+    to_other.remove(0).discard();
+    let conn = rig.pool.acquire().await.expect("the last server goes down");
+    assert_eq!(server_of(&conn), "down");
+    conn.release();
     assert_served_as_the_last_resort(&rig).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn running_attempt_prevents_last_resort() {
-    let rig = rig(|builder| builder.servers(["down", "other"]).max_conns_per_server(2));
+    let rig = down_and_other();
     let to_other = one_down(&rig).await;
     let took = Duration::from_secs(1);
     rig.connector.on_connect("other", Connect::Slow(took));
@@ -259,21 +278,15 @@ async fn running_attempt_prevents_last_resort() {
     let conn = rig.pool.acquire().await.expect("the attempt succeeds");
     assert_eq!(server_of(&conn), "other");
     assert!(rig.clock.now() - started >= took);
-    // The attempt and its hedge are over. The same holds for `acquire_now`.
-    settle().await;
-    tokio::time::sleep(took).await;
-    rig.pool.acquire_now().await.expect("the hedge's connection is idle").discard();
+    // The same holds for `acquire_now`.
     conn.discard();
     let conn = rig.pool.acquire_now().await.expect("the attempt succeeds");
     assert_eq!(server_of(&conn), "other");
     assert_eq!(rig.connector.counts("down").reuse_checks, 0);
     // When the attempt fails and takes server "other" down, the caller gets the last resort.
     conn.discard();
-    tokio::time::sleep(2 * took).await;
     rig.connector.on_connect("other", Connect::SlowRefuse(took));
-    while let Ok(conn) = rig.pool.try_acquire() {
-        assert_eq!(server_of(&conn), "other");
-    }
+    rig.connector.on_connect("down", Connect::Never);
     let started = rig.clock.now();
     let conn = rig.pool.acquire().await.expect("a last-resort connection is idle");
     assert_eq!(server_of(&conn), "down");
@@ -282,19 +295,42 @@ async fn running_attempt_prevents_last_resort() {
 
 #[tokio::test(start_paused = true)]
 async fn waiter_gets_last_resort_when_last_server_goes_down() {
-    let rig = rig(|builder| builder.servers(["down", "other"]).max_conns_per_server(2));
-    let (mut to_down, mut to_other) = split(open(&rig, 4).await, "down");
-    to_down.remove(0).fail("broken");
+    let rig = down_and_other();
+    let mut to_other = one_down(&rig).await;
     let pool = rig.pool.clone();
     let waiter = tokio::spawn(async move { pool.acquire().await.expect("a last-resort connection is idle") });
     settle().await;
-    // The connection is returned while a waiter is queued, but the other server is up, though full.
-    release(to_down);
-    settle().await;
+    // The other server is up, though full.
     assert_eq!((rig.pool.status().waiters, waiter.is_finished()), (1, false));
     let failed_at = rig.clock.now();
-    to_other.remove(0).fail("broken too");
+    connecting_fails(&rig);
+    to_other.remove(0).discard();
     let conn = waiter.await.expect("the task does not panic");
     assert_eq!(server_of(&conn), "down");
     assert_eq!(rig.clock.now(), failed_at);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_of_down_server_that_answered_serves_callers_that_find_nothing_else() {
+    let rig = down_and_other();
+    let (mut to_down, mut to_other) = split(open(&rig, 4).await, "down");
+    to_down.remove(0).fail("broken");
+    let pool = rig.pool.clone();
+    let waiter = tokio::spawn(async move { pool.acquire().await.expect("an answered connection is idle") });
+    settle().await;
+    assert!(!waiter.is_finished());
+    // It comes back well after the ejection.
+    to_down.remove(0).release();
+    let conn = waiter.await.expect("the task does not panic");
+    assert_eq!(server_of(&conn), "down");
+    conn.release();
+    assert_served_as_the_last_resort(&rig).await;
+    // The other server comes first.
+    to_other.remove(0).release();
+    for _ in 0..10 {
+        let conn = rig.pool.try_acquire().expect("a connection is idle");
+        assert_eq!(server_of(&conn), "other");
+        conn.release();
+    }
+    assert!(matches!(rig.pool.status().servers[0].state, ServerState::Ejected { .. }));
 }

@@ -1,7 +1,9 @@
 //! Helpers that several modules share.
 
-use connring::test_util::ScriptedConnector;
-use connring::{Builder, Clock, Connector, Pool, PooledConn};
+use std::time::Duration;
+
+use connring::test_util::{Connect, ScriptedConnector};
+use connring::{Builder, Clock, Connector, Ejection, Pool, PooledConn, ServerState};
 
 /// A pool under test, with its connector and its clock.
 pub(crate) struct Rig {
@@ -27,6 +29,36 @@ impl Rig {
         let builder = Pool::builder(connector.clone()).clock(clock.clone()).seed(0);
         let pool = build(builder).build().expect("the settings are in range");
         Self { pool, connector, clock }
+    }
+}
+
+/// One reported failure ejects a server for `time`, plus or minus a half, unless it is the last that serves.
+pub(crate) fn ejects_at_once(builder: Builder<ScriptedConnector>, time: Duration) -> Builder<ScriptedConnector> {
+    let ejection = Ejection::new().consecutive_failures(1).max_ejected_ratio(1.0);
+    builder.ejection(ejection.base(time).max(time))
+}
+
+/// Takes a server down by an attempt that is refused. It must be the only one that may be connected to, and none of its
+/// connections may have answered.
+pub(crate) async fn refuse_one(rig: &Rig, address: &str) {
+    rig.connector.next_connects(address, [Connect::Refuse]);
+    let mut caller = std::pin::pin!(rig.pool.acquire());
+    assert!(poll_once(caller.as_mut()).await, "the caller waits for the attempt");
+    settle().await;
+    let servers = rig.pool.status().servers;
+    let server = servers.iter().find(|server| *server.address == *address).expect("the server is registered");
+    assert!(matches!(server.state, ServerState::Down { .. }), "{server:?}");
+}
+
+/// Advances a manual clock in steps so short that no connect timeout takes the client for stalled.
+pub(crate) async fn advance_smoothly(rig: &Rig, time: Duration) {
+    const STEP: Duration = Duration::from_millis(50);
+    let mut left = time;
+    while !left.is_zero() {
+        let step = left.min(STEP);
+        rig.clock.advance(step);
+        settle().await;
+        left -= step;
     }
 }
 

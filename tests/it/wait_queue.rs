@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use connring::test_util::{ScriptedConnector, ScriptedError};
-use connring::{AcquireError, Pool, PooledConn, Reason, Server, TryAcquireError};
+use connring::test_util::{Connect, ScriptedConnector, ScriptedError};
+use connring::{AcquireError, Ejection, Pool, PooledConn, Reason, Server, ServerState, TryAcquireError};
 use tokio::task::JoinSet;
 use tokio::task::coop::unconstrained;
 
-use crate::support::{Rig, open, server_of, settle};
+use crate::support::{Rig, open, refuse_one, server_of, settle};
 
 /// tokio's timers tick in milliseconds.
 const TICK: Duration = Duration::from_millis(2);
@@ -311,13 +311,13 @@ async fn timeout_reports_wait_and_reasons() {
     let limited = Server::new("limited").max_rps(0.1).burst(1);
     let rig = Rig::paused(|builder| {
         let builder = builder.servers(["full", "down"]).server(limited).max_conns_per_server(1);
-        builder.backoff(hour, hour).backoff_spread_ratio(0.0)
+        builder.ejection(Ejection::new().consecutive_failures(1))
     });
     let mut full = None;
     for conn in open(&rig, 3).await {
         match &*server_of(&conn) {
             "full" => full = Some(conn),
-            "down" => conn.fail("broken"),
+            "down" => conn.fail_for("broken", hour),
             _ => conn.release(),
         }
     }
@@ -329,9 +329,9 @@ async fn timeout_reports_wait_and_reasons() {
     let counts = reason.counts();
     assert_eq!((counts.full, counts.down, counts.limited, counts.empty), (1, 1, 1, 0));
     for server in reason.servers() {
-        match (&*server.address, &server.reason) {
+        match (&*server.name, &server.reason) {
             ("full", Reason::Full { max_conns: 1 }) => {}
-            ("down", Reason::Down { failures: 1, retry_after, cause: Some(cause) }) => {
+            ("down", Reason::Down { failures: 0, retry_after, cause: Some(cause), .. }) => {
                 assert!(*retry_after <= hour - timeout && *retry_after >= hour - timeout - TICK, "{retry_after:?}");
                 assert_eq!(cause.source().map(|source| source.to_string()).as_deref(), Some("broken"));
             }

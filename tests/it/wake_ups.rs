@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use connring::test_util::ScriptedConnector;
-use connring::{PooledConn, Server, ServerState};
+use connring::{Builder, PooledConn, Server, ServerState};
 
-use crate::support::{Rig, server_of, settle};
+use crate::support::{Rig, ejects_at_once, refuse_one, server_of};
 
 /// tokio's timers tick in milliseconds.
 const TICK: Duration = Duration::from_millis(2);
@@ -46,7 +46,8 @@ async fn first_waiter_is_served_when_backoff_ends() {
     let rig = Rig::paused(|builder| {
         builder.server("a").max_conns_per_server(1).backoff(BACKOFF, BACKOFF).backoff_spread_ratio(0.0)
     });
-    acquire_through_wait_queue(&rig).await.fail("broken");
+    acquire_through_wait_queue(&rig).await.discard();
+    refuse_one(&rig, "a").await;
     let failed = rig.clock.now();
     acquire(&rig).await.release();
     assert_took(&rig, failed, BACKOFF);
@@ -61,55 +62,60 @@ async fn first_waiter_is_served_when_token_is_available() {
     assert_took(&rig, taken, INTERVAL);
 }
 
+/// Server "a" with one idle connection, and ejected since. Server "b" is full.
+async fn with_a_ejected(rig: &Rig, time: Duration) -> [Conn; 2] {
+    let held = [acquire(rig).await, acquire(rig).await, acquire(rig).await, acquire(rig).await];
+    let (mut to_a, mut to_b): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| server_of(conn) == "a");
+    assert_eq!((to_a.len(), to_b.len()), (3, 1));
+    to_a.remove(0).release();
+    to_a.remove(0).fail_for("broken", time);
+    assert!(matches!(rig.pool.status().servers[0].state, ServerState::Ejected { .. }));
+    [to_a.remove(0), to_b.remove(0)]
+}
+
+fn three_and_one(builder: Builder<ScriptedConnector>) -> Builder<ScriptedConnector> {
+    let servers = [Server::new("a").max_conns(3), Server::new("b").max_conns(1)];
+    ejects_at_once(builder.servers(servers), BACKOFF)
+}
+
 #[tokio::test(start_paused = true)]
 async fn last_resort_connection_is_checked_out_when_token_is_available() {
     let rig = Rig::paused(|builder| {
-        let builder = builder.server(Server::new("a").max_conns(2).max_rps(20.0).burst(1));
-        builder.backoff(100 * BACKOFF, 100 * BACKOFF)
+        let builder = builder.server(Server::new("a").max_conns(2).max_rps(20.0).burst(2));
+        builder.backoff(100 * BACKOFF, 100 * BACKOFF).outage_retry(None)
     });
-    let [good, bad] = [acquire(&rig).await, acquire(&rig).await];
-    let taken = rig.clock.now();
+    let good = acquire(&rig).await;
+    refuse_one(&rig, "a").await;
     good.release();
-    bad.fail("broken");
+    acquire(&rig).await.release();
+    let taken = rig.clock.now();
     acquire(&rig).await.release();
     assert_took(&rig, taken, INTERVAL);
     assert!(matches!(rig.pool.status().servers[0].state, ServerState::Down { .. }));
 }
 
 #[tokio::test(start_paused = true)]
-async fn release_frees_permit_for_due_probe() {
-    let rig = Rig::paused(|builder| {
-        let builder = builder.servers([Server::new("a").max_conns(2), Server::new("b").max_conns(1)]);
-        builder.backoff(BACKOFF, BACKOFF).backoff_spread_ratio(0.0)
-    });
-    let held = [acquire(&rig).await, acquire(&rig).await, acquire(&rig).await];
-    let (mut to_a, _to_b): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| server_of(conn) == "a");
-    assert_eq!(to_a.len(), 2);
-    to_a.remove(0).fail("broken");
+async fn discard_frees_permit_for_due_probe() {
+    let rig = Rig::paused(three_and_one);
+    let [of_a, _of_b] = with_a_ejected(&rig, BACKOFF).await;
     let servers = [Server::new("a").max_conns(1), Server::new("b").max_conns(1)];
     rig.pool.set_servers(servers).expect("the limits are in range");
     let pool = rig.pool.clone();
     let waiter = tokio::spawn(async move { pool.acquire().await.expect("the caller is served") });
-    // The retry is due, and the only permit is in use.
+    // The probe is due, and the only permit is in use.
     tokio::time::sleep(2 * BACKOFF).await;
-    assert_eq!((rig.pool.status().waiters, rig.connector.counts("a").attempts), (1, 2));
-    let released = rig.clock.now();
-    to_a.remove(0).release();
+    assert_eq!((rig.pool.status().waiters, rig.connector.counts("a").attempts), (1, 3));
+    let ended = rig.clock.now();
+    of_a.discard();
     assert_eq!(waiter.await.expect("the task does not panic").address(), "a");
-    assert_took(&rig, released, Duration::ZERO);
-    assert_eq!(rig.connector.counts("a").attempts, 3);
+    assert_took(&rig, ended, Duration::ZERO);
+    assert_eq!(rig.connector.counts("a").attempts, 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn removing_last_up_server_makes_down_servers_last_resort() {
-    let rig = Rig::paused(|builder| {
-        let builder = builder.servers([Server::new("a").max_conns(2), Server::new("b").max_conns(1)]);
-        builder.backoff(100 * BACKOFF, 100 * BACKOFF)
-    });
-    let held = [acquire(&rig).await, acquire(&rig).await, acquire(&rig).await];
-    let (mut to_a, _to_b): (Vec<_>, Vec<_>) = held.into_iter().partition(|conn| server_of(conn) == "a");
-    to_a.remove(0).release();
-    to_a.remove(0).fail("broken");
+    let rig = Rig::paused(three_and_one);
+    let [_of_a, _of_b] = with_a_ejected(&rig, 100 * BACKOFF).await;
     let pool = rig.pool.clone();
     let waiter = tokio::spawn(async move { pool.acquire().await.expect("the caller is served") });
     tokio::time::sleep(BACKOFF).await;
@@ -123,9 +129,8 @@ async fn removing_last_up_server_makes_down_servers_last_resort() {
 #[tokio::test(start_paused = true)]
 async fn down_server_is_not_probed_without_callers() {
     let rig = Rig::paused(|builder| builder.server("a").max_conns_per_server(1).backoff(BACKOFF, BACKOFF));
-    let conn = acquire_through_wait_queue(&rig).await;
-    conn.fail("broken");
-    settle().await;
+    acquire_through_wait_queue(&rig).await.discard();
+    refuse_one(&rig, "a").await;
     tokio::time::sleep(100 * BACKOFF).await;
-    assert_eq!(rig.connector.counts("a").attempts, 1);
+    assert_eq!(rig.connector.counts("a").attempts, 2);
 }

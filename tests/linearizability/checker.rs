@@ -23,6 +23,8 @@ struct Timed {
     /// The index of the operation in the history.
     operation: usize,
     step: Step,
+    /// The step of the same operation that comes before it.
+    follows: Option<usize>,
 }
 
 struct Search<'a> {
@@ -47,8 +49,11 @@ impl<'a> Search<'a> {
     fn new(history: &'a History) -> Self {
         let mut timed = Vec::new();
         for (operation, &Operation { invoked, returned, .. }) in history.operations.iter().enumerate() {
-            let steps = steps(history, &history.operations[operation]);
-            timed.extend(steps.into_iter().map(|step| Timed { invoked, returned, operation, step }));
+            let mut last = None;
+            for step in steps(history, operation) {
+                let follows = if matches!(step, Step::Observe(_)) { None } else { last.replace(timed.len()) };
+                timed.push(Timed { invoked, returned, operation, step, follows });
+            }
         }
         assert!(timed.len() < Set::BITS as usize, "too many steps: {}", timed.len());
         Self { history, steps: timed, seen: HashSet::new(), deepest: (0, State::first(history)) }
@@ -79,11 +84,14 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// Returns the steps that may come next: those of operations invoked before any unplaced operation returned.
+    /// Returns the steps that may come next: those of operations invoked before any unplaced operation returned, after
+    /// those of the same operation that come before them.
     fn next(&self, placed: Set) -> Vec<usize> {
         let unplaced = || self.steps.iter().enumerate().filter(move |(index, _)| placed & (1 << index) == 0);
         let Some(bound) = unplaced().map(|(_, step)| step.returned).min() else { return Vec::new() };
-        unplaced().filter(|(_, step)| step.invoked < bound).map(|(index, _)| index).collect()
+        let is_next =
+            |step: &Timed| step.invoked < bound && step.follows.is_none_or(|before| placed & (1 << before) != 0);
+        unplaced().filter(|(_, step)| is_next(step)).map(|(index, _)| index).collect()
     }
 
     fn explain(&self) -> String {

@@ -30,6 +30,11 @@ impl Operation {
         self.invoked < other.returned && other.invoked < self.returned
     }
 
+    /// Returns whether the other one is not this operation, and overlaps it. All stamps differ.
+    pub(crate) fn overlaps_other(&self, other: &Self) -> bool {
+        self.invoked != other.invoked && self.overlaps(other)
+    }
+
     /// Returns the released connection, if the operation is a release.
     pub(crate) fn released(&self) -> Option<Conn> {
         if let Action::Release(conn) = self.action { Some(conn) } else { None }
@@ -51,14 +56,16 @@ pub(crate) enum Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Guarantees {
     pub(crate) order: Order,
-    /// One failure takes a server down, and it stays down.
-    pub(crate) fail_takes_down: bool,
+    /// One failure ejects a server for good, unless no other server would be left.
+    pub(crate) fail_ejects: bool,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct History {
     pub(crate) guarantees: Guarantees,
     pub(crate) servers: usize,
+    /// All servers went down before the history began, because they refused.
+    pub(crate) all_down: bool,
     /// The server of each connection.
     pub(crate) server_of: Vec<Server>,
     /// The initially idle connections, in the order of their release.

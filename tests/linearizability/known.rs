@@ -5,10 +5,10 @@ use crate::history::Action::{self, Checkout, Discard, Fail, Refused, Release};
 use crate::history::{Guarantees, History, Operation, Order};
 use crate::rng::Rng;
 
-const FIFO: Guarantees = Guarantees { order: Order::Fifo, fail_takes_down: false };
-const OVERLAP: Guarantees = Guarantees { order: Order::FifoUpToOverlap, fail_takes_down: false };
-const SHARDS: Guarantees = Guarantees { order: Order::Any, fail_takes_down: false };
-const DOWN: Guarantees = Guarantees { order: Order::Fifo, fail_takes_down: true };
+const FIFO: Guarantees = Guarantees { order: Order::Fifo, fail_ejects: false };
+const OVERLAP: Guarantees = Guarantees { order: Order::FifoUpToOverlap, fail_ejects: false };
+const SHARDS: Guarantees = Guarantees { order: Order::Any, fail_ejects: false };
+const EJECTS: Guarantees = Guarantees { order: Order::Fifo, fail_ejects: true };
 
 /// Returns a history of the given actions and intervals, each on its own thread.
 fn history(guarantees: Guarantees, server_of: &[usize], idle: &[usize], operations: &[(u64, u64, Action)]) -> History {
@@ -16,6 +16,7 @@ fn history(guarantees: Guarantees, server_of: &[usize], idle: &[usize], operatio
     History {
         guarantees,
         servers: server_of.iter().max().map_or(1, |last| last + 1),
+        all_down: false,
         server_of: server_of.to_vec(),
         idle: idle.to_vec(),
         operations: operations.iter().enumerate().map(recorded).collect(),
@@ -36,7 +37,7 @@ fn rejects(guarantees: Guarantees, server_of: &[usize], idle: &[usize], operatio
 
 #[test]
 fn rejects_connection_checked_out_twice() {
-    for guarantees in [FIFO, OVERLAP, SHARDS, DOWN] {
+    for guarantees in [FIFO, OVERLAP, SHARDS, EJECTS] {
         rejects(guarantees, &[0], &[0], &[(0, 2, Checkout(0)), (1, 3, Checkout(0))]);
         // The release begins after the second checkout has ended.
         rejects(guarantees, &[0], &[0], &[(0, 1, Checkout(0)), (2, 3, Checkout(0)), (4, 5, Release(0))]);
@@ -46,7 +47,7 @@ fn rejects_connection_checked_out_twice() {
 
 #[test]
 fn rejects_lost_connection() {
-    for guarantees in [FIFO, OVERLAP, SHARDS, DOWN] {
+    for guarantees in [FIFO, OVERLAP, SHARDS, EJECTS] {
         let released = [(0, 1, Checkout(0)), (2, 4, Release(0)), (5, 6, Refused)];
         rejects(guarantees, &[0], &[0], &released);
         // Two refusals begin after the release has ended, and the connection is idle.
@@ -97,7 +98,7 @@ fn checkout_passes_over_connections_whose_release_overlaps_it() {
 #[test]
 fn rejects_checkout_of_closed_connection() {
     for end in [Discard(0), Fail(0)] {
-        for guarantees in [FIFO, OVERLAP, SHARDS, DOWN] {
+        for guarantees in [FIFO, OVERLAP, SHARDS, EJECTS] {
             rejects(guarantees, &[0], &[0], &[(0, 1, Checkout(0)), (2, 3, end), (4, 5, Checkout(0))]);
             rejects(guarantees, &[0], &[0], &[(0, 1, Checkout(0)), (2, 5, end), (3, 4, Checkout(0))]);
             accepts(guarantees, &[0], &[0], &[(0, 1, Checkout(0)), (2, 3, end), (4, 5, Refused)]);
@@ -107,7 +108,7 @@ fn rejects_checkout_of_closed_connection() {
 
 #[test]
 fn rejects_checkout_before_release_begins() {
-    for guarantees in [FIFO, OVERLAP, SHARDS, DOWN] {
+    for guarantees in [FIFO, OVERLAP, SHARDS, EJECTS] {
         rejects(guarantees, &[0], &[], &[(0, 1, Checkout(0)), (2, 3, Release(0))]);
         accepts(guarantees, &[0], &[], &[(0, 2, Checkout(0)), (1, 3, Release(0))]);
     }
@@ -122,25 +123,71 @@ fn refusal_is_atomic_only_over_one_queue() {
     accepts(FIFO, &[0, 1], &[0, 1], &passing);
     // Connection 1 is idle throughout.
     let idle = [(0, 1, Checkout(0)), (2, 9, Refused), (3, 4, Release(0)), (5, 6, Checkout(0))];
-    for (guarantees, server_of) in [(FIFO, [0, 1]), (SHARDS, [0, 0]), (SHARDS, [0, 1]), (DOWN, [0, 1])] {
+    for (guarantees, server_of) in [(FIFO, [0, 1]), (SHARDS, [0, 0]), (SHARDS, [0, 1]), (EJECTS, [0, 1])] {
         rejects(guarantees, &server_of, &[0, 1], &idle);
     }
 }
 
 #[test]
-fn down_server_is_only_a_last_resort() {
-    let down = [(0, 1, Checkout(0)), (2, 3, Fail(0))];
-    let then = |operations: &[_]| [&down[..], operations].concat();
+fn ejected_server_serves_no_caller() {
+    let ejected = [(0, 1, Checkout(0)), (2, 3, Fail(0))];
+    let then = |operations: &[_]| [&ejected[..], operations].concat();
     // Connections 0 and 1 belong to server 0, connections 2 and 3 to server 1.
     let server_of = [0, 0, 1, 1];
-    rejects(DOWN, &server_of, &[0, 1, 2, 3], &then(&[(4, 5, Checkout(1))]));
+    rejects(EJECTS, &server_of, &[0, 1, 2, 3], &then(&[(4, 5, Checkout(1))]));
     accepts(FIFO, &server_of, &[0, 1, 2, 3], &then(&[(4, 5, Checkout(1))]));
-    accepts(DOWN, &server_of, &[0, 1, 2, 3], &then(&[(4, 5, Checkout(2)), (6, 7, Checkout(3)), (8, 9, Refused)]));
-    let both = then(&[(4, 5, Checkout(2)), (6, 7, Fail(2))]);
-    accepts(DOWN, &server_of, &[0, 1, 2, 3], &[&both[..], &[(8, 9, Checkout(1)), (10, 11, Checkout(3))]].concat());
-    rejects(DOWN, &server_of, &[0, 1, 2, 3], &[&both[..], &[(8, 9, Refused)]].concat());
-    // While the last server goes down, a caller may still pass over the servers that are down, and be refused.
-    accepts(DOWN, &server_of, &[0, 1, 2, 3], &then(&[(4, 5, Checkout(2)), (6, 9, Fail(2)), (7, 8, Refused)]));
+    let others = then(&[(4, 5, Checkout(2)), (6, 7, Checkout(3))]);
+    accepts(EJECTS, &server_of, &[0, 1, 2, 3], &[&others[..], &[(8, 9, Refused)]].concat());
+    rejects(EJECTS, &server_of, &[0, 1, 2, 3], &[&others[..], &[(8, 9, Checkout(1))]].concat());
+    // While the server is being ejected, a caller may pass over it or use it.
+    let during =
+        [(0, 1, Checkout(0)), (2, 3, Checkout(2)), (4, 5, Checkout(1)), (6, 7, Checkout(3)), (8, 9, Release(1))];
+    for last in [Refused, Checkout(1)] {
+        accepts(EJECTS, &server_of, &[0, 2, 1, 3], &[&during[..], &[(10, 13, Fail(0)), (11, 12, last)]].concat());
+    }
+}
+
+#[test]
+fn last_server_is_not_ejected() {
+    let both = [(0, 1, Checkout(0)), (2, 3, Fail(0)), (4, 5, Checkout(2)), (6, 7, Fail(2))];
+    let then = |last| [&both[..], &[(8, 9, last)]].concat();
+    let server_of = [0, 0, 1, 1];
+    accepts(EJECTS, &server_of, &[0, 1, 2, 3], &then(Checkout(3)));
+    rejects(EJECTS, &server_of, &[0, 1, 2, 3], &then(Refused));
+    accepts(EJECTS, &[0, 0], &[0, 1], &[(0, 1, Checkout(0)), (2, 3, Fail(0)), (4, 5, Checkout(1))]);
+    // Of two failures at the same time one ejects its server, whichever.
+    let together = [(0, 1, Checkout(0)), (2, 3, Checkout(2)), (4, 7, Fail(0)), (5, 6, Fail(2))];
+    for (conn, other) in [(1, 3), (3, 1)] {
+        accepts(
+            EJECTS,
+            &server_of,
+            &[0, 2, 1, 3],
+            &[&together[..], &[(8, 9, Checkout(conn)), (10, 11, Refused)]].concat(),
+        );
+        rejects(
+            EJECTS,
+            &server_of,
+            &[0, 2, 1, 3],
+            &[&together[..], &[(8, 9, Checkout(conn)), (10, 11, Checkout(other))]].concat(),
+        );
+    }
+}
+
+#[test]
+fn connection_that_came_back_to_an_ejected_server_serves_callers_that_find_nothing_else() {
+    let before = [(0, 1, Checkout(0)), (2, 3, Checkout(1)), (4, 5, Fail(0)), (6, 7, Release(1))];
+    let then = |operations: &[_]| [&before[..], operations].concat();
+    let server_of = [0, 0, 1];
+    rejects(EJECTS, &server_of, &[0, 1, 2], &then(&[(8, 9, Checkout(1))]));
+    accepts(EJECTS, &server_of, &[0, 1, 2], &then(&[(8, 9, Checkout(2)), (10, 11, Checkout(1)), (12, 13, Refused)]));
+    rejects(EJECTS, &server_of, &[0, 1, 2], &then(&[(8, 9, Checkout(2)), (10, 11, Refused)]));
+    // A search of the ejected server's connections takes them out for a moment.
+    accepts(EJECTS, &server_of, &[0, 1, 2], &then(&[(8, 9, Checkout(2)), (10, 13, Refused), (11, 12, Checkout(1))]));
+    // It may have come back before the ejection or after it.
+    let overlapping = [(0, 1, Checkout(0)), (2, 3, Checkout(1)), (4, 7, Fail(0)), (5, 6, Release(1))];
+    for last in [Refused, Checkout(1)] {
+        accepts(EJECTS, &server_of, &[0, 1, 2], &[&overlapping[..], &[(8, 9, Checkout(2)), (10, 11, last)]].concat());
+    }
 }
 
 #[test]
@@ -180,7 +227,7 @@ fn search_agrees_with_search_without_shortcuts() {
             })
             .collect();
         let order = rng.pick(&[Order::Any, Order::Fifo, Order::FifoUpToOverlap]);
-        let guarantees = Guarantees { order, fail_takes_down: rng.chance(30) };
+        let guarantees = Guarantees { order, fail_ejects: rng.chance(30) };
         let history = history(guarantees, &server_of, &idle, &operations);
         let verdict = check(&history).is_ok();
         assert_eq!(verdict, check_slowly(&history), "seed {seed}\n{history}");

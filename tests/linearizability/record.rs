@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-use connring::test_util::{ScriptedConn, ScriptedConnector, ScriptedError, set_shard};
-use connring::{Clock, ConnInfo, Connector, Pool, PooledConn, Server};
+use connring::test_util::{Connect, ScriptedConn, ScriptedConnector, ScriptedError, set_shard};
+use connring::{Clock, ConnInfo, Connector, Ejection, Pool, PooledConn, Server, ServerState};
 use tokio::runtime::Runtime;
 
 use crate::history::{Action, Conn, Guarantees, History, Operation, Order};
@@ -64,11 +64,22 @@ struct ScriptStep {
     yields: bool,
 }
 
+/// What happens to the servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Health {
+    /// Nothing: failures are counted, but are too few.
+    Up,
+    /// One failure ejects a server, unless no other would be left.
+    Ejects,
+    /// All servers went down before the history began.
+    AllDown,
+}
+
 /// The pool and the scripts of a seed. The operating system schedules the threads.
 struct Script {
     servers: u64,
     max_conns: u64,
-    fail_threshold: u32,
+    health: Health,
     /// The threads use different shards.
     is_apart: bool,
     /// The threads have used the pool before the history begins, so their first checkout takes the hot path.
@@ -86,8 +97,11 @@ impl Script {
         let rng = &mut rng;
         let is_apart = rng.chance(50);
         let servers = rng.within(1..=2);
-        let max_conns = if is_apart { rng.within(1..=4) } else { rng.within(1..=MAX_FIFO) };
-        let opened = rng.within(1..=servers * max_conns).min(MAX_OPENED as u64);
+        let health = rng.pick(&[Health::Up, Health::Up, Health::Ejects, Health::AllDown]);
+        // Each server has room for the attempt that takes it down.
+        let spare = u64::from(health == Health::AllDown);
+        let max_conns = rng.within(1 + spare..=if is_apart { 4 } else { MAX_FIFO });
+        let opened = rng.within(1..=servers * (max_conns - spare)).min(MAX_OPENED as u64);
         let mut shard = || if is_apart { rng.within(0..=2) as usize } else { 0 };
         let released_at = (0..opened).map(|_| shard()).collect();
         let drained_at = shard();
@@ -96,7 +110,7 @@ impl Script {
         Self {
             servers,
             max_conns,
-            fail_threshold: rng.pick(&[255, 255, 255, 1]),
+            health,
             is_apart,
             is_warm: rng.chance(60),
             released_at,
@@ -109,7 +123,7 @@ impl Script {
 
     fn guarantees(&self) -> Guarantees {
         let order = if self.is_apart { Order::Any } else { IN_ONE_SHARD };
-        Guarantees { order, fail_takes_down: self.fail_threshold == 1 }
+        Guarantees { order, fail_ejects: self.health == Health::Ejects }
     }
 }
 
@@ -125,18 +139,29 @@ impl ScriptStep {
     }
 }
 
-/// Builds the pool and opens its connections, all of them checked out. The clock is manual and never advances.
+/// Builds the pool, opens its connections, all of them checked out, and takes the servers down if the script says so.
+/// The clock is manual and never advances, so a server that is down or ejected stays it.
 fn open(runtime: &Runtime, script: &Script) -> (Pool<Yielding>, Vec<Held>) {
     let clock = Clock::manual();
-    let connector = Yielding { scripted: ScriptedConnector::new(clock.clone()), checks: Arc::default() };
+    let scripted = ScriptedConnector::new(clock.clone());
+    let connector = Yielding { scripted: scripted.clone(), checks: Arc::default() };
     let names = (0..script.servers).map(|server| server.to_string());
     let builder = Pool::builder(connector).clock(clock).servers(names).max_conns_per_server(script.max_conns as u32);
-    let builder = builder.fail_threshold(script.fail_threshold).maintenance(false);
+    let failures = if script.health == Health::Ejects { 1 } else { 1_000 };
+    let ejection = Ejection::new().consecutive_failures(failures).max_ejected_ratio(1.0);
+    let builder = builder.ejection(ejection).maintenance(false);
     runtime.block_on(async {
         let pool = builder.build().expect("the settings are in range");
         let mut held = Vec::new();
         for _ in &script.released_at {
             held.push(pool.acquire().await.expect("the servers accept"));
+        }
+        if script.health == Health::AllDown {
+            scripted.set_default(Connect::Refuse);
+            // None of its connections has answered yet, so one refusal takes a server down.
+            assert!(pool.acquire_now().await.is_err(), "all servers refuse");
+            let is_down = |state| matches!(state, ServerState::Down { .. });
+            assert!(pool.status().servers.iter().all(|server| is_down(server.state)), "{:?}", pool.status());
         }
         (pool, held)
     })
@@ -267,5 +292,6 @@ pub(crate) fn record(runtime: &Runtime, seed: u64) -> History {
         }
     }
     let (guarantees, servers, idle) = (script.guarantees(), script.servers as usize, (0..ids.len()).collect());
-    History { guarantees, servers, server_of, idle, operations }
+    let all_down = script.health == Health::AllDown;
+    History { guarantees, servers, all_down, server_of, idle, operations }
 }

@@ -26,7 +26,9 @@ const TICK: u64 = 2 * MS;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
     Acquire,
-    AcquireTimeout { ms: u64 },
+    AcquireTimeout {
+        ms: u64,
+    },
     AcquireNow,
     TryAcquire,
     /// After the trouble: `acquire_timeout`.
@@ -119,7 +121,9 @@ impl Caller {
         let pool = self.pool.clone();
         let acquire = async move {
             match call {
-                Call::AcquireTimeout { ms } | Call::Last { ms } => pool.acquire_timeout(Duration::from_millis(ms)).await,
+                Call::AcquireTimeout { ms } | Call::Last { ms } => {
+                    pool.acquire_timeout(Duration::from_millis(ms)).await
+                }
                 Call::AcquireNow => pool.acquire_now().await,
                 Call::Acquire | Call::TryAcquire => pool.acquire().await,
             }

@@ -67,7 +67,8 @@ fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
                 } else if now - begin >= WAIT {
                     let ms = (now - begin) / MS;
                     let health = &state.servers[index].health;
-                    problem = Some(format!("{unserved} callers have waited {ms} ms in vain: {why}; {listed:?}, {health:?}"));
+                    problem =
+                        Some(format!("{unserved} callers have waited {ms} ms in vain: {why}; {listed:?}, {health:?}"));
                 }
             }
         }
@@ -99,7 +100,12 @@ fn overdue_in_outage(plan: &Plan, state: &mut State, status: &PoolStatus, now: u
         if server.health.breaker == Breaker::Trying || listed.open >= listed.max_conns {
             continue;
         }
-        let tried = server.probed.max(server.listing_changed).max(server.touched).max(server.health.paused_at.unwrap_or(0)).max(since);
+        let tried = server
+            .probed
+            .max(server.listing_changed)
+            .max(server.touched)
+            .max(server.health.paused_at.unwrap_or(0))
+            .max(since);
         if now > tried + patience {
             let ms = (now - tried) / MS;
             return Some(format!("callers wait, no server serves, and {} is not tried for {ms} ms", server.address));
@@ -136,7 +142,8 @@ fn waits_in_vain(
         let may_probe = listed.connecting == 0 && (has_permit || listed.idle > 0);
         // While no server serves, trials keep a distance.
         let distance = if is_any_up { 0 } else { 10 * MS * state.servers.len() as u64 };
-        return (due.max(health.due_from).max(server.listing_changed) + TICK + distance < now && may_probe).then_some("the server is down and its trial is overdue");
+        return (due.max(health.due_from).max(server.listing_changed) + TICK + distance < now && may_probe)
+            .then_some("the server is down and its trial is overdue");
     }
     if health.state != Model::Up || health.breaker == Breaker::Trying || health.paused_until() + TICK > now {
         return None;
@@ -176,7 +183,8 @@ impl Server {
     pub(crate) fn disagrees(&self, status: &PoolStatus, ahead: bool, now: u64) -> Option<String> {
         let listed = status_of(self, status)?;
         let health = &self.health;
-        let remaining = |said: Duration, until: u64| (said.as_nanos() as u64).abs_diff(until.saturating_sub(now)) <= PACKED;
+        let remaining =
+            |said: Duration, until: u64| (said.as_nanos() as u64).abs_diff(until.saturating_sub(now)) <= PACKED;
         let has_failures = |failures| failures == health.failures;
         let is_due = health.due().is_some_and(|due| due <= now);
         let state = match (listed.state, health.state) {

@@ -11,8 +11,8 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::health::{Begun, Evidence, Outcome};
-use crate::weather::Mode;
 use crate::reports::Open;
+use crate::weather::Mode;
 use crate::world::{Attempt, Event, MS, World};
 
 #[derive(Debug)]

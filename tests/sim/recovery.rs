@@ -31,7 +31,9 @@ pub(crate) async fn heals(world: &Arc<World>, pool: &Pool<SimConnector>) -> Resu
         }
         if world.now() > begin + patience.as_nanos() as u64 {
             let ms = (world.now() - begin) / MS;
-            return Err(format!("{ms} ms after the trouble {unused:?} have not served, and these are not up: {sick:?}"));
+            return Err(format!(
+                "{ms} ms after the trouble {unused:?} have not served, and these are not up: {sick:?}"
+            ));
         }
         sleep(Duration::from_millis(5)).await;
     }

@@ -73,7 +73,10 @@ impl State {
         let (listed, serving) = self.serving();
         if listed > 0 && serving == 0 {
             self.outage_since.get_or_insert(now);
-            self.servers.iter_mut().filter(|server| server.is_listed).for_each(|server| server.health.end_ejection(now));
+            self.servers
+                .iter_mut()
+                .filter(|server| server.is_listed)
+                .for_each(|server| server.health.end_ejection(now));
         } else if self.outage_since.take().is_some() {
             self.healed_at = Some(now);
         }
@@ -134,7 +137,14 @@ impl State {
     }
 
     /// What follows a report of a connection, made now.
-    pub(crate) fn expect(&self, plan: &Plan, conn: u64, evidence: Evidence, eject_for: Option<u64>, now: u64) -> Expected {
+    pub(crate) fn expect(
+        &self,
+        plan: &Plan,
+        conn: u64,
+        evidence: Evidence,
+        eject_for: Option<u64>,
+        now: u64,
+    ) -> Expected {
         let open = self.open[&conn];
         let server = &self.servers[open.server];
         let health = &server.health;

@@ -23,7 +23,7 @@ fn an_import_from_above_is_found() {
     assert_eq!(fires(rule, "tests/it/main.rs", "use crate::pool::Pool;"), []);
     let wait = "use crate::core::wait;\nuse crate::core::{plan, wait};\nuse crate::core::plan;\n";
     assert_eq!(fires(rule, "src/core/settle.rs", wait), [1, 2], "files of `core` are units");
-    assert_eq!(fires(rule, "src/core/release.rs", "use crate::core::sweep::sweep;"), [1], "one beside it");
+    assert_eq!(fires(rule, "src/core/release.rs", "use crate::core::membership::reset;"), [1], "one beside it");
 }
 
 #[test]

@@ -25,7 +25,11 @@ pub(crate) fn own_servers() -> Outcome {
     conclude(&folder, &mut demo, Baseline::Runs)
 }
 
-/// Runs the demo with three Redis servers, kills one of them and restarts it.
+/// The timeout until a server that is back receives requests again.
+const RECOVERY: Duration = Duration::from_secs(2);
+
+/// Runs the demo with three Redis servers. Kills one of them and restarts it, stops one and lets it continue, and
+/// limits the clients of one below its connections.
 pub(crate) fn redis_servers() -> Outcome {
     debian::require("redis-server", "redis-server")?;
     let folder = scratch("failover-redis")?;
@@ -33,12 +37,12 @@ pub(crate) fn redis_servers() -> Outcome {
     let ports = free_ports(3)?;
     let mut servers = ports.iter().map(|&port| Redis::start(&folder, port)).collect::<Outcome<Vec<_>>>()?;
     let addresses: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-    let options = format!("--seconds 10 --server {}", addresses.join(" "));
+    let options = format!("--seconds 24 --server {}", addresses.join(" "));
     let protocol = ["--send", r"ECHO {id}\r\n", "--expect", r"$10\r\n{id}\r\n"];
     let mut demo = start_demo(&folder, &options, &protocol)?;
 
     for server in &servers {
-        wait_for_requests(server)?;
+        wait_for_requests(server, PATIENCE)?;
     }
     pause(Duration::from_secs(1))?;
     let victim = servers.remove(1);
@@ -48,6 +52,24 @@ pub(crate) fn redis_servers() -> Outcome {
     pause(Duration::from_secs(2))?;
     servers.push(Redis::start(&folder, port)?);
     println!("restarted the server on port {port}");
+    wait_for_requests(&servers[2], RECOVERY)?;
+
+    let hung = &servers[0];
+    hung.stop()?;
+    println!("stopped the server on port {}", hung.port());
+    pause(Duration::from_secs(4))?;
+    hung.resume()?;
+    println!("the server on port {} continues", hung.port());
+    wait_for_requests(hung, RECOVERY)?;
+
+    let limited = &servers[1];
+    limited.limit(4)?;
+    println!("the server on port {} accepts 4 clients", limited.port());
+    pause(Duration::from_secs(4))?;
+    servers[2].stop()?;
+    pause(Duration::from_secs(1))?;
+    servers[2].resume()?;
+    wait_for_requests(&servers[2], RECOVERY)?;
 
     conclude(&folder, &mut demo, Baseline::Absent)?;
     for server in &servers {
@@ -80,13 +102,15 @@ fn conclude(folder: &Path, demo: &mut Running, baseline: Baseline) -> Outcome {
     if picture.trim_end().ends_with("</svg>") { Ok(()) } else { Err("the picture is incomplete".into()) }
 }
 
-fn wait_for_requests(server: &Redis) -> Outcome {
-    let began = Instant::now();
-    while server.commands()? < LEAST_COMMANDS {
-        if began.elapsed() > PATIENCE {
+/// Waits until a server has received requests from now on.
+fn wait_for_requests(server: &Redis, patience: Duration) -> Outcome {
+    let (began, before) = (Instant::now(), server.commands()?);
+    while server.commands()? < before + LEAST_COMMANDS {
+        if began.elapsed() > patience {
             return Err(format!("the server on port {} receives too few requests", server.port()).into());
         }
         pause(Duration::from_millis(50))?;
     }
+    println!("the server on port {} receives requests after {:?}", server.port(), began.elapsed());
     Ok(())
 }

@@ -99,6 +99,16 @@ impl Running {
         }
     }
 
+    /// Stops the group with SIGSTOP, so that it hangs until it continues.
+    pub(crate) fn stop(&self) -> Outcome {
+        Ok(kill_process_group(self.group, Signal::STOP)?)
+    }
+
+    /// Lets a stopped group continue.
+    pub(crate) fn resume(&self) -> Outcome {
+        Ok(kill_process_group(self.group, Signal::CONT)?)
+    }
+
     /// Kills the group with SIGKILL.
     pub(crate) fn kill(mut self) -> Outcome {
         kill_process_group(self.group, Signal::KILL)?;

@@ -57,6 +57,22 @@ impl Redis {
         self.process.kill()
     }
 
+    /// Stops the server with SIGSTOP: the kernel accepts connections for it, and no request is answered.
+    pub(crate) fn stop(&self) -> Outcome {
+        self.process.stop()
+    }
+
+    /// Lets a stopped server continue.
+    pub(crate) fn resume(&self) -> Outcome {
+        self.process.resume()
+    }
+
+    /// Sets the number of clients that the server accepts. It refuses others with an error.
+    pub(crate) fn limit(&self, clients: usize) -> Outcome {
+        let answer = self.ask(&format!("CONFIG SET maxclients {clients}"))?;
+        if answer == "OK" { Ok(()) } else { Err(format!("redis-server refuses the limit: {answer}").into()) }
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }

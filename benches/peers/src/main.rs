@@ -45,6 +45,8 @@ enum Command {
     Memory(Options),
     /// Cost of state changes, refusals and registrations, with 10 to 10 000 servers
     States(Options),
+    /// What the pool does while servers fail, against its bars
+    Faults(Options),
     /// Draw pictures from saved runs
     Plot(picture::Arguments),
 }
@@ -61,6 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Command::Redis(options) => scenarios::redis::run(&options),
         Command::Memory(options) => scenarios::memory::run(&options),
         Command::States(options) => scenarios::states::run(&options),
+        Command::Faults(options) => scenarios::faults::run(&options),
         Command::Plot(arguments) => picture::run(&arguments)?,
     }
     Ok(())

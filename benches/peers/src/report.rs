@@ -124,6 +124,27 @@ impl Report {
         println!("{}", self.json());
     }
 
+    /// Prints the figures and their targets as one table. Figures without a target are rows of it, too.
+    pub fn print_bars(&self) {
+        if !self.options.json {
+            println!("{}\n{}, {}, {}\n", command(), cpu(), env!("REPORT_RUSTC"), env!("REPORT_COMMIT"));
+            let mut table = Table::new(["figure", "worst", "bar", ""].map(str::to_owned).into());
+            for (figure, value, target) in &self.targets {
+                let (relation, bound) = target.parts();
+                let (bar, outcome) = (format!("{} {bound}", relation.replace('_', " ")), target.outcome(*value));
+                table.push(vec![figure.clone(), significant(*value), bar, outcome.to_owned()]);
+            }
+            for row in &self.rows {
+                let figure = format!("{}, {}", row.contestant, row.metric.unit);
+                if !self.targets.iter().any(|(named, ..)| *named == figure) {
+                    table.push(vec![figure, significant(max(&row.values))]);
+                }
+            }
+            println!("{table}");
+        }
+        println!("{}", self.json());
+    }
+
     fn print_tables(&self) {
         let mut metrics: Vec<Metric> = Vec::new();
         for row in &self.rows {
@@ -159,7 +180,7 @@ impl Report {
         }
         for (figure, value, target) in &self.targets {
             let (relation, bound) = target.parts();
-            let outcome = if target.holds(*value) { "held" } else { "MISSED" };
+            let outcome = target.outcome(*value);
             println!("{outcome:<7} {figure}: {} ({relation} {bound})", significant(*value));
         }
         println!();
@@ -208,6 +229,10 @@ impl Target {
             Self::AtLeast(bound) => ("at_least", bound),
             Self::AtMost(bound) => ("at_most", bound),
         }
+    }
+
+    fn outcome(&self, value: f64) -> &'static str {
+        if self.holds(value) { "held" } else { "MISSED" }
     }
 
     fn holds(&self, value: f64) -> bool {

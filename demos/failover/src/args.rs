@@ -40,7 +40,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT", requires = "servers", allow_hyphen_values = true)]
     send: Option<Template>,
 
-    /// Start of a correct answer of a real server; the answer ends at the end of that line
+    /// Start of a correct answer of a real server; the answer ends at the end of that line. One that starts with - is
+    /// an error reply: the request fails and is sent again
     #[arg(long, value_name = "PREFIX", requires = "servers", allow_hyphen_values = true)]
     expect: Option<Template>,
 }

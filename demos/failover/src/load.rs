@@ -113,7 +113,7 @@ impl<C: Contestant> Client<C> {
             let server = C::server(&conn);
             let exchange = self.exchange(&server, C::stream(&mut conn), buffers);
             let exchange = timeout(REQUEST_TIMEOUT, exchange).await;
-            let error = match exchange {
+            match exchange {
                 Ok(Ok(true)) => {
                     self.recorder.answered(task, self.roster.place(&server));
                     C::release(conn);
@@ -126,15 +126,15 @@ impl<C: Contestant> Client<C> {
                 }
                 Ok(Err(error)) => {
                     self.recorder.io_error(task);
-                    error
+                    // One that broke at its first use counts against its server.
+                    if C::is_reused(&conn) { C::broken(conn, error) } else { C::fail(conn, error) }
                 }
                 Err(_) => {
                     self.recorder.timed_out(task);
-                    io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
+                    // A late answer can only arrive on this connection, which is closed and not reused.
+                    C::fail(conn, io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
                 }
-            };
-            // A late answer can only arrive on this connection, which is closed and not reused.
-            C::fail(conn, error);
+            }
             if self.stopped.load(Ordering::Relaxed) {
                 return true;
             }
@@ -158,6 +158,8 @@ impl<C: Contestant> Client<C> {
             }
             match protocol::judge(expected, answer) {
                 Answer::Unfinished => {}
+                // An error of the Redis protocol: the server refuses, but answers no other request.
+                Answer::Wrong if answer.starts_with(b"-") => return Err(io::Error::other("error reply")),
                 Answer::Wrong => return Ok(false),
                 // Further bytes would belong to another answer.
                 Answer::Right => return Ok(!matches!(stream.try_read(&mut [0; 64]), Ok(1..))),

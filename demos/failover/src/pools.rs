@@ -38,8 +38,15 @@ pub(crate) trait Contestant: Clone + Send + Sync + 'static {
     /// Returns the connection for reuse.
     fn release(conn: Self::Conn);
 
-    /// Closes the connection and reports a failure, if the contestant counts failures.
+    /// Returns whether the connection was used before.
+    fn is_reused(conn: &Self::Conn) -> bool;
+
+    /// Closes the connection and reports a failure of its server, if the contestant counts failures.
     fn fail(conn: Self::Conn, reason: io::Error);
+
+    /// Closes a connection that turned out dead. Its server may have restarted since it was used last, so this counts as
+    /// no failure.
+    fn broken(conn: Self::Conn, reason: io::Error);
 
     /// Adds a server.
     ///

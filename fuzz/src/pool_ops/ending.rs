@@ -13,11 +13,11 @@ impl Rig {
         let mut close = Box::pin(async move { pool.close().await });
         let was_pending = poll_once(close.as_mut()).is_pending();
         self.callers.clear();
-        for (index, conn) in self.held.drain(..).enumerate() {
+        for (index, held) in self.held.drain(..).enumerate() {
             match index % 3 {
-                0 => conn.release(),
-                1 => conn.fail("broken"),
-                _ => conn.discard(),
+                0 => held.conn.release(),
+                1 => held.conn.fail("broken"),
+                _ => held.conn.discard(),
             }
         }
         self.settle().await;
@@ -35,7 +35,7 @@ impl Rig {
         yield_now(24).await;
         let out = (held.len() + detached.len()) as u32;
         assert_eq!(connector.total_counts().open, out, "only connections that callers hold are open");
-        held.into_iter().for_each(|conn| conn.release());
+        held.into_iter().for_each(|held| held.conn.release());
         drop(detached);
         yield_now(24).await;
         let counts = connector.total_counts();
@@ -49,7 +49,7 @@ impl Rig {
         assert_eq!(connector.total_counts().in_flight, 0, "connect attempts end with the runtime");
         let _ = pool.try_acquire();
         drop(callers);
-        held.into_iter().for_each(|conn| conn.release());
+        held.into_iter().for_each(|held| held.conn.release());
         drop(detached);
         drop(pool);
         assert_eq!(connector.total_counts().open, 0, "no connection and no attempt is left");

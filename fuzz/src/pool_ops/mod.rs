@@ -5,7 +5,9 @@
 //! - connections never exceed the maximum, and the pool's count of them equals the connector's;
 //! - no window has more checkouts than the rate allows;
 //! - waiters are served in the order of joining, and every served waiter is woken;
-//! - a down server gets no connect attempt before its retry time, and then one at a time;
+//! - a server that is down or ejected gets no connect attempt before its time, and then one at a time;
+//! - reports eject a server exactly as a model of it says, and never too many of them (`reports.rs`);
+//! - a server is known by its name, and no connection outlives a reset, a removal or a change of its address;
 //! - after all tasks have run, no waiter is left that some server could serve;
 //! - errors are accurate, and the status is consistent;
 //! - at the end no connection, no attempt and no reference to the pool is left.
@@ -13,20 +15,24 @@
 mod caller;
 mod check;
 mod ending;
+mod membership;
+mod model;
+mod reports;
 mod rig;
 
-use std::task::Poll;
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
-use connring::ServerError;
-use connring::test_util::{Connect, Reuse};
+use connring::test_util::{Check, Connect, Reuse, ScriptedConnector};
 use tokio::task::coop::unconstrained;
 
 use self::caller::Kind;
+use self::model::addresses;
+use self::reports::Verdict;
 use self::rig::Rig;
 
-const ADDRESSES: [&str; 3] = ["a", "b", "c"];
+/// The names of the servers. The address of one that moved is another one.
+const NAMES: [&str; 3] = ["a", "b", "c"];
 const MAX_OPS: usize = 300;
 const MAX_CALLERS: usize = 8;
 
@@ -41,20 +47,34 @@ struct Case {
 struct Knobs {
     limits: Limits,
     max_attempts: u8,
-    fail_threshold: u8,
+    failures: u8,
     max_waiters: u8,
     max_idle: u8,
     waits_for_ever: bool,
     maintenance: bool,
     expires: bool,
-    /// The initially registered addresses, as a bit mask.
+    /// The initially registered servers, as a bit mask.
     servers: u8,
+    rules: Rules,
+}
+
+/// Rules of health.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+struct Rules {
+    /// The most servers that may be ejected.
+    cap: u8,
+    enforce: bool,
+    abandons: bool,
+    retries_ahead: bool,
+    fails_fast: bool,
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
 struct Limits {
     max_conns: u8,
     rate: Rate,
+    /// The server is at another address than its name.
+    has_moved: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
@@ -113,6 +133,18 @@ enum Op {
     Kill(u8),
     SetReuse(u8, bool),
     ClosePool,
+    ReportSuccess(u8),
+    ReportFailure(u8),
+    /// For so many tenths of a second.
+    FailFor(u8, u8),
+    Broken(u8),
+    /// Drops the handle.
+    Abandon(u8),
+    /// The checks of probes fail, or succeed again.
+    SetCheck(u8, bool),
+    Update(u8, Limits),
+    ResetServer(u8),
+    Reset,
 }
 
 /// The first step of the teardown.
@@ -221,12 +253,23 @@ impl Rig {
                     drop(self.callers.remove(index));
                 }
             }
-            Op::Release(which) => self.held(which).into_iter().for_each(|conn| conn.release()),
-            Op::Close(which) => self.held(which).into_iter().for_each(|conn| conn.discard()),
-            Op::Fail(which) => self.held(which).into_iter().for_each(|conn| conn.fail("broken")),
+            Op::Release(which) => self.end(which, Verdict::Success, |conn| conn.release()),
+            Op::Close(which) => self.end(which, Verdict::None, |conn| conn.discard()),
+            Op::Fail(which) => self.end(which, Verdict::Failure { eject_for: None }, |conn| conn.fail("broken")),
+            Op::FailFor(which, tenths) => {
+                let time = Duration::from_millis(100 * u64::from(tenths));
+                self.end(which, Verdict::Failure { eject_for: Some(time) }, |conn| conn.fail_for("busy", time));
+            }
+            Op::Broken(which) => self.end(which, Verdict::None, |conn| conn.broken("dead")),
+            Op::Abandon(which) => self.end(which, Verdict::Abandoned, drop),
             Op::Detach(which) => {
-                let conn = self.held(which).map(|conn| conn.detach());
-                self.detached.extend(conn);
+                let mut detached = None;
+                self.end(which, Verdict::None, |conn| detached = Some(conn.detach()));
+                self.detached.extend(detached);
+            }
+            Op::ReportSuccess(which) => self.report(which, Verdict::Success, |conn| conn.report_success()),
+            Op::ReportFailure(which) => {
+                self.report(which, Verdict::Failure { eject_for: None }, |conn| conn.report_failure("slow"));
             }
             Op::DropDetached => self.detached.clear(),
             Op::Advance(unit, count) => self.clock.advance(unit.times(count)),
@@ -238,93 +281,30 @@ impl Rig {
                     self.settle().await;
                 }
             }
-            Op::Register(which, limits) => self.register(address(which), limits),
-            Op::Deregister(which) => self.deregister(address(which)),
+            Op::Register(which, limits) => self.register(name(which), limits),
+            Op::Deregister(which) => self.deregister(name(which)),
+            Op::Update(which, limits) => self.update(name(which), limits),
+            Op::ResetServer(which) => self.reset_server(name(which)),
+            Op::Reset => self.reset(),
             Op::SetServers(mask, limits) => self.set_servers(mask, limits),
-            Op::Script(which, end) => {
-                self.note_script(address(which), end);
-                self.connector.on_connect(address(which), end.connect());
-            }
-            Op::ScriptNext(which, end) => {
-                self.note_script(address(which), end);
-                self.connector.next_connects(address(which), [end.connect()]);
-            }
-            Op::Kill(which) => self.connector.kill_connections(address(which)),
+            Op::Script(which, end) => self.at(which, |connector, at| connector.on_connect(at, end.connect())),
+            Op::ScriptNext(which, end) => self.at(which, |connector, at| connector.next_connects(at, [end.connect()])),
+            Op::Kill(which) => self.at(which, |connector, at| connector.kill_connections(at)),
             Op::SetReuse(which, yes) => {
-                self.connector.set_reuse(address(which), if yes { Reuse::Yes } else { Reuse::No });
+                let reuse = if yes { Reuse::Yes } else { Reuse::No };
+                self.at(which, |connector, at| connector.set_reuse(at, reuse));
+            }
+            Op::SetCheck(which, yes) => {
+                let check = if yes { Check::Ok } else { Check::Fail };
+                self.at(which, |connector, at| connector.set_check(at, check));
             }
             Op::ClosePool => self.close_pool(),
         }
     }
 
-    fn note_script(&mut self, address: &str, end: End) {
-        if matches!(end, End::LocalFault) {
-            self.model(address).may_pause = true;
-        }
-    }
-
-    fn register(&mut self, address: &'static str, limits: Limits) {
-        let result = self.pool.register(rig::server(address, limits));
-        if self.closed {
-            return assert_eq!(result, Err(ServerError::Closed));
-        }
-        if self.listed.contains(&address) {
-            return assert_eq!(result, Err(ServerError::Duplicate { address: address.into() }));
-        }
-        assert_eq!(result, Ok(()));
-        self.listed.push(address);
-        self.apply(address, limits, true);
-    }
-
-    fn deregister(&mut self, address: &'static str) {
-        let result = self.pool.deregister(address);
-        if self.closed {
-            return assert_eq!(result, Err(ServerError::Closed));
-        }
-        let Some(index) = self.listed.iter().position(|listed| *listed == address) else {
-            return assert_eq!(result, Err(ServerError::Unknown { address: address.into() }));
-        };
-        assert_eq!(result, Ok(()));
-        self.listed.remove(index);
-        self.model(address).max_conns = 0;
-    }
-
-    fn set_servers(&mut self, mask: u8, limits: Limits) {
-        let wanted = addresses(mask);
-        if mask & 0x80 != 0 {
-            // A list with a duplicate is refused as a whole.
-            if let (Some(first), false) = (wanted.first(), self.closed) {
-                let twice = wanted.iter().chain([first]).map(|address| rig::server(address, limits));
-                let address = (*first).into();
-                return assert_eq!(self.pool.set_servers(twice), Err(ServerError::Duplicate { address }));
-            }
-        }
-        let result = self.pool.set_servers(wanted.iter().map(|address| rig::server(address, limits)));
-        if self.closed {
-            return assert_eq!(result, Err(ServerError::Closed));
-        }
-        assert_eq!(result, Ok(()));
-        let before = std::mem::replace(&mut self.listed, wanted);
-        for address in ADDRESSES {
-            if self.listed.contains(&address) {
-                self.apply(address, limits, !before.contains(&address));
-            } else {
-                self.model(address).max_conns = 0;
-            }
-        }
-    }
-
-    fn close_pool(&mut self) {
-        let close = self.pool.clone();
-        let mut close = Box::pin(async move { close.close().await });
-        let is_closed = rig::poll_once(close.as_mut());
-        self.closed = true;
-        self.listed.clear();
-        for address in ADDRESSES {
-            self.model(address).max_conns = 0;
-        }
-        let out: u32 = self.pool.status().servers.iter().map(|server| server.open).sum();
-        assert_eq!(is_closed == Poll::Ready(()), out == 0, "`close` waits exactly for open connections");
+    /// Changes the script of a server's addresses.
+    fn at(&self, which: u8, change: impl Fn(&ScriptedConnector, &str)) {
+        addresses(name(which)).iter().for_each(|address| change(&self.connector, address));
     }
 }
 
@@ -332,15 +312,10 @@ fn pick(which: u8, count: usize) -> Option<usize> {
     (count > 0).then(|| usize::from(which) % count)
 }
 
-fn address(which: u8) -> &'static str {
-    ADDRESSES[usize::from(which) % ADDRESSES.len()]
+fn name(which: u8) -> &'static str {
+    NAMES[usize::from(which) % NAMES.len()]
 }
 
-fn addresses(mask: u8) -> Vec<&'static str> {
-    ADDRESSES
-        .into_iter()
-        .enumerate()
-        .filter(|(index, _)| (mask >> index) & 1 == 1)
-        .map(|(_, address)| address)
-        .collect()
+fn names(mask: u8) -> Vec<&'static str> {
+    NAMES.into_iter().enumerate().filter(|(index, _)| (mask >> index) & 1 == 1).map(|(_, name)| name).collect()
 }

@@ -6,16 +6,18 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use connring::test_util::{ScriptedConn, ScriptedConnector, ScriptedError};
+use connring::test_util::{ConnectCounts, ScriptedConn, ScriptedConnector, ScriptedError};
 use connring::{
-    AcquireError, Clock, ConnInfo, ConnectFault, Connector, Pool, PooledConn, Server, ServerState, TryAcquireError,
+    AcquireError, Clock, ConnInfo, ConnectFault, Connector, Counts, Ejection, Pool, PooledConn, Server, TryAcquireError,
 };
 
 use super::caller::{Acquired, Caller, Kind, Moment, WakeRecorder};
-use super::{ADDRESSES, Knobs, Limits, MAX_CALLERS, Rate, addresses};
+use super::model::{Model, addresses, server};
+use super::reports::Held;
+use super::{Knobs, MAX_CALLERS, NAMES, Rules, names};
 
 pub(super) const BACKOFF: Duration = Duration::from_millis(100);
-const MAX_CHECKOUTS: usize = 40;
+pub(super) const ABANDONED_AFTER: Duration = Duration::from_millis(300);
 
 pub(super) type Conn = PooledConn<TracedConnector>;
 
@@ -46,24 +48,6 @@ impl Connector for TracedConnector {
     }
 }
 
-/// The expected state of one address.
-pub(super) struct Model {
-    pub(super) address: &'static str,
-    /// 0 if the address is not registered.
-    pub(super) max_conns: u32,
-    pub(super) rate: Rate,
-    /// The step at which the current bucket began.
-    rate_since: u64,
-    /// The earliest and the latest possible time of each checkout.
-    pub(super) checkouts: Vec<(Duration, Duration)>,
-    pub(super) open_before: u32,
-    pub(super) state_before: Option<(ServerState, u32)>,
-    /// The retry time of a down server.
-    pub(super) retry_at: Duration,
-    /// Whether attempts may have failed by the client's own fault, which pauses connecting.
-    pub(super) may_pause: bool,
-}
-
 pub(super) struct Rig {
     pub(super) pool: Pool<TracedConnector>,
     pub(super) alive: Weak<()>,
@@ -78,18 +62,14 @@ pub(super) struct Rig {
     pub(super) models: [Model; 3],
     /// The pending callers, in the order of joining.
     pub(super) callers: Vec<Caller>,
-    pub(super) held: Vec<Conn>,
+    pub(super) rules: Rules,
+    /// How many reports in a row eject a server.
+    pub(super) failures: u32,
+    pub(super) maintenance: bool,
+    pub(super) held: Vec<Held>,
     pub(super) detached: Vec<ScriptedConn>,
     /// Whether all tasks have run since the last change.
     pub(super) is_settled: bool,
-}
-
-pub(super) fn server(address: &str, limits: Limits) -> Server {
-    let server = Server::new(address).max_conns(limits.max_conns());
-    match limits.rate.numbers() {
-        None => server,
-        Some((rps, burst)) => server.max_rps(rps.into()).burst(burst),
-    }
 }
 
 impl Rig {
@@ -102,12 +82,18 @@ impl Rig {
         let max_waiters = 1 + usize::from(knobs.max_waiters % 8);
         let max_attempts = 1 + u32::from(knobs.max_attempts % 3);
         let age = |seconds| knobs.expires.then_some(Duration::from_secs(seconds));
-        let listed = addresses(knobs.servers);
+        let listed = names(knobs.servers);
+        let (rules, failures) = (knobs.rules, 1 + u32::from(knobs.failures % 3));
+        let ejection = Ejection::new().consecutive_failures(failures).max_ejected_ratio(rules.max_ejected_ratio());
+        let ejection = ejection.base(10 * BACKOFF).max(40 * BACKOFF).enforce(rules.enforce);
         let pool = Pool::builder(TracedConnector { scripted: connector.clone(), _alive: mark })
             .clock(clock.clone())
             .max_concurrent_connects_per_server(max_attempts)
             .max_idle_per_server(1 + u32::from(knobs.max_idle % 3))
-            .fail_threshold(1 + u32::from(knobs.fail_threshold % 3))
+            .ejection(ejection)
+            .abandoned_after(rules.abandons.then_some(ABANDONED_AFTER))
+            .outage_retry(rules.retries_ahead.then_some(10 * BACKOFF))
+            .fail_fast_when_down(rules.fails_fast)
             .connect_timeout(Duration::from_secs(1))
             .hedge_delay(Duration::from_millis(100))
             // No random spread, so that a case is reproducible.
@@ -119,20 +105,10 @@ impl Rig {
             .idle_timeout(age(2))
             .max_lifetime(age(5))
             .maintenance(knobs.maintenance)
-            .servers(listed.iter().map(|address| server(address, knobs.limits)))
+            .servers(listed.iter().map(|name| server(name, knobs.limits)))
             .build()
             .expect("the settings are in range");
-        let models = ADDRESSES.map(|address| Model {
-            address,
-            max_conns: if listed.contains(&address) { knobs.limits.max_conns() } else { 0 },
-            rate: knobs.limits.rate,
-            rate_since: 0,
-            checkouts: Vec::new(),
-            open_before: 0,
-            state_before: None,
-            retry_at: Duration::ZERO,
-            may_pause: false,
-        });
+        let models = NAMES.map(|name| Model::new(name, knobs.limits, listed.contains(&name)));
         Self {
             pool,
             alive,
@@ -146,14 +122,28 @@ impl Rig {
             closed: false,
             models,
             callers: Vec::new(),
+            rules,
+            failures,
+            maintenance: knobs.maintenance,
             held: Vec::new(),
             detached: Vec::new(),
             is_settled: false,
         }
     }
 
-    pub(super) fn model(&mut self, address: &str) -> &mut Model {
-        self.models.iter_mut().find(|model| model.address == address).expect("the address has a model")
+    pub(super) fn model(&mut self, name: &str) -> &mut Model {
+        self.models.iter_mut().find(|model| model.name == name).expect("the server has a model")
+    }
+
+    /// The counts of a server's addresses: attempts, those that connected, those that run, what is open, and checks.
+    pub(super) fn counts(&self, name: &str) -> ConnectCounts {
+        let [mut counts, moved] = addresses(name).map(|address| self.connector.counts(&address));
+        counts.attempts += moved.attempts;
+        counts.connected += moved.connected;
+        counts.in_flight += moved.in_flight;
+        counts.open += moved.open;
+        counts.checks += moved.checks;
+        counts
     }
 
     pub(super) fn begin_step(&mut self) {
@@ -163,19 +153,6 @@ impl Rig {
 
     pub(super) fn step_number(&self) -> u64 {
         *self.steps.lock().expect("not poisoned")
-    }
-
-    /// Applies new limits to the model, with a new bucket if the server is new or the rate changes.
-    pub(super) fn apply(&mut self, address: &str, limits: Limits, is_new: bool) {
-        let step = self.step_number();
-        let model = self.model(address);
-        model.max_conns = limits.max_conns();
-        if is_new || model.rate != limits.rate {
-            model.check_windows();
-            model.checkouts.clear();
-            model.rate_since = step;
-            model.rate = limits.rate;
-        }
     }
 
     /// Starts a call and polls it once.
@@ -219,9 +196,14 @@ impl Rig {
     pub(super) fn poll(&mut self, index: usize) {
         let woken_at = self.callers[index].woken_at();
         let was_in_front = !self.callers[index].overtook;
+        let is_impatient = self.callers[index].kind == Kind::AcquireNow;
         let now = (self.step_number(), self.clock.now());
         if let Some(result) = self.poll_since(index, woken_at.unwrap_or(now)) {
-            assert!(woken_at.is_some(), "the caller is ready, but was not woken: {result:?}");
+            // Whether any token is left is looked at when a caller is polled, and at each tick.
+            let is_out_of_tokens =
+                matches!(&result, Err(AcquireError::Unavailable(error)) if error.counts().limited > 0);
+            let is_woken = woken_at.is_some() || is_impatient && is_out_of_tokens;
+            assert!(is_woken, "the caller is ready, but was not woken: {result:?}");
             assert!(result.is_err() || was_in_front, "the caller overtook an earlier waiter");
             assert!(!matches!(result, Err(AcquireError::QueueFull { .. })), "the caller was already in the queue");
         }
@@ -279,10 +261,16 @@ impl Rig {
                 *waited <= now && now >= deadline
             }
             AcquireError::QueueFull { .. } => true,
-            AcquireError::Unavailable(_) => caller.kind == Kind::AcquireNow,
+            // For a caller that would wait, only where no server serves.
+            AcquireError::Unavailable(_) => caller.kind == Kind::AcquireNow || !self.any_serves(),
             _ => false,
         };
         assert!(is_right, "{error}");
+        assert_ne!(error.retry_after(), Some(Duration::ZERO), "a caller that sleeps for it would spin: {error}");
+    }
+
+    pub(super) fn any_serves(&self) -> bool {
+        self.pool.status().servers.iter().any(|server| super::check::is_up(server.state))
     }
 
     pub(super) fn try_acquire(&mut self) {
@@ -295,7 +283,9 @@ impl Rig {
             }
             Err(TryAcquireError::Unavailable(counts)) => {
                 assert_eq!(counts.waiters, waiting);
-                assert_eq!(counts.down + counts.limited + counts.full + counts.empty, self.listed.len());
+                let Counts { down, limited, full, paused, empty, .. } = counts;
+                assert_eq!(down + limited + full + paused + empty, self.listed.len());
+                assert_ne!(counts.retry_after, Some(Duration::ZERO));
             }
             Err(TryAcquireError::NoServers) => assert!(self.listed.is_empty() && !self.closed),
             Err(TryAcquireError::Closed) => assert!(self.closed),
@@ -304,18 +294,17 @@ impl Rig {
     }
 
     fn check_out(&mut self, conn: Conn, since: Moment) {
-        assert!(self.held.iter().all(|held| held.id() != conn.id()), "the connection is checked out twice");
+        assert!(self.held.iter().all(|held| held.conn.id() != conn.id()), "the connection is checked out twice");
         assert!(conn.last_idle().is_none() || conn.is_alive(), "a dead idle connection is checked out");
-        assert_eq!(PooledConn::info(&conn).server().address(), conn.address());
-        let now = self.clock.now();
-        let model = self.model(conn.address());
-        if since.0 >= model.rate_since && model.checkouts.len() < MAX_CHECKOUTS {
-            model.checkouts.push((since.1, now));
-        }
-        self.held.push(conn);
+        let info = PooledConn::info(&conn);
+        let (name, now) = (info.server().name(), self.clock.now());
+        assert_eq!(info.server().address(), conn.address());
+        let held = self.holding(conn, name);
+        self.model(name).check_out(&held.conn, since, now);
+        self.held.push(held);
     }
 
-    pub(super) fn held(&mut self, which: u8) -> Option<Conn> {
+    pub(super) fn held(&mut self, which: u8) -> Option<Held> {
         super::pick(which, self.held.len()).map(|index| self.held.remove(index))
     }
 

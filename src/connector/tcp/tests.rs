@@ -1,10 +1,17 @@
+use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream as StdStream};
 use std::task::{Context, Waker};
 
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpSocket;
+use tokio::time::sleep;
+
+use super::race::{ATTEMPT_DELAY, connect_any};
 use super::*;
 use crate::clock::Clock;
-use crate::sync::{Arc, Mutex, lock};
+use crate::connector::ConnectFault;
+use crate::sync::{Mutex, lock};
 
 /// Longer than the default `peek_after`.
 const LONG: Duration = Duration::from_millis(501);
@@ -167,6 +174,53 @@ async fn no_address_is_an_error_that_names_the_host() {
     let error = connect_any("void:1", Vec::new(), |_| async { Ok(()) }).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     assert!(error.to_string().contains("void:1"));
+}
+
+/// A connection whose two ends are the same socket.
+async fn to_itself(any: &str) -> TcpStream {
+    let socket = if any.starts_with('[') { TcpSocket::new_v6() } else { TcpSocket::new_v4() }.unwrap();
+    socket.bind(any.parse().unwrap()).unwrap();
+    let own = socket.local_addr().unwrap();
+    socket.connect(own).await.unwrap()
+}
+
+#[tokio::test]
+async fn connection_to_itself_is_refused_and_reset() {
+    for any in ["127.0.0.1:0", "[::1]:0"] {
+        let stream = to_itself(any).await;
+        let own = stream.local_addr().unwrap();
+        let error = refuse_itself(&stream, own).unwrap_err();
+        assert_eq!(error.to_string(), format!("the connection to {own} reached itself: no server listens there"));
+        assert_eq!(ConnectFault::of(&error), ConnectFault::Server);
+        drop(stream);
+        // Without `SO_REUSEADDR`, which would allow it also where the connection was closed in order.
+        let server = Socket::new(Domain::for_address(own), Type::STREAM, None).unwrap();
+        server.bind(&own.into()).expect("the server can bind its port");
+    }
+    // The port alone says nothing.
+    let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+    let peer = listener.local_addr().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 3], peer.port()).into()).unwrap();
+    let conn = socket.connect(peer).await.unwrap();
+    assert_eq!(conn.local_addr().unwrap().port(), peer.port());
+    refuse_itself(&conn, peer).unwrap();
+}
+
+#[test]
+fn error_without_a_free_port_is_the_clients_fault() {
+    let not_available = || io::Error::from(io::ErrorKind::AddrNotAvailable);
+    // This host has an address from which it could reach the first; none without an interface reaches the second.
+    let no_port = explained(not_available(), ([127, 0, 0, 1], 1).into());
+    let no_address = explained(not_available(), "[fe80::1]:1".parse().unwrap());
+    assert_eq!(
+        (ConnectFault::of(&no_port), no_port.to_string().as_str()),
+        (ConnectFault::Client, "no local port is free")
+    );
+    assert_eq!(ConnectFault::of(&no_address), ConnectFault::Server);
+    assert_eq!([no_port.kind(), no_address.kind()], [io::ErrorKind::AddrNotAvailable; 2]);
+    let refused = explained(io::ErrorKind::ConnectionRefused.into(), ([127, 0, 0, 1], 1).into());
+    assert_eq!(ConnectFault::of(&refused), ConnectFault::Server);
 }
 
 /// What happens at one address: after so many milliseconds it connects or fails with this number.

@@ -40,8 +40,12 @@ impl Visit for Recorded {
 }
 
 impl Recorded {
-    fn field(&self, name: &str) -> &str {
+    pub(super) fn field(&self, name: &str) -> &str {
         self.fields.get(name).map_or("", String::as_str)
+    }
+
+    pub(super) fn is_warning(&self) -> bool {
+        self.level == Level::WARN
     }
 }
 
@@ -56,6 +60,14 @@ pub(super) fn record() -> (Recorder, DefaultGuard) {
     (recorder, guard)
 }
 
+/// The levels and some fields of the events about server "a".
+fn about_a(events: &[Recorded]) -> Vec<(Level, [&str; 4])> {
+    assert!(events.iter().all(|event| event.field("pool") == "default"), "{events:?}");
+    let about_a = events.iter().filter(|event| event.field("server") == "a");
+    let fields = |event| ["state", "cause", "failures", "retry_after"].map(|name| Recorded::field(event, name));
+    about_a.map(|event| (event.level, fields(event))).collect()
+}
+
 #[tokio::test]
 async fn each_state_change_of_server_is_one_event() {
     let (recorder, _guard) = record();
@@ -64,34 +76,43 @@ async fn each_state_change_of_server_is_one_event() {
     let waiter = waiting(&rig);
     pass(&rig, MINUTE * 3, async || {}).await;
     waiter.await.expect("the caller was served").release();
-    acquired(&rig).await.fail("no answer");
     rig.pool.deregister("a").expect("the server is registered");
-    let events = recorder.take();
-    let recorded: Vec<_> = events
-        .iter()
-        .map(|event| {
-            let Recorded { level, .. } = *event;
-            (level, ["state", "cause", "failures", "retry_after"].map(|name| event.field(name)))
-        })
-        .collect();
     let refused = "connect failed: a refused the connection, as scripted";
     let fault = "connect failed: out of descriptors when connecting to a, as scripted";
     let expected = [
         (Level::INFO, ["registered", "", "", ""]),
-        (Level::WARN, ["down", refused, "1", "60s"]),
+        (Level::WARN, ["", refused, "1", "60s"]),
+        (Level::WARN, ["down", refused, "", "60s"]),
         (Level::INFO, ["probing", "", "", ""]),
-        (Level::WARN, ["", fault, "", "60s"]),
-        (Level::WARN, ["down", "the probe was abandoned", "1", "60s"]),
+        (Level::WARN, ["", fault, "2", "90s"]),
         (Level::INFO, ["probing", "", "", ""]),
         (Level::INFO, ["recovering", "", "", ""]),
         (Level::INFO, ["up", "", "", ""]),
-        (Level::WARN, ["down", "a caller reported a failure: no answer", "1", "60s"]),
         (Level::INFO, ["draining", "", "", ""]),
         (Level::INFO, ["gone", "", "", ""]),
     ];
-    assert_eq!(recorded, expected);
-    assert!(events.iter().all(|event| event.field("server") == "a"), "{events:?}");
-    assert!(events.iter().all(|event| event.field("pool") == "default"), "{events:?}");
+    assert_eq!(about_a(&recorder.take()), expected);
+}
+
+#[tokio::test]
+async fn ejection_is_an_event_and_a_report_before_it_is_a_debug_event() {
+    let (recorder, _guard) = record();
+    let rig = Rig::manual(|b| steady(b).server("b").ejection(Ejection::new().consecutive_failures(2)));
+    let [of_a, _of_b] = acquired_of_each(&rig, 4).await;
+    recorder.take();
+    let [first, second, stale, works] = of_a.try_into().expect("there are four");
+    first.fail("no answer");
+    second.fail_for("too many requests", SECOND * 7);
+    stale.fail("no answer");
+    works.release();
+    let reported = |text: &str| format!("a caller reported a failure: {text}");
+    let [no_answer, requests] = ["no answer", "too many requests"].map(reported);
+    let expected = [
+        (Level::DEBUG, ["", &no_answer, "1", ""]),
+        (Level::WARN, ["ejected", &requests, "", "7s"]),
+        (Level::DEBUG, ["", &no_answer, "", ""]),
+    ];
+    assert_eq!(about_a(&recorder.take()), expected);
 }
 
 #[tokio::test]

@@ -4,7 +4,6 @@ use std::pin::pin;
 
 use super::events::record;
 use super::*;
-use crate::support::poll_once;
 
 #[tokio::test]
 async fn probe_is_single_flight_among_waiters() {
@@ -17,10 +16,12 @@ async fn probe_is_single_flight_among_waiters() {
     pass(&rig, SECOND * 3, async || {}).await;
     assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (2, ServerState::Probing { failures: 1 }));
     pass(&rig, SECOND, async || {}).await;
-    assert!(
-        rig.connector.counts("a").attempts > 2,
-        "while the server is recovering, attempts start for the other waiters"
-    );
+    assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (2, ServerState::Recovering));
+    let (mut served, waiters): (Vec<_>, Vec<_>) = waiters.into_iter().partition(JoinHandle::is_finished);
+    assert_eq!(served.len(), 1, "the probe's connection serves alone");
+    served.remove(0).await.expect("the caller was served").release();
+    settle().await;
+    assert!(rig.connector.counts("a").attempts > 2, "the server is up: attempts start for the other waiters");
     waiters.iter().for_each(JoinHandle::abort);
 }
 
@@ -28,8 +29,8 @@ async fn probe_is_single_flight_among_waiters() {
 async fn probe_is_single_flight_among_threads() {
     for _ in 0..20 {
         let rig = Rig::manual(|b| steady(b).max_conns_per_server(64).connect_timeout(MINUTE * 10));
-        rig.pool.acquire().await.expect("the wait has no timeout").fail("broken");
-        // The attempt has handed its connection over, but may not have ended.
+        rig.connector.next_connects("a", [Connect::Refuse]);
+        assert!(rig.pool.acquire_now().await.is_err());
         while rig.pool.status().servers[0].connecting > 0 {
             yield_now().await;
         }
@@ -52,11 +53,12 @@ async fn probe_is_single_flight_among_threads() {
             });
         }
         callers.join_all().await;
-        let server = rig.pool.status().servers.remove(0);
-        assert_eq!((server.state, server.connecting, server.open), (ServerState::Probing { failures: 1 }, 1, 1));
         while rig.connector.counts("a").in_flight == 0 {
+            let _ = rig.pool.try_acquire();
             yield_now().await;
         }
+        let server = rig.pool.status().servers.remove(0);
+        assert_eq!((server.state, server.connecting, server.open), (ServerState::Probing { failures: 1 }, 1, 1));
         assert_eq!(rig.connector.counts("a").attempts, 2);
     }
 }
@@ -101,32 +103,50 @@ async fn due_server_is_probed_while_others_serve_all_callers() {
 async fn probe_waits_for_end_of_running_attempt() {
     for connect in [Connect::Slow(MINUTE * 2), Connect::SlowRefuse(MINUTE * 2)] {
         let rig = Rig::manual(|b| {
-            steady(b).max_concurrent_connects_per_server(1).connect_timeout(MINUTE * 10).hedge_delay(MINUTE * 10)
+            two(b).max_concurrent_connects_per_server(1).connect_timeout(MINUTE * 10).hedge_delay(MINUTE * 10)
         });
-        let conn = acquired(&rig).await;
+        let [mut of_a, of_b] = acquired_of_each(&rig, 1).await;
+        of_b.into_iter().for_each(PooledConn::release);
         rig.connector.next_connects("a", [connect]);
-        assert!(rig.pool.try_acquire().is_err(), "the call starts a slow attempt");
+        acquired(&rig).await.release();
+        acquired(&rig).await.release();
         settle().await;
-        conn.fail("broken");
-        pass(&rig, MINUTE * 2, async || assert!(rig.pool.try_acquire().is_err())).await;
+        assert_eq!(rig.connector.counts("a").in_flight, 1, "a caller that was served elsewhere starts it");
+        of_a.remove(0).fail_for("broken", MINUTE);
+        pass(&rig, MINUTE * 2, async || rig.pool.try_acquire().map_or((), PooledConn::release)).await;
         assert_eq!(rig.connector.connect_times("a").len(), 2, "one attempt at a time");
-        // No server is up, so idle connections of the down server are checked out.
-        pass(&rig, MINUTE, async || rig.pool.try_acquire().map_or((), PooledConn::release)).await;
-        assert_eq!(rig.connector.connect_times("a").get(2), Some(&(MINUTE * 2)));
+        pass(&rig, MINUTE * 3, async || rig.pool.try_acquire().map_or((), PooledConn::release)).await;
+        let probed = rig.connector.connect_times("a")[2];
+        assert!(probed <= MINUTE * 7 / 2 + SECOND, "{probed:?}");
         assert_eq!(state(&rig), ServerState::Up);
     }
 }
 
+/// Two connections of "a" and one of "b", which is full. Server "a" is ejected for a minute with its only permit in use.
+async fn ejected_without_permit(rig: &Rig) -> [PooledConn<ScriptedConnector>; 2] {
+    let [mut of_a, mut of_b] = [Vec::new(), Vec::new()];
+    for _ in 0..3 {
+        let conn = acquired(rig).await;
+        if conn.address() == "a" { of_a.push(conn) } else { of_b.push(conn) }
+    }
+    rig.pool.set_servers(["a", "b"].map(|address| Server::new(address).max_conns(1))).expect("in range");
+    of_a.remove(0).fail_for("broken", MINUTE);
+    [of_a.remove(0), of_b.remove(0)]
+}
+
+fn two_and_one(b: Builder<ScriptedConnector>) -> Builder<ScriptedConnector> {
+    let servers = [Server::new("a").max_conns(2), Server::new("b").max_conns(1)];
+    let b = b.servers(servers).backoff(MINUTE, MINUTE * 5).wait_timeout(None).idle_timeout(None).max_lifetime(None);
+    ejects_at_once(b, MINUTE)
+}
+
 #[tokio::test]
 async fn probe_waits_for_free_permit() {
-    let rig = Rig::manual(|b| steady(b).max_conns_per_server(2));
-    let (first, second) = (acquired(&rig).await, acquired(&rig).await);
-    first.fail("broken");
-    pass(&rig, MINUTE - SECOND, async || {}).await;
-    rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("the settings are in range");
+    let rig = Rig::manual(two_and_one);
+    let [second, _of_b] = ejected_without_permit(&rig).await;
     let waiter = waiting(&rig);
-    pass(&rig, MINUTE, async || {}).await;
-    assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (2, down(1, Duration::ZERO)));
+    pass(&rig, MINUTE * 2, async || {}).await;
+    assert_eq!((rig.connector.counts("a").attempts, ejected_for(&rig)), (2, Some(Duration::ZERO)));
     drop(second);
     settle().await;
     assert_eq!(rig.connector.counts("a").attempts, 3, "the probe starts immediately");
@@ -144,13 +164,11 @@ fn probe_without_permit_does_not_loop() {
             .build()
             .expect("a runtime can be built");
         paused.block_on(async {
-            let rig = Rig::paused(|b| steady(b).max_conns_per_server(2));
-            let (first, second) = (acquired(&rig).await, acquired(&rig).await);
-            rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("the settings are in range");
-            first.fail("broken");
+            let rig = Rig::paused(two_and_one);
+            let [second, _of_b] = ejected_without_permit(&rig).await;
             let waiter = waiting(&rig);
             tokio::time::sleep(MINUTE * 10).await;
-            assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (2, down(1, Duration::ZERO)));
+            assert_eq!((rig.connector.counts("a").attempts, ejected_for(&rig)), (2, Some(Duration::ZERO)));
             drop(second);
             waiter.await.expect("the caller was served").release();
         });
@@ -178,6 +196,7 @@ fn probe_of_dead_runtime_is_repeated_on_next_runtime() {
     first.block_on(async {
         downed(&rig).await;
         rig.clock.advance(MINUTE);
+        settle().await;
         rig.connector.next_connects("a", [Connect::Never]);
         assert!(rig.pool.try_acquire().is_err());
         settle().await;
@@ -196,20 +215,19 @@ fn probe_of_dead_runtime_is_repeated_on_next_runtime() {
 }
 
 #[test]
-fn probe_on_dead_runtime_neither_hangs_nor_loops() {
+fn server_is_not_probed_on_dead_runtime() {
     let rig = Rig::manual(steady);
     current_thread().block_on(downed(&rig));
-    // Outside a runtime no probe can run: the pool tries once in each initial interval.
     let (recorder, guard) = record();
     for _ in 0..60 {
         rig.clock.advance(MINUTE);
         for _ in 0..10 {
             assert!(rig.pool.try_acquire().is_err());
         }
-        assert_eq!(state(&rig), down(1, MINUTE));
+        assert_eq!(state(&rig), down(1, Duration::ZERO));
     }
     drop(guard);
-    assert_eq!((rig.connector.counts("a").attempts, recorder.take().len()), (1, 2 * 60));
+    assert_eq!((rig.connector.counts("a").attempts, recorder.take().len()), (1, 0));
     current_thread().block_on(async {
         let waiter = waiting(&rig);
         pass(&rig, MINUTE * 2, async || {}).await;

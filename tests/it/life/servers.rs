@@ -1,10 +1,9 @@
 //! Registering and removing servers.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use connring::test_util::Connect;
-use connring::{AcquireError, Clock, Pool, PooledConn, Server, ServerError, ServerState, TryAcquireError};
+use connring::{AcquireError, Clock, Pool, PooledConn, Server, ServerError, TryAcquireError};
 use tokio::runtime::Builder;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
@@ -84,51 +83,6 @@ fn callers_are_served_while_servers_change() {
 #[test]
 fn callers_fail_only_while_no_server_is_registered() {
     churn(false);
-}
-
-#[tokio::test(start_paused = true)]
-async fn server_registered_again_keeps_its_state_while_connections_are_in_use() {
-    let limited = || Server::new("a:1").max_rps(0.1).burst(2);
-    let rig = Rig::paused(|builder| builder.server(limited()).max_conns_per_server(2).backoff(100 * MS, 100 * MS));
-    let conn = rig.pool.acquire().await.expect("the server accepts");
-    rig.pool.deregister("a:1").expect("the server is registered");
-    let status = rig.pool.status();
-    assert_eq!((status.servers[0].state, status.servers[0].open), (ServerState::Draining, 1));
-    rig.pool.register(limited()).expect("the server is not registered");
-    // The permit is still held, and the token is still spent.
-    let status = rig.pool.status();
-    assert_eq!((status.servers.len(), status.servers[0].state, status.servers[0].open), (1, ServerState::Up, 1));
-    let second = rig.pool.acquire().await.expect("one token is left");
-    match rig.pool.try_acquire() {
-        Err(TryAcquireError::Unavailable(counts)) => assert_eq!(counts.limited, 1),
-        other => panic!("{other:?}"),
-    }
-    // A connection from before the removal is closed on return.
-    conn.release();
-    sleep(Duration::from_secs(11)).await;
-    let conn = rig.pool.acquire().await.expect("an attempt opens a new connection");
-    assert_eq!(conn.id(), 3);
-    // The health is kept.
-    second.fail("broken");
-    rig.pool.deregister("a:1").expect("the server is registered");
-    rig.pool.register(limited()).expect("the server is not registered");
-    assert!(matches!(rig.pool.status().servers[0].state, ServerState::Down { failures: 1, .. }));
-    // So is its recovery.
-    drop(conn);
-    sleep(Duration::from_secs(11)).await;
-    let conn = rig.pool.acquire().await.expect("the probe succeeds");
-    assert!(matches!(rig.pool.status().servers[0].state, ServerState::Recovering { failures: 1 }));
-    conn.release();
-}
-
-#[tokio::test(start_paused = true)]
-async fn server_registered_again_without_connections_is_new() {
-    let rig = Rig::paused(|builder| builder.server("a:1"));
-    rig.pool.acquire().await.expect("the server accepts").fail("broken");
-    rig.pool.deregister("a:1").expect("the server is registered");
-    assert!(rig.pool.status().servers.is_empty());
-    rig.pool.register("a:1").expect("the server is not registered");
-    assert_eq!(rig.pool.status().servers[0].state, ServerState::Up);
 }
 
 #[tokio::test(start_paused = true)]
@@ -230,8 +184,8 @@ async fn set_servers_with_error_changes_nothing() {
     let a = || Server::new("a:1").max_conns(7);
     let before = format!("{:?}", rig.pool.status());
     let set = |servers: Vec<Server>| rig.pool.set_servers(servers).expect_err("the list has an error");
-    assert_eq!(set(vec![a(), "c:1".into(), a()]), ServerError::Duplicate { address: "a:1".into() });
-    assert_eq!(set(vec![a(), "c:1".into(), "".into()]), ServerError::EmptyAddress);
+    assert_eq!(set(vec![a(), "c:1".into(), a()]), ServerError::Duplicate { name: "a:1".into() });
+    assert_eq!(set(vec![a(), "c:1".into(), "".into()]), ServerError::EmptyAddress { name: "".into() });
     let error = set(vec![a(), "c:1".into(), Server::new("d:1").max_conns(0)]);
     assert!(matches!(error, ServerError::OutOfRange { setting: "max_conns", .. }));
     assert_eq!(format!("{:?}", rig.pool.status()), before);

@@ -102,8 +102,8 @@ async fn no_token_is_spent_on_failed_attempts() {
     assert!(matches!(down, Err(AcquireError::Unavailable(_))), "{down:?}");
     rig.clock.advance(SECOND);
     assert!(rig.pool.acquire_now().await.is_err(), "the probe fails with the local fault");
-    settle().await;
     rig.clock.advance(SECOND);
+    settle().await;
     assert!(rig.pool.try_acquire().is_err(), "the call starts the next probe");
     settle().await;
     assert_eq!(rig.connector.counts("a").connected, 1);

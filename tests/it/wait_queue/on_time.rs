@@ -32,7 +32,8 @@ async fn first_waiter_is_served_on_time_after_backoff() {
     let backoff = Duration::from_millis(50);
     let (rig, conn) = handed_over_moments_ago(Server::new("a"), backoff).await;
     let failed = rig.clock.now();
-    conn.fail("broken");
+    conn.discard();
+    refuse_one(&rig, "a").await;
     rig.pool.acquire().await.expect("the probe succeeds").release();
     let took = rig.clock.now() - failed;
     assert!(took <= backoff + TICK && took >= backoff, "{took:?}");
@@ -42,45 +43,22 @@ async fn first_waiter_is_served_on_time_after_backoff() {
 async fn waiter_that_rejoins_is_served_on_time_after_backoff() {
     let backoff = Duration::from_millis(50);
     let rig = Rig::paused(|builder| {
-        builder.server("a").max_conns_per_server(2).backoff(backoff, backoff).backoff_spread_ratio(0.0)
+        builder.server("a").max_conns_per_server(1).backoff(backoff, backoff).backoff_spread_ratio(0.0)
     });
-    let mut held = open(&rig, 2).await;
+    let mut held = open(&rig, 1).await;
     let mut caller = Caller::joined(&rig);
     settle().await;
-    // The caller is served with a dead connection, and before its next poll the server goes down.
+    // The caller is served with a dead connection. Another is refused.
     rig.connector.kill_connections("a");
     held.remove(0).release();
-    settle().await;
-    held.remove(0).fail("broken");
-    let failed = rig.clock.now();
+    rig.connector.next_connects("a", [Connect::Refuse]);
     caller.assert_waits();
+    settle().await;
+    assert!(matches!(rig.pool.status().servers[0].state, ServerState::Down { .. }));
+    let failed = rig.clock.now();
     while caller.wakes() < 2 {
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(rig.clock.now() - failed <= backoff + TICK);
     }
     caller.served().release();
-}
-
-#[tokio::test(start_paused = true)]
-async fn waiter_is_served_as_soon_as_down_server_has_free_permit() {
-    let backoff = Duration::from_millis(50);
-    let rig = Rig::paused(|builder| {
-        builder.server(Server::new("a").max_conns(2)).server(Server::new("b").max_conns(1)).backoff(backoff, backoff)
-    });
-    let (mut to_a, _to_b): (Vec<Conn>, Vec<Conn>) =
-        open(&rig, 3).await.into_iter().partition(|conn| server_of(conn) == "a");
-    // Server "a" is down, and its retry becomes due while its only permit is in use.
-    rig.pool
-        .set_servers(["a", "b"].map(|address| Server::new(address).max_conns(1)))
-        .expect("the settings are in range");
-    to_a.remove(0).fail("broken");
-    let mut caller = Caller::joined(&rig);
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    caller.assert_waits();
-    assert_eq!(rig.connector.counts("a").attempts, 2);
-    // While server "b" is up, the returned connection serves no waiter, but it makes room for the probe.
-    to_a.remove(0).release();
-    settle().await;
-    assert_eq!(rig.connector.counts("a").attempts, 3);
-    assert_eq!(caller.served().address(), "a");
 }

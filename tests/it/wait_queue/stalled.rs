@@ -70,7 +70,7 @@ async fn stalled_waiter_does_not_delay_end_of_backoff() {
     let rig = Rig::paused(|builder| {
         builder.server("a").max_conns_per_server(4).backoff(backoff, backoff).backoff_spread_ratio(0.0)
     });
-    open(&rig, 1).await.remove(0).fail("broken");
+    refuse_one(&rig, "a").await;
     let failed = rig.clock.now();
     let stalled = Caller::joined(&rig);
     let callers = thousand_callers(&rig);

@@ -3,6 +3,7 @@
 pub mod blackhole;
 pub mod contended;
 pub mod crowd;
+pub mod faults;
 pub mod handoff;
 pub mod hot;
 pub mod memory;

@@ -1,14 +1,14 @@
 //! Cost of state changes, refusals and registrations with 10 to 10 000 servers, and memory retained by dropped pools.
 //!
-//! - `change of state`: one `fail` of a connection takes its server down. The connection was checked out just before,
+//! - `change of state`: one `fail` of a connection ejects its server; the pool is set to eject after one failure. The connection was checked out just before,
 //!   as after a request. `fail` also closes the connection, so `discard` is measured for comparison; nothing is
 //!   subtracted. The reason is a static text. The background task is asleep before each call, and `fail` wakes it. In
 //!   `fail` and `discard` the task runs on the calling thread, so waking it takes no system call. In `fail, task on
 //!   another thread` the time includes waking that thread.
-//! - `failing one by one`: one connection to each server is checked out, and a loop calls `fail` on all of them. No
-//!   server is in the first- or second-level cache.
+//! - `failing one by one`: one connection to each server is checked out, and a loop calls `fail` on all of them but
+//!   one: the last server is never ejected. No server is in the first- or second-level cache.
 //! - `registering one by one`: a loop registers servers in an empty pool.
-//! - `refusal`: `try_acquire` while all servers are down. The time includes dropping the error.
+//! - `refusal`: `try_acquire` while all servers are down, after each refused a connect. The time includes dropping the error.
 //! - `cpu`, `connects`, `start-up`: all servers refuse while one caller waits; see `states/refusing.rs`.
 //! - `kept`: growth of the allocated bytes over several pools that one thread used and dropped, while that thread
 //!   lives. The variant in which another thread drops the pools has no target.
@@ -21,14 +21,16 @@
 //! which touches one server only. Page faults and other programs in the caches add noise. So does the background
 //! thread, which runs at the same time and on a busy machine may preempt the measured one.
 
-mod refusing;
+pub mod refusing;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use connring::{Builder, Connector, Pool, PooledConn, ServerState, TryAcquireError};
+use connring::{Builder, Connector, Ejection, Pool, PooledConn, ServerState, TryAcquireError};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Runtime;
 
+use self::refusing::Refuses;
 use crate::allocator::{growth_in_quiet, wait_for_freed_tasks};
 use crate::contestants::{Numbers, background, current_thread};
 use crate::report::{Entrant, Metric, Options, Report, Target, max, median};
@@ -69,7 +71,7 @@ pub fn run(options: &Options) {
         )
     });
     report.measure(&[CHANGE], changes.collect());
-    report.measure(&[FAILING], vec![entrant(ALL, MANY, || milliseconds(failing_one_by_one(MANY)))]);
+    report.measure(&[FAILING], vec![entrant(ALL, MANY, || milliseconds(failing_one_by_one(MANY).wall))]);
     report.measure(&[REGISTERING], vec![entrant(ALL, MANY, || milliseconds(registering_one_by_one(MANY)))]);
     let down = [FEW, MANY].map(|servers| (servers, all_down(servers)));
     let refusals = down.iter().map(|(servers, pool)| entrant(ALL, *servers, || refusal(pool)));
@@ -100,10 +102,12 @@ fn address(server: u32) -> String {
     format!("server-{server}")
 }
 
-/// Returns a builder of a pool with one connection to each server and its tasks on the background thread. A failed
-/// server stays down.
-fn lasting(servers: u32) -> Builder<Numbers> {
-    builder(Numbers, servers).max_conns_per_server(1).backoff(HOUR, HOUR).runtime(background())
+/// Returns a builder of a pool with one connection to each server and its tasks on the background thread. One failure
+/// takes a server down, unless it is the last one, and it stays down.
+fn lasting<C: Connector>(connector: C, servers: u32) -> Builder<C> {
+    let ejection = Ejection::new().consecutive_failures(1).max_ejected_ratio(1.0).base(HOUR).max(HOUR);
+    let builder = builder(connector, servers).max_conns_per_server(1);
+    builder.backoff(HOUR, HOUR).ejection(ejection).runtime(background())
 }
 
 /// Opens one connection to each of `servers` servers. Returns all of them, checked out.
@@ -120,7 +124,8 @@ fn fail(conn: PooledConn<Numbers>) {
 }
 
 fn down<C: Connector>(pool: &Pool<C>) -> usize {
-    pool.status().servers.iter().filter(|server| matches!(server.state, ServerState::Down { .. })).count()
+    let is_down = |state| matches!(state, ServerState::Down { .. } | ServerState::Ejected { .. });
+    pool.status().servers.iter().filter(|server| is_down(server.state)).count()
 }
 
 /// Where the background task runs.
@@ -157,7 +162,7 @@ impl Changing {
 
     fn pool(servers: u32, task: Task, runtime: &Runtime) -> Pool<Numbers> {
         let tasks = if task == Task::Here { runtime.handle().clone() } else { background() };
-        let pool = lasting(servers).maintenance(false).runtime(tasks).build().expect("a pool");
+        let pool = lasting(Numbers, servers).maintenance(false).runtime(tasks).build().expect("a pool");
         runtime.block_on(open(&pool, servers)).into_iter().for_each(PooledConn::release);
         pool
     }
@@ -199,18 +204,32 @@ async fn let_task_sleep(task: Task) {
     }
 }
 
-fn failing_one_by_one(servers: u32) -> Duration {
-    let pool = lasting(servers).build().expect("a pool");
-    let conns = current_thread().block_on(open(&pool, servers));
-    let began = Instant::now();
+/// The wall time, and the processor time of the calling thread.
+pub struct Took {
+    pub wall: Duration,
+    pub cpu: Duration,
+}
+
+/// Returns the time that `servers` servers take to fail one after the other, of one more that a pool has.
+pub fn failing_one_by_one(servers: u32) -> Took {
+    let pool = lasting(Numbers, servers + 1).build().expect("a pool");
+    let mut conns = current_thread().block_on(open(&pool, servers + 1));
+    let last = conns.pop();
+    let (began, used) = (Instant::now(), thread_time());
     conns.into_iter().for_each(fail);
-    let elapsed = began.elapsed();
-    assert_eq!(down(&pool), servers as usize, "all servers are down");
-    elapsed
+    let took = Took { wall: began.elapsed(), cpu: thread_time() - used };
+    assert_eq!(down(&pool), servers as usize, "each failure took its server down");
+    drop(last);
+    took
+}
+
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn registering_one_by_one(servers: u32) -> Duration {
-    let pool = lasting(0).build().expect("a pool");
+    let pool = lasting(Numbers, 0).build().expect("a pool");
     let names: Vec<_> = (0..servers).map(address).collect();
     let began = Instant::now();
     for name in names {
@@ -221,13 +240,16 @@ fn registering_one_by_one(servers: u32) -> Duration {
     elapsed
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub fn milliseconds(time: Duration) -> f64 {
     1e3 * time.as_secs_f64()
 }
 
-fn all_down(servers: u32) -> Pool<Numbers> {
-    let pool = lasting(servers).build().expect("a pool");
-    current_thread().block_on(open(&pool, servers)).into_iter().for_each(fail);
+fn all_down(servers: u32) -> Pool<Refuses> {
+    let pool = lasting(Refuses::new(servers), servers).build().expect("a pool");
+    let runtime = current_thread();
+    while down(&pool) < servers as usize {
+        assert!(runtime.block_on(pool.acquire_now()).is_err(), "all servers refuse");
+    }
     pool
 }
 
@@ -328,7 +350,7 @@ mod tests {
 
     #[test]
     fn opens_one_connection_to_each_server() {
-        let pool = lasting(20).build().expect("a pool");
+        let pool = lasting(Numbers, 20).build().expect("a pool");
         let conns = current_thread().block_on(open(&pool, 20));
         let servers: HashSet<_> =
             conns.iter().map(|conn| PooledConn::info(conn).server().address().to_owned()).collect();

@@ -55,8 +55,16 @@ impl Contestant for OnePool {
         conn.release();
     }
 
+    fn is_reused(conn: &Self::Conn) -> bool {
+        PooledConn::info(conn).uses() > 0
+    }
+
     fn fail(conn: Self::Conn, reason: io::Error) {
         conn.fail(reason);
+    }
+
+    fn broken(conn: Self::Conn, reason: io::Error) {
+        conn.broken(reason);
     }
 
     fn add(&self, address: &str) -> io::Result<()> {
@@ -81,11 +89,15 @@ fn view(server: &ServerStatus) -> ServerView {
     let mut retry_after = None;
     let (state, tone) = match server.state {
         ServerState::Up => ("up".into(), Tone::Good),
-        ServerState::Recovering { .. } => ("recovering".into(), Tone::Uncertain),
+        ServerState::Recovering => ("recovering".into(), Tone::Uncertain),
         ServerState::Down { failures, retry_after: after } => {
             retry_after = Some(after);
             let plural = if failures == 1 { "" } else { "s" };
             (format!("down, {failures} failure{plural}"), Tone::Bad)
+        }
+        ServerState::Ejected { retry_after: after } => {
+            retry_after = Some(after);
+            ("ejected".into(), Tone::Bad)
         }
         ServerState::Probing { .. } => {
             retry_after = Some(Duration::ZERO);

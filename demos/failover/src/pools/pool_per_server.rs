@@ -113,8 +113,16 @@ impl Contestant for PoolPerServer {
         drop(conn);
     }
 
+    fn is_reused(conn: &Conn) -> bool {
+        Object::metrics(&conn.object).recycle_count > 0
+    }
+
     fn fail(conn: Conn, _reason: io::Error) {
         drop(Object::take(conn.object));
+    }
+
+    fn broken(conn: Conn, reason: io::Error) {
+        Self::fail(conn, reason);
     }
 
     fn add(&self, address: &str) -> io::Result<()> {

@@ -24,8 +24,8 @@ use crate::contestants::{background, current_thread};
 use crate::report::{Metric, Report, Row};
 
 pub const CPU: Metric = Metric { name: "cpu", unit: "% of a core" };
-const CONNECTS: Metric = Metric { name: "connects", unit: "a second" };
-const START_UP: Metric = Metric { name: "start-up", unit: "s" };
+pub const CONNECTS: Metric = Metric { name: "connects", unit: "a second" };
+pub const START_UP: Metric = Metric { name: "start-up", unit: "s" };
 const WINDOWS: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(2);
 /// The names of the window groups, and their beginnings.
@@ -34,7 +34,7 @@ const LAST_START: (&str, Duration) = ("from 120 s on", Duration::from_secs(120))
 
 /// A connector that counts connect attempts and refuses each of them.
 #[derive(Clone)]
-struct Refuses(Arc<Refused>);
+pub struct Refuses(Arc<Refused>);
 
 struct Refused {
     began: Instant,
@@ -46,7 +46,7 @@ struct Refused {
 }
 
 impl Refuses {
-    fn new(servers: u32) -> Self {
+    pub fn new(servers: u32) -> Self {
         let fresh = Mutex::new((0..servers).map(address).collect());
         Self(Arc::new(Refused { began: Instant::now(), connects: AtomicU64::new(0), fresh, all: OnceLock::new() }))
     }
@@ -71,6 +71,27 @@ impl Connector for Refuses {
         }
         Err(io::ErrorKind::ConnectionRefused.into())
     }
+}
+
+/// What a pool whose servers all refuse costs while one caller waits, in windows after the start-up.
+pub struct Costs {
+    pub start_up: Duration,
+    pub cpu_percent: Vec<f64>,
+    pub connects_a_second: Vec<f64>,
+}
+
+/// Measures [`Costs`] in so many windows, from the end of the start-up on.
+pub fn after_start_up(servers: u32, windows: u32) -> Costs {
+    let refuses = Refuses::new(servers);
+    let pool = builder(refuses.clone(), servers).runtime(background()).build().expect("a pool");
+    let waits = pool.clone();
+    let waiter = background().spawn(async move { waits.acquire_timeout(Duration::MAX).await.map(drop) });
+    let start_up = *refuses.0.all.wait();
+    let windows: Vec<_> = (0..windows).map(|_| window(WINDOW, || refuses.connects())).collect();
+    assert_eq!(pool.status().waiters, 1, "the caller still waits");
+    waiter.abort();
+    let cpu_percent = windows.iter().map(Window::cpu_percent).collect();
+    Costs { start_up, cpu_percent, connects_a_second: windows.iter().map(Window::a_second).collect() }
 }
 
 /// Measures a pool whose servers all refuse while one caller waits.

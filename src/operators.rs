@@ -1,0 +1,2 @@
+#![doc = include_str!("operators.md")]
+#![doc = include_str!("../docs/health.svg")]

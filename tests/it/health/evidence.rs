@@ -1,0 +1,163 @@
+//! Which connect faults take a server down: overload leaves it up, a server that answers nothing goes down.
+
+use super::*;
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// One server, with a short connect timeout.
+fn single(b: Builder<ScriptedConnector>) -> Builder<ScriptedConnector> {
+    steady(b).connect_timeout(TIMEOUT).hedge_delay(MINUTE)
+}
+
+/// Lets one more attempt run, for a caller that waits.
+async fn attempted(rig: &Rig, connect: Connect) -> JoinHandle<PooledConn<ScriptedConnector>> {
+    rig.connector.on_connect("a", connect);
+    let waiter = waiting(rig);
+    settle().await;
+    waiter
+}
+
+#[tokio::test]
+async fn refused_attempt_leaves_up_a_server_whose_connections_have_answered() {
+    for in_use in [false, true] {
+        let rig = Rig::manual(single);
+        acquired(&rig).await.release();
+        let first = acquired(&rig).await;
+        let waiter = attempted(&rig, Connect::Refuse).await;
+        let mut held = Some(first);
+        if !in_use {
+            // The waiter gets it, and gives it back.
+            held.take().into_iter().for_each(PooledConn::release);
+            waiter.await.expect("the caller was served").release();
+        }
+        let server = rig.pool.status().servers.remove(0);
+        assert_eq!((server.state, server.connecting_paused), (ServerState::Up, Some(MINUTE)), "in use: {in_use}");
+    }
+}
+
+#[tokio::test]
+async fn refused_attempt_takes_down_a_server_whose_connections_have_not_answered() {
+    let rig = Rig::manual(single);
+    let _held = acquired(&rig).await;
+    let waiter = attempted(&rig, Connect::Refuse).await;
+    assert_eq!(state(&rig), down(1, MINUTE));
+    waiter.abort();
+}
+
+#[tokio::test]
+async fn refused_attempt_takes_down_a_server_whose_idle_connections_are_dead() {
+    let rig = Rig::manual(|b| single(b).server(Server::new("b").max_conns(1)));
+    // Both come back well. Then the server dies, and one more is asked of it.
+    let [of_a, of_b] = acquired_of_each(&rig, 1).await;
+    of_a.into_iter().for_each(PooledConn::release);
+    rig.connector.kill_connections("a");
+    rig.connector.on_connect("a", Connect::SlowRefuse(SECOND));
+    let waiter = waiting(&rig);
+    settle().await;
+    pass(&rig, SECOND * 2, async || {}).await;
+    assert!(matches!(state(&rig), ServerState::Down { failures: 1, .. }), "{:?}", state(&rig));
+    drop(of_b);
+    waiter.abort();
+}
+
+#[tokio::test]
+async fn timed_out_attempt_leaves_up_a_server_that_answered_meanwhile() {
+    let rig = Rig::manual(single);
+    let held = acquired(&rig).await;
+    let first = attempted(&rig, Connect::Never).await;
+    advance_smoothly(&rig, TIMEOUT / 2).await;
+    held.release();
+    let held = first.await.expect("the released connection serves");
+    let second = waiting(&rig);
+    settle().await;
+    advance_smoothly(&rig, TIMEOUT / 2).await;
+    let server = rig.pool.status().servers.remove(0);
+    assert_eq!((server.state, server.connecting_paused), (ServerState::Up, Some(MINUTE)));
+    assert!(server.connect_error.is_some_and(|error| error.contains("timed out after 2s")));
+    held.release();
+    second.await.expect("connections that are open serve on").release();
+}
+
+#[tokio::test]
+async fn timed_out_attempt_takes_down_a_server_that_answered_only_before() {
+    let rig = Rig::manual(single);
+    acquired(&rig).await.release();
+    let _held = acquired(&rig).await;
+    advance_smoothly(&rig, SECOND).await;
+    let waiter = attempted(&rig, Connect::Never).await;
+    advance_smoothly(&rig, TIMEOUT).await;
+    assert_eq!(state(&rig), down(1, MINUTE), "a power cut: the connection in use hangs, too");
+    waiter.abort();
+}
+
+/// Its good connections serve on, and connecting to it pauses.
+#[tokio::test]
+async fn server_at_its_limit_keeps_serving() {
+    let rig = Rig::manual(|b| single(b).backoff(SECOND / 10, SECOND));
+    rig.connector.on_connect("a", Connect::Refuse);
+    rig.connector.next_connects("a", [Connect::Ok, Connect::Ok]);
+    let held = [acquired(&rig).await, acquired(&rig).await];
+    held.into_iter().for_each(PooledConn::release);
+    let mut waiters = JoinSet::new();
+    for _ in 0..50 {
+        let (pool, clock) = (rig.pool.clone(), rig.clock.clone());
+        waiters.spawn(async move {
+            let conn = pool.acquire().await.expect("there is no timeout");
+            clock.sleep_until(clock.now() + SECOND).await;
+            conn.release();
+        });
+    }
+    pass(&rig, SECOND * 30, async || assert_eq!(state(&rig), ServerState::Up)).await;
+    assert!(
+        waiters.is_empty() || {
+            while waiters.try_join_next().is_some() {}
+            waiters.is_empty()
+        }
+    );
+    assert_eq!(rig.connector.counts("a").connected, 2);
+}
+
+#[tokio::test]
+async fn down_server_whose_connections_answer_is_up_again_when_it_refuses_another() {
+    let rig = Rig::manual(single);
+    let held = acquired(&rig).await;
+    let waiter = attempted(&rig, Connect::Refuse).await;
+    assert_eq!(state(&rig), down(1, MINUTE));
+    held.release();
+    let held = waiter.await.expect("the last resort serves");
+    held.release();
+    assert_eq!(rig.pool.status().servers[0].idle, 1);
+    let held = acquired(&rig).await;
+    let waiter = waiting(&rig);
+    pass(&rig, MINUTE * 2, async || {}).await;
+    assert_eq!(state(&rig), ServerState::Up, "it is overloaded, not dead");
+    held.release();
+    waiter.await.expect("its connection serves").release();
+}
+
+/// A server that accepts and closes at once, as one at its limit or a port forwarder without a target.
+#[tokio::test]
+async fn connection_refused_by_check_right_after_its_connect_counts_as_failed_connect() {
+    for (age, is_failure) in [(Duration::ZERO, true), (SECOND * 2, false)] {
+        let rig = Rig::manual(single);
+        // Nobody waits for it: it goes to the idle queue unused.
+        assert!(rig.pool.try_acquire().is_err());
+        settle().await;
+        assert_eq!(rig.pool.status().servers[0].idle, 1);
+        rig.clock.advance(age);
+        rig.connector.kill_connections("a");
+        assert!(rig.pool.try_acquire().is_err());
+        let is_down = matches!(state(&rig), ServerState::Down { failures: 1, .. });
+        assert_eq!(is_down, is_failure, "after {age:?}: {:?}", state(&rig));
+    }
+}
+
+#[tokio::test]
+async fn connection_that_was_used_does_not_count_as_refused_at_once() {
+    let rig = Rig::manual(single);
+    acquired(&rig).await.release();
+    rig.connector.kill_connections("a");
+    rig.connector.on_connect("a", Connect::Never);
+    assert!(rig.pool.try_acquire().is_err());
+    assert_eq!(state(&rig), ServerState::Up);
+}

@@ -1,0 +1,153 @@
+//! No server serves: retries ahead of their time, and what callers get meanwhile.
+
+use super::*;
+
+/// Servers with a backoff of an hour.
+fn hour(b: Builder<ScriptedConnector>, servers: usize) -> Builder<ScriptedConnector> {
+    let names = (0..servers).map(|number| number.to_string());
+    b.servers(names).backoff(MINUTE * 60, MINUTE * 60).wait_timeout(None).idle_timeout(None).max_lifetime(None)
+}
+
+/// Takes all servers down, and returns a caller that waits.
+async fn all_down(rig: &Rig) -> JoinHandle<PooledConn<ScriptedConnector>> {
+    rig.connector.set_default(Connect::Refuse);
+    let waiter = waiting(rig);
+    for _ in 0..4 {
+        settle().await;
+    }
+    let servers = rig.pool.status().servers;
+    assert!(servers.iter().all(|server| matches!(server.state, ServerState::Down { .. })), "{servers:?}");
+    waiter
+}
+
+#[tokio::test]
+async fn each_server_is_tried_within_outage_retry_while_callers_wait() {
+    for maintenance in [true, false] {
+        let rig = Rig::manual(|b| hour(b, 4).maintenance(maintenance));
+        let waiter = all_down(&rig).await;
+        advance_smoothly(&rig, SECOND * 10).await;
+        for server in ["0", "1", "2", "3"] {
+            let times = rig.connector.connect_times(server);
+            assert!((10..=12).contains(&times.len()), "{server}: {times:?}");
+            assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= SECOND * 11 / 10), "{server}: {times:?}");
+        }
+        rig.connector.set_default(Connect::Ok);
+        advance_smoothly(&rig, SECOND / 2).await;
+        waiter.await.expect("the caller was served").release();
+    }
+}
+
+#[tokio::test]
+async fn first_waiter_after_a_while_wakes_the_retries() {
+    for maintenance in [true, false] {
+        let rig = Rig::manual(|b| hour(b, 1).maintenance(maintenance));
+        all_down(&rig).await.abort();
+        settle().await;
+        rig.clock.advance(MINUTE);
+        settle().await;
+        rig.connector.set_default(Connect::Ok);
+        let waiter = waiting(&rig);
+        settle().await;
+        advance_smoothly(&rig, SECOND).await;
+        assert!(waiter.is_finished(), "maintenance {maintenance}");
+    }
+}
+
+#[tokio::test]
+async fn servers_rest_for_their_backoff_without_waiters() {
+    let rig = Rig::manual(|b| hour(b, 2));
+    all_down(&rig).await.abort();
+    settle().await;
+    let before = rig.connector.total_counts().attempts;
+    pass(&rig, MINUTE, async || assert!(rig.pool.try_acquire().is_err())).await;
+    assert_eq!(rig.connector.total_counts().attempts, before);
+}
+
+#[tokio::test]
+async fn outage_of_many_servers_costs_at_most_a_hundred_attempts_a_second() {
+    let rig = Rig::manual(|b| hour(b, 500));
+    let waiter = all_down(&rig).await;
+    let before = rig.connector.total_counts().attempts;
+    for _ in 0..400 {
+        rig.clock.advance(MILLISECOND * 5);
+        settle().await;
+    }
+    let attempts = rig.connector.total_counts().attempts - before;
+    assert!((150..=201).contains(&attempts), "{attempts} in 2 s");
+    waiter.abort();
+}
+
+#[tokio::test]
+async fn first_server_that_comes_back_pulls_the_others() {
+    let rig = Rig::manual(|b| hour(b, 4));
+    let waiter = all_down(&rig).await;
+    rig.connector.set_default(Connect::Ok);
+    advance_smoothly(&rig, SECOND * 3 / 2).await;
+    waiter.await.expect("the caller was served").release();
+    let servers = rig.pool.status().servers;
+    let serves = |state| matches!(state, ServerState::Up | ServerState::Recovering);
+    assert!(servers.iter().all(|server| serves(server.state)), "{servers:?}");
+}
+
+#[tokio::test]
+async fn without_outage_retry_the_backoff_holds() {
+    let rig = Rig::manual(|b| hour(b, 2).outage_retry(None));
+    let waiter = all_down(&rig).await;
+    pass(&rig, MINUTE * 20, async || {}).await;
+    assert_eq!(rig.connector.total_counts().attempts, 2);
+    waiter.abort();
+}
+
+#[tokio::test]
+async fn idle_connection_of_older_outage_makes_room_for_the_probe() {
+    let rig = Rig::manual(|b| hour(b, 1).max_conns_per_server(2));
+    let held = acquired(&rig).await;
+    let waiter = all_down(&rig).await;
+    // The waiter's own is the last resort. Back in the idle queue it has answered in this outage, and stays.
+    held.release();
+    let resort = waiter.await.expect("the last resort serves");
+    rig.pool.set_servers([Server::new("0").max_conns(1)]).expect("in range");
+    assert_eq!(rig.pool.status().servers[0].open, 1);
+    resort.release();
+    assert!(rig.pool.try_acquire().is_ok());
+}
+
+#[tokio::test]
+async fn fail_fast_ends_waits_when_the_last_server_goes_down() {
+    let rig = Rig::manual(|b| hour(b, 2).fail_fast_when_down(true));
+    rig.connector.set_default(Connect::SlowRefuse(SECOND));
+    let callers = [(); 3].map(|()| {
+        let pool = rig.pool.clone();
+        tokio::spawn(async move { pool.acquire().await.map(drop) })
+    });
+    settle().await;
+    pass(&rig, SECOND * 3, async || {}).await;
+    for caller in callers {
+        let ended = caller.await.expect("no panic");
+        assert!(matches!(&ended, Err(AcquireError::Unavailable(reason)) if reason.counts().down == 2), "{ended:?}");
+    }
+    // Later ones get it at once.
+    let error = poll_at_most(2, rig.pool.acquire()).await;
+    assert!(error.is_none());
+    let error = rig.pool.acquire().await.expect_err("all are down");
+    assert!(matches!(error, AcquireError::Unavailable(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn retry_after_is_never_zero() {
+    let rig = Rig::manual(|b| b.server("a").backoff(SECOND, SECOND).backoff_spread_ratio(0.0).outage_retry(None));
+    rig.connector.on_connect("a", Connect::Refuse);
+    assert!(rig.pool.acquire_now().await.is_err());
+    let mut least = MINUTE;
+    rig.connector.on_connect("a", Connect::Never);
+    // During the pause, when it is over, and while the probe runs.
+    for _ in 0..40 {
+        let error = rig.pool.try_acquire().expect_err("the server does not serve");
+        least = least.min(error.retry_after().expect("a time is known"));
+        settle().await;
+        rig.clock.advance(SECOND / 20);
+        settle().await;
+    }
+    assert!(matches!(state(&rig), ServerState::Probing { .. }));
+    assert_eq!(least, MILLISECOND);
+}

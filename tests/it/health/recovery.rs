@@ -1,0 +1,122 @@
+//! Recovery: the probe's connection serves alone, until the first good return or an interval without a failure.
+
+use super::*;
+
+/// A server that was refused once and recovers, with its probe's connection in use.
+async fn recovering(interval: Duration) -> (Rig, PooledConn<ScriptedConnector>) {
+    let rig = Rig::manual(|b| steady(b).backoff(interval, interval));
+    refuse_one(&rig, "a").await;
+    let waiter = waiting(&rig);
+    pass(&rig, interval + SECOND / 2, async || {}).await;
+    let probed = waiter.await.expect("the caller was served");
+    assert_eq!(state(&rig), ServerState::Recovering);
+    (rig, probed)
+}
+
+#[tokio::test]
+async fn no_further_attempt_starts_while_recovering() {
+    let (rig, probed) = recovering(MINUTE).await;
+    let waiters = [(); 5].map(|()| waiting(&rig));
+    pass(&rig, SECOND * 30, async || assert!(rig.pool.try_acquire().is_err())).await;
+    assert_eq!(rig.connector.counts("a").attempts, 2);
+    probed.release();
+    settle().await;
+    assert!(rig.connector.counts("a").attempts > 2);
+    waiters.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn good_return_ends_recovery() {
+    let (rig, probed) = recovering(MINUTE).await;
+    probed.release();
+    assert_eq!(state(&rig), ServerState::Up);
+    let (rig, mut probed) = recovering(MINUTE).await;
+    probed.report_success();
+    assert_eq!(state(&rig), ServerState::Up);
+    probed.discard();
+    assert_eq!(state(&rig), ServerState::Up);
+}
+
+#[tokio::test]
+async fn good_return_of_connection_from_before_outage_ends_recovery() {
+    let rig = Rig::manual(|b| two(b).max_conns_per_server(2));
+    let [mut of_a, _of_b] = acquired_of_each(&rig, 2).await;
+    of_a.remove(0).fail_for("broken", MINUTE);
+    let waiter = waiting(&rig);
+    pass(&rig, MINUTE * 2, async || {}).await;
+    let probed = waiter.await.expect("the caller was served");
+    assert_eq!((probed.address(), state(&rig)), ("a", ServerState::Recovering));
+    of_a.remove(0).release();
+    assert_eq!((state(&rig), rig.pool.status().servers[0].idle), (ServerState::Up, 1), "it works, and stays");
+}
+
+/// Connections that end without a verdict: the server is up after one interval without a failure.
+#[tokio::test]
+async fn interval_without_failure_ends_recovery() {
+    let (rig, probed) = recovering(MINUTE).await;
+    probed.discard();
+    assert_eq!(state(&rig), ServerState::Recovering);
+    pass(&rig, MINUTE - SECOND, async || {}).await;
+    assert_eq!(state(&rig), ServerState::Recovering);
+    pass(&rig, SECOND * 2, async || {}).await;
+    assert_eq!(state(&rig), ServerState::Up);
+    let server = rig.pool.status().servers.remove(0);
+    assert_eq!((server.connecting_paused, server.connect_error), (None, None), "failures are cleared");
+}
+
+#[tokio::test]
+async fn recovery_goes_on_while_a_connection_is_in_use() {
+    let (rig, probed) = recovering(SECOND).await;
+    // The interval is over, and the request runs still: it may hang.
+    pass(&rig, SECOND * 20, async || {}).await;
+    assert_eq!(state(&rig), ServerState::Recovering);
+    probed.discard();
+    pass(&rig, SECOND, async || {}).await;
+    assert_eq!(state(&rig), ServerState::Up);
+}
+
+#[tokio::test]
+async fn recovery_ends_after_thirty_seconds_though_a_connection_is_in_use() {
+    let (rig, _probed) = recovering(SECOND).await;
+    pass(&rig, SECOND * 29, async || {}).await;
+    assert_eq!(state(&rig), ServerState::Recovering);
+    pass(&rig, SECOND * 4, async || {}).await;
+    assert_eq!(state(&rig), ServerState::Up);
+}
+
+#[tokio::test]
+async fn failure_while_recovering_ejects_whatever_the_threshold() {
+    let rig = Rig::manual(|b| steady(b).server("b").ejection(Ejection::new().consecutive_failures(100)));
+    let [mut of_a, _of_b] = acquired_of_each(&rig, 10).await;
+    of_a.remove(0).fail_for("broken", MINUTE);
+    let waiter = waiting(&rig);
+    pass(&rig, MINUTE * 2, async || {}).await;
+    let probed = waiter.await.expect("the caller was served");
+    assert_eq!((probed.address(), state(&rig)), ("a", ServerState::Recovering));
+    probed.fail("one is enough");
+    assert!(ejected_for(&rig).is_some());
+}
+
+#[tokio::test]
+async fn idle_connections_of_older_outages_are_closed_and_working_ones_serve() {
+    let rig = Rig::manual(|b| two(b).max_conns_per_server(3));
+    let [mut of_a, of_b] = acquired_of_each(&rig, 3).await;
+    of_a.remove(0).release();
+    of_a.remove(0).fail_for("broken", MINUTE);
+    let works = of_a.remove(0);
+    let id = works.id();
+    works.release();
+    assert_eq!(rig.pool.status().servers[0].idle, 2);
+    // Server "b" is full: the connection that has answered in this outage serves, the other one does not.
+    let serves = rig.pool.try_acquire().expect("it has answered since the ejection");
+    assert_eq!(serves.id(), id);
+    assert!(rig.pool.try_acquire().is_err());
+    let waiter = waiting(&rig);
+    pass(&rig, MINUTE * 2, async || {}).await;
+    let probed = waiter.await.expect("the caller was served");
+    assert_eq!(probed.address(), "a");
+    serves.release();
+    assert_eq!((state(&rig), rig.pool.status().servers[0].idle), (ServerState::Up, 1), "the old one was closed");
+    assert_eq!(rig.pool.try_acquire().expect("it stays").id(), id);
+    drop((probed, of_b));
+}
