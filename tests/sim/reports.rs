@@ -114,10 +114,6 @@ impl State {
         let answered = |open: &&Open| open.server == server;
         for open in self.open.values().filter(answered) {
             if open.answered != Some(health.outage) {
-                // It came back well, but the pool counts it only once it is released.
-                if open.verdict == Some(true) && open.outage == health.outage {
-                    evidence = Evidence::Maybe;
-                }
                 continue;
             }
             let ends = plan.max_lifetime.is_some_and(|ms| now >= open.opened + ms * MS);
@@ -309,8 +305,8 @@ impl State {
     pub(crate) fn said_well(&mut self, conn: u64, now: u64) {
         let Some(open) = self.open.get_mut(&conn).filter(|open| open.verdict.is_none()) else { return };
         let health = &mut self.servers[open.server].health;
-        health.answers(now);
-        (open.verdict, open.outage, open.answered) = (Some(true), health.outage, None);
+        health.answers(open.answered != Some(health.outage), now);
+        (open.verdict, open.outage, open.answered) = (Some(true), health.outage, Some(health.outage));
     }
 
     /// A caller releases a connection: it answered well, unless the caller has said how the use ended.
@@ -319,12 +315,11 @@ impl State {
         let health = &mut self.servers[open.server].health;
         match open.verdict.take() {
             None => {
-                health.answers(now);
+                health.answers(open.answered != Some(health.outage), now);
                 (open.outage, open.answered) = (health.outage, Some(health.outage));
             }
             // Counted when it was said.
-            Some(true) => open.answered = Some(open.outage),
-            Some(false) => {}
+            Some(_) => {}
         }
         (open.in_use, open.since, open.idle_since, open.returns) = (false, now, now, open.returns + 1);
     }
