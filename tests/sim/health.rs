@@ -327,8 +327,10 @@ impl Health {
             _ => None,
         };
         if let Some((outage, at)) = self.closed_at_once.take() {
-            let pause = at + self.interval(self.failures + 1);
-            if self.breaker == Breaker::Closed && paused_until.is_some_and(|until| until.abs_diff(pause) <= 20_000) {
+            let is = |pause: u64| paused_until.is_some_and(|until| until.abs_diff(at + pause) <= 20_000);
+            let pauses = is(self.interval(self.failures + 1)) || self.failures_unsure && is(self.interval(1));
+            if self.breaker == Breaker::Closed && pauses {
+                self.unsure_since = self.failures_unsure.then_some(at);
                 self.pause(self.failures + 1, at);
             }
             self.unsure |= self.outage == outage || !self.serves() && !self.is_ejected();

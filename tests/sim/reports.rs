@@ -313,13 +313,10 @@ impl State {
     pub(crate) fn came_back(&mut self, conn: u64, now: u64) {
         let Some(open) = self.open.get_mut(&conn) else { return };
         let health = &mut self.servers[open.server].health;
-        match open.verdict.take() {
-            None => {
-                health.answers(open.answered != Some(health.outage), now);
-                (open.outage, open.answered) = (health.outage, Some(health.outage));
-            }
-            // Counted when it was said.
-            Some(_) => {}
+        // What was said during the use was counted then.
+        if open.verdict.take().is_none() {
+            health.answers(open.answered != Some(health.outage), now);
+            (open.outage, open.answered) = (health.outage, Some(health.outage));
         }
         (open.in_use, open.since, open.idle_since, open.returns) = (false, now, now, open.returns + 1);
     }
