@@ -53,7 +53,9 @@ impl Open {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expected {
     server: usize,
-    /// It counts as a failure: at least, at most.
+    /// It may count as a failure.
+    counts: bool,
+    /// Failures in a row with it: at least, at most.
     strikes: (u32, u32),
     /// Enough failures: in any case, in some case.
     enough: (bool, bool),
@@ -146,6 +148,7 @@ impl State {
         let health = &server.health;
         let mut expected = Expected {
             server: open.server,
+            counts: false,
             strikes: health.strikes,
             enough: (false, false),
             allowed: false,
@@ -154,6 +157,7 @@ impl State {
         if open.verdict.is_some() || !health.serves() || open.outage != health.outage || evidence == Evidence::Yes {
             return expected;
         }
+        expected.counts = true;
         let is_sure = evidence == Evidence::No;
         let (least, most) = if now > health.struck + STRIKES_LAST { (0, 0) } else { health.strikes };
         expected.strikes = (least + u32::from(is_sure), most + 1);
@@ -169,13 +173,10 @@ impl State {
 
     /// What followed a report.
     pub(crate) fn reported(&mut self, plan: &Plan, expected: Expected, status: &PoolStatus, now: u64) {
-        let Expected { server: index, strikes, enough, allowed, eject_for } = expected;
+        let Expected { server: index, counts, strikes, enough, allowed, eject_for } = expected;
         let server = &mut self.servers[index];
-        if strikes == server.health.strikes && !enough.1 {
-            return;
-        }
-        server.health.struck = now;
-        let listed = status_of(server, status).filter(|_| server.is_listed);
+        let was_serving = server.health.serves();
+        let listed = status_of(server, status).filter(|_| server.is_listed && was_serving);
         let until = listed.and_then(|listed| match listed.state {
             ServerState::Ejected { retry_after } => Some(now + retry_after.as_nanos() as u64),
             // The trial of a server that was up.
@@ -183,8 +184,8 @@ impl State {
             _ => None,
         });
         let wrong = match until {
-            Some(_) if !allowed => Some("is ejected beyond the cap"),
             Some(_) if !enough.1 => Some("is ejected after too few failures"),
+            Some(_) if !allowed => Some("is ejected beyond the cap"),
             None if enough.0 && allowed => Some("is not ejected"),
             _ => None,
         };
@@ -194,7 +195,11 @@ impl State {
             let what = format!("{what}; {states:?}; {:?}", self.serving());
             return self.violated(what);
         }
+        if !counts {
+            return;
+        }
         let health = &mut server.health;
+        health.struck = now;
         let Some(until) = until else {
             health.strikes = match enough {
                 (true, _) => (0, 0),

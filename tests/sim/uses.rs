@@ -181,10 +181,8 @@ impl Caller {
         let (server, idle_since) = (conn.server, self.world.state().open[&conn.id].idle_since);
         self.ends(conn, "broken", |conn| conn.broken("the simulation says so"));
         let state = self.world.state();
-        // Times are coarse.
-        let is_older = |open: &&Open| {
-            open.server == server && !open.in_use && open.returns > 0 && open.idle_since + 104 * MS < idle_since
-        };
+        let coarse = if self.world.plan.maintenance { 104 * MS } else { 0 };
+        let is_older = |open: &&Open| open.server == server && !open.in_use && open.idle_since + coarse <= idle_since;
         let older = state.open.values().filter(is_older).count();
         drop(state);
         if older > 0 && !self.world.state().wait_queue.has_woken() {
