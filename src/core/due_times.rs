@@ -20,6 +20,8 @@ struct State {
     times: BTreeSet<(Time, usize)>,
     /// The servers whose trial is due, and waits for a caller or for its turn.
     ready: VecDeque<usize>,
+    /// The servers whose trial is due, and waits for a permit.
+    full: Vec<usize>,
     /// While no server serves: when the next one is tried ahead of its time, if callers wait.
     ahead: Time,
     /// How many callers came that want what is due by then, and for how many of them the trials were started.
@@ -29,7 +31,8 @@ struct State {
 
 impl Default for State {
     fn default() -> Self {
-        Self { times: BTreeSet::new(), ready: VecDeque::new(), ahead: Time::ZERO, callers: 0, heard: 0 }
+        let (times, ready, full) = (BTreeSet::new(), VecDeque::new(), Vec::new());
+        Self { times, ready, full, ahead: Time::ZERO, callers: 0, heard: 0 }
     }
 }
 
@@ -69,6 +72,18 @@ impl DueTimes {
         lock(&self.state).ready.push_front(number);
     }
 
+    /// The trial of a server must wait for a permit: the release of one wakes the background task.
+    pub(crate) fn add_full(&self, number: usize) {
+        lock(&self.state).full.push(number);
+    }
+
+    /// The servers that waited for a permit are looked at again, ahead of the others.
+    pub(crate) fn ready_full(&self) {
+        let mut state = lock(&self.state);
+        let State { ready, full, .. } = &mut *state;
+        full.drain(..).for_each(|number| ready.push_front(number));
+    }
+
     /// Whether a trial is due or will be by `now`.
     pub(crate) fn has_ready(&self, now: Time) -> bool {
         let state = lock(&self.state);
@@ -104,7 +119,7 @@ impl DueTimes {
     /// The earliest time at which connecting to a server resumes, where `resumes_at` tells a server's own.
     pub(crate) fn earliest(&self, resumes_at: impl Fn(usize) -> Option<Time>) -> Option<Time> {
         let state = lock(&self.state);
-        let of_ready = state.ready.iter().find_map(|&number| resumes_at(number));
+        let of_ready = state.ready.iter().chain(&state.full).find_map(|&number| resumes_at(number));
         let own = |&(at, number): &(Time, usize)| resumes_at(number).filter(|&own| own <= at);
         let of_times = state.times.iter().find_map(own);
         of_ready.into_iter().chain(of_times).min()
@@ -147,5 +162,11 @@ mod tests {
         due.add_ready(0);
         assert_eq!(due.earliest(|number| (number == 0).then_some(at(5))), Some(at(5)), "one that is ready");
         assert_eq!(due.earliest(|_| None), None);
+        assert_eq!(due.pop_ready(), Some(0));
+        due.add_full(4);
+        assert_eq!(due.earliest(|number| (number == 4).then_some(at(5))), Some(at(5)), "one without a permit");
+        assert_eq!(due.pop_ready(), None);
+        due.ready_full();
+        assert_eq!((due.pop_ready(), due.pop_ready()), (Some(4), None));
     }
 }

@@ -20,8 +20,8 @@ use crate::server::Generation;
 use crate::settings::LEAST_TRIAL_DISTANCE;
 use crate::sync::Arc;
 
-/// When a server without room for its trial is looked at again, at the latest.
-const ROOM_RETRY: Duration = Duration::from_millis(100);
+/// When a recovery whose connections are in use is looked at again.
+const RECOVERY_RETRY: Duration = Duration::from_millis(100);
 /// The recovery of a server that was ejected ends after this time, though its connection is still in use.
 const LONGEST_RECOVERY: Duration = Duration::from_secs(30);
 
@@ -38,15 +38,12 @@ pub(crate) struct Retries {
     next_trial: Time,
     /// The number of the server after the one that was tried ahead of its time last.
     cursor: usize,
-    /// Servers whose trial found no room.
-    without_room: Vec<usize>,
 }
 
 impl Retries {
     pub(crate) fn new() -> Self {
         let [healing_until, next_trial] = [Time::ZERO; 2];
-        let without_room = Vec::new();
-        Self { waits_for_caller: false, all_down: false, healing_until, next_trial, cursor: 0, without_room }
+        Self { waits_for_caller: false, all_down: false, healing_until, next_trial, cursor: 0 }
     }
 
     /// Runs what is due. Returns when to look next.
@@ -61,10 +58,7 @@ impl Retries {
         while let Some(number) = shared.due_times.pop(now) {
             look(shared, number, now);
         }
-        // A permit may be free by now: its return wakes the task.
-        for number in std::mem::take(&mut self.without_room) {
-            look(shared, number, now);
-        }
+        shared.due_times.ready_full();
         let mut next = self.run_trials(shared, has_caller, now);
         // After the trials have started: until then such a caller has something to wait for. One whose trial waits for
         // its turn goes on waiting.
@@ -74,9 +68,6 @@ impl Retries {
         let is_outage = self.all_down && has_waiters || now < self.healing_until;
         if let Some(distance) = shared.settings.ahead_distance(servers).filter(|_| is_outage) {
             next = next.min(self.try_ahead(shared, distance, now));
-        }
-        if !self.without_room.is_empty() {
-            next = next.min(now.after(ROOM_RETRY));
         }
         next.min(shared.due_times.next())
     }
@@ -139,7 +130,9 @@ impl Retries {
     fn try_server<C: Connector>(&mut self, shared: &Arc<Shared<C>>, number: usize, ahead: bool, now: Time) {
         let Some(generation) = shared.servers.list().generation(number) else { return };
         let server = &generation.server;
-        if !server.health.snapshot().is_down() {
+        // It may have changed since it became due, or another one has its number.
+        let is_due = server.down_until().is_some_and(|until| ahead || until <= now);
+        if !is_due {
             return;
         }
         if !server.permits.counts().is_free() {
@@ -147,8 +140,8 @@ impl Retries {
         }
         if attempt::start(shared, &generation, Purpose::Probe { ahead }) {
             self.next_trial = now.after(LEAST_TRIAL_DISTANCE);
-        } else if server.breaker.snapshot().state() != BreakerState::Trying && !self.without_room.contains(&number) {
-            self.without_room.push(number);
+        } else if !ahead {
+            shared.due_times.add_full(number);
         }
     }
 }
@@ -169,7 +162,7 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
             if now >= until && !may_hang {
                 transition::recovered(shared, &generation, health.outage());
             } else {
-                shared.due_times.push(until.max(now.after(ROOM_RETRY)), number);
+                shared.due_times.push(until.max(now.after(RECOVERY_RETRY)), number);
             }
         }
         HealthState::Down => match server.down_until() {

@@ -78,10 +78,14 @@ pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Gener
     if server.breaker.snapshot().state() == BreakerState::Closed {
         server.set_connect_error(None);
     }
-    if !pass.is_trial() || !server.health.snapshot().is_down() {
+    let (health, now) = (server.health.snapshot(), shared.clock.time());
+    if !pass.is_trial() || !health.is_down() {
         return;
     }
-    let now = shared.clock.time();
+    if health.outage() != outage {
+        // It went down during a trial that began while it was up: the next one asks for a check.
+        return push_due(shared, generation, server.down_until().unwrap_or(now));
+    }
     let until = pause_end(shared, now)(1);
     server.set_recovering_until(until);
     // Before callers may use the server: these died with it, or were why it was ejected.

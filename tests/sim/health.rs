@@ -72,7 +72,7 @@ pub(crate) struct Health {
     pub(crate) breaker: Breaker,
     /// Failed attempts in a row.
     pub(crate) failures: u32,
-    /// One more with each pause.
+    /// One more with each trial.
     round: u64,
     /// When its ejection ended before its time.
     pub(crate) due_from: u64,
@@ -168,6 +168,7 @@ impl Health {
     pub(crate) fn may_be_reset(&mut self) {
         (self.strikes.0, self.ejections.0) = (0, 0);
         self.breaker_unsure = matches!(self.breaker, Breaker::Paused { .. });
+        self.failures_unsure = self.failures > 0;
     }
 
     fn interval(&self, failures: u32) -> u64 {
@@ -186,8 +187,8 @@ impl Health {
         self.set(State::Down { ejected_until }, now);
     }
 
-    /// Its connections answer although it refuses others, or its recovery is over.
-    pub(crate) fn comes_up(&mut self, now: u64) {
+    /// Its connections answer although it refuses others.
+    fn comes_up(&mut self, now: u64) {
         self.set(State::Up, now);
     }
 
@@ -201,13 +202,13 @@ impl Health {
 
     fn pause(&mut self, failures: u32, now: u64) {
         self.failures = failures;
-        self.round += 1;
         self.paused_at = Some(now);
         self.breaker = Breaker::Paused { until: now + self.interval(failures) };
     }
 
     fn begin_trial(&mut self, is_probe: bool) -> Begun {
         self.breaker = Breaker::Trying;
+        self.round += 1;
         Begun { outage: self.outage, round: self.round, is_trial: true, is_probe }
     }
 
@@ -218,8 +219,7 @@ impl Health {
     /// The reason why this attempt must not run.
     pub(crate) fn attempt_began(&mut self, now: u64, ahead: bool) -> Result<Begun, String> {
         // The pool schedules an attempt and a task begins it. In between, within one instant, other attempts may fail.
-        let round = if self.paused_at == Some(now) { self.round - 1 } else { self.round };
-        let ordinary = Begun { outage: self.outage, round, is_trial: false, is_probe: false };
+        let ordinary = Begun { outage: self.outage, round: self.round, is_trial: false, is_probe: false };
         match (self.state, self.breaker) {
             (State::Up, Breaker::Closed) => Ok(ordinary),
             (State::Up, Breaker::Paused { until }) if until <= now && self.breaker_unsure => Ok(ordinary),
@@ -231,7 +231,7 @@ impl Health {
             (State::Up, Breaker::Trying) => Err("an attempt beside the trial after a pause".into()),
             (State::Recovering { .. }, _) => Err("an attempt at a server that recovers".into()),
             (State::Down { .. }, Breaker::Trying) if self.turned == now => {
-                Ok(Begun { outage: self.outage - 1, ..ordinary })
+                Ok(Begun { outage: self.outage - 1, round: self.round - 1, ..ordinary })
             }
             (State::Down { .. }, Breaker::Trying) => Err("a second attempt at a server that is being probed".into()),
             (State::Down { ejected_until }, _) => {
@@ -253,8 +253,12 @@ impl Health {
     pub(crate) fn attempt_ended(&mut self, begun: Begun, outcome: Outcome, evidence: Evidence, now: u64) {
         match outcome {
             Outcome::Connected => {
-                if begun.is_trial || self.breaker_unsure {
-                    (self.breaker, self.failures, self.breaker_unsure) = (Breaker::Closed, 0, false);
+                if self.breaker_unsure {
+                    // The pool has forgotten the failures, or a pause that is over.
+                    self.failures_unsure = self.failures > 0;
+                }
+                if begun.is_trial || std::mem::take(&mut self.breaker_unsure) {
+                    self.breaker = Breaker::Closed;
                 }
                 if begun.is_trial && !self.serves() && self.outage == begun.outage {
                     self.set(State::Recovering { until: now + self.interval(1) }, now);
@@ -280,7 +284,7 @@ impl Health {
             Breaker::Trying => begun.is_trial,
         };
         if counts {
-            self.unsure_since = self.breaker_unsure.then_some(now);
+            self.unsure_since = (self.breaker_unsure || self.failures_unsure).then_some(now);
             self.pause(self.failures + 1, now);
         }
         if !is_servers_fault {
@@ -308,6 +312,7 @@ impl Health {
             State::Down { .. } => self.due().is_some_and(|due| due <= changed) || !self.is_ejected(),
         };
         if was_due && paused_until.is_some_and(|said| said.abs_diff(until) <= 20_000) {
+            self.round += 1;
             self.pause(self.failures, changed);
             self.breaker = Breaker::Paused { until };
         }
@@ -322,8 +327,10 @@ impl Health {
             _ => None,
         };
         if let Some((outage, at)) = self.closed_at_once.take() {
-            let pause = at + self.interval(self.failures + 1);
-            if self.breaker == Breaker::Closed && paused_until.is_some_and(|until| until.abs_diff(pause) <= 20_000) {
+            let is = |pause: u64| paused_until.is_some_and(|until| until.abs_diff(at + pause) <= 20_000);
+            let pauses = is(self.interval(self.failures + 1)) || self.failures_unsure && is(self.interval(1));
+            if self.breaker == Breaker::Closed && pauses {
+                self.unsure_since = self.failures_unsure.then_some(at);
                 self.pause(self.failures + 1, at);
             }
             self.unsure |= self.outage == outage || !self.serves() && !self.is_ejected();
@@ -352,7 +359,7 @@ impl Health {
             self.served_from = until;
         }
         if matches!(self.state, State::Recovering { until } if until <= now + 20_000) && is_up {
-            self.comes_up(now);
+            self.recovered(now);
         }
     }
 
@@ -365,12 +372,27 @@ impl Health {
             || matches!(self.state, State::Recovering { .. })
     }
 
-    /// A connection came back well.
-    pub(crate) fn answers(&mut self, now: u64) {
+    /// A connection came back well: the first time under this outage number?
+    pub(crate) fn answers(&mut self, is_first: bool, now: u64) {
         self.answered = Some(now);
         self.strikes = (0, 0);
+        if is_first {
+            self.clear_failures();
+        }
         if matches!(self.state, State::Recovering { .. }) {
-            self.comes_up(now);
+            self.recovered(now);
+        }
+    }
+
+    /// Its recovery is over.
+    fn recovered(&mut self, now: u64) {
+        self.clear_failures();
+        self.comes_up(now);
+    }
+
+    fn clear_failures(&mut self) {
+        if self.breaker == Breaker::Closed {
+            (self.failures, self.failures_unsure) = (0, false);
         }
     }
 }

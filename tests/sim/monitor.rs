@@ -86,8 +86,8 @@ pub(crate) fn status_of<'a>(server: &Server, status: &'a PoolStatus) -> Option<&
 
 /// While no server serves and callers wait, each server is tried every `outage_retry`.
 fn overdue_in_outage(plan: &Plan, state: &mut State, status: &PoolStatus, now: u64) -> Option<String> {
-    // Once more for each server: trials keep a distance, and one without a permit is tried again later.
-    let patience = (plan.outage_retry? + 50 * state.servers.len() as u64) * MS;
+    // Trials keep a distance.
+    let patience = (plan.outage_retry? + 10 + 15 * state.servers.len() as u64) * MS;
     let since = match (state.outage_since, state.wait_queue.is_empty()) {
         (Some(since), false) => *state.waits_since.get_or_insert(now.max(since)),
         _ => {

@@ -90,7 +90,9 @@ impl Plan {
         let features = Features::new(seed);
         let servers = if features.has(Feature::SeveralServers) { rng.within(2..=4) } else { 1 };
         let first = rng.within(1..=servers);
-        let backoff_initial = rng.pick(&[5, 20, 50]);
+        // Long pauses, where servers are tried ahead of their end.
+        let longest = if features.has(Feature::OutageRetry) { 400 } else { 50 };
+        let backoff_initial = rng.pick(&[5, 20, 50, longest]);
         let ejection_base = rng.pick(&[20, 60, 200]);
         Self {
             seed,
@@ -98,7 +100,7 @@ impl Plan {
             connect_timeout: rng.pick(&[40, 100, 250]),
             hedge_delay: if features.has(Feature::Hedges) { rng.pick(&[5, 20, 60]) } else { NO_HEDGE },
             backoff_initial,
-            backoff_max: backoff_initial * rng.pick(&[1, 4, 10]),
+            backoff_max: (backoff_initial * rng.pick(&[1, 4, 10])).min(1_600),
             consecutive_failures: if features.has(Feature::Thresholds) { rng.pick(&[2, 3]) } else { 1 },
             max_ejected_ratio: if features.has(Feature::EjectionCap) { rng.pick(&[0.25, 0.34, 0.5]) } else { 1.0 },
             ejection_base,

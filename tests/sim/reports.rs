@@ -53,7 +53,9 @@ impl Open {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expected {
     server: usize,
-    /// It counts as a failure: at least, at most.
+    /// It may count as a failure.
+    counts: bool,
+    /// Failures in a row with it: at least, at most.
     strikes: (u32, u32),
     /// Enough failures: in any case, in some case.
     enough: (bool, bool),
@@ -114,10 +116,6 @@ impl State {
         let answered = |open: &&Open| open.server == server;
         for open in self.open.values().filter(answered) {
             if open.answered != Some(health.outage) {
-                // It came back well, but the pool counts it only once it is released.
-                if open.verdict == Some(true) && open.outage == health.outage {
-                    evidence = Evidence::Maybe;
-                }
                 continue;
             }
             let ends = plan.max_lifetime.is_some_and(|ms| now >= open.opened + ms * MS);
@@ -150,6 +148,7 @@ impl State {
         let health = &server.health;
         let mut expected = Expected {
             server: open.server,
+            counts: false,
             strikes: health.strikes,
             enough: (false, false),
             allowed: false,
@@ -158,6 +157,7 @@ impl State {
         if open.verdict.is_some() || !health.serves() || open.outage != health.outage || evidence == Evidence::Yes {
             return expected;
         }
+        expected.counts = true;
         let is_sure = evidence == Evidence::No;
         let (least, most) = if now > health.struck + STRIKES_LAST { (0, 0) } else { health.strikes };
         expected.strikes = (least + u32::from(is_sure), most + 1);
@@ -173,13 +173,10 @@ impl State {
 
     /// What followed a report.
     pub(crate) fn reported(&mut self, plan: &Plan, expected: Expected, status: &PoolStatus, now: u64) {
-        let Expected { server: index, strikes, enough, allowed, eject_for } = expected;
+        let Expected { server: index, counts, strikes, enough, allowed, eject_for } = expected;
         let server = &mut self.servers[index];
-        if strikes == server.health.strikes && !enough.1 {
-            return;
-        }
-        server.health.struck = now;
-        let listed = status_of(server, status).filter(|_| server.is_listed);
+        let was_serving = server.health.serves();
+        let listed = status_of(server, status).filter(|_| server.is_listed && was_serving);
         let until = listed.and_then(|listed| match listed.state {
             ServerState::Ejected { retry_after } => Some(now + retry_after.as_nanos() as u64),
             // The trial of a server that was up.
@@ -187,8 +184,8 @@ impl State {
             _ => None,
         });
         let wrong = match until {
-            Some(_) if !allowed => Some("is ejected beyond the cap"),
             Some(_) if !enough.1 => Some("is ejected after too few failures"),
+            Some(_) if !allowed => Some("is ejected beyond the cap"),
             None if enough.0 && allowed => Some("is not ejected"),
             _ => None,
         };
@@ -198,7 +195,11 @@ impl State {
             let what = format!("{what}; {states:?}; {:?}", self.serving());
             return self.violated(what);
         }
+        if !counts {
+            return;
+        }
         let health = &mut server.health;
+        health.struck = now;
         let Some(until) = until else {
             health.strikes = match enough {
                 (true, _) => (0, 0),
@@ -309,22 +310,18 @@ impl State {
     pub(crate) fn said_well(&mut self, conn: u64, now: u64) {
         let Some(open) = self.open.get_mut(&conn).filter(|open| open.verdict.is_none()) else { return };
         let health = &mut self.servers[open.server].health;
-        health.answers(now);
-        (open.verdict, open.outage, open.answered) = (Some(true), health.outage, None);
+        health.answers(open.answered != Some(health.outage), now);
+        (open.verdict, open.outage, open.answered) = (Some(true), health.outage, Some(health.outage));
     }
 
     /// A caller releases a connection: it answered well, unless the caller has said how the use ended.
     pub(crate) fn came_back(&mut self, conn: u64, now: u64) {
         let Some(open) = self.open.get_mut(&conn) else { return };
         let health = &mut self.servers[open.server].health;
-        match open.verdict.take() {
-            None => {
-                health.answers(now);
-                (open.outage, open.answered) = (health.outage, Some(health.outage));
-            }
-            // Counted when it was said.
-            Some(true) => open.answered = Some(open.outage),
-            Some(false) => {}
+        // What was said during the use was counted then.
+        if open.verdict.take().is_none() {
+            health.answers(open.answered != Some(health.outage), now);
+            (open.outage, open.answered) = (health.outage, Some(health.outage));
         }
         (open.in_use, open.since, open.idle_since, open.returns) = (false, now, now, open.returns + 1);
     }
