@@ -5,6 +5,7 @@ mod attempts;
 mod cancel;
 mod config;
 mod connector;
+#[allow(clippy::disallowed_methods, reason = "these tests run on paused time, which tokio reads")]
 mod faults;
 mod hazards;
 mod health;

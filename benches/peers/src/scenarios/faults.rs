@@ -4,9 +4,9 @@
 //! |---|---|
 //! | one of 4 servers fails half of its requests at once, and callers report it | 400 a second, 10 minutes |
 //! | 4 servers are well, and clients drop a fifth of their requests after 1 s | 4 000 a second, 1 minute |
-//! | one of 3 servers hangs after it accepted; callers drop each request after 1 s and report nothing | 2 000 a second, 1 minute, with and without a `check` that hangs too |
+//! | one of 3 servers accepts and hangs; callers drop requests after 1 s | 2 000 a second; `check` hangs, or not |
 //! | one of 2 servers swallows SYNs while a caller has a connection to it | 200 a second, 1 minute |
-//! | one of 2 servers refuses one connect while 100 of its connections are in use | connections used for the first time, and again |
+//! | one of 2 servers refuses a connect while 100 connections are in use | used for the first time, and again |
 //! | 10 000 servers refuse, and one caller waits | from the end of the start-up on, in windows of 2 s |
 //! | 10 000 servers fail one after the other | |
 //!
