@@ -191,7 +191,7 @@ impl<C: Connector> Pool<C> {
     /// assert!(error.retry_after() > Some(Duration::from_secs(1)));
     /// let AcquireError::Timeout { waited, reason } = error else { panic!("it waited") };
     /// assert!(waited >= Duration::from_secs(2));
-    /// assert_eq!(&*reason.servers()[0].address, "10.0.0.1:6379");
+    /// assert_eq!(&*reason.servers()[0].name, "10.0.0.1:6379");
     /// # Ok(())
     /// # }
     /// ```

@@ -24,11 +24,15 @@ struct State {
     full: Vec<usize>,
     /// While no server serves: when the next one is tried ahead of its time, if callers wait.
     ahead: Time,
+    /// How many callers came that want what is due by then, and for how many of them the trials were started.
+    callers: u64,
+    heard: u64,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { times: BTreeSet::new(), ready: VecDeque::new(), full: Vec::new(), ahead: Time::ZERO }
+        let (times, ready, full) = (BTreeSet::new(), VecDeque::new(), Vec::new());
+        Self { times, ready, full, ahead: Time::ZERO, callers: 0, heard: 0 }
     }
 }
 
@@ -84,6 +88,22 @@ impl DueTimes {
     pub(crate) fn has_ready(&self, now: Time) -> bool {
         let state = lock(&self.state);
         !state.ready.is_empty() || state.times.first().is_some_and(|&(at, _)| at <= now)
+    }
+
+    /// A caller wants the trials that are due by now.
+    pub(crate) fn note_caller(&self) {
+        lock(&self.state).callers += 1;
+    }
+
+    /// How many such callers came, if the trials were not started for all of them.
+    pub(crate) fn unheard_callers(&self) -> Option<u64> {
+        let state = lock(&self.state);
+        (state.callers > state.heard).then_some(state.callers)
+    }
+
+    /// The trials were started for the first so many callers.
+    pub(crate) fn hear_callers(&self, callers: u64) {
+        lock(&self.state).heard = callers;
     }
 
     /// When the next server is tried ahead of its time, while no server serves and callers wait.

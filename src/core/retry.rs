@@ -11,8 +11,10 @@ use std::time::Duration;
 use crate::connector::Connector;
 use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
+use crate::core::grant::Grant;
 use crate::core::shared::Shared;
 use crate::core::{sweep, transition};
+use crate::error::Failure;
 use crate::raw::{BreakerState, HealthState, Time};
 use crate::server::Generation;
 use crate::settings::LEAST_TRIAL_DISTANCE;
@@ -20,7 +22,7 @@ use crate::sync::Arc;
 
 /// When a recovery whose connections are in use is looked at again.
 const RECOVERY_RETRY: Duration = Duration::from_millis(100);
-/// A recovery without a failure ends after this time, though a connection is still in use.
+/// The recovery of a server that was ejected ends after this time, though its connection is still in use.
 const LONGEST_RECOVERY: Duration = Duration::from_secs(30);
 
 /// What the background task remembers between two looks.
@@ -47,8 +49,10 @@ impl Retries {
     /// Runs what is due. Returns when to look next.
     pub(crate) fn run<C: Connector>(&mut self, shared: &Arc<Shared<C>>, now: Time) -> Time {
         let signals = &shared.notifier.signals;
-        let has_waiters = signals.waiters() > 0;
-        let has_caller = has_waiters || self.waits_for_caller && !signals.is_retry_due();
+        // A caller of `acquire_now` waits for the trials that are due when it comes, not for later ones.
+        let has_waiters = signals.waiters() > shared.queue.impatient();
+        let callers = shared.due_times.unheard_callers();
+        let has_caller = has_waiters || callers.is_some() || self.waits_for_caller && !signals.is_retry_due();
         let servers = shared.servers.list().len;
         self.note_outage(shared, servers, now);
         while let Some(number) = shared.due_times.pop(now) {
@@ -56,6 +60,11 @@ impl Retries {
         }
         shared.due_times.ready_full();
         let mut next = self.run_trials(shared, has_caller, now);
+        // After the trials have started: until then such a caller has something to wait for. One whose trial waits for
+        // its turn goes on waiting.
+        if let Some(callers) = callers.filter(|_| next == Time::NEVER || shared.attempts.running() > 0) {
+            shared.due_times.hear_callers(callers);
+        }
         let is_outage = self.all_down && has_waiters || now < self.healing_until;
         if let Some(distance) = shared.settings.ahead_distance(servers).filter(|_| is_outage) {
             next = next.min(self.try_ahead(shared, distance, now));
@@ -146,8 +155,11 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
         HealthState::Up => {}
         HealthState::Recovering => {
             let until = server.recovering_until();
-            let is_over = now >= until && (!is_in_use(&generation) || now.since(until) >= LONGEST_RECOVERY);
-            if is_over {
+            // A server that was ejected may hang again: the use of its connection tells.
+            let was_ejected =
+                matches!(server.last_failure().as_deref(), Some(Failure::Reported(_) | Failure::Unanswered { .. }));
+            let may_hang = was_ejected && is_in_use(shared, &generation) && now.since(until) < LONGEST_RECOVERY;
+            if now >= until && !may_hang {
                 transition::recovered(shared, &generation, health.outage());
             } else {
                 shared.due_times.push(until.max(now.after(RECOVERY_RETRY)), number);
@@ -162,7 +174,10 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
     }
 }
 
-/// Whether a caller has a connection of the server.
-fn is_in_use<C: Connector>(generation: &Generation<C>) -> bool {
-    generation.server.permits.counts().established() as usize > generation.idle.len()
+/// Whether a caller has a connection of the server. One with which a waiter was served that has not taken it is not in
+/// use: the waiter may never be polled again.
+fn is_in_use<C: Connector>(shared: &Shared<C>, generation: &Generation<C>) -> bool {
+    let of_server = |grant: &Grant<C>| Arc::ptr_eq(&grant.conn.generation().server, &generation.server);
+    let served = shared.queue.count_served(of_server);
+    generation.server.permits.counts().established() as usize > generation.idle.len() + served
 }

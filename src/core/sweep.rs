@@ -29,7 +29,11 @@ pub(crate) fn sweep_if_due<C: Connector>(shared: &Shared<C>, now: Time, swept: &
         return;
     }
     *swept = now;
-    let generations: Vec<_> = shared.servers.list().iter().map(|(_, entry)| Arc::clone(&entry.generation)).collect();
+    let list = shared.servers.list();
+    let generations = list.iter().map(|(_, entry)| &entry.generation);
+    let generations: Vec<_> = generations.filter(|generation| !generation.idle.is_empty()).map(Arc::clone).collect();
+    // Not while the list is held: it runs user code.
+    drop(list);
     for generation in generations {
         close_unfit(&generation, |conn| {
             let checked_out_at = conn.info.checked_out_at();

@@ -34,6 +34,10 @@ async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, 
     let joined = shared.queue.join(shared.settings.max_waiters, is_patient);
     let ticket = joined.map_err(|waiters| AcquireError::QueueFull { waiters })?;
     let mut waiter = Waiter { shared, ticket, is_patient };
+    // A caller of `acquire_now` gets what is due now, and does not wait for what will be.
+    if !is_patient && shared.due_times.has_ready(started) {
+        shared.due_times.note_caller();
+    }
     // After the fence of `join`: a connection that came between the look and the join is found here.
     settle::settle(shared);
     let deadline = timeout.map_or(Time::NEVER, |timeout| started.after(timeout));
@@ -129,8 +133,8 @@ impl<C: Connector> Waiter<'_, C> {
         if !settle::has_attempt(shared) {
             settle::settle(shared);
         }
-        // A trial that is due is about to start, in the background task.
-        let can_start = shared.due_times.has_ready(shared.clock.time());
+        // The background task is about to start the trials that were due when this caller came.
+        let can_start = shared.due_times.unheard_callers().is_some();
         (settle::has_attempt(shared) || can_start) && settle::any_has_token(shared)
     }
 }

@@ -199,6 +199,12 @@ impl<T> WaitQueue<T> {
         }
     }
 
+    /// How many items that waiters were served with have not been taken, of those that `counts` tells. It must not run
+    /// user code.
+    pub(crate) fn count_served(&self, counts: impl Fn(&T) -> bool) -> usize {
+        lock(&self.queue).served.values().filter(|item| counts(item)).count()
+    }
+
     /// Wakes all waiters without serving them: they look again.
     pub(crate) fn wake_all(&self) {
         self.wake(|_| true);

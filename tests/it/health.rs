@@ -222,7 +222,8 @@ async fn successful_attempt_resets_pause() {
     rig.connector.next_connects("a", [Connect::LocalFault, Connect::LocalFault, Connect::Ok, Connect::LocalFault]);
     let first = waiting(&rig);
     pass(&rig, MINUTE * 3, async || {}).await;
-    let first = first.await.expect("the caller was served");
+    let mut first = first.await.expect("the caller was served");
+    first.report_success();
     let second = waiting(&rig);
     pass(&rig, MINUTE * 2, async || {}).await;
     let seconds: Vec<_> = rig.connector.connect_times("a").iter().map(Duration::as_secs).collect();

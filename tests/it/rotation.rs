@@ -186,7 +186,7 @@ fn down_and_other() -> Rig {
     rig(|builder| builder.servers(["down", "other"]).max_conns_per_server(2).maintenance(false))
 }
 
-/// Ejects server "down", which has kept one idle connection since before. Returns the two connections to server "other".
+/// Ejects server "down", which has kept one idle connection since before. Returns the two connections to "other".
 async fn one_down(rig: &Rig) -> Vec<Conn> {
     let (mut to_down, to_other) = split(open(rig, 4).await, "down");
     to_down.remove(0).release();

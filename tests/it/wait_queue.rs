@@ -1,6 +1,7 @@
 //! The wait queue: FIFO order, one wake per grant, no overtaking, and no delay by a waiter that is not polled.
 
 mod on_time;
+mod pointless;
 mod stalled;
 
 use std::error::Error;

@@ -44,8 +44,8 @@ pub(crate) trait Contestant: Clone + Send + Sync + 'static {
     /// Closes the connection and reports a failure of its server, if the contestant counts failures.
     fn fail(conn: Self::Conn, reason: io::Error);
 
-    /// Closes a connection that turned out dead. Its server may have restarted since it was used last, so this counts as
-    /// no failure.
+    /// Closes a connection that turned out dead. Its server may have restarted since it was used last, so this counts
+    /// as no failure.
     fn broken(conn: Self::Conn, reason: io::Error);
 
     /// Adds a server.

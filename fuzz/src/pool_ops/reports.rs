@@ -1,7 +1,7 @@
 //! The model of what callers report: which report ejects a server, and which good return ends its recovery.
 //!
-//! The model is exact where it is sure that a connection belongs to the server's current outage. Where a server may have
-//! gone down and come back unseen, it only checks that a report does nothing but eject, within the cap.
+//! The model is exact where it is sure that a connection belongs to the server's current outage. Where a server may
+//! have gone down and come back unseen, it only checks that a report does nothing but eject, within the cap.
 
 use std::time::Duration;
 

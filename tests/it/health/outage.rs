@@ -99,20 +99,6 @@ async fn without_outage_retry_the_backoff_holds() {
 }
 
 #[tokio::test]
-async fn idle_connection_of_older_outage_makes_room_for_the_probe() {
-    let rig = Rig::manual(|b| hour(b, 1).max_conns_per_server(2));
-    let held = acquired(&rig).await;
-    let waiter = all_down(&rig).await;
-    // The waiter's own is the last resort. Back in the idle queue it has answered in this outage, and stays.
-    held.release();
-    let resort = waiter.await.expect("the last resort serves");
-    rig.pool.set_servers([Server::new("0").max_conns(1)]).expect("in range");
-    assert_eq!(rig.pool.status().servers[0].open, 1);
-    resort.release();
-    assert!(rig.pool.try_acquire().is_ok());
-}
-
-#[tokio::test]
 async fn fail_fast_ends_waits_when_the_last_server_goes_down() {
     let rig = Rig::manual(|b| hour(b, 2).fail_fast_when_down(true));
     rig.connector.set_default(Connect::SlowRefuse(SECOND));

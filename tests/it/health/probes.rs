@@ -122,7 +122,7 @@ async fn probe_waits_for_end_of_running_attempt() {
     }
 }
 
-/// Two connections of "a" and one of "b", which is full. Server "a" is ejected for a minute with its only permit in use.
+/// Returns connections of "a" and "b", which are full. Server "a" is ejected for a minute with its only permit in use.
 async fn ejected_without_permit(rig: &Rig) -> [PooledConn<ScriptedConnector>; 2] {
     let [mut of_a, mut of_b] = [Vec::new(), Vec::new()];
     for _ in 0..3 {
@@ -151,6 +151,24 @@ async fn probe_waits_for_free_permit() {
     settle().await;
     assert_eq!(rig.connector.counts("a").attempts, 3, "the probe starts immediately");
     waiter.await.expect("the caller was served").release();
+}
+
+/// The connection has rested since before the ejection, and holds the only permit.
+#[tokio::test]
+async fn idle_connection_of_older_outage_makes_room_for_probe() {
+    let rig = Rig::manual(|b| two(b).max_conns_per_server(2));
+    let [mut of_a, _of_b] = acquired_of_each(&rig, 2).await;
+    of_a.remove(0).release();
+    of_a.remove(0).fail_for("broken", MINUTE);
+    rig.pool.set_servers(["a", "b"].map(|address| Server::new(address).max_conns(1))).expect("in range");
+    let server = rig.pool.status().servers.remove(0);
+    assert_eq!((server.open, server.idle), (1, 1));
+    let waiter = waiting(&rig);
+    pass(&rig, MINUTE - SECOND, async || {}).await;
+    assert_eq!((rig.connector.counts("a").attempts, waiter.is_finished()), (2, false));
+    pass(&rig, SECOND * 2, async || {}).await;
+    assert_eq!((rig.connector.counts("a").attempts, rig.connector.counts("a").open), (3, 1));
+    assert_eq!(waiter.await.expect("the caller was served").address(), "a");
 }
 
 #[test]

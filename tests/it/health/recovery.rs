@@ -64,9 +64,22 @@ async fn interval_without_failure_ends_recovery() {
     assert_eq!((server.connecting_paused, server.connect_error), (None, None), "failures are cleared");
 }
 
+/// A pool of two servers, one of which recovers from an ejection, and the connection of its probe.
+async fn recovering_from_an_ejection() -> (Rig, PooledConn<ScriptedConnector>) {
+    let rig = Rig::manual(|b| two(b).backoff(SECOND, SECOND));
+    let [mut of_a, _of_b] = acquired_of_each(&rig, 10).await;
+    of_a.remove(0).fail_for("broken", MINUTE);
+    let waiter = waiting(&rig);
+    pass(&rig, MINUTE, async || {}).await;
+    let probed = waiter.await.expect("the caller was served");
+    assert_eq!((probed.address(), state(&rig)), ("a", ServerState::Recovering));
+    of_a.into_iter().for_each(PooledConn::discard);
+    (rig, probed)
+}
+
 #[tokio::test]
-async fn recovery_goes_on_while_a_connection_is_in_use() {
-    let (rig, probed) = recovering(SECOND).await;
+async fn recovery_from_an_ejection_goes_on_while_a_connection_is_in_use() {
+    let (rig, probed) = recovering_from_an_ejection().await;
     // The interval is over, and the request runs still: it may hang.
     pass(&rig, SECOND * 20, async || {}).await;
     assert_eq!(state(&rig), ServerState::Recovering);
@@ -76,11 +89,18 @@ async fn recovery_goes_on_while_a_connection_is_in_use() {
 }
 
 #[tokio::test]
-async fn recovery_ends_after_thirty_seconds_though_a_connection_is_in_use() {
-    let (rig, _probed) = recovering(SECOND).await;
+async fn recovery_from_an_ejection_ends_after_thirty_seconds_though_a_connection_is_in_use() {
+    let (rig, _probed) = recovering_from_an_ejection().await;
     pass(&rig, SECOND * 29, async || {}).await;
     assert_eq!(state(&rig), ServerState::Recovering);
     pass(&rig, SECOND * 4, async || {}).await;
+    assert_eq!(state(&rig), ServerState::Up);
+}
+
+#[tokio::test]
+async fn long_first_use_after_a_failed_connect_delays_others_for_one_interval() {
+    let (rig, _probed) = recovering(SECOND).await;
+    pass(&rig, SECOND * 2, async || {}).await;
     assert_eq!(state(&rig), ServerState::Up);
 }
 

@@ -199,17 +199,19 @@ fn retry_survives_pass_concurrent_with_registration() {
         });
         // The background task starts the probe, since there are callers.
         let until = std::time::Instant::now() + 20 * SECOND;
-        let is_ejected = || pool.status().servers.iter().any(|s| matches!(s.state, ServerState::Ejected { .. }));
-        while is_ejected() && std::time::Instant::now() < until {
+        let serves = |state| matches!(state, ServerState::Up | ServerState::Recovering);
+        let is_lost = || pool.status().servers.iter().any(|server| !serves(server.state));
+        while is_lost() && std::time::Instant::now() < until {
             pool.try_acquire().expect("b has an idle connection").release();
             std::thread::yield_now();
         }
-        let is_lost = is_ejected();
-        while pool.status().servers.iter().any(|server| server.connecting > 0) {
+        let is_lost = is_lost();
+        drop(held);
+        // Nothing of the server is left that keeps its record when it is removed.
+        while pool.status().servers.iter().any(|server| server.open as usize > server.idle) {
             std::thread::yield_now();
         }
         pool.deregister("a").expect("the server is registered");
-        drop(held);
         is_lost
     });
     assert_eq!(lost.count(), 0);

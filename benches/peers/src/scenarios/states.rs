@@ -340,7 +340,7 @@ mod tests {
 
     use connring::{PooledConn, TryAcquireError};
 
-    use super::{Shape, all_down, current_thread, kept, lasting, open, spread};
+    use super::{Numbers, Shape, all_down, current_thread, kept, lasting, open, spread};
 
     #[test]
     fn spread_is_largest_to_smallest() {
