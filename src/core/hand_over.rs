@@ -31,8 +31,8 @@ pub(crate) fn pass_on<C: Connector>(grant: Grant<C>) {
     keep(grant.conn);
 }
 
-/// Puts a connection into the idle queue of its server, and serves waiters from there. Closes one that has not come back
-/// well since its server went down, if the server serves again: at the recovery the idle ones were closed.
+/// Puts a connection into the idle queue of its server, and serves waiters from there. Closes one that has not come
+/// back well since its server went down, if the server serves again: at the recovery the idle ones were closed.
 #[cold]
 pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
     let near = thread_number();
