@@ -111,6 +111,13 @@ impl DueTimes {
         lock(&self.state).ahead
     }
 
+    /// No server serves: the next one is tried ahead of its time at `at`, or before, if one waits for that since
+    /// earlier. The set of servers may change again and again meanwhile.
+    pub(crate) fn bring_ahead(&self, now: Time, at: Time) {
+        let ahead = &mut lock(&self.state).ahead;
+        *ahead = if (now..at).contains(ahead) { *ahead } else { at };
+    }
+
     /// The next server is tried ahead of its time at `at`.
     pub(crate) fn set_ahead(&self, at: Time) {
         lock(&self.state).ahead = at;

@@ -205,7 +205,7 @@ pub(crate) fn stopped_serving<C: Connector>(shared: &Shared<C>, now: Time) {
     }
     let list = shared.servers.list();
     if let Some(distance) = shared.settings.ahead_distance(list.len) {
-        shared.due_times.set_ahead(now.after(distance));
+        shared.due_times.bring_ahead(now, now.after(distance));
     }
     for (number, entry) in list.iter() {
         if entry.server().health.end_ejection(&shared.servers.serving) {

@@ -87,9 +87,10 @@ pub(crate) fn status_of<'a>(server: &Server, status: &'a PoolStatus) -> Option<&
 /// While no server serves and callers wait, each server is tried every `outage_retry`.
 fn overdue_in_outage(plan: &Plan, state: &mut State, status: &PoolStatus, now: u64) -> Option<String> {
     // Trials keep a distance.
-    let patience = (plan.outage_retry? + 10 + 15 * state.servers.len() as u64) * MS;
-    let since = match (state.outage_since, state.wait_queue.is_empty()) {
-        (Some(since), false) => *state.waits_since.get_or_insert(now.max(since)),
+    let retry = plan.outage_retry?;
+    let patience = (retry + 10 + 15 * state.servers.len() as u64) * MS;
+    let since = match (state.outage_since, status.waiters > 0 && state.wait_queue.unserved() > 0) {
+        (Some(since), true) => *state.waits_since.get_or_insert(now.max(since)),
         _ => {
             state.waits_since = None;
             return None;
@@ -106,7 +107,9 @@ fn overdue_in_outage(plan: &Plan, state: &mut State, status: &PoolStatus, now: u
             .max(server.touched)
             .max(server.health.paused_at.unwrap_or(0))
             .max(since);
-        if now > tried + patience {
+        // A server that was listed since takes its turn, too.
+        let is_changed = state.servers.iter().any(|other| other.listing_changed > tried);
+        if now > tried + patience + if is_changed { retry * MS } else { 0 } {
             let ms = (now - tried) / MS;
             return Some(format!("callers wait, no server serves, and {} is not tried for {ms} ms", server.address));
         }
