@@ -126,7 +126,7 @@ impl UpSet {
         let words = self.words.len();
         let (first, shift) = if at < self.capacity() { (at / BITS, at % BITS) } else { (0, 0) };
         // The word of `at` comes twice: its upper part first, its lower part last.
-        (0..=words).flat_map(move |step| {
+        let masked = (0..=words).map(move |step| {
             // Not by `%`: a division costs more than the rest.
             let index = if first + step < words { first + step } else { first + step - words };
             let mask = match step {
@@ -134,7 +134,11 @@ impl UpSet {
                 step if step == words => !(u64::MAX << shift),
                 _ => u64::MAX,
             };
-            let mut rest = self.word(index) & mask;
+            (index, self.word(index) & mask)
+        });
+        // First, so that empty words cost little.
+        let filled = masked.filter(|&(_, word)| word != 0);
+        filled.flat_map(|(index, mut rest)| {
             core::iter::from_fn(move || {
                 let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
                 rest &= rest - 1;
