@@ -117,7 +117,7 @@ pub trait Connector: Send + Sync + 'static {
     ///
     /// A connector that wraps another one passes this on to it.
     ///
-    /// [`is_idle`](crate::is_idle) answers it for a stream with a layer above the socket, such as TLS.
+    /// [`is_idle`] answers it for a stream with a layer above the socket, such as TLS.
     ///
     /// Called at each checkout of an idle connection, on the thread of the caller that acquires: it must be cheap and
     /// must not block. A new connection that goes straight to a waiter is not asked about. The times in `info` are

@@ -1,15 +1,15 @@
 //! Cost of state changes, refusals and registrations with 10 to 10 000 servers, and memory retained by dropped pools.
 //!
 //! - `change of state`: one `fail` of a connection ejects its server; the pool is set to eject after one failure. The
-//! connection was checked out just before,   as after a request. `fail` also closes the connection, so `discard` is
-//! measured for comparison; nothing is   subtracted. The reason is a static text. The background task is asleep before
-//! each call, and `fail` wakes it. In   `fail` and `discard` the task runs on the calling thread, so waking it takes no
-//! system call. In `fail, task on   another thread` the time includes waking that thread.
+//!   connection was checked out just before, as after a request. `fail` also closes the connection, so `discard` is
+//!   measured for comparison; nothing is subtracted. The reason is a static text. The background task is asleep before
+//!   each call, and `fail` wakes it. In `fail` and `discard` the task runs on the calling thread, so waking it takes no
+//!   system call. In `fail, task on another thread` the time includes waking that thread.
 //! - `failing one by one`: one connection to each server is checked out, and a loop calls `fail` on all of them but
 //!   one: the last server is never ejected. No server is in the first- or second-level cache.
 //! - `registering one by one`: a loop registers servers in an empty pool.
 //! - `refusal`: `try_acquire` while all servers are down, after each refused a connect. The time includes dropping the
-//! error.
+//!   error.
 //! - `cpu`, `connects`, `start-up`: all servers refuse while one caller waits; see `states/refusing.rs`.
 //! - `kept`: growth of the allocated bytes over several pools that one thread used and dropped, while that thread
 //!   lives. The variant in which another thread drops the pools has no target.
