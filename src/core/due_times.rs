@@ -115,7 +115,7 @@ impl DueTimes {
     /// earlier. The set of servers may change again and again meanwhile.
     pub(crate) fn bring_ahead(&self, now: Time, at: Time) {
         let ahead = &mut lock(&self.state).ahead;
-        *ahead = if (now..at).contains(ahead) { *ahead } else { at };
+        *ahead = if now < *ahead && *ahead < at { *ahead } else { at };
     }
 
     /// The next server is tried ahead of its time at `at`.
