@@ -135,7 +135,7 @@ mutant due::a_due_attempt_finds_an_idle_connection_or_is_woken up_set.rs "$refre
 swap due::a_due_attempt_finds_an_idle_connection_or_is_woken slot.rs "$put" SeqCst Release
 swap due::a_due_attempt_finds_an_idle_connection_or_is_woken health.rs \
     'HealthSnapshot(self.word.load(Ordering::SeqCst))' SeqCst Relaxed
-mutant due::a_due_attempt_finds_a_permit_or_is_woken up_set.rs "$follow_fence" ''
+mutant due::a_due_attempt_finds_a_permit_or_is_woken up_set.rs "$refresh_fence" ''
 mutant due::a_due_attempt_finds_a_permit_or_is_woken signals.rs "$change_fence" ''
 
 # The wait queue.
@@ -165,10 +165,10 @@ mutant wait_queue::no_waiter_is_woken_without_an_item wait_queue.rs \
     '                    if let Some(waker) = &front.get().waker { waker.wake_by_ref(); }
                     let Some(item) = supply() else { break };'
 mutant wait_queue::the_number_of_waiters_is_that_of_the_queue wait_queue.rs \
-    '        self.signals.count_waiters(-1);
+    '        self.count(ticket.patient, -1);
         // Releases the lock before the waker drops (I5).' ''
 mutant wait_queue::the_number_of_waiters_is_that_of_the_queue wait_queue.rs \
-    '                    self.signals.count_waiters(-1);
+    '                    self.count(waiter.patient, -1);
                     batch += 1;' '                    batch += 1;'
 
 # The background task.
@@ -273,10 +273,10 @@ mutant health::failures_of_one_outage_take_the_server_down_once health.rs \
 mutant health::failures_of_one_outage_take_the_server_down_once health.rs "$cas" \
     'self.word.store(left.0, Ordering::Relaxed);
             let changed = if left == left { Ok(0) } else { Err(0) };'
-for end in 'then(|| found.down(' 'then(down)'; do
-    mutant health::a_failure_of_an_older_outage_counts_nothing health.rs \
-        "(!found.is_down() && found.outage() == outage).$end" "(!found.is_down() && (outage == outage)).$end"
-done
+mutant health::a_failure_of_an_older_outage_counts_nothing health.rs \
+    '(!found.is_down() && found.outage() == outage).then(|| found.down(' '(!found.is_down()).then(|| found.down('
+mutant health::a_failure_of_an_older_outage_counts_nothing health.rs \
+    '&& !found.is_removed() && found.outage() == outage;' '&& !found.is_removed();'
 mutant health::a_recovery_ends_by_the_protocol health.rs \
     '(found.state() == from && found.outage() == outage).then(' '(found.state() != to || from == to || outage != outage).then('
 mutant health::an_outage_is_ended_once health.rs '!is_ejected && self.leave' '(is_ejected || !is_ejected) && self.leave'
