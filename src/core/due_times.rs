@@ -62,7 +62,8 @@ impl DueTimes {
         lock(&self.state).ready.pop_front()
     }
 
-    /// The trial of a server is due. Behind those that are due already, once.
+    /// The trial of a server is due, after those that are due already. A server may stand there more than once: the
+    /// trial checks whether it is still due.
     pub(crate) fn add_ready(&self, number: usize) {
         lock(&self.state).ready.push_back(number);
     }
