@@ -40,10 +40,13 @@ system_calls() {
 }
 
 for contestant in floor-sync floor-async connring-sync connring-async; do
-    short=$(system_calls "$contestant" 1000)
-    long=$(system_calls "$contestant" $((1000 + cycles)))
+    # The least of three: a tick of the background task that falls into one run adds a call that no cycle makes.
+    calls=$(for _ in 1 2 3; do
+        short=$(system_calls "$contestant" 1000)
+        echo $(($(system_calls "$contestant" $((1000 + cycles))) - short))
+    done | sort -n | head -n 1)
     total=$(instructions "$contestant")
-    echo "$contestant $total $((long - short))"
+    echo "$contestant $total $calls"
 done >"$scratch/counts"
 
 awk -v cycles="$cycles" '
