@@ -199,7 +199,8 @@ pub use crate::conn_info::ConnInfo;
 #[cfg(unix)]
 pub use crate::connector::UnixConnector;
 pub use crate::connector::{
-    BoxConnector, BoxError, ConnectFault, Connector, FnConnector, TcpConnector, connect_fn, is_idle,
+    AfterUse, BoxConnector, BoxError, CloseReason, ConnectFault, Connector, Ended, FnConnector, TcpConnector,
+    connect_fn, is_idle,
 };
 pub use crate::ejection::Ejection;
 pub use crate::error::{

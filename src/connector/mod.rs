@@ -3,6 +3,7 @@
 mod boxed;
 mod fault;
 mod function;
+mod hooks;
 pub(crate) mod look_up;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod scripted;
@@ -13,7 +14,7 @@ mod tcp;
 mod unix;
 
 use std::error::Error;
-use std::future::{Future, ready};
+use std::future::{Future, Ready, ready};
 
 use crate::conn_info::ConnInfo;
 use crate::server::Server;
@@ -21,6 +22,7 @@ use crate::server::Server;
 pub use self::boxed::{BoxConnector, BoxError};
 pub use self::fault::ConnectFault;
 pub use self::function::{FnConnector, connect_fn};
+pub use self::hooks::{AfterUse, CloseReason, Ended};
 pub use self::stream::is_idle;
 pub use self::tcp::TcpConnector;
 #[cfg(unix)]
@@ -166,6 +168,73 @@ pub trait Connector: Send + Sync + 'static {
     fn check(&self, conn: &mut Self::Conn) -> impl Future<Output = Result<(), Self::Error>> + Send {
         let _ = conn;
         ready(Ok(()))
+    }
+
+    /// What happens to a connection after a use. Default: one that was released goes back for reuse, one that was
+    /// dropped closes.
+    ///
+    /// A connector that knows where its answers end may keep connections that were dropped: a framed client with its
+    /// own bookkeeping can say whether half an answer is left in it. A raw socket cannot.
+    ///
+    /// Called on the thread of the caller that releases or drops, so it must be cheap and must not block. It is not
+    /// asked about a connection that is dropped by a panic: such a connection closes.
+    ///
+    /// A connector around another one passes this on to it.
+    ///
+    /// # Panics
+    ///
+    /// A panic closes the connection and goes on to the caller.
+    fn after_use(&self, conn: &mut Self::Conn, ended: Ended) -> AfterUse {
+        let _ = conn;
+        match ended {
+            Ended::Released => AfterUse::Reuse,
+            Ended::Dropped => AfterUse::Close,
+        }
+    }
+
+    /// Makes a used connection fit for the next caller: `ROLLBACK`, `DISCARD ALL`. Asked for by
+    /// [`AfterUse::Recycle`]. Default: ready, without an error.
+    ///
+    /// Runs in a task of its own on the pool's runtime. The pool bounds it by the builder's `connect_timeout`. Callers
+    /// wait for the connection meanwhile as they wait for a connect attempt. Without a runtime the connection closes.
+    ///
+    /// A connector around another one passes this on to it.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any of its await points. The connection is closed then.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed, and the server counts one reported failure. So does a timeout.
+    ///
+    /// # Panics
+    ///
+    /// A panic closes the connection and ends nothing else.
+    fn recycle(&self, conn: &mut Self::Conn) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = conn;
+        ready(Ok(()))
+    }
+
+    /// Says goodbye on a connection that the pool closes (`QUIT`, `close_notify`). Default: `None`, the connection is
+    /// dropped.
+    ///
+    /// The future runs in a task on the pool's runtime, for at most the builder's `goodbye_timeout`. The connection
+    /// counts as open until it ends. Without a runtime it is dropped.
+    ///
+    /// Asked only where the connection works as far as the pool knows: its server serves, and it was closed for its
+    /// age, for being one too many, or because server or pool were taken away. All others are dropped.
+    ///
+    /// Called on the thread that closes the connection, so it must be cheap and must not block. A connector around
+    /// another one passes this on to it.
+    ///
+    /// # Panics
+    ///
+    /// A panic closes the connection. In this call it goes on to the caller that closes; in the future it ends the
+    /// task.
+    fn close(&self, conn: Self::Conn, why: CloseReason) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let _ = (conn, why);
+        None::<Ready<()>>
     }
 
     /// The same connector as a type that can be named in a struct, at the price of one box for each attempt.
