@@ -40,10 +40,10 @@ use crate::sync::Arc;
 /// # use std::io;
 /// # use connring::{Pool, Server, connect_fn};
 /// # use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-/// type Conn = connring::PooledConn<connring::BoxConnector<DuplexStream>>;
+/// use connring::BoxConn;
 ///
 /// /// Asks for one line. If it ends early, the connection is closed.
-/// async fn ask(mut conn: Conn, request: &[u8]) -> io::Result<Vec<u8>> {
+/// async fn ask(mut conn: BoxConn<DuplexStream>, request: &[u8]) -> io::Result<Vec<u8>> {
 ///     conn.write_all(request).await?;
 ///     let mut answer = Vec::new();
 ///     while answer.last() != Some(&b'\n') {

@@ -48,6 +48,7 @@
 //! | [`Connector`] | connects to servers, and checks idle connections |
 //! | [`ConnectFault`] | whose fault a failed connect is |
 //! | [`TcpConnector`], [`UnixConnector`], [`connect_fn`], [`BoxConnector`] | connectors that come with the crate |
+//! | [`BoxPool`], [`BoxConn`] | a pool and its connections as types to name in a struct |
 //! | [`is_idle`] | whether a stream with a layer above the socket, such as TLS, may be used again |
 //! | [`AcquireError`], [`TryAcquireError`] | why no server could serve, and when one may |
 //! | [`PoolStatus`] | a snapshot |
@@ -174,6 +175,7 @@
 //! |---|---|---|
 //! | `test-util` | off | no dependency; compiles `connring::test_util` and `Builder::seed` |
 
+mod aliases;
 mod builder;
 mod clock;
 mod conn;
@@ -192,6 +194,7 @@ mod settings;
 mod status;
 mod sync;
 
+pub use crate::aliases::{BoxConn, BoxPool};
 pub use crate::builder::Builder;
 pub use crate::clock::Clock;
 pub use crate::conn::PooledConn;

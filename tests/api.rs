@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use connring::test_util::{Check, Connect, ConnectCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
 use connring::{
-    AcquireError, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, ConnInfo, ConnectFault, Connector,
-    Counts, Ejection, Failure, FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport,
-    ServerState, ServerStatus, TcpConnector, TryAcquireError, Unavailable, connect_fn,
+    AcquireError, AfterUse, BoxConn, BoxConnector, BoxError, BoxPool, BuildError, Builder, Clock, CloseReason,
+    CloseTimeout, ConnInfo, ConnectFault, Connector, Counts, Ejection, Ended, Failure, FnConnector, Pool, PoolStatus,
+    PooledConn, Reason, Server, ServerError, ServerReport, ServerState, ServerStatus, TcpConnector, TryAcquireError,
+    Unavailable, connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -50,12 +51,16 @@ fn public_types_are_send_sync_and_unpin() {
     type Tcp = TcpConnector;
     let mut asserted: BTreeSet<_> = are_send_sync_unpin!(
         AcquireError<io::Error>,
+        AfterUse,
+        BoxConn<DuplexStream>,
         BoxConnector<DuplexStream>,
         BoxError,
+        BoxPool<DuplexStream>,
         BuildError,
         Builder<Tcp>,
         Check,
         Clock,
+        CloseReason,
         CloseTimeout,
         ConnInfo,
         Connect,
@@ -63,6 +68,7 @@ fn public_types_are_send_sync_and_unpin() {
         ConnectFault,
         Counts,
         Ejection,
+        Ended,
         Failure<io::Error>,
         FnConnector<fn(), DuplexStream, io::Error>,
         Pool<Tcp>,
@@ -138,8 +144,14 @@ fn public_futures_are_send() {
     let (mut conn, _) = tokio::io::duplex(1);
     let connector = connect_fn(|_: Server| async { Err(io::Error::other("never connected")) });
     let connector = connector.check(async |_: &mut DuplexStream| Ok(()));
+    let connector = connector.recycle(async |_: &mut DuplexStream| Ok(())).close(|_, _| async {});
     is_send(Connector::check(&connector, &mut conn));
-    is_send(connector.boxed().check(&mut conn));
+    is_send(Connector::recycle(&connector, &mut conn));
+    is_send(Connector::close(&connector, tokio::io::duplex(1).0, CloseReason::Reset));
+    let connector = connector.boxed();
+    is_send(connector.check(&mut conn));
+    is_send(connector.recycle(&mut conn));
+    is_send(connector.close(conn, CloseReason::Reset));
 }
 
 #[test]
@@ -233,7 +245,7 @@ fn pool_is_clone_without_bound_on_connector() {
 
 /// A user's struct with a pool in a field. [`BoxConnector`] makes the type of that field nameable.
 struct Client {
-    pool: Pool<BoxConnector<DuplexStream>>,
+    pool: BoxPool<DuplexStream>,
     /// The server's ends of the connections.
     far_ends: Arc<Mutex<Vec<DuplexStream>>>,
 }

@@ -6,13 +6,14 @@
 
 use std::future::{Future, poll_fn};
 use std::hint::black_box;
+use std::io;
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
-use connring::test_util::ScriptedConnector;
-use connring::{Clock, Connector, Pool, TcpConnector};
+use connring::test_util::{ScriptedConnector, conn_info};
+use connring::{AfterUse, Clock, CloseReason, Connector, Ended, Pool, Server, TcpConnector};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -102,6 +103,42 @@ fn hot_path_with_real_sockets_does_not_allocate() {
         .build()
         .expect("the settings are in range");
     assert_no_allocations(&runtime, &pool, "TCP");
+}
+
+#[test]
+fn hot_path_through_a_box_does_not_allocate() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let addresses = (0..SERVERS).map(|server| format!("server-{server}"));
+    let pool = Pool::builder(ScriptedConnector::new(Clock::system()).boxed()).servers(addresses).build();
+    assert_no_allocations(&runtime, &pool.expect("the settings are in range"), "boxed");
+}
+
+/// A connector that leaves all hooks alone.
+struct NoHooks;
+
+impl Connector for NoHooks {
+    type Conn = ();
+    type Error = io::Error;
+
+    async fn connect(&self, _server: &Server) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn default_hooks_through_a_box_do_not_allocate() {
+    let connector = NoHooks.boxed();
+    let info = conn_info(Server::new("a"), Duration::ZERO, Duration::ZERO, 0);
+    let mut cx = Context::from_waker(Waker::noop());
+    let AllocationInfo { count_total, .. } = measure(|| {
+        assert!(connector.is_reusable(&mut (), &info));
+        assert_eq!(connector.after_use(&mut (), Ended::Dropped), AfterUse::Close);
+        assert!(matches!(pin!(connector.check(&mut ())).poll(&mut cx), Poll::Ready(Ok(()))));
+        assert!(matches!(pin!(connector.recycle(&mut ())).poll(&mut cx), Poll::Ready(Ok(()))));
+        assert!(connector.close((), CloseReason::Surplus).is_none());
+    });
+    assert_eq!(count_total, 0);
 }
 
 #[test]

@@ -4,16 +4,22 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use super::{ConnectFault, Connector};
+use pin_project_lite::pin_project;
+
+use super::{AfterUse, CloseReason, ConnectFault, Connector, Ended};
 use crate::conn_info::ConnInfo;
 use crate::server::Server;
 
 /// A [`Connector`] of connections `T`, made by [`Connector::boxed`] of any connector.
 ///
 /// It gives a type that can be named to a connector without one, such as a [`connect_fn`](crate::connect_fn) in the
-/// field of a struct. An attempt or a check costs one box, and one more for its error if it fails; an acquire costs
-/// none, only a virtual call to ask whether the connection is reusable.
+/// field of a struct. [`BoxPool`](crate::BoxPool) is a pool with such a connector.
+///
+/// An attempt costs one box, and so does each `check`, `recycle` and `close` that the connector has, and each error. A
+/// hook that it leaves alone costs none. An acquire and a release cost no box, only a virtual call to ask
+/// `is_reusable` and `after_use`.
 ///
 /// # Examples
 ///
@@ -41,23 +47,30 @@ pub struct BoxError {
     error: Box<dyn Error + Send + Sync>,
 }
 
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A [`Connector`] without what keeps it from being a trait object.
 trait ErasedConnector<T>: Send + Sync {
-    fn attempt<'a>(&'a self, server: &'a Server) -> Boxed<'a, T>;
+    fn attempt<'a>(&'a self, server: &'a Server) -> Boxed<'a, Result<T, BoxError>>;
     fn may_reuse(&self, conn: &mut T, info: &ConnInfo) -> bool;
+    fn use_ended(&self, conn: &mut T, ended: Ended) -> AfterUse;
     fn fault(&self, error: &BoxError) -> ConnectFault;
-    fn round_trip<'a>(&'a self, conn: &'a mut T) -> Boxed<'a, ()>;
+    fn restore<'a>(&'a self, conn: &'a mut T) -> Boxed<'a, Result<(), BoxError>>;
+    fn round_trip<'a>(&'a self, conn: &'a mut T) -> Boxed<'a, Result<(), BoxError>>;
+    fn goodbye(&self, conn: T, why: CloseReason) -> Option<Boxed<'static, ()>>;
 }
 
 impl<C: Connector> ErasedConnector<C::Conn> for C {
-    fn attempt<'a>(&'a self, server: &'a Server) -> Boxed<'a, C::Conn> {
-        Box::pin(async move { self.connect(server).await.map_err(BoxError::new) })
+    fn attempt<'a>(&'a self, server: &'a Server) -> Boxed<'a, Result<C::Conn, BoxError>> {
+        boxed(self.connect(server))
     }
 
     fn may_reuse(&self, conn: &mut C::Conn, info: &ConnInfo) -> bool {
         self.is_reusable(conn, info)
+    }
+
+    fn use_ended(&self, conn: &mut C::Conn, ended: Ended) -> AfterUse {
+        self.after_use(conn, ended)
     }
 
     fn fault(&self, error: &BoxError) -> ConnectFault {
@@ -65,8 +78,40 @@ impl<C: Connector> ErasedConnector<C::Conn> for C {
         error.downcast_ref().map_or_else(|| ConnectFault::of(error), |error| self.classify(error))
     }
 
-    fn round_trip<'a>(&'a self, conn: &'a mut C::Conn) -> Boxed<'a, ()> {
-        Box::pin(async move { self.check(conn).await.map_err(BoxError::new) })
+    fn restore<'a>(&'a self, conn: &'a mut C::Conn) -> Boxed<'a, Result<(), BoxError>> {
+        boxed(self.recycle(conn))
+    }
+
+    fn round_trip<'a>(&'a self, conn: &'a mut C::Conn) -> Boxed<'a, Result<(), BoxError>> {
+        boxed(self.check(conn))
+    }
+
+    fn goodbye(&self, conn: C::Conn, why: CloseReason) -> Option<Boxed<'static, ()>> {
+        Some(Box::pin(self.close(conn, why)?))
+    }
+}
+
+/// Boxes a future and its error.
+fn boxed<'a, T, E: Error + Send + Sync + 'static>(
+    future: impl Future<Output = Result<T, E>> + Send + 'a,
+) -> Boxed<'a, Result<T, BoxError>> {
+    Box::pin(BoxingError { future })
+}
+
+pin_project! {
+    /// A future whose error is boxed. No larger than the future inside: that of a hook that the connector leaves alone
+    /// has no size, and its box allocates nothing.
+    struct BoxingError<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future<Output = Result<T, E>>, T, E: Error + Send + Sync + 'static> Future for BoxingError<F> {
+    type Output = Result<T, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().future.poll(cx).map_err(BoxError::new)
     }
 }
 
@@ -89,12 +134,24 @@ impl<T: Send + 'static> Connector for BoxConnector<T> {
         self.connector.may_reuse(conn, info)
     }
 
+    fn after_use(&self, conn: &mut T, ended: Ended) -> AfterUse {
+        self.connector.use_ended(conn, ended)
+    }
+
     fn classify(&self, error: &BoxError) -> ConnectFault {
         self.connector.fault(error)
     }
 
+    async fn recycle(&self, conn: &mut T) -> Result<(), BoxError> {
+        self.connector.restore(conn).await
+    }
+
     async fn check(&self, conn: &mut T) -> Result<(), BoxError> {
         self.connector.round_trip(conn).await
+    }
+
+    fn close(&self, conn: T, why: CloseReason) -> Option<impl Future<Output = ()> + Send + 'static> {
+        self.connector.goodbye(conn, why)
     }
 }
 
@@ -176,13 +233,19 @@ mod tests {
         cause: io::Error,
     }
 
+    impl PickyError {
+        fn new(code: i32, cause: &str) -> Self {
+            Self { code, cause: io::Error::other(cause) }
+        }
+    }
+
     impl Connector for Picky {
         type Conn = usize;
         type Error = PickyError;
 
         async fn connect(&self, server: &Server) -> Result<usize, PickyError> {
             match server.address().parse() {
-                Ok(code) => Err(PickyError { code, cause: io::Error::other("cause") }),
+                Ok(code) => Err(PickyError::new(code, "cause")),
                 Err(_) => Ok(server.address().len()),
             }
         }
@@ -198,7 +261,21 @@ mod tests {
 
         async fn check(&self, conn: &mut usize) -> Result<(), PickyError> {
             *conn += 1;
-            if *conn < 8 { Ok(()) } else { Err(PickyError { code: 9, cause: io::Error::other("no pong") }) }
+            if *conn < 8 { Ok(()) } else { Err(PickyError::new(9, "no pong")) }
+        }
+
+        fn after_use(&self, conn: &mut usize, ended: Ended) -> AfterUse {
+            *conn += 1;
+            if ended == Ended::Dropped { AfterUse::Recycle } else { AfterUse::Close }
+        }
+
+        async fn recycle(&self, conn: &mut usize) -> Result<(), PickyError> {
+            *conn += 1;
+            if *conn < 12 { Ok(()) } else { Err(PickyError::new(10, "no rollback")) }
+        }
+
+        fn close(&self, conn: usize, why: CloseReason) -> Option<impl Future<Output = ()> + Send + 'static> {
+            (why == CloseReason::Surplus).then(|| async move { assert_eq!(conn, 12) })
         }
     }
 
@@ -218,6 +295,13 @@ mod tests {
             let error = connector.check(&mut conn).await.unwrap_err();
             assert_eq!((error.to_string().as_str(), conn), ("picky: 9", 8));
             assert_eq!(error.source().unwrap().to_string(), "no pong");
+            assert_eq!(connector.after_use(&mut conn, Ended::Released), AfterUse::Close);
+            assert_eq!(connector.after_use(&mut conn, Ended::Dropped), AfterUse::Recycle);
+            connector.recycle(&mut conn).await.unwrap();
+            let error = connector.recycle(&mut conn).await.unwrap_err();
+            assert_eq!((error.to_string().as_str(), conn), ("picky: 10", 12));
+            assert!(connector.close(conn, CloseReason::Reset).is_none());
+            connector.close(conn, CloseReason::Surplus).unwrap().await;
             let own = connector.connect(&Server::new("7")).await.unwrap_err();
             let servers = connector.connect(&Server::new("8")).await.unwrap_err();
             assert_eq!(connector.classify(&own), ConnectFault::Client);

@@ -22,6 +22,19 @@ pub enum AfterUse {
     Close,
 }
 
+impl AfterUse {
+    /// The default of [`Connector::after_use`](crate::Connector::after_use): one that was released goes back for reuse,
+    /// one that was dropped closes.
+    // In line, since the release asks it.
+    #[inline]
+    pub fn of(ended: Ended) -> Self {
+        match ended {
+            Ended::Released => Self::Reuse,
+            Ended::Dropped => Self::Close,
+        }
+    }
+}
+
 /// Why the pool closed a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]

@@ -14,7 +14,8 @@ mod tcp;
 mod unix;
 
 use std::error::Error;
-use std::future::{Future, Ready, ready};
+use std::future::{Future, Ready, poll_fn};
+use std::task::Poll;
 
 use crate::conn_info::ConnInfo;
 use crate::server::Server;
@@ -167,11 +168,12 @@ pub trait Connector: Send + Sync + 'static {
     /// An error says that the connection is of no use. It is closed.
     fn check(&self, conn: &mut Self::Conn) -> impl Future<Output = Result<(), Self::Error>> + Send {
         let _ = conn;
-        ready(Ok(()))
+        // Without a size, so that a box of it allocates nothing.
+        poll_fn(|_| Poll::Ready(Ok(())))
     }
 
-    /// What happens to a connection after a use. Default: one that was released goes back for reuse, one that was
-    /// dropped closes.
+    /// What happens to a connection after a use. Default: [`AfterUse::of`]. One that was released goes back for reuse,
+    /// one that was dropped closes.
     ///
     /// A connector that knows where its answers end may keep connections that were dropped: a framed client with its
     /// own bookkeeping can say whether half an answer is left in it. A raw socket cannot.
@@ -186,10 +188,7 @@ pub trait Connector: Send + Sync + 'static {
     /// A panic closes the connection and goes on to the caller.
     fn after_use(&self, conn: &mut Self::Conn, ended: Ended) -> AfterUse {
         let _ = conn;
-        match ended {
-            Ended::Released => AfterUse::Reuse,
-            Ended::Dropped => AfterUse::Close,
-        }
+        AfterUse::of(ended)
     }
 
     /// Makes a used connection fit for the next caller: `ROLLBACK`, `DISCARD ALL`. Asked for by
@@ -213,7 +212,8 @@ pub trait Connector: Send + Sync + 'static {
     /// A panic closes the connection and ends nothing else.
     fn recycle(&self, conn: &mut Self::Conn) -> impl Future<Output = Result<(), Self::Error>> + Send {
         let _ = conn;
-        ready(Ok(()))
+        // Without a size, so that a box of it allocates nothing.
+        poll_fn(|_| Poll::Ready(Ok(())))
     }
 
     /// Says goodbye on a connection that the pool closes (`QUIT`, `close_notify`). Default: `None`, the connection is

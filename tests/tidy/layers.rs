@@ -9,6 +9,7 @@ use super::{Fault, code, is_in_src, is_tests, names};
 /// each file is a unit; elsewhere each module.
 const LAYERS: &[&[&str]] = &[
     &["lib", "core::tests", "operators"],
+    &["aliases"],
     &["pool", "builder"],
     &["conn"],
     &["core"],
