@@ -216,14 +216,16 @@ pub use crate::status::{PoolStatus, ServerState, ServerStatus};
 
 #[cfg(feature = "test-util")]
 pub mod test_util {
-    //! A scripted connector, [`conn_info`] and [`set_shard`], for tests of code that uses a pool. Feature `test-util`.
+    //! A scripted connector, one that adds faults to your own, [`conn_info`] and [`set_shard`], for tests of code that
+    //! uses a pool. Feature `test-util`.
     //!
     //! On tokio's paused time (`start_paused = true`, of tokio's feature `test-util`) a test does not wait in real
     //! time. Give the pool and its connector the same [`Clock`](crate::Clock): a pool with the default clock waits in
     //! real time, and keeps a processor busy meanwhile.
     //!
-    //! The connections carry no bytes. For code that reads and writes, let a [`connect_fn`](crate::connect_fn) return
-    //! one end of a `tokio::io::duplex`.
+    //! The connections of a [`ScriptedConnector`] carry no bytes. For code that reads and writes, let a
+    //! [`connect_fn`](crate::connect_fn) return one end of a `tokio::io::duplex`, or take your own connector: a
+    //! [`FaultyConnector`] around it refuses, hangs and is slow as your test says.
     //!
     //! # Examples
     //!
@@ -253,6 +255,7 @@ pub mod test_util {
     //! ```
 
     pub use crate::conn_info::conn_info;
+    pub use crate::connector::faulty::FaultyConnector;
     pub use crate::connector::scripted::*;
     pub use crate::servers::set_shard;
 }

@@ -8,7 +8,9 @@ use std::marker::PhantomPinned;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use connring::test_util::{Check, Connect, ConnectCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
+use connring::test_util::{
+    Check, Connect, ConnectCounts, FaultyConnector, Reuse, ScriptedConn, ScriptedConnector, ScriptedError,
+};
 use connring::{
     AcquireError, AfterUse, BoxConn, BoxConnector, BoxError, BoxPool, BuildError, Builder, Clock, CloseReason,
     CloseTimeout, ConnInfo, ConnectFault, Connector, Counts, Ejection, Ended, Failure, FnConnector, Pool, PoolStatus,
@@ -70,6 +72,7 @@ fn public_types_are_send_sync_and_unpin() {
         Ejection,
         Ended,
         Failure<io::Error>,
+        FaultyConnector<Tcp>,
         FnConnector<fn(), DuplexStream, io::Error>,
         Pool<Tcp>,
         PoolStatus,

@@ -2,6 +2,8 @@
 
 mod boxed;
 mod fault;
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) mod faulty;
 mod function;
 mod hooks;
 pub(crate) mod look_up;

@@ -5,15 +5,15 @@ mod tally;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::pending;
+use std::future::{Future, pending};
 use std::time::Duration;
 
 pub use self::script::{Check, Connect, Reuse};
 pub use self::tally::ConnectCounts;
 
-use self::script::{Script, Target};
+use self::script::{Lines, Script, Target};
 use self::tally::{InFlight, Open, Tally};
-use super::{ConnectFault, Connector};
+use super::{AfterUse, CloseReason, ConnectFault, Connector, Ended};
 use crate::clock::Clock;
 use crate::conn_info::ConnInfo;
 use crate::server::Server;
@@ -21,8 +21,9 @@ use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
 
 /// A [`Connector`] whose attempts end as a script says, on the time of a [`Clock`]. Clones share script and counts.
 ///
-/// Until it is told otherwise each attempt succeeds at once and each connection is reusable. It remembers each attempt
-/// for [`connect_log`](ScriptedConnector::connect_log), for as long as it lives.
+/// Until it is told otherwise each attempt succeeds at once, each connection is reusable, and the other hooks do as
+/// their defaults. It remembers each attempt for [`connect_log`](ScriptedConnector::connect_log) and each call of
+/// `close` for [`closes`](ScriptedConnector::closes), for as long as it lives.
 ///
 /// # Examples
 ///
@@ -78,6 +79,12 @@ pub enum ScriptedError {
         /// The address that was connected to.
         address: Arc<str>,
     },
+    /// By [`ScriptedConnector::set_recycle`], or since the connection was killed.
+    #[error("{address} fails the recycling, as scripted")]
+    RecycleFailed {
+        /// The address that was connected to.
+        address: Arc<str>,
+    },
 }
 
 /// A connection of a [`ScriptedConnector`]. It carries no bytes.
@@ -128,10 +135,27 @@ impl ScriptedConnector {
         self.target(address).reuse.store(reuse as u64, Ordering::Relaxed);
     }
 
+    /// Sets what `after_use` answers from now on for the connections to `address`, where their use ended so. Default:
+    /// [`AfterUse::of`] the end.
+    pub fn set_after_use(&self, address: &str, ended: Ended, answer: AfterUse) {
+        self.target(address).after_use[ended as usize].store(answer as u64, Ordering::Relaxed);
+    }
+
     /// Sets how checks of the connections to `address` end from now on, of old connections and new ones. Default:
     /// [`Check::Ok`].
     pub fn set_check(&self, address: &str, check: Check) {
-        self.target(address).check.store(check as u64, Ordering::Relaxed);
+        lock(&self.shared.script).lines(address).check = check;
+    }
+
+    /// Sets how recyclings of the connections to `address` end from now on. Default: [`Check::Ok`].
+    pub fn set_recycle(&self, address: &str, recycle: Check) {
+        lock(&self.shared.script).lines(address).recycle = recycle;
+    }
+
+    /// Sets how goodbyes of the connections to `address` end from now on. `None` says no goodbye, and the connection is
+    /// dropped. Default: `None`.
+    pub fn set_close(&self, address: &str, close: Option<Check>) {
+        lock(&self.shared.script).lines(address).close = close;
     }
 
     /// Makes every open connection to `address` unfit for reuse for ever, as a restart of the server does.
@@ -154,13 +178,21 @@ impl ScriptedConnector {
     /// What was connected to at all addresses together.
     pub fn total_counts(&self) -> ConnectCounts {
         let script = lock(&self.shared.script);
-        // Checks are counted at their address alone, so that those of different servers share no cache line.
+        // The hooks are counted at their address alone, so that those of different servers share no cache line.
         let mut total = self.shared.total.counts();
         for counts in script.addresses.values().map(|lines| lines.target.tally.counts()) {
             total.reuse_checks += counts.reuse_checks;
             total.checks += counts.checks;
+            total.after_uses += counts.after_uses;
+            total.recycles += counts.recycles;
         }
         total
+    }
+
+    /// Why `close` was asked for the connections to `address`, in order. Also where it said no goodbye.
+    pub fn closes(&self, address: &str) -> Vec<CloseReason> {
+        let script = lock(&self.shared.script);
+        script.addresses.get(address).map(|lines| lines.closes.clone()).unwrap_or_default()
     }
 
     /// When `address` was connected to, on the clock, in order.
@@ -176,6 +208,17 @@ impl ScriptedConnector {
 
     fn target(&self, address: &str) -> Arc<Target> {
         lock(&self.shared.script).lines(address).target.clone()
+    }
+
+    /// Whether the script allows a reuse of a connection to `address`.
+    pub(super) fn may_reuse(&self, address: &str) -> bool {
+        self.target(address).may_reuse()
+    }
+
+    /// Plays a check or a recycling, and returns whether it succeeds.
+    async fn play(&self, conn: &ScriptedConn, what: &str, how: fn(&Lines) -> Check) -> bool {
+        let how = how(lock(&self.shared.script).lines(conn.address()));
+        how.play(&self.shared.clock, what).await && conn.is_alive()
     }
 
     /// Notes the attempt and chooses how it ends.
@@ -221,33 +264,49 @@ impl Connector for ScriptedConnector {
     }
 
     fn is_reusable(&self, conn: &mut ScriptedConn, info: &ConnInfo) -> bool {
-        let target = &conn.open.target;
-        target.tally.reuse_checks.fetch_add(1, Ordering::Relaxed);
         conn.last_idle = Some(info.idle());
-        let reuse = target.reuse.load(Ordering::Relaxed);
-        assert!(reuse != Reuse::Panic as u64, "`is_reusable` of {} panics, as scripted", target.address);
-        reuse == Reuse::Yes as u64 && conn.is_alive()
+        conn.open.target.may_reuse() && conn.is_alive()
+    }
+
+    fn after_use(&self, conn: &mut ScriptedConn, ended: Ended) -> AfterUse {
+        conn.open.target.after_use(ended)
     }
 
     fn classify(&self, error: &ScriptedError) -> ConnectFault {
         match error {
             ScriptedError::LocalFault { .. } => ConnectFault::Client,
-            ScriptedError::Refused { .. } | ScriptedError::CheckFailed { .. } => ConnectFault::Server,
+            ScriptedError::Refused { .. } | ScriptedError::CheckFailed { .. } | ScriptedError::RecycleFailed { .. } => {
+                ConnectFault::Server
+            }
         }
+    }
+
+    async fn recycle(&self, conn: &mut ScriptedConn) -> Result<(), ScriptedError> {
+        let target = &conn.open.target;
+        target.tally.recycles.fetch_add(1, Ordering::Relaxed);
+        let succeeds = self.play(conn, "recycling", |lines| lines.recycle).await;
+        if succeeds { Ok(()) } else { Err(ScriptedError::RecycleFailed { address: target.address.clone() }) }
     }
 
     async fn check(&self, conn: &mut ScriptedConn) -> Result<(), ScriptedError> {
         let target = &conn.open.target;
         target.tally.checks.fetch_add(1, Ordering::Relaxed);
-        let check = target.check.load(Ordering::Relaxed);
-        assert!(check != Check::Panic as u64, "the check of {} panics, as scripted", target.address);
-        if check == Check::Never as u64 {
-            pending::<()>().await;
-        }
-        if check == Check::Ok as u64 && conn.is_alive() {
-            return Ok(());
-        }
-        Err(ScriptedError::CheckFailed { address: target.address.clone() })
+        let succeeds = self.play(conn, "check", |lines| lines.check).await;
+        if succeeds { Ok(()) } else { Err(ScriptedError::CheckFailed { address: target.address.clone() }) }
+    }
+
+    fn close(&self, conn: ScriptedConn, why: CloseReason) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let how = {
+            let mut script = lock(&self.shared.script);
+            let lines = script.lines(conn.address());
+            lines.closes.push(why);
+            lines.close?
+        };
+        let clock = self.shared.clock.clone();
+        Some(async move {
+            how.play(&clock, "goodbye").await;
+            drop(conn);
+        })
     }
 }
 

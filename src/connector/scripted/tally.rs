@@ -26,6 +26,10 @@ pub struct ConnectCounts {
     pub reuse_checks: u64,
     /// Checks started.
     pub checks: u64,
+    /// Calls of `after_use`.
+    pub after_uses: u64,
+    /// Recyclings started.
+    pub recycles: u64,
 }
 
 /// The counters of [`ConnectCounts`].
@@ -38,6 +42,8 @@ pub(super) struct Tally {
     pub(super) max_open: AtomicU64,
     pub(super) reuse_checks: AtomicU64,
     pub(super) checks: AtomicU64,
+    pub(super) after_uses: AtomicU64,
+    pub(super) recycles: AtomicU64,
 }
 
 /// An attempt that runs or a connection, counted as open for as long as it lives.
@@ -61,6 +67,8 @@ impl Tally {
             max_open: small(&self.max_open),
             reuse_checks: self.reuse_checks.load(Ordering::Relaxed),
             checks: self.checks.load(Ordering::Relaxed),
+            after_uses: self.after_uses.load(Ordering::Relaxed),
+            recycles: self.recycles.load(Ordering::Relaxed),
         }
     }
 }

@@ -80,7 +80,8 @@ fn counts_are_exact() {
     assert_eq!((conn.last_idle(), other.last_idle()), (Some(SECOND), None));
     assert_ne!(conn.id(), other.id());
     assert_eq!((conn.address(), other.address()), ("a", "b"));
-    let a = ConnectCounts { attempts: 2, connected: 1, in_flight: 0, open: 1, max_open: 2, reuse_checks: 1, checks: 0 };
+    let a =
+        ConnectCounts { attempts: 2, connected: 1, open: 1, max_open: 2, reuse_checks: 1, ..ConnectCounts::default() };
     assert_eq!(connector.counts("a"), a);
     assert_eq!(connector.total_counts(), ConnectCounts { attempts: 3, connected: 2, open: 2, ..a });
     drop((conn, other));
@@ -144,6 +145,65 @@ fn checks_end_as_they_were_told_to_and_are_counted() {
     assert_eq!(poll_once(&mut pin!(connector.check(&mut conn))), Poll::Ready(failed));
     assert_eq!(poll_once(&mut pin!(connector.check(&mut other))), Poll::Ready(Ok(())));
     assert_eq!((connector.counts("a").checks, connector.total_counts().checks), (5, 6));
+}
+
+#[test]
+fn after_use_answers_as_it_was_told_to_for_each_end() {
+    let (connector, _) = connector();
+    let (mut conn, mut other) = (connect(&connector, "a").unwrap(), connect(&connector, "b").unwrap());
+    for answer in [AfterUse::Recycle, AfterUse::Close, AfterUse::Reuse] {
+        connector.set_after_use("a", Ended::Dropped, answer);
+        assert_eq!(connector.after_use(&mut conn, Ended::Dropped), answer);
+        assert_eq!(connector.after_use(&mut conn, Ended::Released), AfterUse::Reuse);
+    }
+    connector.set_after_use("a", Ended::Released, AfterUse::Close);
+    assert_eq!(connector.after_use(&mut conn, Ended::Released), AfterUse::Close);
+    assert_eq!(connector.after_use(&mut other, Ended::Dropped), AfterUse::Close);
+    assert_eq!((connector.counts("a").after_uses, connector.total_counts().after_uses), (7, 8));
+}
+
+#[test]
+fn recyclings_end_as_they_were_told_to_and_are_counted() {
+    let (connector, clock) = connector();
+    let mut conn = connect(&connector, "a").unwrap();
+    let failed = Err(ScriptedError::RecycleFailed { address: "a".into() });
+    assert_eq!(poll_once(&mut pin!(connector.recycle(&mut conn))), Poll::Ready(Ok(())));
+    connector.set_recycle("a", Check::Fail);
+    assert_eq!(poll_once(&mut pin!(connector.recycle(&mut conn))), Poll::Ready(failed.clone()));
+    assert_eq!(poll_once(&mut pin!(connector.check(&mut conn))), Poll::Ready(Ok(())), "checks have their own script");
+    connector.set_recycle("a", Check::Slow(SECOND));
+    {
+        let mut slow = pin!(connector.recycle(&mut conn));
+        assert!(poll_once(&mut slow).is_pending());
+        clock.advance(SECOND);
+        assert_eq!(poll_once(&mut slow), Poll::Ready(Ok(())));
+    }
+    connector.kill_connections("a");
+    connector.set_recycle("a", Check::Ok);
+    assert_eq!(poll_once(&mut pin!(connector.recycle(&mut conn))), Poll::Ready(failed));
+    assert_eq!((connector.counts("a").recycles, connector.total_counts().recycles), (4, 4));
+}
+
+#[test]
+fn goodbyes_are_said_as_they_were_told_to_and_their_reasons_are_remembered() {
+    let (connector, clock) = connector();
+    let conn = || connect(&connector, "a").unwrap();
+    assert!(connector.close(conn(), CloseReason::Reset).is_none());
+    assert_eq!(connector.counts("a").open, 0);
+    connector.set_close("a", Some(Check::Slow(SECOND)));
+    let mut slow = Box::pin(connector.close(conn(), CloseReason::Surplus).unwrap());
+    assert!(poll_once(&mut slow).is_pending());
+    assert_eq!(connector.counts("a").open, 1);
+    clock.advance(SECOND);
+    assert!(poll_once(&mut slow).is_ready());
+    assert_eq!(connector.counts("a").open, 0);
+    connector.set_close("a", Some(Check::Never));
+    let mut never = Box::pin(connector.close(conn(), CloseReason::PoolClosed).unwrap());
+    assert!(poll_once(&mut never).is_pending());
+    drop(never);
+    assert_eq!(connector.counts("a").open, 0);
+    assert_eq!(connector.closes("a"), [CloseReason::Reset, CloseReason::Surplus, CloseReason::PoolClosed]);
+    assert_eq!(connector.closes("b"), []);
 }
 
 #[test]
