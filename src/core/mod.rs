@@ -14,12 +14,13 @@
 //! | `sweep` | closes idle connections |
 //! | `hand_over`, `report` | delivers a connection; errors and status |
 //! | `shared` | holds the parts |
-//! | `attempt_counts`, `due_times`, `grant`, `plan`, `random`, `runtime` | the parts |
+//! | `attempt_counts`, `drops`, `due_times`, `grant`, `plan`, `random`, `runtime` | the parts |
 
 mod acquire;
 mod attempt;
 mod attempt_counts;
 mod background;
+mod drops;
 mod due_times;
 mod grant;
 mod hand_over;

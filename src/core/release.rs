@@ -64,6 +64,7 @@ fn release_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     let generation = Arc::clone(conn.generation());
     // A dropped pool has closed all generations.
     let Some(shared) = pool_of::<C>(&generation.pool) else { return };
+    shared.drops.note_return();
     if !std::mem::take(&mut conn.has_verdict) {
         count_success(&shared, &mut conn);
     }
@@ -124,6 +125,7 @@ pub(crate) fn dropped<C: Connector>(conn: &Connection<C>) {
         return;
     }
     let Some(shared) = pool_of::<C>(&conn.generation().pool) else { return };
+    shared.drops.count(&shared.settings.name);
     let Some(abandoned_after) = shared.settings.abandoned_after else { return };
     let (checked_out, tick) = (conn.info.checked_out_at(), shared.notifier.signals.tick());
     let used = tick.unwrap_or_else(|| shared.clock.time()).since(checked_out);

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::core::attempt_counts::AttemptCounts;
+use crate::core::drops::Drops;
 use crate::core::due_times::DueTimes;
 use crate::core::grant::Grant;
 use crate::core::random::Random;
@@ -36,6 +37,7 @@ pub(crate) struct Shared<C: Connector> {
     pub(crate) queue: WaitQueue<Grant<C>>,
     pub(crate) notifier: Arc<Notifier>,
     pub(crate) attempts: Arc<AttemptCounts>,
+    pub(crate) drops: Drops,
     pub(crate) due_times: DueTimes,
     pub(crate) runtime: Runtime,
     pub(crate) random: Random,
@@ -54,6 +56,7 @@ impl<C: Connector> Shared<C> {
             connect_rotation: Rotation::new(start),
             queue: WaitQueue::new(Arc::clone(&notifier.signals)),
             attempts: Arc::default(),
+            drops: Drops::default(),
             due_times: DueTimes::default(),
             runtime: Runtime::new(runtime),
             connector,

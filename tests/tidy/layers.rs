@@ -24,6 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &["core::hand_over", "core::report"],
     &["core::shared"],
     &["core::attempt_counts", "core::due_times", "core::grant", "core::plan", "core::random", "core::runtime"],
+    &["core::drops"],
     &["settings"],
     &["ejection"],
     &["range"],

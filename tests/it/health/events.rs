@@ -141,6 +141,43 @@ async fn removed_server_is_gone_after_last_connection_is_returned() {
     assert_eq!(states(), ["gone"]);
 }
 
+/// The warnings of a pool whose callers end uses in this way, this often.
+async fn warnings_after(rig: &Rig, recorder: &Recorder, uses: usize, end: fn(PooledConn<ScriptedConnector>)) -> usize {
+    recorder.take();
+    for _ in 0..uses {
+        end(acquired(rig).await);
+    }
+    let events = recorder.take();
+    let warnings: Vec<_> = events.iter().filter(|event| event.is_warning()).collect();
+    for warning in &warnings {
+        assert_eq!(warning.field("pool"), "default");
+        let text = warning.field("message");
+        assert!(text.starts_with("100 connections were closed") && text.contains("call `release`"), "{text}");
+    }
+    warnings.len()
+}
+
+#[tokio::test]
+async fn callers_that_drop_all_connections_are_warned_of_once() {
+    let (recorder, _guard) = record();
+    let rig = Rig::manual(|b| b.server("a"));
+    let a_success = |mut conn: PooledConn<ScriptedConnector>| conn.report_success();
+    assert_eq!(warnings_after(&rig, &recorder, 200, PooledConn::discard).await, 0);
+    assert_eq!(warnings_after(&rig, &recorder, 200, a_success).await, 0, "it was meant to close");
+    assert_eq!(warnings_after(&rig, &recorder, 99, drop).await, 0);
+    assert_eq!(warnings_after(&rig, &recorder, 1, drop).await, 1);
+    assert_eq!(warnings_after(&rig, &recorder, 300, drop).await, 0);
+}
+
+#[tokio::test]
+async fn callers_that_return_a_connection_may_drop_the_others() {
+    let (recorder, _guard) = record();
+    let rig = Rig::manual(|b| b.server("a"));
+    assert_eq!(warnings_after(&rig, &recorder, 99, drop).await, 0);
+    assert_eq!(warnings_after(&rig, &recorder, 1, PooledConn::release).await, 0);
+    assert_eq!(warnings_after(&rig, &recorder, 300, drop).await, 0);
+}
+
 #[tokio::test]
 async fn no_event_without_state_change() {
     let (recorder, _guard) = record();
