@@ -15,9 +15,12 @@ pub(crate) struct Drops {
 impl Drops {
     // Relaxed: neither publishes anything. A first return that races with the hundredth drop may be missed.
 
-    /// Notes a return. Each connection's first return calls it, which the hot path leaves to `release_slowly`.
+    /// Notes a return. Off the hot path: each connection's first return takes the slow one.
     pub(crate) fn note_return(&self) {
-        self.has_return.store(true, Ordering::Relaxed);
+        // Stored once, so that the threads that come here share the cache line.
+        if !self.has_return.load(Ordering::Relaxed) {
+            self.has_return.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Counts a connection that closes because its caller dropped it. Warns once.
