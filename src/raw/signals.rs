@@ -76,9 +76,14 @@ impl Signals {
     /// The coarse time, if the background task keeps one.
     #[inline(always)]
     pub(crate) fn tick(&self) -> Option<Time> {
+        Some(self.tick_or_never()).filter(|&tick| tick != NO_TICK)
+    }
+
+    /// The coarse time; `Time::NEVER` if none is kept.
+    #[inline(always)]
+    pub(crate) fn tick_or_never(&self) -> Time {
         // Relaxed: a coarse time.
-        let tick = Time::from_nanos(self.tick.load(Ordering::Relaxed));
-        (tick != NO_TICK).then_some(tick)
+        Time::from_nanos(self.tick.load(Ordering::Relaxed))
     }
 
     /// Stores the coarse time; `None` if nothing keeps one from now on.
