@@ -100,7 +100,7 @@ pub struct Counts {
     pub retry_after: Option<Duration>,
 }
 
-/// One server that could not serve. It prints its address and the reason, without the cause.
+/// One server that could not serve. It prints its name and the reason, without the cause.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ServerReport<E> {
@@ -321,13 +321,13 @@ pub struct CloseTimeout {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// An address or a name is empty.
+    /// A name or an address is empty.
     #[error("server {name:?} has an empty address or name")]
     EmptyAddress {
         /// The server's name, empty if that is.
         name: Arc<str>,
     },
-    /// An address or a name has blanks around it.
+    /// A name or an address has blanks around it.
     #[error("server {text:?} has blanks around its address or name")]
     Blanks {
         /// The text with the blanks.
