@@ -35,6 +35,7 @@ use crate::sync::Arc;
 /// | [`ejection`](Self::ejection) | after 5 failures in a row, at most half of the servers | see [`Ejection`] |
 /// | [`abandoned_after`](Self::abandoned_after) | 300 ms | above 0, at most a year; `None`: never |
 /// | [`fail_fast_when_down`](Self::fail_fast_when_down) | off | |
+/// | [`goodbye_timeout`](Self::goodbye_timeout) | 1 s | above 0, at most a year |
 /// | [`wait_timeout`](Self::wait_timeout) | 30 s | above 0, at most a year; `None`: for ever |
 /// | [`max_waiters`](Self::max_waiters) | 10 000 | at least 1 |
 /// | [`idle_timeout`](Self::idle_timeout) | 5 min | above 0, at most a year; `None`: for ever |
@@ -91,6 +92,7 @@ impl<C: Connector> Builder<C> {
             abandoned_after: Some(Duration::from_millis(300)),
             outage_retry: Some(Duration::from_secs(1)),
             fail_fast_when_down: false,
+            goodbye_timeout: Duration::from_secs(1),
             wait_timeout: Some(Duration::from_secs(30)),
             max_waiters: 10_000,
             idle_timeout: Some(Duration::from_secs(5 * 60)),
@@ -228,6 +230,13 @@ impl<C: Connector> Builder<C> {
     /// instead of waiting for one. Default: off.
     pub fn fail_fast_when_down(mut self, on: bool) -> Self {
         self.settings.fail_fast_when_down = on;
+        self
+    }
+
+    /// How long the connector's [`close`](Connector::close) may take for one connection, which is dropped then.
+    /// Default: 1 s. Range: above 0, at most a year.
+    pub fn goodbye_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.goodbye_timeout = timeout;
         self
     }
 

@@ -95,7 +95,7 @@ impl<C: Connector> PooledConn<C> {
     ///
     /// An associated function, so that it hides no method of the connection: `PooledConn::info(&conn)`.
     pub fn info(this: &Self) -> ConnInfo {
-        this.connection().info.clone()
+        this.connection().info().clone()
     }
 
     /// Returns the connection to the pool for reuse.
@@ -112,7 +112,9 @@ impl<C: Connector> PooledConn<C> {
 
     /// Closes the connection. It does not count against the server.
     pub fn discard(mut self) {
-        drop(self.conn.take());
+        if let Some(conn) = self.conn.take() {
+            core::discard(conn);
+        }
     }
 
     /// Says that the server answered well, while the connection stays in hand: for connections that are not released
@@ -136,7 +138,7 @@ impl<C: Connector> PooledConn<C> {
     /// nothing about the server as it is now. The text of `reason` becomes the cause in errors and events.
     pub fn fail(mut self, reason: impl fmt::Display) {
         self.report_failure(reason);
-        self.discard();
+        self.close_failed();
     }
 
     /// The same as [`fail`](Self::fail), but ejects the server at once and for `time`: for a server that says when to
@@ -144,7 +146,13 @@ impl<C: Connector> PooledConn<C> {
     /// holds.
     pub fn fail_for(mut self, reason: impl fmt::Display, time: Duration) {
         core::report_failure(self.connection_mut(), reason.to_string(), Some(time));
-        self.discard();
+        self.close_failed();
+    }
+
+    fn close_failed(mut self) {
+        if let Some(conn) = self.conn.take() {
+            core::fail(conn);
+        }
     }
 
     /// Closes the connection, which turned out to be dead, together with the server's connections that have been idle
@@ -166,9 +174,7 @@ impl<C: Connector> PooledConn<C> {
     /// Never.
     pub fn detach(mut self) -> C::Conn {
         let Some(conn) = self.conn.take() else { unreachable!("{GONE}") };
-        let Connection { conn, permit, .. } = *conn;
-        drop(permit);
-        conn
+        core::detach(conn)
     }
 
     #[inline(always)]
@@ -191,7 +197,7 @@ impl<C: Connector> Drop for PooledConn<C> {
     #[inline]
     fn drop(&mut self) {
         if let Some(conn) = self.conn.take() {
-            core::dropped(&conn);
+            core::dropped(conn);
         }
     }
 }
@@ -268,7 +274,7 @@ impl<C: Connector> DerefMut for PooledConn<C> {
 
 impl<C: Connector> fmt::Debug for PooledConn<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PooledConn").field("info", &self.connection().info).finish_non_exhaustive()
+        f.debug_struct("PooledConn").field("info", self.connection().info()).finish_non_exhaustive()
     }
 }
 

@@ -71,6 +71,11 @@ impl ConnInfo {
         self.uses += 1;
     }
 
+    /// Sets the time since when the connection is idle.
+    pub(crate) fn rest_from(&mut self, now: Time) {
+        self.idle_since = now;
+    }
+
     /// When the connection was opened.
     pub(crate) fn opened_at(&self) -> Time {
         self.opened_at

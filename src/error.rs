@@ -184,6 +184,15 @@ pub enum Failure<E> {
     /// text of its reason.
     #[error("a caller reported a failure")]
     Reported(#[source] Box<dyn Error + Send + Sync>),
+    /// The connector's [`recycle`](crate::Connector::recycle) returned an error.
+    #[error("recycle failed")]
+    Recycle(#[source] E),
+    /// It did not return in time.
+    #[error("recycle timed out after {after:?}")]
+    RecycleTimeout {
+        /// The builder's `connect_timeout`.
+        after: Duration,
+    },
     /// A caller dropped its connection after the builder's `abandoned_after`, and the server has answered nothing
     /// since the checkout.
     #[error("a caller dropped its connection after {after:?} without an answer")]
@@ -191,6 +200,13 @@ pub enum Failure<E> {
         /// How long the caller had the connection.
         after: Duration,
     },
+}
+
+impl<E> Failure<E> {
+    /// Whether it is one of a connect, not one of a connection in use.
+    pub(crate) fn is_of_connect(&self) -> bool {
+        !matches!(self, Self::Reported(_) | Self::Recycle(_) | Self::RecycleTimeout { .. } | Self::Unanswered { .. })
+    }
 }
 
 impl<E> Unavailable<E> {

@@ -178,6 +178,7 @@
 
 mod builder;
 mod clock;
+mod close_reason;
 mod conn;
 mod conn_info;
 mod connector;
@@ -196,13 +197,13 @@ mod sync;
 
 pub use crate::builder::Builder;
 pub use crate::clock::Clock;
+pub use crate::close_reason::CloseReason;
 pub use crate::conn::PooledConn;
 pub use crate::conn_info::ConnInfo;
 #[cfg(unix)]
 pub use crate::connector::UnixConnector;
 pub use crate::connector::{
-    AfterUse, BoxConnector, BoxError, CloseReason, ConnectFault, Connector, Ended, FnConnector, TcpConnector,
-    connect_fn, is_idle,
+    AfterUse, BoxConnector, BoxError, ConnectFault, Connector, Ended, FnConnector, TcpConnector, connect_fn, is_idle,
 };
 pub use crate::ejection::Ejection;
 pub use crate::error::{
@@ -211,7 +212,7 @@ pub use crate::error::{
 };
 pub use crate::pool::Pool;
 pub use crate::server::Server;
-pub use crate::status::{PoolStatus, ServerState, ServerStatus};
+pub use crate::status::{PoolStatus, ServerState, ServerStatus, Totals};
 
 #[cfg(feature = "test-util")]
 pub mod test_util {

@@ -32,6 +32,7 @@ pub(crate) struct Settings {
     pub(crate) abandoned_after: Option<Duration>,
     pub(crate) outage_retry: Option<Duration>,
     pub(crate) fail_fast_when_down: bool,
+    pub(crate) goodbye_timeout: Duration,
     pub(crate) wait_timeout: Option<Duration>,
     pub(crate) max_waiters: usize,
     pub(crate) idle_timeout: Option<Duration>,
@@ -58,6 +59,7 @@ impl Settings {
             abandoned_after,
             outage_retry,
             fail_fast_when_down: _,
+            goodbye_timeout,
             wait_timeout,
             max_waiters,
             idle_timeout,
@@ -84,6 +86,7 @@ impl Settings {
         check("abandoned_after", abandoned_after.unwrap_or(YEAR), ANY_TIME)?;
         check("outage_retry", outage_retry.unwrap_or(YEAR), Duration::from_millis(10)..=YEAR)?;
         ejection.check()?;
+        check("goodbye_timeout", *goodbye_timeout, ANY_TIME)?;
         check("wait_timeout", wait_timeout.unwrap_or(YEAR), ANY_TIME)?;
         check("idle_timeout", idle_timeout.unwrap_or(YEAR), ANY_TIME)?;
         check("max_lifetime", max_lifetime.unwrap_or(YEAR), ANY_TIME)?;

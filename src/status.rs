@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::close_reason::CloseReason;
 use crate::sync::Arc;
 
 /// A snapshot of a pool, from [`Pool::status`](crate::Pool::status).
@@ -17,6 +18,14 @@ pub struct PoolStatus {
     pub servers: Vec<ServerStatus>,
     /// How many callers are in the wait queue.
     pub waiters: usize,
+    /// What happened at all servers since the pool was built, those that are gone included.
+    pub totals: Totals,
+    /// Callers that had to wait.
+    pub waits: u64,
+    /// Those of them whose timeout came first.
+    pub wait_timeouts: u64,
+    /// Callers that found the wait queue full.
+    pub queue_full: u64,
     /// Whether the pool was closed.
     pub closed: bool,
 }
@@ -40,7 +49,10 @@ pub struct ServerStatus {
     pub idle: usize,
     /// Connect attempts that run.
     pub connecting: u32,
-    /// Connections that are checked out: `open - idle - connecting`, clamped at 0. May be momentarily off under load.
+    /// Connections that say goodbye: [`Connector::close`](crate::Connector::close).
+    pub closing: u32,
+    /// Connections that are checked out: `open - idle - connecting - closing`, clamped at 0. May be momentarily off
+    /// under load.
     pub in_use: u32,
     /// The rate limit in checkouts a second, if there is one.
     pub max_rps: Option<f64>,
@@ -48,6 +60,44 @@ pub struct ServerStatus {
     pub connecting_paused: Option<Duration>,
     /// Why the last attempt failed, with its causes, if none has connected since.
     pub connect_error: Option<String>,
+    /// What happened at it since it was registered first.
+    pub totals: Totals,
+}
+
+/// Counts since a server was registered, or since the pool was built.
+///
+/// A use is counted at most a second after it ended. When all connections were returned and a second has passed, they
+/// are exact.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Totals {
+    /// Uses of connections that ended.
+    pub checkouts: u64,
+    /// Uses that ended well: released, or reported a success.
+    pub successes: u64,
+    /// Failures of the server: reported by callers, or abandoned uses.
+    pub failures: u64,
+    /// How often reported failures took the server out of use.
+    pub ejections: u64,
+    /// Attempts that connected.
+    pub connects: u64,
+    /// Attempts that failed, those that timed out among them.
+    pub connect_failures: u64,
+    /// Attempts that timed out.
+    pub connect_timeouts: u64,
+    pub(crate) closes: [u64; CloseReason::ALL.len()],
+}
+
+impl Totals {
+    /// Connections that were closed for that reason.
+    pub fn closes(&self, why: CloseReason) -> u64 {
+        self.closes[why as usize]
+    }
+
+    /// Connections that were closed.
+    pub fn closed(&self) -> u64 {
+        self.closes.iter().sum()
+    }
 }
 
 /// The health of a server in a [`ServerStatus`].

@@ -16,13 +16,14 @@ mod unix;
 use std::error::Error;
 use std::future::{Future, Ready, ready};
 
+use crate::close_reason::CloseReason;
 use crate::conn_info::ConnInfo;
 use crate::server::Server;
 
 pub use self::boxed::{BoxConnector, BoxError};
 pub use self::fault::ConnectFault;
 pub use self::function::{FnConnector, connect_fn};
-pub use self::hooks::{AfterUse, CloseReason, Ended};
+pub use self::hooks::{AfterUse, Ended};
 pub use self::stream::is_idle;
 pub use self::tcp::TcpConnector;
 #[cfg(unix)]

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use crate::close_reason::CloseReason;
 use crate::connector::{ConnectFault, Connector};
 use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::background;
+use crate::core::closing::close;
 use crate::core::hand_over::{keep, move_or_close};
 use crate::core::report;
 use crate::core::shared::Shared;
@@ -224,24 +226,25 @@ fn pop_reusable<C: Connector>(
     pop: impl Fn() -> Option<Box<Connection<C>>>,
 ) -> Result<Box<Connection<C>>, Skip> {
     let mut conn = pop().ok_or(Skip::Empty)?;
-    if conn.is_reusable(&shared.connector, now, shared.idle_timeout) {
+    if conn.is_reusable(now, shared.idle_timeout) {
         return Ok(conn);
     }
-    close(shared, conn, now);
+    close_unusable(shared, conn, now);
     Err(Skip::Dead)
 }
 
 /// Closes a connection that may not be reused, out of line of the hot path. One that never came back well and is closed
 /// right after its connect counts as a failed connect.
 #[cold]
-pub(crate) fn close<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>, now: Time) {
+pub(crate) fn close_unusable<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>, now: Time) {
     const AT_ONCE: Duration = Duration::from_secs(1);
     // The tick stands still while the client is stalled.
-    let age = shared.clock.time().since(conn.info.opened_at());
-    let is_over = now >= conn.expires_at || now.counted_from(conn.info.idle_since()) >= shared.idle_timeout;
-    if conn.info.uses() == 0 && age < AT_ONCE && !is_over {
-        let (generation, outage) = (Arc::clone(conn.generation()), conn.outage);
-        drop(conn);
+    let age = shared.clock.time().since(conn.info().opened_at());
+    let over = conn.is_over(now, shared.idle_timeout);
+    let is_new = conn.info().uses() == 0 && age < AT_ONCE && over.is_none();
+    let (generation, outage) = (Arc::clone(conn.generation()), conn.outage);
+    close(conn, over.unwrap_or(CloseReason::Unfit));
+    if is_new {
         let pass = generation.server.breaker.pass();
         let failed = FailedConnect { pass, outage, unanswered_since: None, fault: ConnectFault::Server };
         transition::connect_failed(shared, &generation, failed, Failure::ClosedAtOnce);

@@ -19,7 +19,7 @@ use crate::core::shared::Shared;
 use crate::core::transition::{self, FailedConnect};
 use crate::error::Failure;
 use crate::raw::{Outage, Pass, Time};
-use crate::server::{ConnectPermit, Connection, Generation, Notifier, Server};
+use crate::server::{ConnectPermit, Connection, Generation, Notifier, Server, Total};
 use crate::sync::Arc;
 
 /// The default hedge delay is at least this.
@@ -74,10 +74,11 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
     let may_start = match purpose {
         Purpose::Probe { .. } => health.is_down(),
         Purpose::Waiters | Purpose::Balance => health.is_plainly_up(),
+        Purpose::Recycle => false,
     };
     let most = match purpose {
         Purpose::Balance => 1,
-        Purpose::Waiters | Purpose::Probe { .. } => shared.settings.max_concurrent_connects_per_server,
+        _ => shared.settings.max_concurrent_connects_per_server,
     };
     if !may_start {
         return false;
@@ -86,7 +87,7 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
     let Some(counted) = shared.attempts.begin(purpose, shared.notifier.signals.waiters()) else { return false };
     let pass = match purpose {
         Purpose::Probe { ahead } => server.breaker.begin_trial(now, ahead),
-        Purpose::Waiters | Purpose::Balance => server.breaker.begin(now),
+        _ => server.breaker.begin(now),
     };
     let Some(pass) = pass else { return false };
     let mut attempt = Attempt {
@@ -191,14 +192,18 @@ impl<C: Connector> Attempt<C> {
         self.is_finished = true;
         match outcome {
             Outcome::Connected(conn) => {
+                self.generation.server.count(Total::Connects, 1);
                 transition::connected(&self.shared, &self.generation, self.pass, self.outage);
-                if let Some(permit) = self.permit.take().and_then(ConnectPermit::connected) {
+                let opened_at = self.shared.clock.time();
+                let info = ConnInfo::new(Arc::clone(&config), opened_at);
+                if let Some(permit) = self.permit.take().and_then(|permit| permit.connected(info)) {
                     self.shared.servers.refresh(self.generation.number);
-                    let info = ConnInfo::new(config, self.shared.clock.time());
-                    let expires_at = expires_at(&self.shared, info.opened_at());
-                    let (outage, ordinary) = (self.outage, Outage::NONE);
-                    let conn = Connection { conn, permit, info, outage, ordinary, has_verdict: false, expires_at };
+                    let (connector, expires_at) =
+                        (Arc::clone(&self.shared.connector), expires_at(&self.shared, opened_at));
+                    let conn = Connection::new(conn, connector, permit, self.outage, expires_at);
                     hand_over::offer(&self.shared, Box::new(conn));
+                    let (pool, name) = (&self.shared.notifier.pool, config.name());
+                    tracing::debug!(%pool, server = %name, connection = "open", "connection is open");
                 }
             }
             Outcome::Failed(error) => self.fail(Failure::Connect(error), fault, false),
@@ -215,6 +220,10 @@ impl<C: Connector> Attempt<C> {
     }
 
     fn fail(&self, failure: Failure<C::Error>, fault: ConnectFault, timed_out: bool) {
+        self.generation.server.count(Total::ConnectFailures, 1);
+        if matches!(failure, Failure::ConnectTimeout { .. } | Failure::LookUpTimeout { .. }) {
+            self.generation.server.count(Total::ConnectTimeouts, 1);
+        }
         let unanswered_since = timed_out.then_some(self.began);
         let failed = FailedConnect { pass: self.pass, outage: self.outage, unanswered_since, fault };
         transition::connect_failed(&self.shared, &self.generation, failed, failure);

@@ -1,4 +1,5 @@
-//! Counts the connect attempts that run: all, those for waiters, and probes.
+//! Counts the connect attempts that run: all, those for waiters, and probes. A connection that is recycled counts as
+//! one that is about to succeed.
 
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
@@ -9,6 +10,8 @@ pub(crate) enum Purpose {
     Waiters,
     /// A server that a caller found empty.
     Balance,
+    /// No attempt: a used connection that is made fit for the next caller.
+    Recycle,
     /// A server that is down and whose retry is due.
     Probe {
         /// Before its pause is over.
@@ -20,7 +23,7 @@ pub(crate) enum Purpose {
 #[derive(Debug, Default)]
 pub(crate) struct AttemptCounts {
     running: AtomicUsize,
-    /// For waiters, younger than the hedge delay.
+    /// For waiters, and recycled connections, younger than the hedge delay.
     young: AtomicUsize,
     /// For waiters, older than the hedge delay.
     late: AtomicUsize,
@@ -66,6 +69,9 @@ impl AttemptCounts {
                 let begin = |young| (young < waiters).then_some(young + 1);
                 self.young.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin).ok()?;
             }
+            Purpose::Recycle => {
+                self.young.fetch_add(1, Ordering::Relaxed);
+            }
             Purpose::Balance => {}
             Purpose::Probe { .. } => {
                 self.probes.fetch_add(1, Ordering::Relaxed);
@@ -79,7 +85,7 @@ impl AttemptCounts {
 impl Counted {
     /// Whether it is for waiters and younger than the hedge delay.
     pub(crate) fn is_young(&self) -> bool {
-        self.purpose == Purpose::Waiters && !self.is_late
+        matches!(self.purpose, Purpose::Waiters | Purpose::Recycle) && !self.is_late
     }
 
     /// The hedge delay is over: it no longer counts as young.
@@ -96,8 +102,8 @@ impl Drop for Counted {
     fn drop(&mut self) {
         let attempts = &self.attempts;
         match self.purpose {
-            Purpose::Waiters if self.is_late => attempts.late.fetch_sub(1, Ordering::Relaxed),
-            Purpose::Waiters => attempts.young.fetch_sub(1, Ordering::Relaxed),
+            Purpose::Waiters | Purpose::Recycle if self.is_late => attempts.late.fetch_sub(1, Ordering::Relaxed),
+            Purpose::Waiters | Purpose::Recycle => attempts.young.fetch_sub(1, Ordering::Relaxed),
             Purpose::Probe { .. } => attempts.probes.fetch_sub(1, Ordering::Relaxed),
             Purpose::Balance => 0,
         };

@@ -1,7 +1,9 @@
 //! Delivers connections. A new one goes to the front waiter, otherwise to its server's idle queue. A returned one
 //! always goes to the idle queue, and waiters are served from there.
 
+use crate::close_reason::CloseReason;
 use crate::connector::Connector;
+use crate::core::closing::{close, why_over};
 use crate::core::grant::{Grant, Token};
 use crate::core::shared::{Shared, pool_of};
 use crate::raw::Time;
@@ -31,6 +33,17 @@ pub(crate) fn pass_on<C: Connector>(grant: Grant<C>) {
     keep(grant.conn);
 }
 
+/// Gives a used connection back for reuse. Closes it if the server has more than its maximum, or its lifetime is over.
+pub(crate) fn give_back<C: Connector>(conn: Box<Connection<C>>, now: Time) {
+    if conn.permit.server().permits.counts().is_over() {
+        return close(conn, CloseReason::OverMaximum);
+    }
+    if now >= conn.expires_at {
+        return close(conn, CloseReason::MaxLifetime);
+    }
+    keep(conn);
+}
+
 /// Puts a connection into the idle queue of its server, and serves waiters from there. Closes one that has not come
 /// back well since its server went down, if the server serves again: at the recovery the idle ones were closed.
 #[cold]
@@ -39,7 +52,7 @@ pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
     let generation = Arc::clone(conn.generation());
     let health = generation.server.health.snapshot();
     if !health.is_down() && conn.outage != health.outage() {
-        return drop(conn);
+        return close(conn, CloseReason::Outage);
     }
     generation.idle.push(conn, near, move_or_close);
     after_push(&generation, near);
@@ -50,14 +63,19 @@ pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
 #[cold]
 pub(crate) fn move_or_close<C: Connector>(mut conn: Box<Connection<C>>) {
     let generation = conn.generation();
-    // A queue that is not closed is full.
-    if !generation.idle.is_closed() || generation.epoch.is_over() {
-        return drop(conn);
+    if generation.epoch.is_over() {
+        let why = why_over(generation);
+        return close(conn, why);
     }
-    let next = pool_of::<C>(&generation.pool).and_then(|shared| shared.servers.current(generation));
-    if let Some(next) = next.filter(|next| !next.server.permits.counts().is_over()) {
-        conn.move_to(next);
-        keep(conn);
+    // A queue that is not closed is full.
+    let next = || pool_of::<C>(&generation.pool).and_then(|shared| shared.servers.current(generation));
+    let next = generation.idle.is_closed().then(next).flatten();
+    match next.filter(|next| !next.server.permits.counts().is_over()) {
+        Some(next) => {
+            conn.move_to(next);
+            keep(conn);
+        }
+        None => close(conn, CloseReason::OverMaximum),
     }
 }
 

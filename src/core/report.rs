@@ -6,7 +6,7 @@ use crate::connector::Connector;
 use crate::core::shared::Shared;
 use crate::error::{AcquireError, Counts, Reason, Report, ServerReport, TryAcquireError, Unavailable};
 use crate::raw::{BreakerState, HealthState, Time};
-use crate::server::{ServerEntry, chain};
+use crate::server::{ServerEntry, Total, chain};
 use crate::servers::List;
 use crate::status::{PoolStatus, ServerState, ServerStatus};
 use crate::sync::Arc;
@@ -169,6 +169,10 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
         name: Arc::clone(&shared.notifier.pool),
         servers: listed.chain(draining).collect(),
         waiters: shared.notifier.signals.waiters(),
+        totals: shared.notifier.totals.read(),
+        waits: shared.notifier.totals.get(Total::Waits),
+        wait_timeouts: shared.notifier.totals.get(Total::WaitTimeouts),
+        queue_full: shared.notifier.totals.get(Total::QueueFull),
         closed: list.closed,
     }
 }
@@ -184,9 +188,11 @@ fn server_status<C: Connector>(server: &ServerEntry<C>, state: ServerState, idle
         max_conns: counts.max(),
         idle,
         connecting: counts.connecting(),
-        in_use: counts.established().saturating_sub(idle as u32),
+        closing: server.closing(),
+        in_use: counts.established().saturating_sub(idle as u32 + server.closing()),
         max_rps: server.bucket().map(|bucket| bucket.rate().rps()),
         connecting_paused: paused_until.map(|until| until.since(now)),
         connect_error: server.connect_error().map(|error| chain(&*error)),
+        totals: server.totals().read(),
     }
 }

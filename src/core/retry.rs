@@ -15,7 +15,6 @@ use crate::core::attempt_counts::Purpose;
 use crate::core::grant::Grant;
 use crate::core::shared::Shared;
 use crate::core::{sweep, transition};
-use crate::error::Failure;
 use crate::raw::{BreakerState, HealthState, Time};
 use crate::server::Generation;
 use crate::settings::LEAST_TRIAL_DISTANCE;
@@ -158,8 +157,7 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
         HealthState::Recovering => {
             let until = server.recovering_until();
             // A server that was ejected may hang again: the use of its connection tells.
-            let was_ejected =
-                matches!(server.last_failure().as_deref(), Some(Failure::Reported(_) | Failure::Unanswered { .. }));
+            let was_ejected = server.last_failure().is_some_and(|failure| !failure.is_of_connect());
             let may_hang = was_ejected && is_in_use(shared, &generation) && now.since(until) < LONGEST_RECOVERY;
             if now >= until && !may_hang {
                 transition::recovered(shared, &generation, health.outage());

@@ -23,7 +23,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// See the module's page.
 pub(crate) struct Shared<C: Connector> {
-    pub(crate) connector: C,
+    pub(crate) connector: Arc<C>,
     pub(crate) settings: Settings,
     /// The idle timeout of the settings, as a time since the last use; `Time::NEVER` if there is none.
     pub(crate) idle_timeout: Time,
@@ -56,7 +56,7 @@ impl<C: Connector> Shared<C> {
             attempts: Arc::default(),
             due_times: DueTimes::default(),
             runtime: Runtime::new(runtime),
-            connector,
+            connector: Arc::new(connector),
             settings,
             clock,
             notifier,

@@ -4,7 +4,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use crate::close_reason::CloseReason;
 use crate::connector::Connector;
+use crate::core::closing::close;
 use crate::core::hand_over::{after_push, move_or_close};
 use crate::core::shared::Shared;
 use crate::raw::{Outage, Time};
@@ -36,10 +38,13 @@ pub(crate) fn sweep_if_due<C: Connector>(shared: &Shared<C>, now: Time, swept: &
     drop(list);
     for generation in generations {
         close_unfit(&generation, |conn| {
-            let checked_out_at = conn.info.checked_out_at();
-            let is_fit = conn.is_reusable(&shared.connector, now, shared.idle_timeout);
-            conn.info.check_out(checked_out_at);
-            is_fit
+            // The totals get what they lack of it.
+            conn.permit.count_uses();
+            let checked_out_at = conn.info().checked_out_at();
+            let over = conn.is_over(now, shared.idle_timeout);
+            let is_fit = conn.is_reusable(now, shared.idle_timeout);
+            conn.info_mut().check_out(checked_out_at);
+            over.or((!is_fit).then_some(CloseReason::Unfit))
         });
     }
 }
@@ -52,7 +57,11 @@ pub(crate) fn has_answering_connection<C: Connector>(shared: &Shared<C>, generat
     if server.answered.is_any_open(outage) {
         let now = shared.clock.time();
         if let Some(generation) = shared.servers.list().generation(generation.number) {
-            close_unfit(&generation, |conn| conn.is_reusable(&shared.connector, now, shared.idle_timeout));
+            close_unfit(&generation, |conn| {
+                let over = conn.is_over(now, shared.idle_timeout);
+                let is_fit = conn.is_reusable(now, shared.idle_timeout);
+                over.or((!is_fit).then_some(CloseReason::Unfit))
+            });
         }
     }
     server.answered.is_any_open(outage)
@@ -60,12 +69,12 @@ pub(crate) fn has_answering_connection<C: Connector>(shared: &Shared<C>, generat
 
 /// Closes the idle connections that have not come back well since `outage` began.
 pub(crate) fn close_of_older_outages<C: Connector>(generation: &Arc<Generation<C>>, outage: Outage) {
-    close_unfit(generation, |conn| conn.outage == outage);
+    close_unfit(generation, |conn| (conn.outage != outage).then_some(CloseReason::Outage));
 }
 
 /// Closes the connections that have been idle since `idle_since` or longer.
 pub(crate) fn close_idle_since<C: Connector>(generation: &Arc<Generation<C>>, idle_since: Time) {
-    close_unfit(generation, |conn| conn.info.idle_since() > idle_since);
+    close_unfit(generation, |conn| (conn.info().idle_since() <= idle_since).then_some(CloseReason::Broken));
 }
 
 /// Closes one idle connection of a server that is down, to make room for its probe: the oldest that has not come back
@@ -73,23 +82,31 @@ pub(crate) fn close_idle_since<C: Connector>(generation: &Arc<Generation<C>>, id
 pub(crate) fn make_room<C: Connector>(generation: &Generation<C>) {
     let (near, outage) = (thread_number(), generation.server.health.snapshot().outage());
     let older = generation.idle.pop_if(near, |conn| conn.outage != outage, move_or_close);
-    drop(older.or_else(|| generation.idle.pop(near)));
+    if let Some(conn) = older.or_else(|| generation.idle.pop(near)) {
+        close(conn, CloseReason::Outage);
+    }
 }
 
-/// Closes the idle connections that are not fit. Each of the others leaves the queue for a moment, so waiters are
-/// served afterwards.
-fn close_unfit<C: Connector>(generation: &Arc<Generation<C>>, mut is_fit: impl FnMut(&mut Connection<C>) -> bool) {
-    let is_unfit = Cell::new(false);
-    let (mut unfit, mut refused) = (Vec::new(), Vec::new());
+/// Closes the idle connections for which `unfit` gives a reason. Each of the others leaves the queue for a moment, so
+/// waiters are served afterwards.
+fn close_unfit<C: Connector>(
+    generation: &Arc<Generation<C>>,
+    mut unfit: impl FnMut(&mut Connection<C>) -> Option<CloseReason>,
+) {
+    let why = Cell::new(None);
+    let (mut closed, mut refused) = (Vec::new(), Vec::new());
     generation.idle.retain(
         |conn| {
-            is_unfit.set(!is_fit(conn));
-            !is_unfit.get()
+            why.set(unfit(conn));
+            why.get().is_none()
         },
         // Also refuses fit items, of a closed generation: those move.
-        |conn| if is_unfit.get() { unfit.push(conn) } else { refused.push(conn) },
+        |conn| match why.take() {
+            Some(why) => closed.push((conn, why)),
+            None => refused.push(conn),
+        },
     );
-    drop(unfit);
+    closed.into_iter().for_each(|(conn, why)| close(conn, why));
     refused.into_iter().for_each(move_or_close);
     after_push(generation, thread_number());
 }

@@ -7,7 +7,7 @@ use crate::core::shared::Shared;
 use crate::core::sweep;
 use crate::error::Failure;
 use crate::raw::{BreakerState, Ejected, HealthSnapshot, HealthState, Outage, Pass, Time};
-use crate::server::{Generation, chain};
+use crate::server::{Generation, Total, chain};
 use crate::sync::Arc;
 
 /// A reported failure adds to those before it for this long.
@@ -134,6 +134,7 @@ pub(crate) fn reported<C: Connector>(
     eject_for: Option<Duration>,
 ) {
     let (server, now, ejection) = (&generation.server, shared.clock.time(), &shared.settings.ejection);
+    server.count(Total::Failures, 1);
     let health = server.health.snapshot();
     let (pool, name) = names(shared, generation);
     if health.is_down() || health.outage() != outage {
@@ -154,7 +155,10 @@ pub(crate) fn reported<C: Connector>(
         false => Ejected::Refused,
     };
     match ejected {
-        Ejected::Down(down) => went_down(shared, generation, down, Arc::new(failure), now),
+        Ejected::Down(down) => {
+            server.count(Total::Ejections, 1);
+            went_down(shared, generation, down, Arc::new(failure), now);
+        }
         Ejected::Refused => tracing::warn!(
             %pool, server = %name, cause = %chain(&failure), failures = strikes, enforce = ejection.enforce,
             "server is not ejected"

@@ -5,12 +5,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::connector::Connector;
-use crate::core::acquire::{Acquired, close};
+use crate::core::acquire::{Acquired, close_unusable};
+use crate::core::closing::{close, why_over};
 use crate::core::shared::Shared;
 use crate::core::{background, hand_over, report, settle};
 use crate::error::AcquireError;
 use crate::raw::{Ticket, Time};
-use crate::server::Connection;
+use crate::server::{Connection, Total};
 use crate::sync::Arc;
 
 /// Joins the wait queue and waits, at most `timeout`, for any server.
@@ -32,7 +33,11 @@ async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, 
     }
     let started = shared.clock.time();
     let joined = shared.queue.join(shared.settings.max_waiters, is_patient);
-    let ticket = joined.map_err(|waiters| AcquireError::QueueFull { waiters })?;
+    let ticket = joined.map_err(|waiters| {
+        shared.notifier.totals.add(Total::QueueFull, 1);
+        AcquireError::QueueFull { waiters }
+    })?;
+    shared.notifier.totals.add(Total::Waits, 1);
     let mut waiter = Waiter { shared, ticket, is_patient };
     // A caller of `acquire_now` gets what is due now, and does not wait for what will be.
     if !is_patient && shared.due_times.has_ready(started) {
@@ -56,6 +61,7 @@ async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, 
         Some(End::Ended(error)) => Err(error),
         Some(End::NoAttempt) => Err(AcquireError::Unavailable(report::unavailable(shared))),
         None => {
+            shared.notifier.totals.add(Total::WaitTimeouts, 1);
             let waited = shared.clock.time().since(started);
             Err(AcquireError::Timeout { waited, reason: report::unavailable(shared) })
         }
@@ -106,10 +112,10 @@ impl<C: Connector> Waiter<'_, C> {
             // A connection of a server that was removed or reset meanwhile closes, as when it is returned.
             let is_over = grant.conn.generation().epoch.is_over();
             if grant.fresh && !is_over {
-                grant.conn.info.check_out(now);
+                grant.conn.info_mut().check_out(now);
                 return Some(grant.conn);
             }
-            if !is_over && grant.conn.is_reusable(&shared.connector, now, shared.idle_timeout) {
+            if !is_over && grant.conn.is_reusable(now, shared.idle_timeout) {
                 return Some(grant.conn);
             }
             // A dead connection: rejoins at the old place and looks for another. The connection is dropped while this
@@ -117,9 +123,10 @@ impl<C: Connector> Waiter<'_, C> {
             grant.token.undo();
             shared.queue.rejoin(&mut self.ticket);
             if is_over {
-                drop(grant.conn)
+                let why = why_over(grant.conn.generation());
+                close(grant.conn, why);
             } else {
-                close(shared, grant.conn, now)
+                close_unusable(shared, grant.conn, now);
             }
             settle::settle(shared);
         }

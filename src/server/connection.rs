@@ -1,10 +1,14 @@
 //! An open connection, what the pool keeps about it, and its permit.
 
+use std::any::Any;
+
+use crate::close_reason::CloseReason;
 use crate::conn_info::ConnInfo;
-use crate::connector::Connector;
+use crate::connector::{AfterUse, Connector, Ended};
 use crate::raw::{Outage, Time};
-use crate::server::Generation;
-use crate::sync::Arc;
+use crate::server::totals::Total;
+use crate::server::{Generation, ServerEntry};
+use crate::sync::{Arc, Weak};
 
 /// One connection, in a box that goes from the idle queue to the caller and back.
 ///
@@ -12,46 +16,82 @@ use crate::sync::Arc;
 pub(crate) struct Connection<C: Connector> {
     pub(crate) conn: C::Conn,
     pub(crate) permit: Permit<C>,
-    pub(crate) info: ConnInfo,
+    /// Asked after each use.
+    pub(crate) connector: Arc<C>,
     /// The server's outage number when the connection was opened or last came back well.
     pub(crate) outage: Outage,
-    /// The outage number under which its next good return changes nothing but the tick. `Outage::NONE`: that return is
-    /// the first one, or the caller has said how this use ended.
-    pub(crate) ordinary: Outage,
-    /// The caller has said how this use ended.
-    pub(crate) has_verdict: bool,
+    /// The tick in which its good returns change nothing: the first one in that tick changed all there was to change.
+    /// `Time::NEVER` before the first return, and where the caller has said how this use ended.
+    pub(crate) quiet_in: Time,
     /// When its lifetime ends.
     pub(crate) expires_at: Time,
 }
 
 impl<C: Connector> Connection<C> {
+    /// A new connection, opened in an outage.
+    pub(crate) fn new(conn: C::Conn, connector: Arc<C>, permit: Permit<C>, outage: Outage, expires_at: Time) -> Self {
+        Self { conn, permit, connector, outage, quiet_in: Time::NEVER, expires_at }
+    }
+
     pub(crate) fn generation(&self) -> &Arc<Generation<C>> {
-        &self.permit.generation
+        &self.permit.right.generation
+    }
+
+    #[inline(always)]
+    pub(crate) fn info(&self) -> &ConnInfo {
+        &self.permit.info
+    }
+
+    #[inline(always)]
+    pub(crate) fn info_mut(&mut self) -> &mut ConnInfo {
+        &mut self.permit.info
+    }
+
+    /// Why it may not be idle any longer, if its time is over.
+    #[inline(always)]
+    pub(crate) fn is_over(&self, now: Time, idle_timeout: Time) -> Option<CloseReason> {
+        if now >= self.expires_at {
+            return Some(CloseReason::MaxLifetime);
+        }
+        (now.counted_from(self.info().idle_since()) >= idle_timeout).then_some(CloseReason::IdleTimeout)
     }
 
     /// Whether it may be checked out now, which it is then: not past its lifetime or idle timeout, and the connector
     /// agrees.
     #[inline(always)]
-    pub(crate) fn is_reusable(&mut self, connector: &C, now: Time, idle_timeout: Time) -> bool {
-        if now >= self.expires_at || now.counted_from(self.info.idle_since()) >= idle_timeout {
+    pub(crate) fn is_reusable(&mut self, now: Time, idle_timeout: Time) -> bool {
+        if self.is_over(now, idle_timeout).is_some() {
             return false;
         }
-        self.info.check_out(now);
-        connector.is_reusable(&mut self.conn, &self.info)
+        self.permit.info.check_out(now);
+        self.connector.is_reusable(&mut self.conn, &self.permit.info)
+    }
+
+    /// Asks the connector what happens after a use.
+    #[inline(always)]
+    pub(crate) fn after_use(&mut self, ended: Ended) -> AfterUse {
+        self.connector.after_use(&mut self.conn, ended)
     }
 
     /// Moves it to another generation of the same epoch.
     pub(crate) fn move_to(&mut self, generation: Arc<Generation<C>>) {
-        self.permit.generation = generation;
+        self.permit.right.generation = generation;
     }
 }
 
-/// The right to have one connection to a server open. Released when dropped.
+/// The right to have one connection to a server open, with what is counted of the connection. Released when dropped.
 pub(crate) struct Permit<C: Connector> {
-    generation: Arc<Generation<C>>,
+    right: Right<C>,
+    info: ConnInfo,
     /// The outage number under which its connection counts as one that has answered; `Outage::NONE` before the first
     /// good return.
     answered: Outage,
+    /// How many uses the totals have of it, modulo 2³²: fewer come in one tick.
+    counted: u32,
+    /// The caller has said how this use ended.
+    has_verdict: bool,
+    /// Why its connection closes.
+    why: CloseReason,
 }
 
 impl<C: Connector> Permit<C> {
@@ -63,17 +103,77 @@ impl<C: Connector> Permit<C> {
 
     /// Counts a good return under an outage number; `Outage::NONE` takes the count back.
     pub(crate) fn count_answer(&mut self, outage: Outage) {
-        let answered = &self.generation.server.answered;
+        let answered = &self.right.generation.server.answered;
         answered.discount(std::mem::replace(&mut self.answered, outage));
         if outage != Outage::NONE {
             answered.count(outage);
         }
     }
+
+    /// The caller says how this use ended. False if it has said so before.
+    pub(crate) fn set_verdict(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_verdict, true)
+    }
+
+    pub(crate) fn has_verdict(&self) -> bool {
+        self.has_verdict
+    }
+
+    /// Ends a use, which the totals get without a verdict. True if the caller has said how it ended.
+    pub(crate) fn end_use(&mut self, now: Time) -> bool {
+        self.count_uses();
+        self.info.check_in(now);
+        self.counted = self.counted.wrapping_add(1);
+        self.server().count(Total::Checkouts, 1);
+        std::mem::take(&mut self.has_verdict)
+    }
+
+    /// Adds the uses that the totals lack, which all ended well.
+    pub(crate) fn count_uses(&mut self) {
+        let uses = self.info.uses() as u32;
+        let new = uses.wrapping_sub(std::mem::replace(&mut self.counted, uses));
+        if new > 0 {
+            self.server().count(Total::Checkouts, new.into());
+            self.server().count(Total::Successes, new.into());
+        }
+    }
+
+    /// Why the connection closes, if it does.
+    pub(crate) fn set_close_reason(&mut self, why: CloseReason) {
+        self.why = why;
+    }
+
+    pub(crate) fn server(&self) -> &Arc<ServerEntry<C>> {
+        &self.right.generation.server
+    }
+
+    /// The pool, as [`Generation`] keeps it.
+    pub(crate) fn pool(&self) -> &Weak<dyn Any + Send + Sync> {
+        &self.right.generation.pool
+    }
 }
 
 impl<C: Connector> Drop for Permit<C> {
     fn drop(&mut self) {
-        self.generation.server.answered.discount(self.answered);
+        self.count_uses();
+        let server = self.server();
+        server.answered.discount(self.answered);
+        server.count_close(self.why);
+        // Last: it runs user code. The right is released also if that panics.
+        let (pool, name, why) = (server.pool_name(), self.info.server().name(), self.why.name());
+        tracing::debug!(
+            %pool, server = %name, connection = "closed", why, uses = self.info.uses(), "connection is closed"
+        );
+    }
+}
+
+/// Released when dropped, after what its connection leaves behind.
+struct Right<C: Connector> {
+    generation: Arc<Generation<C>>,
+}
+
+impl<C: Connector> Drop for Right<C> {
+    fn drop(&mut self) {
         self.generation.server.permits.release();
         self.generation.server.permit_freed();
     }
@@ -92,10 +192,11 @@ impl<C: Connector> ConnectPermit<C> {
     }
 
     /// The attempt succeeded: the connection keeps the permit.
-    pub(crate) fn connected(mut self) -> Option<Permit<C>> {
+    pub(crate) fn connected(mut self, info: ConnInfo) -> Option<Permit<C>> {
         let generation = self.generation.take()?;
         generation.server.permits.connected();
-        Some(Permit { generation, answered: Outage::NONE })
+        let (answered, why) = (Outage::NONE, CloseReason::Lost);
+        Some(Permit { right: Right { generation }, info, answered, counted: 0, has_verdict: false, why })
     }
 }
 

@@ -5,10 +5,12 @@ mod connection;
 mod generation;
 mod notifier;
 mod state;
+mod totals;
 
 pub use self::config::Server;
 pub(crate) use self::config::{Limits, PoolLimits};
-pub(crate) use self::connection::{ConnectPermit, Connection};
+pub(crate) use self::connection::{ConnectPermit, Connection, Permit};
 pub(crate) use self::generation::{Epoch, Generation};
 pub(crate) use self::notifier::Notifier;
 pub(crate) use self::state::{ServerEntry, chain};
+pub(crate) use self::totals::{Total, Totals};

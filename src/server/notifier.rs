@@ -3,14 +3,16 @@
 use tokio::sync::Notify;
 
 use crate::raw::{Signals, Time, WakeAt};
+use crate::server::Totals;
 use crate::sync::Arc;
 
-/// The pool's name, signals and wake-ups, shared by the pool and its servers.
+/// The pool's name, signals, totals and wake-ups, shared by the pool and its servers.
 #[derive(Debug)]
 pub(crate) struct Notifier {
     /// The pool's name.
     pub(crate) pool: Arc<str>,
     pub(crate) signals: Arc<Signals>,
+    pub(crate) totals: Totals,
     pub(crate) wake_at: WakeAt,
     /// Wakes the background task.
     task: Notify,
@@ -21,7 +23,8 @@ pub(crate) struct Notifier {
 impl Notifier {
     pub(crate) fn new(pool: Arc<str>) -> Self {
         let signals = Arc::new(Signals::new());
-        Self { pool, signals, wake_at: WakeAt::new(), task: Notify::new(), returned: Notify::new() }
+        let totals = Totals::default();
+        Self { pool, signals, totals, wake_at: WakeAt::new(), task: Notify::new(), returned: Notify::new() }
     }
 
     /// Wakes the background task.

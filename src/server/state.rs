@@ -6,12 +6,13 @@
 use std::error::Error;
 use std::time::Duration;
 
+use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::error::Failure;
 use crate::raw::{Answered, Breaker, BreakerState, Bucket, Health, Permits, Rate, Serving, Strikes, Time};
-use crate::server::Notifier;
 use crate::server::config::{Limits, Server};
-use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::server::{Notifier, Total, Totals};
+use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// See the module's page. It outlives the removal of its server while connections are in use.
 ///
@@ -33,6 +34,9 @@ pub(crate) struct ServerEntry<C: Connector> {
     recovering_until: AtomicU64,
     /// The smoothed time of a connect, in nanoseconds; zero if it is unknown.
     connect_time: AtomicU64,
+    totals: Totals,
+    /// Connections that say goodbye.
+    closing: AtomicU32,
     notifier: Arc<Notifier>,
     /// Its number in the list, if it is registered.
     number: AtomicUsize,
@@ -54,6 +58,8 @@ impl<C: Connector> ServerEntry<C> {
             connect_error: ArcSwapOption::empty(),
             recovering_until: AtomicU64::new(0),
             connect_time: AtomicU64::new(0),
+            totals: Totals::default(),
+            closing: AtomicU32::new(0),
             notifier,
             number: AtomicUsize::new(0),
             gone: AtomicBool::new(false),
@@ -83,6 +89,45 @@ impl<C: Connector> ServerEntry<C> {
 
     pub(crate) fn set_connect_error(&self, failure: Option<Arc<Failure<C::Error>>>) {
         self.connect_error.store(failure);
+    }
+
+    pub(crate) fn pool_name(&self) -> &str {
+        &self.notifier.pool
+    }
+
+    pub(crate) fn is_pool_closed(&self) -> bool {
+        self.notifier.signals.is_closed()
+    }
+
+    /// Adds to its totals and to those of the pool.
+    pub(crate) fn count(&self, total: Total, count: u64) {
+        self.totals.add(total, count);
+        self.notifier.totals.add(total, count);
+    }
+
+    /// Counts a connection that is closed.
+    pub(crate) fn count_close(&self, why: CloseReason) {
+        self.totals.add_close(why);
+        self.notifier.totals.add_close(why);
+    }
+
+    pub(crate) fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// How many of its connections say goodbye.
+    pub(crate) fn closing(&self) -> u32 {
+        // Relaxed: a gauge.
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// A connection begins, or ends, to say goodbye.
+    pub(crate) fn count_closing(&self, begins: bool) {
+        // Relaxed: a gauge.
+        match begins {
+            true => self.closing.fetch_add(1, Ordering::Relaxed),
+            false => self.closing.fetch_sub(1, Ordering::Relaxed),
+        };
     }
 
     /// Whether callers may use it.

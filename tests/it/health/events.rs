@@ -14,8 +14,13 @@ pub(super) struct Recorded {
 pub(super) struct Recorder(Arc<Mutex<Vec<Recorded>>>);
 
 impl Recorder {
+    /// The events but those of connections.
     pub(super) fn take(&self) -> Vec<Recorded> {
-        std::mem::take(&mut *self.0.lock().expect("the lock is not poisoned"))
+        self.take_those(|event| event.field("connection").is_empty())
+    }
+
+    fn take_those(&self, wanted: impl Fn(&Recorded) -> bool) -> Vec<Recorded> {
+        self.0.lock().expect("the lock is not poisoned").extract_if(.., |event| wanted(event)).collect()
     }
 }
 
@@ -172,4 +177,23 @@ async fn no_event_without_state_change() {
         settle().await;
     }
     assert_eq!(recorder.take(), []);
+}
+
+#[tokio::test]
+async fn each_connection_has_an_event_when_it_opens_and_one_with_the_reason_when_it_closes() {
+    let (recorder, _guard) = record();
+    let rig = Rig::manual(|b| steady(b).name("sessions").max_conns_per_server(1));
+    rig.pool.acquire().await.expect("it accepts").release();
+    rig.pool.acquire().await.expect("it is idle").discard();
+    drop(rig.pool.acquire().await.expect("it accepts"));
+    let events = recorder.take_those(|event| !event.field("connection").is_empty());
+    let fields = |event| ["pool", "server", "connection", "why", "uses"].map(|name| Recorded::field(event, name));
+    let fields: Vec<_> = events.iter().map(|event| (event.level, fields(event))).collect();
+    let expected = [
+        (Level::DEBUG, ["sessions", "a", "open", "", ""]),
+        (Level::DEBUG, ["sessions", "a", "closed", "discarded", "2"]),
+        (Level::DEBUG, ["sessions", "a", "open", "", ""]),
+        (Level::DEBUG, ["sessions", "a", "closed", "dropped", "1"]),
+    ];
+    assert_eq!(fields, expected);
 }

@@ -1,0 +1,91 @@
+//! What a use says of its server: success, failure or nothing. The first verdict of a use stands.
+
+use std::time::Duration;
+
+use crate::connector::Connector;
+use crate::core::shared::{Shared, TICK, pool_of};
+use crate::core::transition;
+use crate::error::Failure;
+use crate::raw::{Outage, Time};
+use crate::server::{Connection, Total};
+use crate::sync::Arc;
+
+/// A use ends well, as far as the caller has not said otherwise. Returns the pool, if it still exists.
+pub(crate) fn end_good_use<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>>> {
+    let Some(shared) = pool_of::<C>(&conn.generation().pool) else {
+        end_other_use(conn);
+        return None;
+    };
+    if !end_use(&shared, conn) {
+        conn.permit.server().count(Total::Successes, 1);
+        count_success(&shared, conn);
+    }
+    Some(shared)
+}
+
+/// Ends a use. True if the caller has said how it ended.
+pub(crate) fn end_use<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) -> bool {
+    conn.permit.end_use(shared.notifier.signals.tick().unwrap_or_else(|| shared.clock.time()))
+}
+
+/// Ends a use in which the caller closes the connection, or takes it out of the pool.
+pub(crate) fn end_other_use<C: Connector>(conn: &mut Connection<C>) {
+    conn.permit.end_use(conn.info().checked_out_at());
+}
+
+/// Counts a good return of a connection: it takes the server's outage number anew.
+pub(crate) fn count_success<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
+    let generation = Arc::clone(conn.generation());
+    let (server, outage) = (&generation.server, generation.server.health.snapshot().outage());
+    server.answered.note(shared.notifier.signals.tick().unwrap_or_else(|| shared.clock.time()));
+    if conn.permit.answered() != outage {
+        conn.outage = outage;
+        conn.permit.count_answer(outage);
+        server.breaker.answered();
+    }
+    transition::succeeded(shared, &generation, outage);
+}
+
+/// The caller says that the server answers well, once for each checkout.
+pub(crate) fn report_success<C: Connector>(conn: &mut Connection<C>) {
+    if let Some(shared) = first_verdict(conn) {
+        conn.permit.server().count(Total::Successes, 1);
+        count_success(&shared, conn);
+    }
+}
+
+/// The caller says that the server failed, once for each checkout.
+pub(crate) fn report_failure<C: Connector>(conn: &mut Connection<C>, reason: String, eject_for: Option<Duration>) {
+    if let Some(shared) = first_verdict(conn) {
+        conn.permit.count_answer(Outage::NONE);
+        let failure = Failure::Reported(reason.into());
+        transition::reported(&shared, conn.generation(), conn.outage, failure, eject_for);
+    }
+}
+
+/// A connection whose caller drops it after a long use counts as a failure of the server, unless the server has
+/// answered anything since the checkout.
+pub(crate) fn report_if_abandoned<C: Connector>(conn: &Connection<C>) {
+    if conn.permit.has_verdict() {
+        return;
+    }
+    let Some(shared) = pool_of::<C>(&conn.generation().pool) else { return };
+    let Some(abandoned_after) = shared.settings.abandoned_after else { return };
+    let (checked_out, tick) = (conn.info().checked_out_at(), shared.notifier.signals.tick());
+    let used = tick.unwrap_or_else(|| shared.clock.time()).since(checked_out);
+    // The tick of a return is up to a step older than the time of a checkout before it.
+    let since = tick.map_or(checked_out, |_| checked_out.counted_from(Time::ZERO.after(TICK)));
+    if used >= abandoned_after && !conn.generation().server.answered.is_since(since) {
+        transition::reported(&shared, conn.generation(), conn.outage, Failure::Unanswered { after: used }, None);
+    }
+}
+
+/// The pool, for the first verdict of a checkout.
+fn first_verdict<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>>> {
+    if !conn.permit.set_verdict() {
+        return None;
+    }
+    // The release takes the slow path, so as not to count again.
+    conn.quiet_in = Time::NEVER;
+    pool_of::<C>(&conn.generation().pool)
+}
