@@ -164,11 +164,17 @@
 //! | `draining` | `INFO` | | it was removed |
 //! | `gone` | `INFO` | | its last connection was closed |
 //!
-//! These have no `state`: a failed connect, after which connecting pauses (`WARN`, with `cause`, `failures` and
-//! `retry_after`); a reported failure that did not take its server out of use (`DEBUG`, with `cause` and `failures`; of
-//! a connection from before the server went down, without `failures`); an ejection that is not enforced or would leave
-//! too few servers (`WARN`, with `cause`, `failures` and `enforce`); a connection that its caller called broken
-//! (`DEBUG`, with `cause`). An acquire or a release that changes no state has no event.
+//! These events have no `state`:
+//!
+//! - a failed connect, after which connecting pauses: `WARN`, with `cause`, `failures` and `retry_after`
+//! - a reported failure that did not take its server out of use: `DEBUG`, with `cause` and `failures`; without
+//!   `failures` if the server went down since the connection was opened or last released
+//! - an ejection that is not enforced or would leave too few servers: `WARN`, with `cause`, `failures` and `enforce`
+//! - a connection that its caller called broken: `DEBUG`, with `cause`
+//! - a connection that was opened or closed: `DEBUG`, with `connection`, which is `open` or `closed`; if closed, also
+//!   with `why`, the name of the [`CloseReason`], and `uses`
+//!
+//! An acquire or a release of an idle connection that changes no state has no event.
 //!
 //! # Features
 //!
