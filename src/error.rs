@@ -16,8 +16,7 @@ pub enum AcquireError<E: Error + 'static> {
     /// No server is registered, or the last one was removed while the caller waited.
     NoServers,
     /// No server can serve now. From `acquire_now`; from the others only where waiting is pointless: no server serves,
-    /// is connected to or has an open connection, and none is tried before the end of the wait; or the builder's
-    /// `fail_fast_when_down` says so.
+    /// is connected to or has an open connection, and none is tried before the wait ends; or by `fail_fast_when_down`.
     Unavailable(Unavailable<E>),
     /// The caller waited for the whole of `wait_timeout`, or of the timeout that it gave to `acquire_timeout`.
     Timeout {
