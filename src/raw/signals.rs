@@ -7,7 +7,7 @@
 //! | `waiters` | the wait queue, under its lock | acquire: do not overtake; release: hand over |
 //! | `tick` | the background task | acquire, release: the coarse time |
 //! | `list_version` | a change of the server list | acquire: is the list that this thread keeps the current one? |
-//! | `retry_due` | set by the background task or a registration, cleared by a caller | acquire: start due attempts |
+//! | `retry_due` | the background task, and the caller that clears it | acquire: wake the task, which starts a probe |
 //! | `running` | the start and the end of the background task | async acquire: start the task |
 //! | `closed` | the close of the pool | threads that keep a list: drop it |
 //!
@@ -104,7 +104,7 @@ impl Signals {
         self.list_version.store(version, Ordering::Relaxed);
     }
 
-    /// Whether a retry is due and waits for a caller.
+    /// Whether a probe is due and waits for a caller.
     #[inline(always)]
     pub(crate) fn is_retry_due(&self) -> bool {
         // Relaxed: a hint; if this caller misses it, the next one sees it.
