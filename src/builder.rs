@@ -20,7 +20,7 @@ use crate::sync::Arc;
 /// | knob | default | range |
 /// |---|---|---|
 /// | [`name`](Self::name) | `default` | not empty |
-/// | [`server`](Self::server), [`servers`](Self::servers) | none | addresses not empty, each once |
+/// | [`server`](Self::server), [`servers`](Self::servers) | none | each name once, not empty, no blanks around it |
 /// | [`max_conns_per_server`](Self::max_conns_per_server) | 10 | 1 to 16 777 215 |
 /// | [`max_idle_per_server`](Self::max_idle_per_server) | the lower of `max_conns` and 1 024 | 1 to 1 048 576 |
 /// | [`max_rps`](Self::max_rps) | no limit | 10⁻⁶ to 10⁹ a second |
@@ -111,7 +111,8 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// Adds a server. More can be registered at any time; a pool may start without any.
+    /// Adds a server. More can be registered at any time; a pool may start without any. Range: each name once; names
+    /// and addresses are not empty and have no blanks around them.
     pub fn server(mut self, server: impl Into<Server>) -> Self {
         self.servers.push(server.into());
         self
@@ -217,9 +218,9 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// While no server serves and callers wait, no server is left alone for longer than this, whatever its backoff; so
-    /// for as long after the first one has come back. At most 100 attempts a second are made for it. Default: 1 s.
-    /// Range: 10 ms to a year; `None`: the backoff alone.
+    /// While no server serves (a total outage) and callers wait, each server is tried at least once in this time,
+    /// whatever its backoff. This goes on for the same time after the first server has come back. At most 100 attempts
+    /// a second are made for it. Default: 1 s. Range: 10 ms to a year; `None`: the backoff alone.
     pub fn outage_retry(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.settings.outage_retry = time.into();
         self
@@ -273,9 +274,10 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// Whether the background task closes connections that are too old, and keeps the coarse time. Default: on.
+    /// Whether the background task closes idle connections that are too old or that the connector refuses, and keeps
+    /// the coarse time. Default: on.
     ///
-    /// Without it the pool works: a connection that is too old is closed at its checkout, and each acquire and each
+    /// Without it the pool works: such a connection is closed at its checkout, and each acquire and each
     /// release reads the clock. The background task runs all the same: it serves waiters and notices the end of its
     /// runtime.
     pub fn maintenance(mut self, on: bool) -> Self {
@@ -325,7 +327,8 @@ impl<C: Connector> Builder<C> {
     ///
     /// # Errors
     ///
-    /// A [`BuildError`] that names the first value out of its range, or the server that is empty or listed twice.
+    /// A [`BuildError`] that names the first value out of its range, or the server that was refused: its name or
+    /// address is empty or has blanks around it, its name is listed twice, or a limit of its own is out of its range.
     pub fn build(self) -> Result<Pool<C>, BuildError> {
         let Self { connector, settings, servers, clock, runtime } = self;
         settings.check()?;

@@ -100,9 +100,10 @@ impl<C: Connector> PooledConn<C> {
 
     /// Returns the connection to the pool for reuse.
     ///
-    /// Call it only when the last answer was read to its end. The connection goes to the front waiter, otherwise to its
-    /// server's idle queue. It is closed instead if that is full, if its lifetime is over, if the server was removed,
-    /// or if the server's `max_conns` was lowered below what is open.
+    /// Call it only when the last answer was read to its end. The connection goes to its server's idle queue, from
+    /// where the front waiter is served. It is closed instead if the queue is full, if its lifetime is over, if the
+    /// server was removed or reset, if its address or a tag changed, or if its `max_conns` was lowered below what is
+    /// open.
     pub fn release(mut self) {
         if let Some(conn) = self.conn.take() {
             core::release(conn);

@@ -16,8 +16,7 @@ pub enum AcquireError<E: Error + 'static> {
     /// No server is registered, or the last one was removed while the caller waited.
     NoServers,
     /// No server can serve now. From `acquire_now`; from the others only where waiting is pointless: no server serves,
-    /// is connected to or has an open connection, and none is tried before the end of the wait; or the builder's
-    /// `fail_fast_when_down` says so.
+    /// is connected to or has an open connection, and none is tried before the wait ends; or by `fail_fast_when_down`.
     Unavailable(Unavailable<E>),
     /// The caller waited for the whole of `wait_timeout`, or of the timeout that it gave to `acquire_timeout`.
     Timeout {
@@ -100,7 +99,7 @@ pub struct Counts {
     pub retry_after: Option<Duration>,
 }
 
-/// One server that could not serve. It prints its address and the reason, without the cause.
+/// One server that could not serve. It prints its name and the reason, without the cause.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ServerReport<E> {
@@ -337,13 +336,13 @@ pub struct CloseTimeout {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// An address or a name is empty.
+    /// A name or an address is empty.
     #[error("server {name:?} has an empty address or name")]
     EmptyAddress {
         /// The server's name, empty if that is.
         name: Arc<str>,
     },
-    /// An address or a name has blanks around it.
+    /// A name or an address has blanks around it.
     #[error("server {text:?} has blanks around its address or name")]
     Blanks {
         /// The text with the blanks.

@@ -42,7 +42,7 @@
 //! |---|---|
 //! | [`Pool`] | the handle that you clone: acquire, servers, status, close |
 //! | [`Builder`] | every knob, with its default and its range in one table |
-//! | [`PooledConn`] | a connection that was checked out: release, discard, fail, detach |
+//! | [`PooledConn`] | a connection that was checked out: release, discard, broken, fail, detach |
 //! | [`ConnInfo`] | its server, age, idle time and use count |
 //! | [`Server`] | an address, and the settings in which it differs from the pool's |
 //! | [`Connector`] | connects to servers, and checks idle connections |
@@ -60,8 +60,8 @@
 //!
 //! 1. **Look for an idle connection.** Starting at the next server in turn, the pool looks at each server that is up
 //!    for an idle connection and, if its rate is limited, for a token. The [`Connector`] says whether the connection is
-//!    reusable. This takes no lock and allocates nothing. If no server is up, idle connections of servers that are down
-//!    are the last resort.
+//!    reusable. This takes no lock and allocates nothing. The last resort are idle connections of servers that are
+//!    down: those that have answered since their server went down, and all of them if no server is up.
 //! 2. **Connect.** The pool connects to a server without an idle connection in the background, and probes a server
 //!    whose backoff is over with exactly one attempt. An attempt is a task of its own: it blocks no caller, and its
 //!    connection goes to the front waiter.
@@ -75,9 +75,10 @@
 //!
 //! # Errors of a request, and retries
 //!
-//! A server may close a connection while it is idle. So if a request ends with an I/O error,
-//! [`discard`](PooledConn::discard) the connection and take another one. A server that does not answer in time has
-//! failed: report it with [`fail`](PooledConn::fail), and the pool avoids the server for its backoff.
+//! A server may close a connection while it is idle. So if a request ends with an I/O error, call
+//! [`broken`](PooledConn::broken) and take another connection: it also closes those of the server that have been idle
+//! at least as long. A server that does not answer in time has failed: report it with [`fail`](PooledConn::fail). After
+//! five failures in a row the pool ejects the server for a time, unless too few others serve (see [`Ejection`]).
 //!
 //! ```
 //! use std::io;
@@ -104,9 +105,9 @@
 //!                 conn.release();
 //!                 return Ok(answer);
 //!             }
-//!             Ok(Err(broken)) => {
-//!                 conn.discard();
-//!                 broken
+//!             Ok(Err(error)) => {
+//!                 conn.broken(&error);
+//!                 error
 //!             }
 //!             Err(elapsed) => {
 //!                 conn.fail(&elapsed);
@@ -158,17 +159,24 @@
 //! | `registered` | `INFO` | | the server was added |
 //! | `down` | `WARN` | `cause`, `retry_after` | connecting failed by its fault, and callers avoid it |
 //! | `ejected` | `WARN` | `cause`, `retry_after` | callers reported failures, and it is avoided for a time |
-//! | `probing` | `INFO` | | its pause or ejection is over, and one attempt runs |
+//! | `probing` | `INFO` | | one attempt tries it: its pause or ejection is over, or no server serves |
 //! | `recovering` | `INFO` | | the probe succeeded, and its connection serves alone |
-//! | `up` | `INFO` | | it serves: a connection came back well, or nothing failed for a while |
+//! | `up` | `INFO` | | it serves: a connection came back well, nothing failed for a while, or its open ones answer |
 //! | `draining` | `INFO` | | it was removed |
 //! | `gone` | `INFO` | | its last connection was closed |
 //!
-//! These have no `state`: a failed connect, after which connecting pauses (`WARN`, with `cause`, `failures` and
-//! `retry_after`); a reported failure that did not take its server out of use (`DEBUG`, with `cause` and `failures`);
-//! an ejection that is not enforced or would leave too few servers (`WARN`, with `enforce`); a connection that its
-//! caller called broken (`DEBUG`, with `cause`); once for each pool, that 100 connections were closed by drop and none
-//! was returned (`WARN`). An acquire or a release that changes no state has no event.
+//! These events have no `state`:
+//!
+//! - a failed connect, after which connecting pauses: `WARN`, with `cause`, `failures` and `retry_after`
+//! - a reported failure that did not take its server out of use: `DEBUG`, with `cause` and `failures`; without
+//!   `failures` if the server went down since the connection was opened or last released
+//! - an ejection that is not enforced or would leave too few servers: `WARN`, with `cause`, `failures` and `enforce`
+//! - a connection that its caller called broken: `DEBUG`, with `cause`
+//! - once for each pool, that 100 connections were closed by drop and none was returned: `WARN`
+//! - a connection that was opened or closed: `DEBUG`, with `connection`, which is `open` or `closed`; if closed, also
+//!   with `why`, the name of the [`CloseReason`], and `uses`
+//!
+//! An acquire or a release of an idle connection that changes no state has no event.
 //!
 //! # Features
 //!

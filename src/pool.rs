@@ -157,6 +157,9 @@ impl<C: Connector> Pool<C> {
     /// # Errors
     ///
     /// - [`AcquireError::NoServers`]: at once, or when the last server is removed.
+    /// - [`AcquireError::Unavailable`]: at once, where waiting is pointless: no server serves, is connected to or has
+    ///   an open connection, and none is tried before the end of the wait. With the builder's `fail_fast_when_down`:
+    ///   whenever no server serves.
     /// - [`AcquireError::Timeout`]: it says how long the caller waited, for what, and the last failure.
     /// - [`AcquireError::QueueFull`]: at once, if the builder's `max_waiters` callers wait.
     /// - [`AcquireError::Closed`]: at once, or when the pool is closed.
@@ -222,29 +225,33 @@ impl<C: Connector> Pool<C> {
         Acquire::Look { shared: &self.shared, wait: move |shared| core::wait(shared, Some(timeout)) }
     }
 
-    /// Adds a server. If connections of an earlier registration of the same address are still in use, its permits,
-    /// tokens and health go on. Those connections close when they are released.
+    /// Adds a server.
+    ///
+    /// A server of the same name that was removed before is remembered until its connections are gone, its token bucket
+    /// is full, and its pause and ejection are over. Until then its permits, tokens and health go on. Connections of
+    /// the earlier registration close when they are released.
     ///
     /// # Errors
     ///
-    /// A [`ServerError`] that names the value: an empty or duplicate address, a limit out of its range, or a closed
-    /// pool.
+    /// A [`ServerError`] that names the value: a name or address that is empty or has blanks around it, a name that is
+    /// registered already, a limit out of its range, or a closed pool.
     pub fn register(&self, server: impl Into<Server>) -> Result<(), ServerError> {
         core::register(&self.shared, &server.into())
     }
 
-    /// Removes a server. Its idle connections are closed and its attempts ended at once; connections in use close when
-    /// they are released. Removing the last server ends the wait of all callers with `NoServers`.
+    /// Removes the server of that name. Its idle connections are closed and its attempts ended at once; connections in
+    /// use close when they are released. Removing the last server ends the wait of all callers with `NoServers`.
     ///
     /// # Errors
     ///
     /// [`ServerError::Unknown`], [`ServerError::Closed`].
-    pub fn deregister(&self, address: &str) -> Result<(), ServerError> {
-        core::deregister(&self.shared, address)
+    pub fn deregister(&self, name: &str) -> Result<(), ServerError> {
+        core::deregister(&self.shared, name)
     }
 
-    /// Replaces the servers of the pool. Servers that stay, by address, keep their connections and their state, and get
-    /// the limits given here; the others are registered or deregistered. The order of the list does not matter.
+    /// Replaces the servers of the pool. Servers that stay, by name, keep their state and get the settings given here.
+    /// Their connections stay, unless an address or a tag changed, as for [`update`](Pool::update). The others are
+    /// registered or deregistered. The order of the list does not matter.
     ///
     /// # Errors
     ///

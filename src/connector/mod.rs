@@ -111,8 +111,9 @@ pub trait Connector: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// A failure pauses connecting to the server for its backoff. Unless [`classify`](Connector::classify) says that it
-    /// is the client's own fault, the server goes down.
+    /// A failure pauses connecting to the server for its backoff. It also takes the server down, unless
+    /// [`classify`](Connector::classify) says that it is the client's own fault, or open connections of the server
+    /// answer.
     ///
     /// # Panics
     ///
@@ -125,13 +126,15 @@ pub trait Connector: Send + Sync + 'static {
     ///
     /// [`is_idle`] answers it for a stream with a layer above the socket, such as TLS.
     ///
-    /// Called at each checkout of an idle connection, on the thread of the caller that acquires: it must be cheap and
-    /// must not block. A new connection that goes straight to a waiter is not asked about. The times in `info` are
-    /// coarse: in steps of up to 100 ms while maintenance is on.
+    /// Called at each checkout of an idle connection, on the thread of the caller that acquires, so it must be cheap
+    /// and must not block. The pool also asks about idle connections in its sweeps, every second, and after a failed
+    /// connect to their server. It does not ask about a new connection that goes straight to a waiter. The times in
+    /// `info` are coarse: in steps of up to 100 ms while maintenance is on.
     ///
     /// # Panics
     ///
-    /// A panic closes the connection and goes on to the caller of `acquire`.
+    /// A panic closes the connection. At a checkout it goes on to the caller of `acquire`; elsewhere it ends a task of
+    /// the pool, and the background task starts again.
     fn is_reusable(&self, conn: &mut Self::Conn, info: &ConnInfo) -> bool {
         let _ = (conn, info);
         true
@@ -143,8 +146,8 @@ pub trait Connector: Send + Sync + 'static {
     /// memory) among the sources of the error. So a connector whose error has the [`io::Error`](std::io::Error) as a
     /// source needs no code here.
     ///
-    /// Either way connecting to the server pauses for the backoff. A fault of the server takes it down; after one of
-    /// the client it stays up.
+    /// Either way connecting to the server pauses for the backoff. A fault of the server takes it down, unless its open
+    /// connections answer; after one of the client it stays up.
     ///
     /// A connector around another one, with the same errors, passes this on to it.
     ///

@@ -12,7 +12,7 @@ pub(crate) enum Purpose {
     Balance,
     /// No attempt: a used connection that is made fit for the next caller.
     Recycle,
-    /// A server that is down and whose retry is due.
+    /// A server that is down and whose probe is due.
     Probe {
         /// Before its pause is over.
         ahead: bool,

@@ -18,13 +18,14 @@ pub(crate) struct DueTimes {
 struct State {
     /// Times, and server numbers.
     times: BTreeSet<(Time, usize)>,
-    /// The servers whose trial is due, and waits for a caller or for its turn.
+    /// The servers whose probe is due, and waits for a caller or for its turn.
     ready: VecDeque<usize>,
-    /// The servers whose trial is due, and waits for a permit.
+    /// The servers whose probe is due, and waits for a permit.
     full: Vec<usize>,
-    /// While no server serves: when the next one is tried ahead of its time, if callers wait.
+    /// In a total outage: when the next server is probed ahead of its time, if callers wait.
     ahead: Time,
-    /// How many callers came that want what is due by then, and for how many of them the trials were started.
+    /// How many callers of `acquire_now` came while a probe was due, and for how many of them the probes were started.
+    /// Only these are counted: other callers stay in the wait queue, where the background task sees them.
     callers: u64,
     heard: u64,
 }
@@ -57,23 +58,23 @@ impl DueTimes {
         lock(&self.state).times.first().map_or(Time::NEVER, |&(at, _)| at)
     }
 
-    /// Takes the server whose trial has been due for longest.
+    /// Takes the server whose probe has been due for longest.
     pub(crate) fn pop_ready(&self) -> Option<usize> {
         lock(&self.state).ready.pop_front()
     }
 
-    /// The trial of a server is due, after those that are due already. A server may stand there more than once: the
-    /// trial checks whether it is still due.
+    /// The probe of a server is due, after those that are due already. A server may be there more than once: its start
+    /// checks whether it is still due.
     pub(crate) fn add_ready(&self, number: usize) {
         lock(&self.state).ready.push_back(number);
     }
 
-    /// The trial of a server must wait. It stays ahead of the others.
+    /// The probe of a server must wait. It stays ahead of the others.
     pub(crate) fn put_back(&self, number: usize) {
         lock(&self.state).ready.push_front(number);
     }
 
-    /// The trial of a server must wait for a permit: the release of one wakes the background task.
+    /// The probe of a server must wait for a permit: the release of one wakes the background task.
     pub(crate) fn add_full(&self, number: usize) {
         lock(&self.state).full.push(number);
     }
@@ -85,41 +86,41 @@ impl DueTimes {
         full.drain(..).for_each(|number| ready.push_front(number));
     }
 
-    /// Whether a trial is due or will be by `now`.
+    /// Whether a probe is due or will be by `now`.
     pub(crate) fn has_ready(&self, now: Time) -> bool {
         let state = lock(&self.state);
         !state.ready.is_empty() || state.times.first().is_some_and(|&(at, _)| at <= now)
     }
 
-    /// A caller wants the trials that are due by now.
+    /// A caller of `acquire_now` waits for the probes that are due by now.
     pub(crate) fn note_caller(&self) {
         lock(&self.state).callers += 1;
     }
 
-    /// How many such callers came, if the trials were not started for all of them.
+    /// How many such callers came, if the probes were not started for all of them.
     pub(crate) fn unheard_callers(&self) -> Option<u64> {
         let state = lock(&self.state);
         (state.callers > state.heard).then_some(state.callers)
     }
 
-    /// The trials were started for the first so many callers.
+    /// The probes were started for the first so many of these callers.
     pub(crate) fn hear_callers(&self, callers: u64) {
         lock(&self.state).heard = callers;
     }
 
-    /// When the next server is tried ahead of its time, while no server serves and callers wait.
+    /// When the next server is probed ahead of its time, in a total outage with waiters.
     pub(crate) fn ahead(&self) -> Time {
         lock(&self.state).ahead
     }
 
-    /// No server serves: the next one is tried ahead of its time at `at`, or before, if one waits for that since
-    /// earlier. The set of servers may change again and again meanwhile.
+    /// A total outage began: the next server is probed ahead of its time at `at`, or earlier if that was set before. So
+    /// changes of the set of servers do not put it off again and again.
     pub(crate) fn bring_ahead(&self, now: Time, at: Time) {
         let ahead = &mut lock(&self.state).ahead;
         *ahead = if now < *ahead && *ahead < at { *ahead } else { at };
     }
 
-    /// The next server is tried ahead of its time at `at`.
+    /// The next server is probed ahead of its time at `at`.
     pub(crate) fn set_ahead(&self, at: Time) {
         lock(&self.state).ahead = at;
     }

@@ -41,7 +41,8 @@ fn reuse<C: Connector>(conn: Box<Connection<C>>) {
     let mut conn = Some(conn);
     let wanted = with_any(cache_index, |list: &List<C>, near| {
         let generation = &list.entry(number)?.generation;
-        let (server, tick) = (&generation.server, list.signals.tick()?);
+        // Without a tick it is later than any time, and no connection is quiet then.
+        let (server, tick) = (&generation.server, list.signals.tick_or_never());
         let outage = server.health.snapshot().outage();
         let is_ordinary = |conn: &mut Box<Connection<C>>| {
             Arc::ptr_eq(generation, conn.generation()) && conn.quiet_in == tick && conn.permit.answered() == outage

@@ -23,12 +23,12 @@ pub(crate) fn ended<C: Connector>(shared: &Shared<C>) -> Option<AcquireError<C::
     (list.len == 0).then(ended)
 }
 
-/// Whether no server serves.
+/// Whether there is a total outage: no server serves.
 pub(crate) fn is_outage<C: Connector>(shared: &Shared<C>) -> bool {
     shared.servers.serving.serving() == 0
 }
 
-/// Whether no server serves, and callers shall not wait for one.
+/// Whether there is a total outage, and callers shall not wait for its end.
 pub(crate) fn fails_fast<C: Connector>(shared: &Shared<C>) -> bool {
     shared.settings.fail_fast_when_down && is_outage(shared)
 }

@@ -1,10 +1,11 @@
-//! Runs what is due: the trials of servers that are down, and the ends of recoveries.
+//! Runs what is due: the probes of servers that are down, and the ends of recoveries.
 //!
-//! The background task alone runs it. Without a caller since the last trial nothing is connected to: the task then sets
-//! the signal that a retry is due, and the next caller clears it and wakes the task.
+//! The background task alone runs it. Without a caller since the last look no probe starts: the task then sets the
+//! signal `retry_due`, and the next caller clears it and wakes the task.
 //!
-//! While no server serves, trials keep a distance, and while callers wait, no server is left alone for longer than
-//! `outage_retry`, whatever its pause; so for as long after the first one has come back.
+//! In a total outage, while no server serves, probes keep a distance. If callers wait then, each server is probed at
+//! least once in `outage_retry`, whatever its pause. This goes on for the same time after the first server has come
+//! back.
 
 use std::time::Duration;
 
@@ -29,13 +30,13 @@ const LONGEST_RECOVERY: Duration = Duration::from_secs(30);
 pub(crate) struct Retries {
     /// Servers are due and wait for a caller.
     waits_for_caller: bool,
-    /// No server served at the last look.
+    /// There was a total outage at the last look.
     all_down: bool,
-    /// For so long after the first server came back, the others are tried ahead of their time.
+    /// Until then, after the first server came back, the others are probed ahead of their time.
     healing_until: Time,
-    /// When the next trial may start while no server serves.
+    /// When the next probe may start in a total outage.
     next_trial: Time,
-    /// The number of the server after the one that was tried ahead of its time last.
+    /// The number of the server after the one that was probed ahead of its time last.
     cursor: usize,
 }
 
@@ -48,7 +49,7 @@ impl Retries {
     /// Runs what is due. Returns when to look next.
     pub(crate) fn run<C: Connector>(&mut self, shared: &Arc<Shared<C>>, now: Time) -> Time {
         let signals = &shared.notifier.signals;
-        // A caller of `acquire_now` waits for the trials that are due when it comes, not for later ones.
+        // A caller of `acquire_now` waits for the probes that are due when it comes, not for later ones.
         let has_waiters = signals.waiters() > shared.queue.impatient();
         let callers = shared.due_times.unheard_callers();
         let has_caller = has_waiters || callers.is_some() || self.waits_for_caller && !signals.is_retry_due();
@@ -59,7 +60,7 @@ impl Retries {
         }
         shared.due_times.ready_full();
         let mut next = self.run_trials(shared, has_caller, now);
-        // After the trials have started: until then such a caller has something to wait for. One whose trial waits for
+        // After the probes have started: until then such a caller has something to wait for. One whose probe waits for
         // its turn goes on waiting.
         if let Some(callers) = callers.filter(|_| next == Time::NEVER || shared.attempts.running() > 0) {
             shared.due_times.hear_callers(callers);
@@ -79,7 +80,7 @@ impl Retries {
         }
     }
 
-    /// Starts the trials that are due. Returns when the next one may start.
+    /// Starts the probes that are due. Returns when the next one may start.
     fn run_trials<C: Connector>(&mut self, shared: &Arc<Shared<C>>, has_caller: bool, now: Time) -> Time {
         let mut next = Time::NEVER;
         let waited = std::mem::replace(&mut self.waits_for_caller, false);
@@ -99,7 +100,7 @@ impl Retries {
         next
     }
 
-    /// Tries the next server that is down ahead of its time. Returns when the one after it is due.
+    /// Probes the next server that is down ahead of its time. Returns when the one after it is due.
     fn try_ahead<C: Connector>(&mut self, shared: &Arc<Shared<C>>, distance: Duration, now: Time) -> Time {
         let due = shared.due_times.ahead().max(if self.all_down { self.next_trial } else { Time::ZERO });
         if now < due {
@@ -125,7 +126,8 @@ impl Retries {
         next
     }
 
-    /// Starts the trial of a server that is down. Without a permit, an idle connection of an older outage makes room.
+    /// Starts the probe of a server that is down. Without a free permit an idle connection closes to make room, one of
+    /// an older outage if there is one.
     fn try_server<C: Connector>(&mut self, shared: &Arc<Shared<C>>, number: usize, ahead: bool, now: Time) {
         let Some(generation) = shared.servers.list().generation(number) else { return };
         let server = &generation.server;
@@ -164,7 +166,7 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
             }
         }
         HealthState::Down => match server.down_until() {
-            // Its trial runs.
+            // Its probe runs.
             None => {}
             Some(until) if until > now => shared.due_times.push(until, number),
             Some(_) => shared.due_times.add_ready(number),

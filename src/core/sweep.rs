@@ -77,7 +77,7 @@ pub(crate) fn close_idle_since<C: Connector>(generation: &Arc<Generation<C>>, id
     close_unfit(generation, |conn| (conn.info().idle_since() <= idle_since).then_some(CloseReason::Broken));
 }
 
-/// Closes one idle connection of a server that is down, to make room for its trial: the oldest that has not come back
+/// Closes one idle connection of a server that is down, to make room for its probe: the oldest that has not come back
 /// well since the server went down, if there is one.
 pub(crate) fn make_room<C: Connector>(generation: &Generation<C>) {
     let (near, outage) = (thread_number(), generation.server.health.snapshot().outage());

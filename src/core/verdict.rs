@@ -7,7 +7,7 @@ use crate::core::shared::{Shared, TICK, pool_of};
 use crate::core::transition;
 use crate::error::Failure;
 use crate::raw::{Outage, Time};
-use crate::server::{Connection, Total};
+use crate::server::{Connection, NOT_QUIET, Total};
 use crate::sync::Arc;
 
 /// A use ends well, as far as the caller has not said otherwise. Returns the pool, if it still exists.
@@ -88,6 +88,6 @@ fn first_verdict<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>
         return None;
     }
     // The release takes the slow path, so as not to count again.
-    conn.quiet_in = Time::NEVER;
+    conn.quiet_in = NOT_QUIET;
     pool_of::<C>(&conn.generation().pool)
 }

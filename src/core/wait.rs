@@ -140,7 +140,7 @@ impl<C: Connector> Waiter<'_, C> {
         if !settle::has_attempt(shared) {
             settle::settle(shared);
         }
-        // The background task is about to start the trials that were due when this caller came.
+        // The background task is about to start the probes that were due when this caller came.
         let can_start = shared.due_times.unheard_callers().is_some();
         (settle::has_attempt(shared) || can_start) && settle::any_has_token(shared)
     }

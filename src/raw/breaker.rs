@@ -14,8 +14,8 @@
 //! Closed --a connection came back well--> Closed(0)
 //! ```
 //!
-//! While Closed any number of attempts run, each with a [`Pass`] that names its round: the time between two trials. An
-//! attempt that tries after a pause, or at a server that is down, runs alone (the trial).
+//! While Closed any number of attempts run. While Trying one runs, the trial: after a pause, or at a server that is
+//! down. Each attempt has a [`Pass`] that names its round, which is the time between two trials.
 //!
 //! A round is named by the time at which its trial began, which is kept as `until` while Trying and Closed, and by the
 //! turn, which each trial raises: trials ahead of the end of a pause may begin at one reading of the clock. A pause
@@ -152,7 +152,7 @@ pub(crate) struct Pass {
 }
 
 impl Pass {
-    /// Whether it is the one attempt that tries.
+    /// Whether it is the trial.
     pub(crate) fn is_trial(self) -> bool {
         self.is_trial
     }

@@ -65,7 +65,7 @@ pub(crate) enum HealthState {
     Down,
 }
 
-/// The number of an outage: how often the server went down, by the time of it. See the module's page.
+/// The outage number: names an outage, and rises each time the server goes down. See the module's page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outage(u64);
 

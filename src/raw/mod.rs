@@ -1,7 +1,7 @@
 //! The words of a pool, one small protocol a file, and the wait queue. A word is one atomic integer.
 //!
 //! Each file opens with its protocol, its invariants and what its orderings pair with. The files import `crate::sync`,
-//! `core` and one another, so that the model checks compile these very files against loom.
+//! Rust's `core` library and one another, so that the model checks compile these very files against loom.
 
 mod answered;
 mod breaker;

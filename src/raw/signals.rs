@@ -7,7 +7,7 @@
 //! | `waiters` | the wait queue, under its lock | acquire: do not overtake; release: hand over |
 //! | `tick` | the background task | acquire, release: the coarse time |
 //! | `list_version` | a change of the server list | acquire: is the list that this thread keeps the current one? |
-//! | `retry_due` | set by the background task or a registration, cleared by a caller | acquire: start due attempts |
+//! | `retry_due` | the background task, and the caller that clears it | acquire: wake the task, which starts a probe |
 //! | `running` | the start and the end of the background task | async acquire: start the task |
 //! | `closed` | the close of the pool | threads that keep a list: drop it |
 //!
@@ -76,9 +76,14 @@ impl Signals {
     /// The coarse time, if the background task keeps one.
     #[inline(always)]
     pub(crate) fn tick(&self) -> Option<Time> {
+        Some(self.tick_or_never()).filter(|&tick| tick != NO_TICK)
+    }
+
+    /// The coarse time; `Time::NEVER` if none is kept.
+    #[inline(always)]
+    pub(crate) fn tick_or_never(&self) -> Time {
         // Relaxed: a coarse time.
-        let tick = Time::from_nanos(self.tick.load(Ordering::Relaxed));
-        (tick != NO_TICK).then_some(tick)
+        Time::from_nanos(self.tick.load(Ordering::Relaxed))
     }
 
     /// Stores the coarse time; `None` if nothing keeps one from now on.
@@ -99,7 +104,7 @@ impl Signals {
         self.list_version.store(version, Ordering::Relaxed);
     }
 
-    /// Whether a retry is due and waits for a caller.
+    /// Whether a probe is due and waits for a caller.
     #[inline(always)]
     pub(crate) fn is_retry_due(&self) -> bool {
         // Relaxed: a hint; if this caller misses it, the next one sees it.

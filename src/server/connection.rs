@@ -21,16 +21,19 @@ pub(crate) struct Connection<C: Connector> {
     /// The server's outage number when the connection was opened or last came back well.
     pub(crate) outage: Outage,
     /// The tick in which its good returns change nothing: the first one in that tick changed all there was to change.
-    /// `Time::NEVER` before the first return, and where the caller has said how this use ended.
+    /// `NOT_QUIET` before the first return, and where the caller has said how this use ended.
     pub(crate) quiet_in: Time,
     /// When its lifetime ends.
     pub(crate) expires_at: Time,
 }
 
+/// No tick, also where none is stored.
+pub(crate) const NOT_QUIET: Time = Time::from_nanos(Time::NEVER.as_nanos() - 1);
+
 impl<C: Connector> Connection<C> {
     /// A new connection, opened in an outage.
     pub(crate) fn new(conn: C::Conn, connector: Arc<C>, permit: Permit<C>, outage: Outage, expires_at: Time) -> Self {
-        Self { conn, permit, connector, outage, quiet_in: Time::NEVER, expires_at }
+        Self { conn, permit, connector, outage, quiet_in: NOT_QUIET, expires_at }
     }
 
     pub(crate) fn generation(&self) -> &Arc<Generation<C>> {

@@ -1,9 +1,10 @@
 //! One generation of a server: a set of idle queues with its closed bit.
 //!
-//! A server begins a new generation when it is registered, when its maximum is lowered or outgrows its queues, and when
-//! the runtime is shut down, since then all its connections must close. The old generation is closed and drained, as is
-//! that of a removed server. A connection that is returned to a closed generation moves to the next one if both are of
-//! the same epoch, which is so if the maximum changed. Otherwise it closes.
+//! A server begins a new generation when it is registered, and when its maximum is lowered or outgrows its queues. So
+//! it does where all its connections must close: at a reset, when its address or a tag changes, and when the runtime is
+//! shut down. The old generation is closed and drained, as is that of a removed server. A connection that is returned
+//! to a closed generation moves to the next one if both are of the same epoch, which is so if only the maximum changed.
+//! Otherwise it closes.
 //!
 //! Idle connections refer to their generation, which holds them. Closing and draining it breaks this cycle.
 
@@ -31,7 +32,7 @@ pub(crate) struct Generation<C: Connector> {
 }
 
 /// The time in which the generations of a server pass connections on to each other. Ends when the server is removed or
-/// the runtime is shut down.
+/// reset, when its address or a tag changes, and when the runtime is shut down.
 #[derive(Debug, Default)]
 pub(crate) struct Epoch {
     is_over: AtomicBool,

@@ -9,7 +9,7 @@ mod totals;
 
 pub use self::config::Server;
 pub(crate) use self::config::{Limits, PoolLimits};
-pub(crate) use self::connection::{ConnectPermit, Connection, Permit};
+pub(crate) use self::connection::{ConnectPermit, Connection, NOT_QUIET, Permit};
 pub(crate) use self::generation::{Epoch, Generation};
 pub(crate) use self::notifier::Notifier;
 pub(crate) use self::state::{ServerEntry, chain};

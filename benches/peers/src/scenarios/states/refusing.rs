@@ -2,8 +2,8 @@
 //!
 //! `cpu` is the processor time of the whole process relative to the wall time, in five windows of two seconds, with the
 //! builder's defaults. The first windows begin 10 s after the start. The others begin 120 s after it, or at the end of
-//! the start-up if that is later; by then each server's backoff has grown to its maximum of 30 s. `connects` counts the
-//! connect attempts in the same windows. `start-up` is the time until each server has refused once.
+//! the start-up if that is later; by then each server's backoff has grown to its maximum of 5 s, ±50 %. `connects`
+//! counts the connect attempts in the same windows. `start-up` is the time until each server has refused once.
 //!
 //! Sources of error: the connector refuses at once without a socket, so the system calls of an attempt are missing. All
 //! other pools of the process are dropped before. The figure includes the runtime's timer, which wakes at least every
