@@ -14,8 +14,8 @@ use connring::test_util::{
 use connring::{
     AcquireError, AfterUse, BoxConn, BoxConnector, BoxError, BoxPool, BuildError, Builder, Clock, CloseReason,
     CloseTimeout, ConnInfo, ConnectFault, Connector, Counts, Ejection, Ended, Failure, FnConnector, Pool, PoolStatus,
-    PooledConn, Reason, Server, ServerError, ServerReport, ServerState, ServerStatus, TcpConnector, TryAcquireError,
-    Unavailable, connect_fn,
+    PooledConn, Reason, Server, ServerError, ServerReport, ServerState, ServerStatus, TcpConnector, Totals,
+    TryAcquireError, Unavailable, connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -88,6 +88,7 @@ fn public_types_are_send_sync_and_unpin() {
         ServerState,
         ServerStatus,
         TcpConnector,
+        Totals,
         TryAcquireError,
         Unavailable<io::Error>,
     )

@@ -275,7 +275,7 @@ mod tests {
         }
 
         fn close(&self, conn: usize, why: CloseReason) -> Option<impl Future<Output = ()> + Send + 'static> {
-            (why == CloseReason::Surplus).then(|| async move { assert_eq!(conn, 12) })
+            (why == CloseReason::Surplus).then_some(async move { assert_eq!(conn, 12) })
         }
     }
 

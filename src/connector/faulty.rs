@@ -163,8 +163,14 @@ mod tests {
         })
         .is_reusable(|conn, _| conn != "stale")
         .after_use(|_, _| AfterUse::Recycle)
-        .recycle(async |conn: &mut String| Ok(conn.push_str(" recycled")))
-        .check(async |conn: &mut String| Ok(conn.push_str(" checked")))
+        .recycle(async |conn: &mut String| {
+            conn.push_str(" recycled");
+            Ok(())
+        })
+        .check(async |conn: &mut String| {
+            conn.push_str(" checked");
+            Ok(())
+        })
         .close(|conn, _| async move { assert_eq!(conn, "a recycled checked") })
     }
 

@@ -316,6 +316,6 @@ async fn no_goodbye_on_a_connection_that_failed_or_was_dropped() {
     rig.acquire().await.fail("no answer");
     rig.acquire().await.broken("reset by peer");
     drop(rig.acquire().await);
-    rig.acquire().await.detach();
+    let _detached = rig.acquire().await.detach();
     assert!(rig.hooked.script(|script| script.closed.is_empty()));
 }

@@ -17,7 +17,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "clippy-members", about: "clippy on the other members of the workspace", run: clippy_members },
     Step { name: "docs", about: "rustdoc without warnings, with and without private items", run: docs },
     Step { name: "readme-test", about: "the command under \"Test\" in README.md", run: readme_test },
-    Step { name: "first-pool", about: "the example first_pool runs", run: first_pool },
+    Step { name: "examples", about: "each example runs", run: examples },
     Step { name: "loom", about: "the model checks", run: loom },
     Step { name: "mutants", about: "the model checks detect mutations of src/raw", run: mutants },
     Step { name: "asan", about: "AddressSanitizer and LeakSanitizer on the slot and its users", run: asan },
@@ -65,8 +65,14 @@ fn readme_test() -> Outcome {
     run(readme::test_command(&readme)?)
 }
 
-fn first_pool() -> Outcome {
-    run("cargo run --locked --example first_pool")
+/// Runs each file of `examples`, and the unit tests of the one about testing.
+fn examples() -> Outcome {
+    for entry in fs::read_dir("examples")? {
+        let path = entry?.path();
+        let name = path.file_stem().ok_or("a file without a name")?.to_string_lossy();
+        run(&format!("cargo run --locked --example {name}"))?;
+    }
+    run("cargo test --locked --example testing")
 }
 
 fn loom() -> Outcome {
