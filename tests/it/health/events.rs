@@ -1,5 +1,7 @@
 //! Each change of a server's state is one event.
 
+use connring::{AfterUse, Ended};
+
 use super::*;
 
 /// The level and fields of an event.
@@ -179,6 +181,11 @@ async fn callers_that_return_a_connection_may_drop_the_others() {
     let (recorder, _guard) = record();
     let rig = Rig::manual(|b| b.server("a"));
     assert_eq!(warnings_after(&rig, &recorder, 99, drop).await, 0);
+    assert_eq!(warnings_after(&rig, &recorder, 1, PooledConn::release).await, 0);
+    assert_eq!(warnings_after(&rig, &recorder, 300, drop).await, 0);
+    // Nor are they warned of whose connector recycles all that come back.
+    let rig = Rig::manual(|b| b.server("a"));
+    rig.connector.set_after_use("a", Ended::Released, AfterUse::Recycle);
     assert_eq!(warnings_after(&rig, &recorder, 1, PooledConn::release).await, 0);
     assert_eq!(warnings_after(&rig, &recorder, 300, drop).await, 0);
 }
