@@ -94,6 +94,8 @@ pub struct Counts {
     pub paused: usize,
     /// Up and below `max_conns`, but without an idle connection.
     pub empty: usize,
+    /// Up, but of a worse [tier](crate::Server::tier) than those in use.
+    pub standby: usize,
     /// Callers in the wait queue, which come first.
     pub waiters: usize,
     /// The earliest time at which a server may serve again, if one is known.
@@ -143,6 +145,11 @@ pub enum Reason<E> {
     Full {
         /// How many it may have.
         max_conns: u32,
+    },
+    /// Servers of a better tier are up.
+    Standby {
+        /// Its tier.
+        tier: u32,
     },
     /// It may have more connections, but none was idle.
     Empty {
@@ -244,6 +251,7 @@ impl<E> fmt::Display for Reason<E> {
                 write!(f, "down (failures: {failures}, retried in {retry_after:?})")
             }
             Self::Limited { retry_after } => write!(f, "rate limited (for {retry_after:?})"),
+            Self::Standby { tier } => write!(f, "standby (tier: {tier})"),
             Self::Full { max_conns } => write!(f, "full (max_conns: {max_conns})"),
             Self::Empty { connecting } => write!(f, "without an idle connection (connecting: {connecting})"),
         }
@@ -258,6 +266,7 @@ impl fmt::Display for Counts {
             (self.full, "full"),
             (self.paused, "not connected to for a while"),
             (self.empty, "without an idle connection"),
+            (self.standby, "standby"),
         ];
         let mut present = reasons.iter().filter(|(count, _)| *count > 0);
         match (present.next(), present.next()) {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use connring::test_util::{Check, Connect, ConnectCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
 use connring::{
     AcquireError, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, ConnInfo, ConnectFault, Connector,
-    Counts, Ejection, Failure, FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport,
-    ServerState, ServerStatus, TcpConnector, TryAcquireError, Unavailable, connect_fn,
+    Counts, Ejection, Failure, FnConnector, LoadBalancing, Pool, PoolStatus, PooledConn, Reason, Server, ServerError,
+    ServerReport, ServerState, ServerStatus, TcpConnector, TryAcquireError, Unavailable, connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -65,6 +65,7 @@ fn public_types_are_send_sync_and_unpin() {
         Ejection,
         Failure<io::Error>,
         FnConnector<fn(), DuplexStream, io::Error>,
+        LoadBalancing,
         Pool<Tcp>,
         PoolStatus,
         PooledConn<Tcp>,

@@ -13,6 +13,7 @@
 //! | `transition` | changes a server's breaker and health |
 //! | `sweep` | closes idle connections |
 //! | `hand_over`, `report` | delivers a connection; errors and status |
+//! | `spill` | when callers use standby tiers |
 //! | `shared` | holds the parts |
 //! | `attempt_counts`, `due_times`, `grant`, `plan`, `random`, `runtime` | the parts |
 
@@ -32,6 +33,7 @@ mod retry;
 mod runtime;
 mod settle;
 mod shared;
+mod spill;
 mod sweep;
 mod transition;
 mod wait;
@@ -41,7 +43,9 @@ mod tests;
 
 pub(crate) use self::acquire::{Acquired, take_idle, try_acquire};
 pub(crate) use self::background::ensure as ensure_background;
-pub(crate) use self::membership::{close, deregister, register, reset, reset_server, set_servers, update};
+pub(crate) use self::membership::{
+    close, deregister, register, reset, reset_server, set_load_balancing, set_servers, update,
+};
 pub(crate) use self::release::{broken, dropped, release, report_failure, report_success};
 pub(crate) use self::report::status;
 pub(crate) use self::shared::Shared;

@@ -17,8 +17,8 @@ use crate::sync::Arc;
 ///
 /// The hot path: the list that this thread keeps also keeps the generation alive while the connection goes into its
 /// idle queue, from where another thread may take and drop it. `release_slowly` handles a generation that no kept list
-/// has, a pool without a tick, an expired connection, and the first good return under an outage number. `after_push`
-/// acts on waiters and health.
+/// has, a pool without a tick, an expired connection, a use that is counted, and the first good return under an outage
+/// number. `after_push` acts on waiters and health.
 #[inline]
 pub(crate) fn release<C: Connector>(conn: Box<Connection<C>>) {
     let generation = conn.generation();
@@ -61,6 +61,9 @@ fn after_release<C: Connector>(generation: &Arc<Generation<C>>, near: usize, out
 /// Takes a connection back for reuse, holding a reference to the generation and the pool.
 #[cold]
 fn release_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
+    if conn.end_counted_use() {
+        return release(conn);
+    }
     let generation = Arc::clone(conn.generation());
     // A dropped pool has closed all generations.
     let Some(shared) = pool_of::<C>(&generation.pool) else { return };

@@ -40,6 +40,23 @@ impl<C: Connector> Connection<C> {
         connector.is_reusable(&mut self.conn, &self.info)
     }
 
+    /// Counts its use, which begins, in the server's word. Its return then takes the slow path, which ends the count.
+    pub(crate) fn count_use(&mut self) {
+        if !std::mem::replace(&mut self.permit.is_counted, true) {
+            self.permit.generation.server.in_use.raise();
+            self.ordinary = Outage::NONE;
+        }
+    }
+
+    /// Ends the count of its use. True if it was counted: from here on it is as if it had not been.
+    pub(crate) fn end_counted_use(&mut self) -> bool {
+        let was_counted = self.permit.end_count();
+        if was_counted && !self.has_verdict {
+            self.ordinary = self.permit.answered;
+        }
+        was_counted
+    }
+
     /// Moves it to another generation of the same epoch.
     pub(crate) fn move_to(&mut self, generation: Arc<Generation<C>>) {
         self.permit.generation = generation;
@@ -52,9 +69,19 @@ pub(crate) struct Permit<C: Connector> {
     /// The outage number under which its connection counts as one that has answered; `Outage::NONE` before the first
     /// good return.
     answered: Outage,
+    /// Its use counts in `ServerEntry::in_use`.
+    is_counted: bool,
 }
 
 impl<C: Connector> Permit<C> {
+    fn end_count(&mut self) -> bool {
+        let was_counted = std::mem::take(&mut self.is_counted);
+        if was_counted {
+            self.generation.server.in_use.lower();
+        }
+        was_counted
+    }
+
     /// The outage number under which the connection came back well.
     #[inline(always)]
     pub(crate) fn answered(&self) -> Outage {
@@ -73,6 +100,7 @@ impl<C: Connector> Permit<C> {
 
 impl<C: Connector> Drop for Permit<C> {
     fn drop(&mut self) {
+        self.end_count();
         self.generation.server.answered.discount(self.answered);
         self.generation.server.permits.release();
         self.generation.server.permit_freed();
@@ -95,7 +123,7 @@ impl<C: Connector> ConnectPermit<C> {
     pub(crate) fn connected(mut self) -> Option<Permit<C>> {
         let generation = self.generation.take()?;
         generation.server.permits.connected();
-        Some(Permit { generation, answered: Outage::NONE })
+        Some(Permit { generation, answered: Outage::NONE, is_counted: false })
     }
 }
 

@@ -5,6 +5,7 @@ mod connection;
 mod generation;
 mod notifier;
 mod state;
+mod weight;
 
 pub use self::config::Server;
 pub(crate) use self::config::{Limits, PoolLimits};
@@ -12,3 +13,4 @@ pub(crate) use self::connection::{ConnectPermit, Connection};
 pub(crate) use self::generation::{Epoch, Generation};
 pub(crate) use self::notifier::Notifier;
 pub(crate) use self::state::{ServerEntry, chain};
+pub(crate) use self::weight::Weight;

@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["core::transition"],
     &["core::sweep"],
     &["core::hand_over", "core::report"],
+    &["core::spill"],
     &["core::shared"],
     &["core::attempt_counts", "core::due_times", "core::grant", "core::plan", "core::random", "core::runtime"],
     &["settings"],
@@ -28,7 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["range"],
     &["servers"],
     &["server", "connector", "conn_info"],
-    &["clock", "error", "status"],
+    &["clock", "error", "load_balancing", "status"],
     &["raw"],
     &["sync"],
 ];
