@@ -94,6 +94,8 @@ pub struct Counts {
     pub paused: usize,
     /// Up and below `max_conns`, but without an idle connection.
     pub empty: usize,
+    /// Disabled, and used by nobody.
+    pub disabled: usize,
     /// Callers in the wait queue, which come first.
     pub waiters: usize,
     /// The earliest time at which a server may serve again, if one is known.
@@ -148,6 +150,11 @@ pub enum Reason<E> {
     Empty {
         /// Connect attempts that run.
         connecting: u32,
+    },
+    /// It was disabled.
+    Disabled {
+        /// Until it is enabled again, at least 1 ms. `None`: by order only.
+        ends_in: Option<Duration>,
     },
 }
 
@@ -246,6 +253,8 @@ impl<E> fmt::Display for Reason<E> {
             Self::Limited { retry_after } => write!(f, "rate limited (for {retry_after:?})"),
             Self::Full { max_conns } => write!(f, "full (max_conns: {max_conns})"),
             Self::Empty { connecting } => write!(f, "without an idle connection (connecting: {connecting})"),
+            Self::Disabled { ends_in: Some(time) } => write!(f, "disabled (for {time:?})"),
+            Self::Disabled { ends_in: None } => f.write_str("disabled"),
         }
     }
 }
@@ -258,6 +267,7 @@ impl fmt::Display for Counts {
             (self.full, "full"),
             (self.paused, "not connected to for a while"),
             (self.empty, "without an idle connection"),
+            (self.disabled, "disabled"),
         ];
         let mut present = reasons.iter().filter(|(count, _)| *count > 0);
         match (present.next(), present.next()) {
@@ -304,17 +314,6 @@ impl TryAcquireError {
             Self::NoServers | Self::Closed => None,
         }
     }
-}
-
-/// Why [`Pool::close_timeout`](crate::Pool::close_timeout) gave up waiting. The pool is closed all the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("connections still open after {waited:?}: {open}")]
-#[non_exhaustive]
-pub struct CloseTimeout {
-    /// How long it waited.
-    pub waited: Duration,
-    /// How many connections were not returned.
-    pub open: usize,
 }
 
 /// Why a server was refused.

@@ -160,6 +160,8 @@
 //! | `probing` | `INFO` | | its pause or ejection is over, and one attempt runs |
 //! | `recovering` | `INFO` | | the probe succeeded, and its connection serves alone |
 //! | `up` | `INFO` | | it serves: a connection came back well, or nothing failed for a while |
+//! | `disabled` | `INFO` | `ends_in` | [`disable`](Pool::disable) or [`drain`](Pool::drain) took it out of rotation |
+//! | `enabled` | `INFO` | | it is no longer disabled, and its health decides |
 //! | `draining` | `INFO` | | it was removed |
 //! | `gone` | `INFO` | | its last connection was closed |
 //!
@@ -186,6 +188,7 @@ pub mod operators;
 mod pool;
 mod range;
 mod raw;
+mod reports;
 mod server;
 mod servers;
 mod settings;
@@ -204,10 +207,10 @@ pub use crate::connector::{
 };
 pub use crate::ejection::Ejection;
 pub use crate::error::{
-    AcquireError, BuildError, CloseTimeout, Counts, Failure, Reason, ServerError, ServerReport, TryAcquireError,
-    Unavailable,
+    AcquireError, BuildError, Counts, Failure, Reason, ServerError, ServerReport, TryAcquireError, Unavailable,
 };
 pub use crate::pool::Pool;
+pub use crate::reports::{CloseTimeout, DrainReport};
 pub use crate::server::Server;
 pub use crate::status::{PoolStatus, ServerState, ServerStatus};
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use connring::test_util::{Check, Connect, ConnectCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
 use connring::{
     AcquireError, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, ConnInfo, ConnectFault, Connector,
-    Counts, Ejection, Failure, FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport,
-    ServerState, ServerStatus, TcpConnector, TryAcquireError, Unavailable, connect_fn,
+    Counts, DrainReport, Ejection, Failure, FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError,
+    ServerReport, ServerState, ServerStatus, TcpConnector, TryAcquireError, Unavailable, connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -62,6 +62,7 @@ fn public_types_are_send_sync_and_unpin() {
         ConnectCounts,
         ConnectFault,
         Counts,
+        DrainReport,
         Ejection,
         Failure<io::Error>,
         FnConnector<fn(), DuplexStream, io::Error>,
@@ -127,6 +128,7 @@ fn public_futures_are_send() {
     is_send(pool.acquire_timeout(Duration::ZERO));
     is_send(pool.close());
     is_send(pool.close_timeout(Duration::ZERO));
+    is_send(pool.drain("a", Duration::ZERO));
     is_send(Clock::manual().sleep_until(Duration::ZERO));
     let server = Server::new("a");
     is_send(BareConnector.boxed().connect(&server));

@@ -137,6 +137,7 @@ fn take_any<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<B
             let entry = list.entry(number)?;
             if !entry.is_open() {
                 shared.servers.refresh(number);
+                return None;
             }
             take_from(entry).ok()
         });

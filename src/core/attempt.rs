@@ -70,9 +70,9 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
     let (server, now) = (&generation.server, shared.clock.time());
     let health = server.health.snapshot();
     // A probe needs a server that is down, any other attempt one that is up: while it recovers, its probe's connection
-    // serves alone.
+    // serves alone. None starts at one that is disabled.
     let may_start = match purpose {
-        Purpose::Probe { .. } => health.is_down(),
+        Purpose::Probe { .. } => health.is_down() && !health.is_disabled(),
         Purpose::Waiters | Purpose::Balance => health.is_plainly_up(),
     };
     let most = match purpose {

@@ -9,6 +9,7 @@
 //! | `background` | the one task of a pool |
 //! | `retry`, `settle` | tries servers that are down, ends recoveries; serves waiters, starts attempts |
 //! | `attempt` | one connect attempt |
+//! | `disable` | takes servers out of rotation by order, and back |
 //! | `membership`, `release` | changes the set of servers; ends a use |
 //! | `transition` | changes a server's breaker and health |
 //! | `sweep` | closes idle connections |
@@ -20,6 +21,7 @@ mod acquire;
 mod attempt;
 mod attempt_counts;
 mod background;
+mod disable;
 mod due_times;
 mod grant;
 mod hand_over;
@@ -41,8 +43,9 @@ mod tests;
 
 pub(crate) use self::acquire::{Acquired, take_idle, try_acquire};
 pub(crate) use self::background::ensure as ensure_background;
+pub(crate) use self::disable::{disable, drain, enable};
 pub(crate) use self::membership::{close, deregister, register, reset, reset_server, set_servers, update};
 pub(crate) use self::release::{broken, dropped, release, report_failure, report_success};
-pub(crate) use self::report::status;
+pub(crate) use self::report::{not_returned, status};
 pub(crate) use self::shared::Shared;
 pub(crate) use self::wait::{wait, wait_for_attempt};

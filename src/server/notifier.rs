@@ -1,5 +1,7 @@
 //! Wakes the pool's background task, and a caller that closes the pool.
 
+use std::pin::pin;
+
 use tokio::sync::Notify;
 
 use crate::raw::{Signals, Time, WakeAt};
@@ -14,7 +16,7 @@ pub(crate) struct Notifier {
     pub(crate) wake_at: WakeAt,
     /// Wakes the background task.
     task: Notify,
-    /// Notified when a connection of a removed server has closed.
+    /// Notified when a connection of a removed or disabled server has closed.
     pub(crate) returned: Notify,
 }
 
@@ -40,6 +42,19 @@ impl Notifier {
     pub(crate) fn wake_if_waiters(&self) {
         if self.signals.waiters_after_change() > 0 {
             self.wake();
+        }
+    }
+
+    /// Waits until `is_over`, which `returned` tells to look again.
+    pub(crate) async fn all_returned(&self, is_over: impl Fn() -> bool) {
+        loop {
+            let mut returned = pin!(self.returned.notified());
+            // Before the look: a return after it is noticed.
+            returned.as_mut().enable();
+            if is_over() {
+                return;
+            }
+            returned.await;
         }
     }
 

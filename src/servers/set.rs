@@ -4,6 +4,8 @@
 //! what it did. The caller then records events, drops connections and wakes, without the lock, since these run user
 //! code.
 
+mod by_name;
+
 use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -15,7 +17,7 @@ use crate::server::{Connection, Epoch, Generation, Limits, Notifier, PoolLimits,
 use crate::servers::cache;
 use crate::servers::list::{List, ListEntry};
 use crate::servers::shard::shards;
-use crate::sync::{Arc, ArcSwap, Guard, Mutex, MutexGuard, Weak, lock};
+use crate::sync::{Arc, ArcSwap, AtomicUsize, Guard, Mutex, MutexGuard, Weak, lock};
 
 /// By default a server keeps as many idle connections as it may have open, but no more than this.
 const MAX_DEFAULT_IDLE: u32 = 1_024;
@@ -27,6 +29,8 @@ pub(crate) struct Servers<C: Connector> {
     draining: ArcSwap<Vec<Arc<ServerEntry<C>>>>,
     registry: Mutex<Registry<C>>,
     pub(crate) serving: Serving,
+    /// How many registered servers are disabled. Written under the lock.
+    disabled: AtomicUsize,
     notifier: Arc<Notifier>,
     defaults: PoolLimits,
     max_idle: Option<u32>,
@@ -93,6 +97,7 @@ impl<C: Connector> Servers<C> {
                 removed: HashMap::new(),
             }),
             serving: Serving::default(),
+            disabled: AtomicUsize::new(0),
             notifier,
             defaults,
             max_idle,
@@ -370,7 +375,7 @@ impl<C: Connector> Edit<'_, C> {
             generation.idle.close();
         }
         for generation in &change.removed {
-            generation.server.remove(&servers.serving);
+            servers.count_disabled(-isize::from(generation.server.remove(&servers.serving)));
             let name = Arc::clone(generation.server.config().shared_name());
             registry.removed.insert(name, Arc::clone(&generation.server));
         }

@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["core::background"],
     &["core::retry", "core::settle"],
     &["core::attempt"],
+    &["core::disable"],
     &["core::membership", "core::release"],
     &["core::transition"],
     &["core::sweep"],
@@ -28,7 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["range"],
     &["servers"],
     &["server", "connector", "conn_info"],
-    &["clock", "error", "status"],
+    &["clock", "error", "reports", "status"],
     &["raw"],
     &["sync"],
 ];

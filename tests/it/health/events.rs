@@ -173,3 +173,18 @@ async fn no_event_without_state_change() {
     }
     assert_eq!(recorder.take(), []);
 }
+
+#[tokio::test]
+async fn disabling_and_enabling_are_events() {
+    let (recorder, _guard) = record();
+    let rig = Rig::manual(steady);
+    recorder.take();
+    rig.pool.disable("a", Some(SECOND)).expect("the server is registered");
+    pass(&rig, SECOND * 2, async || {}).await;
+    rig.pool.enable("a").expect("the server is registered");
+    rig.pool.drain("a", SECOND).await.expect("the server is registered");
+    let events = recorder.take();
+    let states: Vec<_> = events.iter().map(|event| ["state", "ends_in"].map(|name| event.field(name))).collect();
+    assert_eq!(states, [["disabled", "1s"], ["enabled", ""], ["disabled", ""]]);
+    assert_eq!(about_a(&events).iter().filter(|(level, _)| *level == Level::INFO).count(), 3);
+}
