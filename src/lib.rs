@@ -168,7 +168,7 @@
 //! These have no `state`: a failed connect, after which connecting pauses (`WARN`, with `cause`, `failures` and
 //! `retry_after`); a reported failure that did not take its server out of use (`DEBUG`, with `cause` and `failures`);
 //! an ejection that is not enforced or would leave too few servers (`WARN`, with `enforce`); a connection that its
-//! caller called broken (`DEBUG`, with `cause`). An acquire or a release that changes no state has no event.
+//! caller called broken (`DEBUG`, with `cause`); a followed set of servers that is refused (`WARN`, with `cause`). An acquire or a release that changes no state has no event.
 //!
 //! # Features
 //!
@@ -184,6 +184,7 @@ mod connector;
 mod core;
 mod ejection;
 mod error;
+mod follow;
 pub mod operators;
 mod pool;
 mod range;
@@ -209,8 +210,9 @@ pub use crate::ejection::Ejection;
 pub use crate::error::{
     AcquireError, BuildError, Counts, Failure, Reason, ServerError, ServerReport, TryAcquireError, Unavailable,
 };
+pub use crate::follow::{Follow, FollowError};
 pub use crate::pool::Pool;
-pub use crate::reports::{CloseTimeout, DrainReport};
+pub use crate::reports::{CloseTimeout, DrainReport, WarmUpReport, WarmUpServer};
 pub use crate::server::Server;
 pub use crate::status::{PoolStatus, ServerState, ServerStatus};
 

@@ -296,7 +296,7 @@ impl<C: Connector> Pool<C> {
     /// Safe to drop. Once polled, the pool is closed.
     pub async fn close(&self) {
         core::close(&self.shared);
-        self.shared.notifier.all_returned(|| self.shared.servers.draining().is_empty()).await;
+        self.shared.notifier.wait_until(|| self.shared.servers.draining().is_empty()).await;
     }
 
     /// The same as [`close`](Pool::close), but waits at most `timeout`.

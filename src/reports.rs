@@ -25,6 +25,37 @@ impl DrainReport {
     }
 }
 
+/// What a [`Pool::warm_up`](crate::Pool::warm_up) has opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WarmUpReport {
+    /// The servers that were registered all the while and are not disabled, in the order of the pool's status.
+    pub servers: Vec<WarmUpServer>,
+    /// How long it took.
+    pub waited: Duration,
+}
+
+impl WarmUpReport {
+    /// Whether no server lacks a connection. So it is where there is no server.
+    pub fn is_complete(&self) -> bool {
+        self.servers.iter().all(|server| server.missing == 0)
+    }
+}
+
+/// One server in a [`WarmUpReport`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WarmUpServer {
+    /// Its name: its address, unless it has one of its own.
+    pub name: Arc<str>,
+    /// Idle connections. Callers may have taken some already.
+    pub idle: usize,
+    /// How many connections it lacks.
+    pub missing: usize,
+    /// Why the last attempt failed, with its causes, if none has connected since.
+    pub connect_error: Option<String>,
+}
+
 /// Why [`Pool::close_timeout`](crate::Pool::close_timeout) gave up waiting. The pool is closed all the same.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("connections still open after {waited:?}: {open} ({})", Listed(.servers))]

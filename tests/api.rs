@@ -11,8 +11,9 @@ use std::time::Duration;
 use connring::test_util::{Check, Connect, ConnectCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
 use connring::{
     AcquireError, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, ConnInfo, ConnectFault, Connector,
-    Counts, DrainReport, Ejection, Failure, FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError,
-    ServerReport, ServerState, ServerStatus, TcpConnector, TryAcquireError, Unavailable, connect_fn,
+    Counts, DrainReport, Ejection, Failure, FnConnector, Follow, FollowError, Pool, PoolStatus, PooledConn, Reason,
+    Server, ServerError, ServerReport, ServerState, ServerStatus, TcpConnector, TryAcquireError, Unavailable,
+    WarmUpReport, WarmUpServer, connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -65,6 +66,8 @@ fn public_types_are_send_sync_and_unpin() {
         DrainReport,
         Ejection,
         Failure<io::Error>,
+        Follow,
+        FollowError,
         FnConnector<fn(), DuplexStream, io::Error>,
         Pool<Tcp>,
         PoolStatus,
@@ -82,6 +85,8 @@ fn public_types_are_send_sync_and_unpin() {
         TcpConnector,
         TryAcquireError,
         Unavailable<io::Error>,
+        WarmUpReport,
+        WarmUpServer,
     )
     .into();
     #[cfg(unix)]
@@ -129,6 +134,8 @@ fn public_futures_are_send() {
     is_send(pool.close());
     is_send(pool.close_timeout(Duration::ZERO));
     is_send(pool.drain("a", Duration::ZERO));
+    is_send(pool.warm_up(Duration::ZERO));
+    is_send(pool.acquire_owned());
     is_send(Clock::manual().sleep_until(Duration::ZERO));
     let server = Server::new("a");
     is_send(BareConnector.boxed().connect(&server));

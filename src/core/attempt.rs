@@ -43,12 +43,13 @@ struct Attempt<C: Connector> {
     _end: WakeAtEnd,
 }
 
-/// The end of an attempt lets the next one start.
+/// The end of an attempt lets the next one start, and a warm-up look again.
 struct WakeAtEnd(Arc<Notifier>);
 
 impl Drop for WakeAtEnd {
     fn drop(&mut self) {
         self.0.wake_if_waiters();
+        self.0.attempt_ended.notify_waiters();
     }
 }
 
@@ -73,11 +74,13 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
     // serves alone. None starts at one that is disabled.
     let may_start = match purpose {
         Purpose::Probe { .. } => health.is_down() && !health.is_disabled(),
-        Purpose::Waiters | Purpose::Balance => health.is_plainly_up(),
+        Purpose::Waiters | Purpose::Balance | Purpose::WarmUp => health.is_plainly_up(),
     };
     let most = match purpose {
         Purpose::Balance => 1,
-        Purpose::Waiters | Purpose::Probe { .. } => shared.settings.max_concurrent_connects_per_server,
+        Purpose::Waiters | Purpose::WarmUp | Purpose::Probe { .. } => {
+            shared.settings.max_concurrent_connects_per_server
+        }
     };
     if !may_start {
         return false;
@@ -86,7 +89,7 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
     let Some(counted) = shared.attempts.begin(purpose, shared.notifier.signals.waiters()) else { return false };
     let pass = match purpose {
         Purpose::Probe { ahead } => server.breaker.begin_trial(now, ahead),
-        Purpose::Waiters | Purpose::Balance => server.breaker.begin(now),
+        Purpose::Waiters | Purpose::Balance | Purpose::WarmUp => server.breaker.begin(now),
     };
     let Some(pass) = pass else { return false };
     let mut attempt = Attempt {

@@ -73,7 +73,7 @@ pub(crate) async fn drain<C: Connector>(
     let server = Arc::clone(&take_out(shared, name, None)?.server);
     membership::reset_server(shared, name)?;
     let open = || server.permits.counts().open() as usize;
-    let all_returned = shared.notifier.all_returned(|| open() == 0);
+    let all_returned = shared.notifier.wait_until(|| open() == 0);
     shared.clock.until(started.after(deadline), all_returned).await;
     Ok(DrainReport { open: open(), waited: shared.clock.time().since(started) })
 }

@@ -45,6 +45,7 @@ pub(crate) fn reset_server<C: Connector>(shared: &Arc<Shared<C>>, name: &str) ->
 /// Closes the pool: removes all servers, and waiters get an error. Connections in use close when they are returned.
 pub(crate) fn close<C: Connector>(shared: &Arc<Shared<C>>) {
     let Ok(change) = shared.servers.close(shared.clock.time()) else { return };
+    shared.notifier.returned.notify_waiters();
     act(shared, change);
     // The background task ends.
     shared.notifier.wake();

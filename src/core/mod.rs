@@ -5,6 +5,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `wait` | joins the wait queue and waits |
+//! | `warm_up`, `follow` | opens connections ahead of the callers; applies a stream of server sets |
 //! | `acquire` | the fast path, the pass over all servers, the future |
 //! | `background` | the one task of a pool |
 //! | `retry`, `settle` | tries servers that are down, ends recoveries; serves waiters, starts attempts |
@@ -23,6 +24,7 @@ mod attempt_counts;
 mod background;
 mod disable;
 mod due_times;
+mod follow;
 mod grant;
 mod hand_over;
 mod membership;
@@ -37,6 +39,7 @@ mod shared;
 mod sweep;
 mod transition;
 mod wait;
+mod warm_up;
 
 #[cfg(test)]
 mod tests;
@@ -44,8 +47,10 @@ mod tests;
 pub(crate) use self::acquire::{Acquired, take_idle, try_acquire};
 pub(crate) use self::background::ensure as ensure_background;
 pub(crate) use self::disable::{disable, drain, enable};
+pub(crate) use self::follow::follow;
 pub(crate) use self::membership::{close, deregister, register, reset, reset_server, set_servers, update};
 pub(crate) use self::release::{broken, dropped, release, report_failure, report_success};
 pub(crate) use self::report::{not_returned, status};
 pub(crate) use self::shared::Shared;
 pub(crate) use self::wait::{wait, wait_for_attempt};
+pub(crate) use self::warm_up::warm_up;

@@ -1,14 +1,56 @@
-//! Orders to the pool: disable, enable, drain.
+//! Orders to the pool (disable, enable, drain, warm-up, follow), and the acquires beside the plain ones.
 
+use std::future::Future;
 use std::time::Duration;
 
+use futures_core::Stream;
+
 use super::Pool;
+use crate::conn::PooledConn;
 use crate::connector::Connector;
 use crate::core;
-use crate::error::ServerError;
-use crate::reports::DrainReport;
+use crate::error::{AcquireError, ServerError};
+use crate::follow::{Follow, FollowError};
+use crate::reports::{DrainReport, WarmUpReport};
+use crate::server::Server;
 
 impl<C: Connector> Pool<C> {
+    /// The same as [`acquire`](Pool::acquire), as a future without a lifetime: for tasks, and for types that keep it.
+    ///
+    /// The future counts as a clone of the pool: dropping the last other one does not close it.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Pool::acquire).
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Pool::acquire).
+    ///
+    /// # Panics
+    ///
+    /// As [`acquire`](Pool::acquire).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use connring::{Pool, Server, connect_fn};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let connector = connect_fn(|_: Server| async { std::io::Result::Ok(()) });
+    /// let pool = Pool::builder(connector).server("10.0.0.1:6379").build()?;
+    /// let acquiring = tokio::spawn(pool.acquire_owned());
+    /// acquiring.await??.release();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn acquire_owned(
+        &self,
+    ) -> impl Future<Output = Result<PooledConn<C>, AcquireError<C::Error>>> + Send + 'static + use<C> {
+        let pool = self.clone();
+        async move { pool.acquire().await }
+    }
+
     /// Takes a server out of rotation, for `time` or until [`enable`](Pool::enable).
     ///
     /// No caller gets a connection of it and no attempt starts at it, also where no other server serves. Connections in
@@ -99,5 +141,91 @@ impl<C: Connector> Pool<C> {
     /// ```
     pub async fn drain(&self, name: &str, deadline: Duration) -> Result<DrainReport, ServerError> {
         core::drain(&self.shared, name, deadline).await
+    }
+
+    /// Opens a connection at every server that has none, and waits until each is there or its attempt has failed, at
+    /// most `timeout`.
+    ///
+    /// For a start without a burst of connects: call it before the first callers come. The attempts run at all servers
+    /// at once, within [`max_concurrent_connects_per_server`](crate::Builder::max_concurrent_connects_per_server) of
+    /// each. A server that is down, disabled or paused is not connected to. What is still under way at the end goes on.
+    /// `timeout` is any duration.
+    ///
+    /// It returns no error: the report names the servers that lack connections, with the last connect error. In a
+    /// closed pool there are none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop: attempts go on for the pool. Nothing happens before the first poll.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with the time driver, if it has to wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use connring::{Pool, Server, connect_fn};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let connector = connect_fn(|_: Server| async { std::io::Result::Ok(()) });
+    /// let pool = Pool::builder(connector).servers(["10.0.0.1:6379", "10.0.0.2:6379"]).build()?;
+    /// let report = pool.warm_up(Duration::from_secs(5)).await;
+    /// assert!(report.is_complete(), "{report:?}");
+    /// assert!(pool.try_acquire().is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn warm_up(&self, timeout: Duration) -> WarmUpReport {
+        core::warm_up(&self.shared, timeout).await
+    }
+
+    /// Applies each set of servers that a stream yields, as [`set_servers`](Pool::set_servers) does.
+    ///
+    /// A set that is refused changes nothing and is an event (`WARN`). It goes on until the stream ends, the pool is
+    /// closed or dropped, or the returned handle is stopped or dropped; then the servers stay as they are. It runs on
+    /// the pool's runtime, ends with it, and does not keep the pool open. A panic of the stream ends it.
+    ///
+    /// # Errors
+    ///
+    /// - [`FollowError::NoRuntime`]: the pool was built outside a tokio runtime, had no async caller yet, and this is
+    ///   called outside one, too.
+    /// - [`FollowError::Closed`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::pin::Pin;
+    /// # use std::task::{Context, Poll};
+    /// # use connring::{Pool, Server, connect_fn};
+    /// # struct Discovery(tokio::sync::mpsc::Receiver<Vec<Server>>);
+    /// # impl futures_core::Stream for Discovery {
+    /// #     type Item = Vec<Server>;
+    /// #     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Vec<Server>>> {
+    /// #         self.0.poll_recv(cx)
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let connector = connect_fn(|_: Server| async { std::io::Result::Ok(()) });
+    /// # let (discovered, receiver) = tokio::sync::mpsc::channel(1);
+    /// # let discovery = Discovery(receiver);
+    /// // `discovery` is a `Stream<Item = Vec<Server>>`.
+    /// let pool = Pool::builder(connector).build()?;
+    /// let follow = pool.follow(discovery)?;
+    /// # discovered.send(vec![Server::new("10.0.0.1:6379")]).await?;
+    /// # tokio::task::yield_now().await;
+    /// assert_eq!(pool.status().servers.len(), 1);
+    /// // The servers stay.
+    /// follow.stop();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn follow<S>(&self, stream: S) -> Result<Follow, FollowError>
+    where
+        S: Stream<Item: IntoIterator<Item: Into<Server>>> + Send + 'static,
+    {
+        core::follow(&self.shared, stream).map(Follow::new)
     }
 }

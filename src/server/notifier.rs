@@ -16,14 +16,23 @@ pub(crate) struct Notifier {
     pub(crate) wake_at: WakeAt,
     /// Wakes the background task.
     task: Notify,
-    /// Notified when a connection of a removed or disabled server has closed.
+    /// Notified when a connection of a removed or disabled server has closed, and when the pool has.
     pub(crate) returned: Notify,
+    /// Notified when a connect attempt has ended.
+    pub(crate) attempt_ended: Notify,
 }
 
 impl Notifier {
     pub(crate) fn new(pool: Arc<str>) -> Self {
         let signals = Arc::new(Signals::new());
-        Self { pool, signals, wake_at: WakeAt::new(), task: Notify::new(), returned: Notify::new() }
+        Self {
+            pool,
+            signals,
+            wake_at: WakeAt::new(),
+            task: Notify::new(),
+            returned: Notify::new(),
+            attempt_ended: Notify::new(),
+        }
     }
 
     /// Wakes the background task.
@@ -45,8 +54,8 @@ impl Notifier {
         }
     }
 
-    /// Waits until `is_over`, which `returned` tells to look again.
-    pub(crate) async fn all_returned(&self, is_over: impl Fn() -> bool) {
+    /// Waits until `is_over`. Looks when `returned` is notified.
+    pub(crate) async fn wait_until(&self, is_over: impl Fn() -> bool) {
         loop {
             let mut returned = pin!(self.returned.notified());
             // Before the look: a return after it is noticed.

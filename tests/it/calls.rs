@@ -2,6 +2,9 @@
 
 mod disable;
 mod drain;
+mod follow;
+mod owned;
+mod warm_up;
 
 use std::time::Duration;
 

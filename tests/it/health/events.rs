@@ -1,5 +1,7 @@
 //! Each change of a server's state is one event.
 
+use std::task;
+
 use super::*;
 
 /// The level and fields of an event.
@@ -187,4 +189,23 @@ async fn disabling_and_enabling_are_events() {
     let states: Vec<_> = events.iter().map(|event| ["state", "ends_in"].map(|name| event.field(name))).collect();
     assert_eq!(states, [["disabled", "1s"], ["enabled", ""], ["disabled", ""]]);
     assert_eq!(about_a(&events).iter().filter(|(level, _)| *level == Level::INFO).count(), 3);
+}
+
+#[tokio::test]
+async fn followed_set_that_is_refused_is_a_warning() {
+    struct Once(Option<[&'static str; 2]>);
+    impl futures_core::Stream for Once {
+        type Item = [&'static str; 2];
+        fn poll_next(mut self: std::pin::Pin<&mut Self>, _: &mut task::Context<'_>) -> task::Poll<Option<Self::Item>> {
+            task::Poll::Ready(self.0.take())
+        }
+    }
+    let (recorder, _guard) = record();
+    let rig = Rig::manual(steady);
+    recorder.take();
+    let _follow = rig.pool.follow(Once(Some(["b", "b"]))).expect("there is a runtime");
+    settle().await;
+    let [event] = recorder.take().try_into().expect("one event");
+    assert!(event.is_warning());
+    assert_eq!(event.field("cause"), "server \"b\" is registered already or listed twice");
 }
