@@ -99,6 +99,8 @@ pub struct Counts {
     pub empty: usize,
     /// Up, but of a worse [tier](crate::Server::tier) than those in use.
     pub standby: usize,
+    /// Disabled, and used by nobody.
+    pub disabled: usize,
     /// Callers in the wait queue, which come first.
     pub waiters: usize,
     /// The earliest time at which a server may serve again, if one is known.
@@ -159,6 +161,11 @@ pub enum Reason<E> {
         /// Connect attempts that run.
         connecting: u32,
     },
+    /// It was disabled.
+    Disabled {
+        /// Until it is enabled again, at least 1 ms. `None`: by order only.
+        ends_in: Option<Duration>,
+    },
 }
 
 impl<E> Unavailable<E> {
@@ -215,6 +222,8 @@ impl<E> fmt::Display for Reason<E> {
             Self::Standby { tier } => write!(f, "standby (tier: {tier})"),
             Self::Full { max_conns } => write!(f, "full (max_conns: {max_conns})"),
             Self::Empty { connecting } => write!(f, "without an idle connection (connecting: {connecting})"),
+            Self::Disabled { ends_in: Some(time) } => write!(f, "disabled (for {time:?})"),
+            Self::Disabled { ends_in: None } => f.write_str("disabled"),
         }
     }
 }
@@ -228,6 +237,7 @@ impl fmt::Display for Counts {
             (self.paused, "not connected to for a while"),
             (self.empty, "without an idle connection"),
             (self.standby, "standby"),
+            (self.disabled, "disabled"),
         ];
         let mut present = reasons.iter().filter(|(count, _)| *count > 0);
         match (present.next(), present.next()) {
@@ -274,17 +284,6 @@ impl TryAcquireError {
             Self::NoServers | Self::Closed => None,
         }
     }
-}
-
-/// Why [`Pool::close_timeout`](crate::Pool::close_timeout) gave up waiting. The pool is closed all the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("connections still open after {waited:?}: {open}")]
-#[non_exhaustive]
-pub struct CloseTimeout {
-    /// How long it waited.
-    pub waited: Duration,
-    /// How many connections were not returned.
-    pub open: usize,
 }
 
 /// Why a server was refused.

@@ -164,6 +164,8 @@
 //! | `probing` | `INFO` | | one attempt tries it: its pause or ejection is over, or no server serves |
 //! | `recovering` | `INFO` | | the probe succeeded, and its connection serves alone |
 //! | `up` | `INFO` | | it serves: a connection came back well, nothing failed for a while, or its open ones answer |
+//! | `disabled` | `INFO` | `ends_in` | [`disable`](Pool::disable) or [`drain`](Pool::drain) took it out of rotation |
+//! | `enabled` | `INFO` | | it is no longer disabled, and its health decides |
 //! | `draining` | `INFO` | | it was removed |
 //! | `gone` | `INFO` | | its last connection was closed |
 //!
@@ -175,6 +177,7 @@
 //! - an ejection that is not enforced or would leave too few servers: `WARN`, with `cause`, `failures` and `enforce`
 //! - a connection that its caller called broken: `DEBUG`, with `cause`
 //! - once for each pool, that 100 connections were closed by drop and none was returned: `WARN`
+//! - a followed set of servers that is refused: `WARN`, with `cause`
 //! - a connection that was opened or closed: `DEBUG`, with `connection`, which is `open` or `closed`; if closed, also
 //!   with `why`, the name of the [`CloseReason`], and `uses`
 //!
@@ -196,11 +199,13 @@ mod connector;
 mod core;
 mod ejection;
 mod error;
+mod follow;
 mod load_balancing;
 pub mod operators;
 mod pool;
 mod range;
 mod raw;
+mod reports;
 mod server;
 mod servers;
 mod settings;
@@ -220,11 +225,12 @@ pub use crate::connector::{
 };
 pub use crate::ejection::Ejection;
 pub use crate::error::{
-    AcquireError, BuildError, CloseTimeout, Counts, Failure, Reason, ServerError, ServerReport, TryAcquireError,
-    Unavailable,
+    AcquireError, BuildError, Counts, Failure, Reason, ServerError, ServerReport, TryAcquireError, Unavailable,
 };
+pub use crate::follow::{Follow, FollowError};
 pub use crate::load_balancing::LoadBalancing;
 pub use crate::pool::Pool;
+pub use crate::reports::{CloseTimeout, DrainReport, WarmUpReport, WarmUpServer};
 pub use crate::server::Server;
 pub use crate::status::{PoolStatus, ServerState, ServerStatus, Totals};
 

@@ -1,16 +1,18 @@
 //! The handle that users clone.
 
+mod calls;
+
 use std::fmt;
 use std::future::Future;
-use std::pin::pin;
 use std::time::Duration;
 
 use crate::builder::Builder;
 use crate::conn::{Acquire, PooledConn};
 use crate::connector::Connector;
 use crate::core::{self, Shared};
-use crate::error::{AcquireError, CloseTimeout, ServerError, TryAcquireError};
+use crate::error::{AcquireError, ServerError, TryAcquireError};
 use crate::load_balancing::LoadBalancing;
+use crate::reports::CloseTimeout;
 use crate::server::Server;
 use crate::status::PoolStatus;
 use crate::sync::Arc;
@@ -307,15 +309,7 @@ impl<C: Connector> Pool<C> {
     /// Safe to drop. Once polled, the pool is closed.
     pub async fn close(&self) {
         core::close(&self.shared);
-        loop {
-            let mut returned = pin!(self.shared.notifier.returned.notified());
-            // Before the look: a return after it is noticed.
-            returned.as_mut().enable();
-            if self.in_use() == 0 {
-                return;
-            }
-            returned.await;
-        }
+        self.shared.notifier.wait_until(|| self.shared.servers.draining().is_empty()).await;
     }
 
     /// The same as [`close`](Pool::close), but waits at most `timeout`.
@@ -326,7 +320,8 @@ impl<C: Connector> Pool<C> {
     ///
     /// # Errors
     ///
-    /// [`CloseTimeout`], which says how many connections are still in use. They close when they are released.
+    /// [`CloseTimeout`], which says how many connections of which servers are still in use. They close when they are
+    /// released.
     ///
     /// # Panics
     ///
@@ -336,13 +331,9 @@ impl<C: Connector> Pool<C> {
         let started = clock.time();
         clock.until(started.after(timeout), self.close()).await.ok_or_else(|| {
             let waited = clock.time().since(started);
-            CloseTimeout { waited, open: self.in_use() }
+            let servers = core::not_returned(&self.shared);
+            CloseTimeout { waited, open: servers.iter().map(|(_, open)| open).sum(), servers }
         })
-    }
-
-    /// How many connections of removed servers were not returned yet.
-    fn in_use(&self) -> usize {
-        self.shared.servers.draining().iter().map(|server| server.permits.counts().open() as usize).sum()
     }
 }
 

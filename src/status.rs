@@ -132,6 +132,11 @@ pub enum ServerState {
         /// Failed attempts in a row.
         failures: u32,
     },
+    /// It was [disabled](crate::Pool::disable), whatever its health.
+    Disabled {
+        /// Until it is enabled again. `None`: by order only.
+        ends_in: Option<Duration>,
+    },
     /// It was deregistered, or the pool closed, while connections were in use.
     Draining,
 }

@@ -13,9 +13,10 @@ use connring::test_util::{
 };
 use connring::{
     AcquireError, AfterUse, BoxConn, BoxConnector, BoxError, BoxPool, BuildError, Builder, Clock, CloseReason,
-    CloseTimeout, ConnInfo, ConnectFault, Connector, Counts, Ejection, Ended, Failure, FnConnector, LoadBalancing,
-    Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport, ServerState, ServerStatus, TcpConnector,
-    Totals, TryAcquireError, Unavailable, connect_fn,
+    CloseTimeout, ConnInfo, ConnectFault, Connector, Counts, DrainReport, Ejection, Ended, Failure, FnConnector,
+    Follow, FollowError, LoadBalancing, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport,
+    ServerState, ServerStatus, TcpConnector, Totals, TryAcquireError, Unavailable, WarmUpReport, WarmUpServer,
+    connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -69,10 +70,13 @@ fn public_types_are_send_sync_and_unpin() {
         ConnectCounts,
         ConnectFault,
         Counts,
+        DrainReport,
         Ejection,
         Ended,
         Failure<io::Error>,
         FaultyConnector<Tcp>,
+        Follow,
+        FollowError,
         FnConnector<fn(), DuplexStream, io::Error>,
         LoadBalancing,
         Pool<Tcp>,
@@ -92,6 +96,8 @@ fn public_types_are_send_sync_and_unpin() {
         Totals,
         TryAcquireError,
         Unavailable<io::Error>,
+        WarmUpReport,
+        WarmUpServer,
     )
     .into();
     #[cfg(unix)]
@@ -138,6 +144,9 @@ fn public_futures_are_send() {
     is_send(pool.acquire_timeout(Duration::ZERO));
     is_send(pool.close());
     is_send(pool.close_timeout(Duration::ZERO));
+    is_send(pool.drain("a", Duration::ZERO));
+    is_send(pool.warm_up(Duration::ZERO));
+    is_send(pool.acquire_owned());
     is_send(Clock::manual().sleep_until(Duration::ZERO));
     let server = Server::new("a");
     is_send(BareConnector.boxed().connect(&server));

@@ -205,6 +205,7 @@ fn look_everywhere<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> O
             let entry = list.entry(number)?;
             if !entry.is_open() {
                 shared.servers.refresh(number);
+                return None;
             }
             take_from(entry).ok()
         });

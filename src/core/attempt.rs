@@ -43,12 +43,13 @@ struct Attempt<C: Connector> {
     _end: WakeAtEnd,
 }
 
-/// The end of an attempt lets the next one start.
+/// The end of an attempt lets the next one start, and a warm-up look again.
 struct WakeAtEnd(Arc<Notifier>);
 
 impl Drop for WakeAtEnd {
     fn drop(&mut self) {
         self.0.wake_if_waiters();
+        self.0.attempt_ended.notify_waiters();
     }
 }
 
@@ -70,10 +71,10 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
     let (server, now) = (&generation.server, shared.clock.time());
     let health = server.health.snapshot();
     // A probe needs a server that is down, any other attempt one that is up: while it recovers, its probe's connection
-    // serves alone.
+    // serves alone. None starts at one that is disabled.
     let may_start = match purpose {
-        Purpose::Probe { .. } => health.is_down(),
-        Purpose::Waiters | Purpose::Balance => health.is_plainly_up(),
+        Purpose::Probe { .. } => health.is_down() && !health.is_disabled(),
+        Purpose::Waiters | Purpose::Balance | Purpose::WarmUp => health.is_plainly_up(),
         Purpose::Recycle => false,
     };
     let most = match purpose {

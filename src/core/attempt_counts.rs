@@ -12,6 +12,8 @@ pub(crate) enum Purpose {
     Balance,
     /// No attempt: a used connection that is made fit for the next caller.
     Recycle,
+    /// A server that is to have connections ahead of its callers.
+    WarmUp,
     /// A server that is down and whose probe is due.
     Probe {
         /// Before its pause is over.
@@ -72,7 +74,7 @@ impl AttemptCounts {
             Purpose::Recycle => {
                 self.young.fetch_add(1, Ordering::Relaxed);
             }
-            Purpose::Balance => {}
+            Purpose::Balance | Purpose::WarmUp => {}
             Purpose::Probe { .. } => {
                 self.probes.fetch_add(1, Ordering::Relaxed);
             }
@@ -105,7 +107,7 @@ impl Drop for Counted {
             Purpose::Waiters | Purpose::Recycle if self.is_late => attempts.late.fetch_sub(1, Ordering::Relaxed),
             Purpose::Waiters | Purpose::Recycle => attempts.young.fetch_sub(1, Ordering::Relaxed),
             Purpose::Probe { .. } => attempts.probes.fetch_sub(1, Ordering::Relaxed),
-            Purpose::Balance => 0,
+            Purpose::Balance | Purpose::WarmUp => 0,
         };
         // Release: pairs with the Acquire of `running`.
         attempts.running.fetch_sub(1, Ordering::Release);

@@ -54,6 +54,7 @@ pub(crate) fn set_load_balancing<C: Connector>(shared: &Shared<C>, policy: LoadB
 /// Closes the pool: removes all servers, and waiters get an error. Connections in use close when they are returned.
 pub(crate) fn close<C: Connector>(shared: &Arc<Shared<C>>) {
     let Ok(change) = shared.servers.close(shared.clock.time()) else { return };
+    shared.notifier.returned.notify_waiters();
     act(shared, change);
     // The background task ends.
     shared.notifier.wake();

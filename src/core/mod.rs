@@ -5,10 +5,12 @@
 //! | file | what it does |
 //! |---|---|
 //! | `wait` | joins the wait queue and waits |
+//! | `warm_up`, `follow` | opens connections ahead of the callers; applies a stream of server sets |
 //! | `acquire` | the fast path, the pass over all servers |
 //! | `background` | the one task of a pool |
 //! | `retry`, `settle` | tries servers that are down, ends recoveries; serves waiters, starts attempts |
 //! | `attempt` | one connect attempt |
+//! | `disable` | takes servers out of rotation by order, and back |
 //! | `membership`, `release` | changes the set of servers; ends a use |
 //! | `recycle` | makes a used connection fit for the next caller |
 //! | `verdict` | what a use says of its server |
@@ -25,8 +27,10 @@ mod attempt;
 mod attempt_counts;
 mod background;
 mod closing;
+mod disable;
 mod drops;
 mod due_times;
+mod follow;
 mod grant;
 mod hand_over;
 mod membership;
@@ -44,17 +48,21 @@ mod sweep;
 mod transition;
 mod verdict;
 mod wait;
+mod warm_up;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::acquire::{Acquired, take_idle, try_acquire};
 pub(crate) use self::background::ensure as ensure_background;
+pub(crate) use self::disable::{disable, drain, enable};
+pub(crate) use self::follow::follow;
 pub(crate) use self::membership::{
     close, deregister, register, reset, reset_server, set_load_balancing, set_servers, update,
 };
 pub(crate) use self::release::{broken, detach, discard, dropped, fail, release};
-pub(crate) use self::report::status;
+pub(crate) use self::report::{not_returned, status};
 pub(crate) use self::shared::Shared;
 pub(crate) use self::verdict::{report_failure, report_success};
 pub(crate) use self::wait::{wait, wait_for_attempt};
+pub(crate) use self::warm_up::warm_up;

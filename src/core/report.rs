@@ -39,7 +39,9 @@ pub(crate) fn fails_fast<C: Connector>(shared: &Shared<C>) -> bool {
 pub(crate) fn is_pointless<C: Connector>(shared: &Shared<C>, now: Time, deadline: Time) -> bool {
     let retry = || {
         let own = shared.due_times.earliest(|number| resumes_at(shared, number, now));
-        let ahead = shared.settings.outage_retry.map(|_| shared.due_times.ahead());
+        // Only servers that are down are tried ahead of their time.
+        let is_any_down = shared.servers.list().len > shared.servers.disabled();
+        let ahead = shared.settings.outage_retry.filter(|_| is_any_down).map(|_| shared.due_times.ahead());
         own.into_iter().chain(ahead).min().unwrap_or(Time::NEVER)
     };
     fails_fast(shared)
@@ -82,9 +84,10 @@ fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Counts {
     let mut counts = Counts { waiters: shared.notifier.signals.waiters(), ..Counts::default() };
     let spilled_to = || spill::servers(shared, list, now).map(|(_, entry)| entry);
     counts.standby = list.standby.len().saturating_sub(spilled_to().count());
-    counts.down = list.len.saturating_sub(list.up.len() + list.standby.len());
+    counts.disabled = shared.servers.disabled();
+    counts.down = list.len.saturating_sub(list.up.len() + list.standby.len() + counts.disabled);
     let mut retry = (shared.attempts.probes() > 0).then_some(now);
-    if counts.down > 0 && retry.is_none() {
+    if counts.down + counts.disabled > 0 && retry.is_none() {
         retry = shared.due_times.earliest(|number| resumes_at(shared, number, now));
     }
     for entry in list.up.iter_from(0).filter_map(|number| list.entry(number)).chain(spilled_to()) {
@@ -135,6 +138,9 @@ fn reason<C: Connector>(server: &ServerEntry<C>, worst: usize, now: Time) -> Rea
     let (health, breaker) = (server.health.snapshot(), server.breaker.snapshot());
     let retry_after = |at: Time| at.since(now).max(SHORTEST_RETRY);
     let connect_error = server.connect_error();
+    if let Some(until) = server.disabled_until() {
+        return Reason::Disabled { ends_in: (until != Time::NEVER).then(|| retry_after(until)) };
+    }
     if health.is_down() {
         let (cause, failures) = (server.last_failure(), breaker.failures());
         let retry_after = retry_after(server.down_until().unwrap_or(now));
@@ -153,6 +159,16 @@ fn reason<C: Connector>(server: &ServerEntry<C>, worst: usize, now: Time) -> Rea
     }
 }
 
+/// The names of the removed servers with connections that were not returned, in their order, and how many of each.
+pub(crate) fn not_returned<C: Connector>(shared: &Shared<C>) -> Vec<(Arc<str>, usize)> {
+    let of = |server: &Arc<ServerEntry<C>>| {
+        (Arc::clone(server.config().shared_name()), server.permits.counts().open() as usize)
+    };
+    let mut servers: Vec<_> = shared.servers.draining().iter().map(of).filter(|&(_, open)| open > 0).collect();
+    servers.sort_unstable();
+    servers
+}
+
 /// See [`Pool::status`](crate::Pool::status).
 pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
     let (list, now, tier_in_use) = (shared.servers.list(), shared.clock.time(), shared.servers.tier_in_use());
@@ -160,12 +176,14 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
         let (health, breaker) = (entry.server().health.snapshot(), entry.server().breaker.snapshot());
         let failures = breaker.failures();
         let retry_after = entry.server().down_until().map_or(Duration::ZERO, |until| until.since(now));
-        let state = match (health.state(), breaker.state()) {
-            (HealthState::Up, _) => ServerState::Up,
-            (HealthState::Recovering, _) => ServerState::Recovering,
-            (HealthState::Down, BreakerState::Trying) => ServerState::Probing { failures },
-            (HealthState::Down, _) if health.ejected_until().is_some() => ServerState::Ejected { retry_after },
-            (HealthState::Down, _) => ServerState::Down { failures, retry_after },
+        let state = match (entry.server().disabled_until(), health.state(), breaker.state()) {
+            (Some(Time::NEVER), ..) => ServerState::Disabled { ends_in: None },
+            (Some(until), ..) => ServerState::Disabled { ends_in: Some(until.since(now)) },
+            (None, HealthState::Up, _) => ServerState::Up,
+            (None, HealthState::Recovering, _) => ServerState::Recovering,
+            (None, HealthState::Down, BreakerState::Trying) => ServerState::Probing { failures },
+            (None, HealthState::Down, _) if health.ejected_until().is_some() => ServerState::Ejected { retry_after },
+            (None, HealthState::Down, _) => ServerState::Down { failures, retry_after },
         };
         server_status(entry.server(), state, tier_in_use, entry.generation.idle.len(), now)
     });

@@ -14,7 +14,7 @@ use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::grant::Grant;
 use crate::core::shared::Shared;
-use crate::core::{sweep, transition};
+use crate::core::{disable, sweep, transition};
 use crate::raw::{BreakerState, HealthState, Time};
 use crate::server::Generation;
 use crate::settings::LEAST_TRIAL_DISTANCE;
@@ -53,7 +53,7 @@ impl Retries {
         let has_waiters = signals.waiters() > shared.queue.impatient();
         let callers = shared.due_times.unheard_callers();
         let has_caller = has_waiters || callers.is_some() || self.waits_for_caller && !signals.is_retry_due();
-        let servers = shared.servers.list().len;
+        let servers = shared.servers.list().len.saturating_sub(shared.servers.disabled());
         self.note_outage(shared, servers, now);
         while let Some(number) = shared.due_times.pop(now) {
             look(shared, number, now);
@@ -112,7 +112,7 @@ impl Retries {
             server.is_some_and(|server| {
                 let health = server.health.snapshot();
                 let is_paused = server.breaker.snapshot().state() == BreakerState::Paused;
-                health.is_down() && health.ejected_until().is_none() && is_paused
+                health.is_down() && !health.is_disabled() && health.ejected_until().is_none() && is_paused
             })
         };
         let numbers = || list.iter().map(|(number, _)| number);
@@ -147,11 +147,15 @@ impl Retries {
     }
 }
 
-/// Looks at a server whose time has come.
+/// Looks at a server whose time has come. One that is disabled is looked at again when it is enabled.
 fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
     let Some(generation) = shared.servers.list().generation(number) else { return };
     let server = &generation.server;
+    disable::enable_if_due(shared, number, now);
     let health = server.health.snapshot();
+    if health.is_disabled() {
+        return;
+    }
     match health.state() {
         HealthState::Up => {}
         HealthState::Recovering => {

@@ -343,7 +343,6 @@ impl Health {
     }
 
     /// The server is disabled, or enabled again. True if that changed.
-    #[allow(dead_code, reason = "only the models disable servers so far")]
     pub(crate) fn set_disabled(&self, serving: &Serving, is_disabled: bool) -> bool {
         self.set_bit(serving, DISABLED, is_disabled)
     }

@@ -1,5 +1,7 @@
 //! Wakes the pool's background task, and a caller that closes the pool.
 
+use std::pin::pin;
+
 use tokio::sync::Notify;
 
 use crate::raw::{Signals, Time, WakeAt};
@@ -16,15 +18,24 @@ pub(crate) struct Notifier {
     pub(crate) wake_at: WakeAt,
     /// Wakes the background task.
     task: Notify,
-    /// Notified when a connection of a removed server has closed.
+    /// Notified when a connection of a removed or disabled server has closed, and when the pool has.
     pub(crate) returned: Notify,
+    /// Notified when a connect attempt has ended.
+    pub(crate) attempt_ended: Notify,
 }
 
 impl Notifier {
     pub(crate) fn new(pool: Arc<str>) -> Self {
         let signals = Arc::new(Signals::new());
-        let totals = Totals::default();
-        Self { pool, signals, totals, wake_at: WakeAt::new(), task: Notify::new(), returned: Notify::new() }
+        Self {
+            pool,
+            signals,
+            totals: Totals::default(),
+            wake_at: WakeAt::new(),
+            task: Notify::new(),
+            returned: Notify::new(),
+            attempt_ended: Notify::new(),
+        }
     }
 
     /// Wakes the background task.
@@ -43,6 +54,19 @@ impl Notifier {
     pub(crate) fn wake_if_waiters(&self) {
         if self.signals.waiters_after_change() > 0 {
             self.wake();
+        }
+    }
+
+    /// Waits until `is_over`. Looks when `returned` is notified.
+    pub(crate) async fn wait_until(&self, is_over: impl Fn() -> bool) {
+        loop {
+            let mut returned = pin!(self.returned.notified());
+            // Before the look: a return after it is noticed.
+            returned.as_mut().enable();
+            if is_over() {
+                return;
+            }
+            returned.await;
         }
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct ServerEntry<C: Connector> {
     connect_error: ArcSwapOption<Failure<C::Error>>,
     /// The end of its recovery without a failure, in nanoseconds.
     recovering_until: AtomicU64,
+    /// When it is enabled again, in nanoseconds, if it is disabled.
+    disabled_until: AtomicU64,
     /// The smoothed time of a connect, in nanoseconds; zero if it is unknown.
     connect_time: AtomicU64,
     totals: Totals,
@@ -60,6 +62,7 @@ impl<C: Connector> ServerEntry<C> {
             last_failure: ArcSwapOption::empty(),
             connect_error: ArcSwapOption::empty(),
             recovering_until: AtomicU64::new(0),
+            disabled_until: AtomicU64::new(0),
             connect_time: AtomicU64::new(0),
             totals: Totals::default(),
             closing: AtomicU32::new(0),
@@ -140,17 +143,40 @@ impl<C: Connector> ServerEntry<C> {
     }
 
     /// When it may be tried, if it is down: the later of the ends of its ejection and its pause. `None` if it is up or
-    /// its trial runs.
+    /// disabled, or its trial runs.
     pub(crate) fn down_until(&self) -> Option<Time> {
         let (health, breaker) = (self.health.snapshot(), self.breaker.snapshot());
-        let is_tried = breaker.state() == BreakerState::Trying;
+        let may_be_tried = health.is_down() && !health.is_disabled() && breaker.state() != BreakerState::Trying;
         let ends = [health.ejected_until(), breaker.paused_until()];
-        (health.is_down() && !is_tried).then(|| ends.into_iter().flatten().max().unwrap_or(Time::ZERO))
+        may_be_tried.then(|| ends.into_iter().flatten().max().unwrap_or(Time::ZERO))
     }
 
-    /// When connecting to it resumes: it is down and not tried, or it is up and connecting pauses.
+    /// When connecting to it resumes: it is disabled for a time, it is down and not tried, or it is up and connecting
+    /// pauses.
     pub(crate) fn resumes_at(&self, now: Time) -> Option<Time> {
+        if let Some(until) = self.disabled_until() {
+            return Some(until).filter(|&until| until != Time::NEVER);
+        }
         self.down_until().or_else(|| self.breaker.snapshot().paused_until().filter(|&until| until > now))
+    }
+
+    /// Until when it is disabled, if it is; [`Time::NEVER`] if that has no end.
+    pub(crate) fn disabled_until(&self) -> Option<Time> {
+        // Relaxed: the lock of the server list orders the writers; other readers only report it.
+        let until = || Time::from_nanos(self.disabled_until.load(Ordering::Relaxed));
+        self.health.snapshot().is_disabled().then(until)
+    }
+
+    /// Disables it until a time. True if it was enabled. Only under the lock of the server list.
+    pub(crate) fn disable(&self, serving: &Serving, until: Time) -> bool {
+        // Relaxed: see `disabled_until`.
+        self.disabled_until.store(until.as_nanos(), Ordering::Relaxed);
+        self.health.set_disabled(serving, true)
+    }
+
+    /// Enables it. True if it was disabled. Only under the lock of the server list.
+    pub(crate) fn enable(&self, serving: &Serving) -> bool {
+        self.health.set_disabled(serving, false)
     }
 
     pub(crate) fn recovering_until(&self) -> Time {
@@ -212,13 +238,14 @@ impl<C: Connector> ServerEntry<C> {
         self.health.set_removed(serving, false);
     }
 
-    /// Removes it. Only under the lock of the server list.
-    pub(crate) fn remove(&self, serving: &Serving) {
+    /// Removes it, which enables it. True if it was disabled. Only under the lock of the server list.
+    pub(crate) fn remove(&self, serving: &Serving) -> bool {
         // `gone` must not precede `draining`: see `allow_gone_event`.
         // Relaxed: `permit_freed` reads the health after a SeqCst fence.
         self.gone.store(true, Ordering::Relaxed);
         self.health.set_removed(serving, true);
         serving.remove(self.health.snapshot().tier());
+        self.enable(serving)
     }
 
     /// Allows the event `gone`, since `draining` was recorded.
@@ -249,13 +276,17 @@ impl<C: Connector> ServerEntry<C> {
             && avoided_until.is_none_or(|until| until <= now)
     }
 
-    /// Wakes what may wait for a permit that was released: waiters, a due attempt, the close of the pool.
+    /// Wakes what may wait for a permit that was released: waiters, a due attempt, a drain, the close of the pool.
     pub(crate) fn permit_freed(&self) {
+        // The fence also orders the release before the look at the health: pairs with that of `UpSet::refresh`.
         if self.notifier.signals.waiters_after_change() > 0 || self.down_until().is_some() {
             self.notifier.wake();
         }
-        if self.is_removed() {
+        let health = self.health.snapshot();
+        if health.is_removed() {
             self.record_if_gone();
+        }
+        if health.is_removed() || health.is_disabled() {
             self.notifier.returned.notify_waiters();
         }
     }

@@ -24,7 +24,7 @@ pub(crate) struct List<C: Connector> {
     pub(crate) up: Arc<UpSet>,
     /// The servers that serve, of tiers that are not in use.
     pub(crate) standby: Arc<UpSet>,
-    /// The servers with open connections, and some whose last one has closed since.
+    /// The servers with open connections that are not disabled, and some whose last one has closed since.
     pub(crate) open: Arc<UpSet>,
     /// How many of the servers have a rate limit.
     pub(crate) limited: usize,
@@ -56,9 +56,9 @@ impl<C: Connector> ListEntry<C> {
         &self.generation.server
     }
 
-    /// Whether the server has an open connection.
+    /// Whether the server has an open connection and is not disabled.
     pub(crate) fn is_open(&self) -> bool {
-        self.server().permits.counts().established() > 0
+        self.server().permits.counts().established() > 0 && !self.server().health.snapshot().is_disabled()
     }
 }
 

@@ -4,6 +4,8 @@
 //! what it did. The caller then records events, drops connections and wakes, without the lock, since these run user
 //! code.
 
+mod by_name;
+
 use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -17,7 +19,7 @@ use crate::servers::cache;
 use crate::servers::list::{List, ListEntry};
 use crate::servers::shard::shards;
 use crate::servers::weights::Stride;
-use crate::sync::{Arc, ArcSwap, AtomicBool, Guard, Mutex, MutexGuard, Weak, lock};
+use crate::sync::{Arc, ArcSwap, AtomicBool, AtomicUsize, Guard, Mutex, MutexGuard, Weak, lock};
 
 /// By default a server keeps as many idle connections as it may have open, but no more than this.
 const MAX_DEFAULT_IDLE: u32 = 1_024;
@@ -36,6 +38,8 @@ pub(crate) struct Servers<C: Connector> {
     /// Weights ramp up.
     pub(super) ramps: AtomicBool,
     pub(super) slow_start: Option<Duration>,
+    /// How many registered servers are disabled. Written under the lock.
+    disabled: AtomicUsize,
     pub(super) notifier: Arc<Notifier>,
     defaults: PoolLimits,
     max_idle: Option<u32>,
@@ -108,6 +112,7 @@ impl<C: Connector> Servers<C> {
             stride: Stride::new(),
             ramps: AtomicBool::new(false),
             slow_start,
+            disabled: AtomicUsize::new(0),
             notifier,
             defaults,
             max_idle,
@@ -193,9 +198,7 @@ impl<C: Connector> Servers<C> {
     pub(crate) fn reset(&self, now: Time) -> Result<Change<C>, ServerError> {
         let mut edit = self.edit(now)?;
         let numbers: Vec<_> = edit.list.iter().map(|(number, _)| number).collect();
-        for number in numbers {
-            edit.reset(number);
-        }
+        numbers.into_iter().for_each(|number| edit.reset(number));
         Ok(edit.publish())
     }
 
@@ -368,7 +371,7 @@ impl<C: Connector> Edit<'_, C> {
             generation.idle.close();
         }
         for generation in &change.removed {
-            generation.server.remove(&servers.serving);
+            servers.count_disabled(-isize::from(generation.server.remove(&servers.serving)));
             let name = Arc::clone(generation.server.config().shared_name());
             registry.removed.insert(name, Arc::clone(&generation.server));
         }

@@ -2,6 +2,7 @@
 //! on real sockets.
 
 mod attempts;
+mod calls;
 mod cancel;
 mod choosing;
 mod config;

@@ -1,5 +1,7 @@
 //! Each change of a server's state is one event.
 
+use std::task;
+
 use connring::{AfterUse, Ended};
 
 use super::*;
@@ -240,4 +242,38 @@ async fn each_connection_has_an_event_when_it_opens_and_one_with_the_reason_when
         (Level::DEBUG, ["sessions", "a", "closed", "dropped", "1"]),
     ];
     assert_eq!(fields, expected);
+}
+
+#[tokio::test]
+async fn disabling_and_enabling_are_events() {
+    let (recorder, _guard) = record();
+    let rig = Rig::manual(steady);
+    recorder.take();
+    rig.pool.disable("a", Some(SECOND)).expect("the server is registered");
+    pass(&rig, SECOND * 2, async || {}).await;
+    rig.pool.enable("a").expect("the server is registered");
+    rig.pool.drain("a", SECOND).await.expect("the server is registered");
+    let events = recorder.take();
+    let states: Vec<_> = events.iter().map(|event| ["state", "ends_in"].map(|name| event.field(name))).collect();
+    assert_eq!(states, [["disabled", "1s"], ["enabled", ""], ["disabled", ""]]);
+    assert_eq!(about_a(&events).iter().filter(|(level, _)| *level == Level::INFO).count(), 3);
+}
+
+#[tokio::test]
+async fn followed_set_that_is_refused_is_a_warning() {
+    struct Once(Option<[&'static str; 2]>);
+    impl futures_core::Stream for Once {
+        type Item = [&'static str; 2];
+        fn poll_next(mut self: std::pin::Pin<&mut Self>, _: &mut task::Context<'_>) -> task::Poll<Option<Self::Item>> {
+            task::Poll::Ready(self.0.take())
+        }
+    }
+    let (recorder, _guard) = record();
+    let rig = Rig::manual(steady);
+    recorder.take();
+    let _follow = rig.pool.follow(Once(Some(["b", "b"]))).expect("there is a runtime");
+    settle().await;
+    let [event] = recorder.take().try_into().expect("one event");
+    assert!(event.is_warning());
+    assert_eq!(event.field("cause"), "server \"b\" is registered already or listed twice");
 }

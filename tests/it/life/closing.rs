@@ -77,7 +77,9 @@ async fn close_timeout_reports_connections_in_use() {
     rig.pool.deregister(&server_of(&third)).expect("the server is registered");
     let error = rig.pool.close_timeout(250 * MS).await.expect_err("three connections are in use");
     assert_eq!((error.waited, error.open), (250 * MS, 3));
-    assert!(error.to_string().contains("250ms") && error.to_string().contains('3'), "{error}");
+    let servers: Vec<_> = error.servers.iter().map(|(name, open)| (&**name, *open)).collect();
+    assert_eq!(servers, [("a:1", 2), ("b:1", 1)]);
+    assert_eq!(error.to_string(), "connections still open after 250ms: 3 (a:1: 2, b:1: 1)");
     drop(conns);
     assert_eq!(rig.pool.close_timeout(Duration::ZERO).await.expect_err("one connection is in use").open, 1);
     drop(third);

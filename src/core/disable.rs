@@ -1,0 +1,79 @@
+//! Takes servers out of rotation by order, and back.
+
+use std::time::Duration;
+
+use crate::connector::Connector;
+use crate::core::shared::Shared;
+use crate::core::{membership, transition};
+use crate::error::ServerError;
+use crate::raw::Time;
+use crate::reports::DrainReport;
+use crate::server::Generation;
+use crate::sync::Arc;
+
+/// See [`Pool::disable`](crate::Pool::disable).
+pub(crate) fn disable<C: Connector>(shared: &Shared<C>, name: &str, time: Option<Duration>) -> Result<(), ServerError> {
+    take_out(shared, name, time).map(|_| ())
+}
+
+fn take_out<C: Connector>(
+    shared: &Shared<C>,
+    name: &str,
+    time: Option<Duration>,
+) -> Result<Arc<Generation<C>>, ServerError> {
+    let now = shared.clock.time();
+    let until = time.map_or(Time::NEVER, |time| now.after(time));
+    let generation = shared.servers.disable(name, until)?;
+    if until != Time::NEVER {
+        shared.due_times.push(until, generation.number);
+        shared.notifier.wake_before(until);
+    }
+    transition::stopped_serving(shared, now);
+    // If no server serves now, the connections of those that are down are a last resort.
+    shared.notifier.wake_if_waiters();
+    // Last: it runs user code.
+    let pool = &shared.notifier.pool;
+    let ends_in = time.map(tracing::field::debug);
+    tracing::info!(%pool, server = %name, state = "disabled", ends_in, "server is disabled");
+    Ok(generation)
+}
+
+/// See [`Pool::enable`](crate::Pool::enable).
+pub(crate) fn enable<C: Connector>(shared: &Shared<C>, name: &str) -> Result<(), ServerError> {
+    if let Some(generation) = shared.servers.enable(name)? {
+        enabled(shared, &generation);
+    }
+    Ok(())
+}
+
+/// Enables a server whose time is over.
+pub(crate) fn enable_if_due<C: Connector>(shared: &Shared<C>, number: usize, now: Time) {
+    if let Some(generation) = shared.servers.enable_if_due(number, now) {
+        enabled(shared, &generation);
+    }
+}
+
+fn enabled<C: Connector>(shared: &Shared<C>, generation: &Generation<C>) {
+    // The background task has not looked at its trial or recovery meanwhile.
+    let now = shared.clock.time();
+    shared.due_times.push(now, generation.number);
+    shared.notifier.wake_before(now);
+    shared.notifier.wake_if_waiters();
+    let (pool, config) = (&shared.notifier.pool, generation.server.config());
+    tracing::info!(%pool, server = %config.name(), state = "enabled", "server is enabled");
+}
+
+/// See [`Pool::drain`](crate::Pool::drain).
+pub(crate) async fn drain<C: Connector>(
+    shared: &Arc<Shared<C>>,
+    name: &str,
+    deadline: Duration,
+) -> Result<DrainReport, ServerError> {
+    let started = shared.clock.time();
+    let server = Arc::clone(&take_out(shared, name, None)?.server);
+    membership::reset_server(shared, name)?;
+    let open = || server.permits.counts().open() as usize;
+    let all_returned = shared.notifier.wait_until(|| open() == 0);
+    shared.clock.until(started.after(deadline), all_returned).await;
+    Ok(DrainReport { open: open(), waited: shared.clock.time().since(started) })
+}

@@ -1,0 +1,72 @@
+//! Opens connections ahead of the callers.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use crate::connector::Connector;
+use crate::core::attempt_counts::Purpose;
+use crate::core::shared::Shared;
+use crate::core::{attempt, background};
+use crate::reports::{WarmUpReport, WarmUpServer};
+use crate::server::{ServerEntry, chain};
+use crate::sync::Arc;
+
+/// How many connections are opened at each server.
+fn wanted_idle() -> u32 {
+    1
+}
+
+/// See [`Pool::warm_up`](crate::Pool::warm_up).
+pub(crate) async fn warm_up<C: Connector>(shared: &Arc<Shared<C>>, timeout: Duration) -> WarmUpReport {
+    background::ensure(shared);
+    let started = shared.clock.time();
+    let servers: Vec<_> = shared.servers.list().iter().map(|(_, entry)| Arc::clone(entry.server())).collect();
+    let mut pending = servers.clone();
+    let opened = async {
+        loop {
+            let mut ended = pin!(shared.notifier.attempt_ended.notified());
+            // Before the look: an attempt that ends after it is noticed.
+            ended.as_mut().enable();
+            pending.retain(|server| is_pending(shared, server));
+            if pending.is_empty() {
+                return;
+            }
+            ended.await;
+        }
+    };
+    shared.clock.until(started.after(timeout), opened).await;
+    let counted = servers.iter().filter(|server| server.disabled_until().is_none());
+    let servers = counted.filter_map(|server| report(shared, server)).collect();
+    WarmUpReport { servers, waited: shared.clock.time().since(started) }
+}
+
+/// Starts the attempts that a server lacks. False if it has its connections, or if none may start and none runs.
+fn is_pending<C: Connector>(shared: &Arc<Shared<C>>, server: &Arc<ServerEntry<C>>) -> bool {
+    // By the list: the generation changes when the server is reset.
+    let Some(generation) = shared.servers.list().generation(server.number()) else { return false };
+    let missing = missing(server);
+    if missing == 0 || !Arc::ptr_eq(&generation.server, server) {
+        return false;
+    }
+    let lacking = missing.saturating_sub(server.permits.counts().connecting());
+    let starts = (0..lacking).take_while(|_| attempt::start(shared, &generation, Purpose::WarmUp)).count();
+    // Attempts that have just started may have ended already. The next look sees what came of them.
+    starts > 0 || server.permits.counts().connecting() > 0
+}
+
+fn missing<C: Connector>(server: &ServerEntry<C>) -> u32 {
+    let counts = server.permits.counts();
+    wanted_idle().min(counts.max()).saturating_sub(counts.established())
+}
+
+/// `None` of a server that was removed.
+fn report<C: Connector>(shared: &Shared<C>, server: &Arc<ServerEntry<C>>) -> Option<WarmUpServer> {
+    let list = shared.servers.list();
+    let entry = list.entry(server.number()).filter(|entry| Arc::ptr_eq(entry.server(), server))?;
+    Some(WarmUpServer {
+        name: Arc::clone(server.config().shared_name()),
+        idle: entry.generation.idle.len(),
+        missing: missing(server) as usize,
+        connect_error: server.connect_error().map(|error| chain(&*error)),
+    })
+}
