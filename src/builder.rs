@@ -10,6 +10,7 @@ use crate::connector::Connector;
 use crate::core::Shared;
 use crate::ejection::Ejection;
 use crate::error::BuildError;
+use crate::load_balancing::LoadBalancing;
 use crate::pool::Pool;
 use crate::server::{PoolLimits, Server};
 use crate::settings::{Backoff, Settings};
@@ -43,6 +44,9 @@ use crate::sync::Arc;
 /// | [`max_lifetime_jitter_ratio`](Self::max_lifetime_jitter_ratio) | 0.2 | 0.0 to 1.0 |
 /// | [`maintenance`](Self::maintenance) | on | |
 /// | [`exact_times`](Self::exact_times) | off | |
+/// | [`load_balancing`](Self::load_balancing) | [`LoadBalancing::RoundRobin`] | |
+/// | [`slow_start`](Self::slow_start) | `None`: off | above 0, at most a year |
+/// | [`spill_when_full`](Self::spill_when_full) | off | |
 /// | [`clock`](Self::clock) | [`Clock::system`] | |
 /// | [`runtime`](Self::runtime) | the current one at `build`, else the first async caller's | |
 ///
@@ -100,6 +104,9 @@ impl<C: Connector> Builder<C> {
             max_lifetime_jitter_ratio: 0.2,
             maintenance: true,
             exact_times: false,
+            load_balancing: LoadBalancing::RoundRobin,
+            slow_start: None,
+            spill_when_full: false,
             seed: None,
         };
         Self { connector, settings, servers: Vec::new(), clock: None, runtime: None }
@@ -294,6 +301,30 @@ impl<C: Connector> Builder<C> {
     /// does a checkout that does not find a connection in its thread's shard.
     pub fn exact_times(mut self, on: bool) -> Self {
         self.settings.exact_times = on;
+        self
+    }
+
+    /// How the pool chooses servers. Default: [`LoadBalancing::RoundRobin`]. While the pool runs, see
+    /// [`Pool::set_load_balancing`].
+    pub fn load_balancing(mut self, policy: LoadBalancing) -> Self {
+        self.settings.load_balancing = policy;
+        self
+    }
+
+    /// The time in which the weight of a server that comes up again, or is added to a running pool, rises from a tenth
+    /// to the whole: for servers whose caches are cold. Only with [`LoadBalancing::Weighted`], and with
+    /// [`maintenance`](Self::maintenance). Default: `None`, off. Range: above 0, at most a year.
+    ///
+    /// The weight rises at each tick, of 100 ms. Servers that come up together rise together.
+    pub fn slow_start(mut self, window: impl Into<Option<Duration>>) -> Self {
+        self.settings.slow_start = window.into();
+        self
+    }
+
+    /// Whether a caller that would wait uses servers of the next [tier](Server::tier) while all servers of the tiers in
+    /// use are full: they have no idle connection and `max_conns` open. Default: off, such a caller waits.
+    pub fn spill_when_full(mut self, on: bool) -> Self {
+        self.settings.spill_when_full = on;
         self
     }
 

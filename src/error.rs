@@ -1,10 +1,14 @@
 //! The errors of a pool, with their numbers and reasons.
 
+mod failure;
+
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
 use crate::sync::Arc;
+
+pub use self::failure::Failure;
 
 /// Why [`Pool::acquire`](crate::Pool::acquire), [`acquire_timeout`](crate::Pool::acquire_timeout) or
 /// [`acquire_now`](crate::Pool::acquire_now) returned no connection. `E` is the connector's error.
@@ -93,6 +97,8 @@ pub struct Counts {
     pub paused: usize,
     /// Up and below `max_conns`, but without an idle connection.
     pub empty: usize,
+    /// Up, but of a worse [tier](crate::Server::tier) than those in use.
+    pub standby: usize,
     /// Callers in the wait queue, which come first.
     pub waiters: usize,
     /// The earliest time at which a server may serve again, if one is known.
@@ -143,69 +149,16 @@ pub enum Reason<E> {
         /// How many it may have.
         max_conns: u32,
     },
+    /// Servers of a better tier are up.
+    Standby {
+        /// Its tier.
+        tier: u32,
+    },
     /// It may have more connections, but none was idle.
     Empty {
         /// Connect attempts that run.
         connecting: u32,
     },
-}
-
-/// Why an attempt failed, or what took a server down.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Failure<E> {
-    /// The connector returned an error.
-    #[error("connect failed")]
-    Connect(#[source] E),
-    /// The connector did not return in time.
-    #[error("connect timed out after {after:?}")]
-    ConnectTimeout {
-        /// The builder's `connect_timeout`.
-        after: Duration,
-    },
-    /// A look-up of a [`TcpConnector`](crate::TcpConnector), also of one inside another connector, still ran when the
-    /// connect timeout ended: tokio's blocking threads are busy, or the resolver does not answer. This is the client's
-    /// own fault: it says nothing about the server, and connecting to it pauses.
-    #[error("look-up of {host:?} timed out after {after:?}")]
-    LookUpTimeout {
-        /// The name that was looked up.
-        host: Arc<str>,
-        /// The builder's `connect_timeout`.
-        after: Duration,
-    },
-    /// The connector panicked.
-    #[error("the connector panicked")]
-    ConnectPanicked,
-    /// The connection was not reusable right after its connect: the server closed it, or sent what it should not.
-    #[error("the connection was closed right after its connect")]
-    ClosedAtOnce,
-    /// A caller reported a failure, for instance by [`PooledConn::fail`](crate::PooledConn::fail). The source is the
-    /// text of its reason.
-    #[error("a caller reported a failure")]
-    Reported(#[source] Box<dyn Error + Send + Sync>),
-    /// The connector's [`recycle`](crate::Connector::recycle) returned an error.
-    #[error("recycle failed")]
-    Recycle(#[source] E),
-    /// It did not return in time.
-    #[error("recycle timed out after {after:?}")]
-    RecycleTimeout {
-        /// The builder's `connect_timeout`.
-        after: Duration,
-    },
-    /// A caller dropped its connection after the builder's `abandoned_after`, and the server has answered nothing
-    /// since the checkout.
-    #[error("a caller dropped its connection after {after:?} without an answer")]
-    Unanswered {
-        /// How long the caller had the connection.
-        after: Duration,
-    },
-}
-
-impl<E> Failure<E> {
-    /// Whether it is one of a connect, not one of a connection in use.
-    pub(crate) fn is_of_connect(&self) -> bool {
-        !matches!(self, Self::Reported(_) | Self::Recycle(_) | Self::RecycleTimeout { .. } | Self::Unanswered { .. })
-    }
 }
 
 impl<E> Unavailable<E> {
@@ -259,6 +212,7 @@ impl<E> fmt::Display for Reason<E> {
                 write!(f, "down (failures: {failures}, retried in {retry_after:?})")
             }
             Self::Limited { retry_after } => write!(f, "rate limited (for {retry_after:?})"),
+            Self::Standby { tier } => write!(f, "standby (tier: {tier})"),
             Self::Full { max_conns } => write!(f, "full (max_conns: {max_conns})"),
             Self::Empty { connecting } => write!(f, "without an idle connection (connecting: {connecting})"),
         }
@@ -273,6 +227,7 @@ impl fmt::Display for Counts {
             (self.full, "full"),
             (self.paused, "not connected to for a while"),
             (self.empty, "without an idle connection"),
+            (self.standby, "standby"),
         ];
         let mut present = reasons.iter().filter(|(count, _)| *count > 0);
         match (present.next(), present.next()) {

@@ -1,7 +1,8 @@
 //! One lock-free async connection pool over many servers, for any protocol.
 //!
-//! You ask the [`Pool`] for a connection. It returns an open connection to a healthy server, in round-robin order,
-//! within each server's limits on connections and rate, and avoids a failed server until its backoff expires.
+//! You ask the [`Pool`] for a connection. It returns an open connection to a healthy server, in round-robin order or by
+//! another [policy](LoadBalancing), within each server's limits on connections and rate, and avoids a failed server
+//! until its backoff expires.
 //!
 //! # Example
 //!
@@ -51,6 +52,7 @@
 //! | [`BoxPool`], [`BoxConn`] | a pool and its connections as types to name in a struct |
 //! | [`is_idle`] | whether a stream with a layer above the socket, such as TLS, may be used again |
 //! | [`AcquireError`], [`TryAcquireError`] | why no server could serve, and when one may |
+//! | [`LoadBalancing`] | how servers are chosen: in turn, by weight, or by connections in use |
 //! | [`PoolStatus`] | a snapshot |
 //! | [`Ejection`] | when reported failures take a server out of use |
 //! | [`operators`] | what the pool does when servers or clients fail, and in what time |
@@ -147,7 +149,7 @@
 //! - It reuses no connection that was not [released](PooledConn::release), unless the connector's
 //!   [`after_use`](Connector::after_use) says so: one that was dropped in the middle of an answer would give the rest
 //!   of it to its next user.
-//! - It chooses servers in turn, without weights; it discovers no servers; and its limits hold for one process.
+//! - It discovers no servers, and its limits hold for one process.
 //! - It runs on tokio alone.
 //!
 //! # Events
@@ -195,6 +197,7 @@ mod connector;
 mod core;
 mod ejection;
 mod error;
+mod load_balancing;
 pub mod operators;
 mod pool;
 mod range;
@@ -221,6 +224,7 @@ pub use crate::error::{
     AcquireError, BuildError, CloseTimeout, Counts, Failure, Reason, ServerError, ServerReport, TryAcquireError,
     Unavailable,
 };
+pub use crate::load_balancing::LoadBalancing;
 pub use crate::pool::Pool;
 pub use crate::server::Server;
 pub use crate::status::{PoolStatus, ServerState, ServerStatus, Totals};

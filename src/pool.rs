@@ -10,6 +10,7 @@ use crate::conn::{Acquire, PooledConn};
 use crate::connector::Connector;
 use crate::core::{self, Shared};
 use crate::error::{AcquireError, CloseTimeout, ServerError, TryAcquireError};
+use crate::load_balancing::LoadBalancing;
 use crate::server::Server;
 use crate::status::PoolStatus;
 use crate::sync::Arc;
@@ -284,6 +285,11 @@ impl<C: Connector> Pool<C> {
     /// [`ServerError::Unknown`], [`ServerError::Closed`].
     pub fn reset_server(&self, name: &str) -> Result<(), ServerError> {
         core::reset_server(&self.shared, name)
+    }
+
+    /// Changes how the pool chooses servers, from the next checkout on.
+    pub fn set_load_balancing(&self, policy: LoadBalancing) {
+        core::set_load_balancing(&self.shared, policy);
     }
 
     /// Returns a snapshot of the pool. Takes no lock.

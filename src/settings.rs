@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::ejection::Ejection;
 use crate::error::{BuildError, ServerError};
+use crate::load_balancing::LoadBalancing;
 use crate::range::{YEAR, check};
 use crate::raw::PermitCounts;
 use crate::server::{PoolLimits, Server};
@@ -40,6 +41,9 @@ pub(crate) struct Settings {
     pub(crate) max_lifetime_jitter_ratio: f64,
     pub(crate) maintenance: bool,
     pub(crate) exact_times: bool,
+    pub(crate) load_balancing: LoadBalancing,
+    pub(crate) slow_start: Option<Duration>,
+    pub(crate) spill_when_full: bool,
     /// `None`: a seed of its own for each pool.
     pub(crate) seed: Option<u64>,
 }
@@ -67,6 +71,9 @@ impl Settings {
             max_lifetime_jitter_ratio,
             maintenance: _,
             exact_times: _,
+            load_balancing: _,
+            slow_start,
+            spill_when_full: _,
             seed: _,
         } = self;
         if name.is_empty() {
@@ -89,6 +96,7 @@ impl Settings {
         check("goodbye_timeout", *goodbye_timeout, ANY_TIME)?;
         check("wait_timeout", wait_timeout.unwrap_or(YEAR), ANY_TIME)?;
         check("idle_timeout", idle_timeout.unwrap_or(YEAR), ANY_TIME)?;
+        check("slow_start", slow_start.unwrap_or(YEAR), ANY_TIME)?;
         check("max_lifetime", max_lifetime.unwrap_or(YEAR), ANY_TIME)?;
         check("backoff initial", *initial, Duration::from_millis(1)..=YEAR)?;
         check("backoff max", *max, *initial..=YEAR)

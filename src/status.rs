@@ -40,6 +40,12 @@ pub struct ServerStatus {
     pub address: Arc<str>,
     /// Its health, or that it is draining.
     pub state: ServerState,
+    /// Its weight, as set.
+    pub weight: u32,
+    /// Its tier.
+    pub tier: u32,
+    /// It is up, but its tier is not in use: servers of a better one are up.
+    pub standby: bool,
     /// Permits taken: connections that are open or being opened. Exact, and never above `max_conns` unless that was
     /// lowered.
     pub open: u32,

@@ -13,9 +13,9 @@ use connring::test_util::{
 };
 use connring::{
     AcquireError, AfterUse, BoxConn, BoxConnector, BoxError, BoxPool, BuildError, Builder, Clock, CloseReason,
-    CloseTimeout, ConnInfo, ConnectFault, Connector, Counts, Ejection, Ended, Failure, FnConnector, Pool, PoolStatus,
-    PooledConn, Reason, Server, ServerError, ServerReport, ServerState, ServerStatus, TcpConnector, Totals,
-    TryAcquireError, Unavailable, connect_fn,
+    CloseTimeout, ConnInfo, ConnectFault, Connector, Counts, Ejection, Ended, Failure, FnConnector, LoadBalancing,
+    Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport, ServerState, ServerStatus, TcpConnector,
+    Totals, TryAcquireError, Unavailable, connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -74,6 +74,7 @@ fn public_types_are_send_sync_and_unpin() {
         Failure<io::Error>,
         FaultyConnector<Tcp>,
         FnConnector<fn(), DuplexStream, io::Error>,
+        LoadBalancing,
         Pool<Tcp>,
         PoolStatus,
         PooledConn<Tcp>,

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 
-use crate::raw::{Answered, Ejected, Health, HealthState, Outage, Serving, Strikes, Time};
+use crate::raw::{Answered, Ejected, Health, HealthState, Outage, Serving, Strikes, TIERS, Time};
 
 const STEP_NS: u64 = 10_000;
 const YEAR_NS: u64 = 365 * 24 * 3_600 * 1_000_000_000;
@@ -43,6 +43,7 @@ enum Op {
     Recovered(u8),
     SetRemoved(bool),
     SetDisabled(bool),
+    SetTier(u8),
     Strike,
     Clear,
     Open,
@@ -72,6 +73,7 @@ struct Server {
     model: Model,
     is_disabled: bool,
     is_removed: bool,
+    tier: usize,
     ejections: u32,
     /// How often the server went down.
     downs: usize,
@@ -112,7 +114,7 @@ pub fn run(data: &[u8]) {
 
 impl Server {
     fn new() -> Self {
-        let health = Health::new();
+        let health = Health::new(0);
         let first = health.snapshot().outage();
         Self {
             health,
@@ -121,6 +123,7 @@ impl Server {
             model: Model::Up,
             is_disabled: false,
             is_removed: true,
+            tier: 0,
             ejections: 0,
             downs: 0,
             time: 0,
@@ -209,6 +212,18 @@ impl Run {
                 assert_eq!(server.health.set_disabled(serving, is), server.is_disabled != is);
                 server.is_disabled = is;
             }
+            Op::SetTier(tier) => {
+                // As in the pool: registered in both meanwhile.
+                let (from, to) = (server.tier, usize::from(tier) % TIERS);
+                if !server.is_removed {
+                    serving.register(to);
+                }
+                assert_eq!(server.health.set_tier(serving, to), from != to);
+                if !server.is_removed {
+                    serving.remove(from);
+                }
+                server.tier = to;
+            }
             Op::Strike => {
                 let (count, last) = server.failures;
                 let is_late = u128::from(now_ns.saturating_sub(last * STEP_NS)) > MEMORY.as_nanos();
@@ -263,9 +278,13 @@ impl Run {
     }
 
     fn eject(&mut self, at: usize, which: u8, exponent: u8) {
-        let left = self.servers.iter().filter(|server| server.serves()).count().saturating_sub(1);
-        let registered = self.servers.iter().filter(|server| !server.is_removed).count();
-        let within = left >= 1 && 20 * (registered - left) <= usize::from(self.ratio) * registered;
+        let tier = self.servers[at].tier;
+        let serving = self.servers.iter().filter(|server| server.serves());
+        let (others, is_backed) = (serving.clone().count().saturating_sub(1), serving.clone().any(|s| s.tier > tier));
+        let left = serving.filter(|server| server.tier == tier).count().saturating_sub(1);
+        let registered = self.servers.iter().filter(|server| !server.is_removed && server.tier == tier).count();
+        let keeps_part = 20 * (registered - left) <= usize::from(self.ratio) * registered;
+        let within = others >= 1 && (is_backed || keeps_part);
         let Self { serving, servers, now_ns, ratio } = self;
         let (now_ns, server) = (*now_ns, &mut servers[at]);
         let until_ns = |ejections: u32| now_ns.saturating_add(u64::from(ejections) << (exponent % 59));
@@ -289,11 +308,11 @@ impl Run {
         let server = &mut servers[at];
         let changes = server.is_removed != is;
         if changes && !is {
-            serving.register();
+            serving.register(server.tier);
         }
         assert_eq!(server.health.set_removed(serving, is), changes);
         if changes && is {
-            serving.remove();
+            serving.remove(server.tier);
         }
         server.is_removed = is;
     }
@@ -336,6 +355,11 @@ impl Run {
         assert_eq!(snapshot.ejected_until(), until);
         let serving = self.servers.iter().filter(|server| server.serves()).count();
         assert_eq!(self.serving.serving() as usize, serving, "the count is that of the servers that serve");
+        assert_eq!(snapshot.tier(), server.tier);
+        let serves = self.servers.iter().any(|other| other.serves() && other.tier == server.tier);
+        assert_eq!(self.serving.has_serving(server.tier), serves);
+        let is_worse = |other: &Server| !other.is_removed && other.tier > server.tier;
+        assert_eq!(self.serving.has_worse(server.tier), self.servers.iter().any(is_worse));
         for &(outage, downs) in &server.outages {
             assert_eq!(snapshot.outage() == outage, downs == server.downs, "each outage has its own number");
             let is_open = |conn: &Option<_>| matches!(conn, Some((_, number)) if *number == downs);

@@ -10,7 +10,7 @@ fn time(millis: u64) -> Time {
     Time::from_nanos(millis * 1_000_000)
 }
 
-/// A tier of servers that are up.
+/// Servers that are up, of the first tier.
 pub(crate) struct Tier<const N: usize> {
     pub(crate) serving: Serving,
     pub(crate) health: [Health; N],
@@ -18,10 +18,15 @@ pub(crate) struct Tier<const N: usize> {
 
 impl<const N: usize> Tier<N> {
     pub(crate) fn new() -> Arc<Self> {
+        Self::of([0; N])
+    }
+
+    /// Servers that are up, of these tiers.
+    pub(crate) fn of(tiers: [usize; N]) -> Arc<Self> {
         let serving = Serving::default();
-        let health = std::array::from_fn(|_| {
-            let health = Health::new();
-            serving.register();
+        let health = tiers.map(|tier| {
+            let health = Health::new(tier);
+            serving.register(tier);
             assert!(health.set_removed(&serving, false));
             health
         });
@@ -40,10 +45,14 @@ impl<const N: usize> Tier<N> {
         self.health[at].eject(&self.serving, outage, ratio, time(1), |_| time(2))
     }
 
-    /// Asserts that the count is the number of servers that serve.
+    /// Asserts that the counts are the numbers of servers that serve, in all and in the first tiers.
     pub(crate) fn assert_counted(&self) {
-        let truth = self.health.iter().filter(|health| health.snapshot().serves()).count();
-        assert_eq!(self.serving.serving() as usize, truth, "{:?}", self.health);
+        let serving = || self.health.iter().map(Health::snapshot).filter(|health| health.serves());
+        assert_eq!(self.serving.serving() as usize, serving().count(), "{:?}", self.health);
+        for tier in 0..3 {
+            let serves = serving().any(|health| health.tier() == tier);
+            assert_eq!(self.serving.has_serving(tier), serves, "tier {tier}: {:?}", self.health);
+        }
     }
 }
 

@@ -21,6 +21,7 @@ pub mod pool;
 pub mod serving;
 pub mod slot;
 pub mod strikes;
+pub mod tier_in_use;
 pub mod up_set;
 pub mod wait_queue;
 pub mod wake_at;

@@ -104,6 +104,8 @@ enum Change {
     Answers,
     Removed(bool),
     Disabled(bool),
+    /// Moves to that tier, as in the pool: counted as registered in both meanwhile.
+    MovesTo(usize),
 }
 
 fn change(tier: &Tier<2>, at: usize, change: Change) {
@@ -117,22 +119,29 @@ fn change(tier: &Tier<2>, at: usize, change: Change) {
         Change::Removed(is) => {
             // As in the pool: registered before it may serve, and removed after it served.
             if !is {
-                serving.register();
+                serving.register(health.snapshot().tier());
             }
             assert!(health.set_removed(serving, is));
             if is {
-                serving.remove();
+                serving.remove(health.snapshot().tier());
             }
         }
         Change::Disabled(is) => assert!(health.set_disabled(serving, is)),
+        Change::MovesTo(to) => {
+            let from = health.snapshot().tier();
+            serving.register(to);
+            assert!(health.set_tier(serving, to));
+            serving.remove(from);
+        }
     }
 }
 
 /// Property: when no change is under way, the count is the number of servers that serve (I2).
 /// Threads: each of three makes a change of one server, for several sets of three, from each state of the server.
-/// Mutation that fails it: a transition does not count the server in again after its CAS failed.
+/// Mutation that fails it: a transition does not count the server in again after its CAS failed, or counts it in in
+/// another tier; a changed tier counts it in the old one only.
 pub fn the_count_ends_as_the_truth() {
-    use Change::{Answers, ConnectFails, Disabled, Ejected, Recovers, Removed};
+    use Change::{Answers, ConnectFails, Disabled, Ejected, MovesTo, Recovers, Removed};
     for (first, changes) in [
         (None, [ConnectFails, Ejected, Removed(true)]),
         (None, [ConnectFails, Disabled(true), Removed(true)]),
@@ -140,6 +149,8 @@ pub fn the_count_ends_as_the_truth() {
         (Some(ConnectFails), [Recovers, Answers, Removed(true)]),
         (Some(Removed(true)), [Removed(false), ConnectFails, Ejected]),
         (Some(Disabled(true)), [Disabled(false), Removed(true), Ejected]),
+        (None, [ConnectFails, MovesTo(1), Ejected]),
+        (Some(ConnectFails), [Recovers, MovesTo(1), Disabled(true)]),
     ] {
         check(2, move || {
             let tier = Tier::<2>::new();
@@ -184,6 +195,25 @@ pub fn the_bound_holds_beside_other_changes() {
         let served = recovers.join().unwrap();
         fails.join().unwrap();
         assert!(served || !sees || ejected == Ejected::Refused, "no server was left");
+        tier.assert_counted();
+    });
+}
+
+/// Property: of several tiers with one server each, concurrent ejections leave one that serves (I1), and the last tier
+/// keeps the part that the bound says.
+/// Threads: each of three ejects the server of one tier, with a bound that the last server of a tier passes.
+/// Mutation that fails it: `lower_within` counts a server out of its tier alone, or among all without a CAS.
+pub fn ejections_leave_a_server_of_some_tier() {
+    check(2, || {
+        let tier = Tier::<3>::of([0, 1, 2]);
+        let others = [1, 2].map(|at| {
+            let tier = Arc::clone(&tier);
+            thread::spawn(move || matches!(tier.eject(at, tier.outage(at), 1.0), Ejected::Down(_)))
+        });
+        let here = matches!(tier.eject(0, tier.outage(0), 1.0), Ejected::Down(_));
+        let ejected = others.map(|other| other.join().unwrap());
+        let count = usize::from(here) + ejected.iter().filter(|&&ejected| ejected).count();
+        assert_eq!((count, tier.serving.serving()), (2, 1));
         tier.assert_counted();
     });
 }

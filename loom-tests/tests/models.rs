@@ -27,10 +27,12 @@ models! {
         a_permit_carries_what_its_last_holder_did;
     pool: every_caller_is_served;
     serving: ejections_keep_the_bound the_last_server_is_not_ejected the_only_server_that_serves_is_not_ejected
-        a_server_counts_once_it_serves the_count_ends_as_the_truth the_bound_holds_beside_other_changes;
+        a_server_counts_once_it_serves the_count_ends_as_the_truth the_bound_holds_beside_other_changes
+        ejections_leave_a_server_of_some_tier;
     slot: an_item_is_owned_once an_item_is_taken_once an_address_that_comes_back_is_a_new_item
         a_waiter_is_served_or_finds_the_item;
     strikes: one_report_reaches_the_threshold a_clear_starts_again;
+    tier_in_use: the_best_tier_that_serves_is_in_use the_up_set_is_not_empty_during_a_switch;
     up_set: the_bit_ends_as_the_fact the_bits_of_one_word_end_as_their_facts
         a_bit_is_set_in_a_larger_bitmap;
     wait_queue: no_wake_up_is_lost no_wake_up_is_lost_behind_a_full_slot no_wake_up_is_lost_between_shards

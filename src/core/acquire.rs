@@ -1,4 +1,4 @@
-//! The fast path to a connection, and the pass over all servers.
+//! The fast path to a connection, that of the policies other than round robin, and the pass over all servers.
 
 use std::time::Duration;
 
@@ -13,8 +13,10 @@ use crate::core::closing::close;
 use crate::core::hand_over::{keep, move_or_close};
 use crate::core::report;
 use crate::core::shared::Shared;
+use crate::core::spill;
 use crate::core::transition::{self, FailedConnect};
 use crate::error::{AcquireError, Failure, TryAcquireError};
+use crate::load_balancing::LoadBalancing;
 use crate::raw::{Signals, Time};
 use crate::server::Connection;
 use crate::servers::{List, ListEntry, Usable, thread_number};
@@ -44,9 +46,10 @@ enum Balance {
     InRuntime,
 }
 
-/// The callers of `take_next`.
-const SYNC: bool = false;
-const ASYNC: bool = true;
+/// The callers of `take_near`.
+const SYNC: u8 = 0;
+const ASYNC: u8 = 1;
+const CHOSEN: u8 = 2;
 
 /// See [`Pool::try_acquire`](crate::Pool::try_acquire).
 #[inline]
@@ -75,19 +78,30 @@ pub(crate) fn take_idle<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Con
 /// `CALLER` gives each caller closures of its own type: compilers inline what has one caller, and a call costs a tenth
 /// of the instructions.
 #[inline(always)]
-fn take_next<C: Connector, const CALLER: bool>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>> {
+fn take_next<C: Connector, const CALLER: u8>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>> {
     let signals: &Signals = &shared.notifier.signals;
-    // One branch for both.
-    if (signals.waiters() > 0) | signals.is_retry_due() {
+    // One branch for all.
+    if signals.has_detour() {
         return give_way(shared);
     }
     let taken = shared.servers.with_list_of(signals.list_version(), |list, near| {
-        let entry = list.entry(shared.rotation.next(near, &list.up)?)?;
-        let tick = || signals.tick().filter(|_| !shared.settings.exact_times);
-        let now = || tick().unwrap_or_else(|| read_clock(shared));
-        take(shared, entry, now, || entry.generation.idle.pop_near(near)).ok()
+        take_near::<C, CALLER>(shared, list, shared.rotation.next(near, &list.up)?, near)
     });
     taken.unwrap_or_else(|| keep_list(shared))
+}
+
+/// Takes a connection of a server from this thread's shard.
+#[inline(always)]
+fn take_near<C: Connector, const CALLER: u8>(
+    shared: &Shared<C>,
+    list: &List<C>,
+    number: usize,
+    near: usize,
+) -> Option<Box<Connection<C>>> {
+    let (entry, signals) = (list.entry(number)?, &shared.notifier.signals);
+    let tick = || signals.tick().filter(|_| !shared.settings.exact_times);
+    let now = || tick().unwrap_or_else(|| read_clock(shared));
+    take(shared, entry, now, || entry.generation.idle.pop_near(near)).ok()
 }
 
 /// Reads the time where no tick is stored. Out of line of the hot path.
@@ -96,13 +110,55 @@ fn read_clock<C: Connector>(shared: &Shared<C>) -> Time {
     shared.clock.time()
 }
 
-/// Waiters come first. Otherwise a retry is due, and `take_any` goes on from this caller's turn.
+/// Waiters come first. Otherwise a retry is due, and `take_any` goes on from this caller's turn; or servers are not
+/// chosen in turn.
 #[cold]
 fn give_way<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
-    if shared.notifier.signals.waiters() == 0 {
-        take_turn(shared);
+    let signals = &shared.notifier.signals;
+    if signals.waiters() > 0 {
+        return None;
     }
-    None
+    if signals.is_retry_due() {
+        take_turn(shared);
+        return None;
+    }
+    take_chosen(shared)
+}
+
+/// The hot path of the policies other than round robin.
+#[inline(never)]
+fn take_chosen<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
+    let taken = shared.servers.with_list_of(shared.notifier.signals.list_version(), |list, near| {
+        let number = turn(shared, list, near)?;
+        let taken = take_near::<C, CHOSEN>(shared, list, number, near);
+        if taken.is_none() {
+            shared.rotation.go_on_from(near, number);
+        }
+        taken
+    });
+    let mut conn = taken.unwrap_or_else(|| keep_list(shared))?;
+    count_use(shared, &mut conn);
+    Some(conn)
+}
+
+/// Takes a turn by the policy: the number of the server to try first.
+#[inline(always)]
+fn turn<C: Connector>(shared: &Shared<C>, list: &List<C>, near: usize) -> Option<usize> {
+    let in_use = |number| list.entry(number).map_or(usize::MAX, |entry| entry.server().in_use.count());
+    match LoadBalancing::of(&shared.notifier.signals) {
+        LoadBalancing::RoundRobin => shared.rotation.next(near, &list.up),
+        LoadBalancing::Weighted => {
+            shared.rotation.next_weighted(near, &list.up, |number| shared.servers.share(list, number))
+        }
+        LoadBalancing::LeastInUse => shared.rotation.next_of_two(near, &list.up, in_use),
+    }
+}
+
+/// Counts a use that begins, if the policy goes by it.
+pub(crate) fn count_use<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
+    if LoadBalancing::of(&shared.notifier.signals) == LoadBalancing::LeastInUse {
+        conn.count_use();
+    }
 }
 
 /// Keeps the current list for this thread's next call.
@@ -116,13 +172,23 @@ fn keep_list<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
 /// Takes the turn from which `take_any` goes on.
 #[cold]
 fn take_turn<C: Connector>(shared: &Shared<C>) {
-    shared.rotation.next(thread_number(), &shared.servers.list().up);
+    let near = thread_number();
+    if let Some(number) = turn(shared, &shared.servers.list(), near) {
+        shared.rotation.go_on_from(near, number);
+    }
 }
 
-/// Tries each server that is up once, from the one whose turn it was. If none is up, tries those that have open
-/// connections. Waiters come first.
+/// Looks for a connection everywhere.
 #[cold]
 fn take_any<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<Box<Connection<C>>> {
+    let mut conn = look_everywhere(shared, balance)?;
+    count_use(shared, &mut conn);
+    Some(conn)
+}
+
+/// Tries each server that is up once, from the one whose turn it was, then those of the tiers that come into use for
+/// want of them. If none is up, tries those that have open connections. Waiters come first.
+fn look_everywhere<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<Box<Connection<C>>> {
     let list = shared.servers.list();
     if shared.notifier.signals.is_retry_due() {
         // The background task tries the servers that are due: here is a caller.
@@ -143,15 +209,21 @@ fn take_any<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<B
             take_from(entry).ok()
         });
     }
-    let mut empty = None;
-    let served = shared.rotation.go_on(near, &list.up, |number| {
+    // The first server without an idle connection that has a permit; of the standby servers rather than of the others,
+    // since those come into use if the others cannot be connected to.
+    let (mut empty, mut empty_standby) = (None, None);
+    let try_server = |number, empty: &mut Option<_>| {
         let entry = list.entry(number)?;
         let taken = take_from(entry);
         if matches!(taken, Err(Skip::Empty)) && entry.server().permits.counts().is_free() {
             empty.get_or_insert(&entry.generation);
         }
         taken.ok()
-    });
+    };
+    let served = shared.rotation.go_on(near, &list.up, |number| try_server(number, &mut empty));
+    let try_standby = |number| try_server(number, &mut empty_standby);
+    let served = served.or_else(|| spill::pass(shared, &list, near, now, try_standby));
+    let empty = empty_standby.or(empty);
     if let Some(generation) = empty.filter(|generation| generation.server.permits.counts().connecting() == 0) {
         let is_wanted = match balance {
             Balance::IfServed => served.is_some(),

@@ -70,6 +70,7 @@ fn work<C: Connector>(shared: &Arc<Shared<C>>, retries: &mut Retries, swept: &mu
     shared.notifier.wake_at.look();
     let now = shared.clock.time();
     store_tick(shared, now);
+    shared.servers.ramp(now);
     let mut wake_at = retries.run(shared, now);
     sweep::sweep_if_due(shared, now, swept);
     if shared.settings.maintenance {

@@ -6,9 +6,10 @@ use crate::connector::Connector;
 use crate::core::closing::{close, why_over};
 use crate::core::grant::{Grant, Token};
 use crate::core::shared::{Shared, pool_of};
+use crate::core::spill;
 use crate::raw::Time;
 use crate::server::{Connection, Generation};
-use crate::servers::{Usable, thread_number};
+use crate::servers::{List, Usable, thread_number};
 use crate::sync::Arc;
 
 /// Delivers a new connection: to the front waiter, if there is a token, otherwise to the idle queue.
@@ -94,8 +95,13 @@ pub(crate) fn after_push<C: Connector>(generation: &Arc<Generation<C>>, near: us
 
 /// Serves waiters from one server.
 fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, near: usize) {
-    let Some(usable) = shared.servers.list().usable(generation.number).map(|(_, usable)| usable) else { return };
     let now = shared.clock.time();
+    let list = shared.servers.list();
+    let Some(usable) = list.usable(generation.number).map(|(_, usable)| usable) else { return };
+    if usable == Usable::Standby && !is_spilled_to(shared, &list, generation.number, now) {
+        return;
+    }
+    drop(list);
     let mut rejected = Vec::new();
     shared.queue.serve(|| take(generation, usable, near, now, &mut rejected));
     rejected.into_iter().for_each(move_or_close);
@@ -115,14 +121,20 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
     let (mut rejected, mut closed) = (Vec::new(), Vec::new());
     {
         let list = shared.servers.list();
-        let mut take_from = |number| {
+        let mut take_from = |number, may_spill: bool| {
             let (entry, usable) = list.usable(number)?;
+            if usable == Usable::Standby && !may_spill {
+                return None;
+            }
             if !entry.is_open() {
                 closed.push(number);
             }
             take(&entry.generation, usable, near, now, &mut rejected)
         };
-        shared.queue.serve(|| shared.rotation.pass(near, &list.open, &mut take_from));
+        shared.queue.serve(|| {
+            let served = shared.rotation.pass(near, &list.open, |number| take_from(number, false));
+            served.or_else(|| spill::pass(shared, &list, near, now, |number| take_from(number, true)))
+        });
     }
     // Not under the lock: they may drop user values.
     closed.into_iter().for_each(|number| shared.servers.refresh(number));
@@ -148,7 +160,7 @@ fn take<C: Connector>(
         return None;
     }
     let conn = match usable {
-        Usable::All => generation.idle.pop(near)?,
+        Usable::All | Usable::Standby => generation.idle.pop(near)?,
         Usable::Answered(outage) => {
             let has_answered = |conn: &Connection<C>| conn.permit.answered() == outage;
             generation.idle.pop_if(near, has_answered, |refused| rejected.push(refused))?
@@ -163,9 +175,20 @@ fn take<C: Connector>(
     }
 }
 
-/// Whether a connection may serve a waiter: its server was not removed, and is up unless none is.
+/// Whether a connection may serve a waiter: its server was not removed, is up unless none is, and is not standby unless
+/// its tier comes into use.
 fn may_serve<C: Connector>(shared: &Shared<C>, conn: &Connection<C>) -> bool {
     let generation = conn.generation();
     let list = shared.servers.list();
-    !generation.epoch.is_over() && matches!(list.usable(generation.number), Some((_, Usable::All)))
+    !generation.epoch.is_over()
+        && match list.usable(generation.number) {
+            Some((_, Usable::All)) => true,
+            Some((_, Usable::Standby)) => is_spilled_to(shared, &list, generation.number, shared.clock.time()),
+            _ => false,
+        }
+}
+
+/// Whether callers may use a standby server now.
+fn is_spilled_to<C: Connector>(shared: &Shared<C>, list: &List<C>, number: usize, now: Time) -> bool {
+    spill::servers(shared, list, now).any(|(other, _)| other == number)
 }

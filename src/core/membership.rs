@@ -5,6 +5,7 @@ use crate::core::hand_over::move_or_close;
 use crate::core::shared::Shared;
 use crate::core::transition;
 use crate::error::ServerError;
+use crate::load_balancing::LoadBalancing;
 use crate::raw::HealthState;
 use crate::server::Server;
 use crate::servers::{Change, drop_closed_lists};
@@ -40,6 +41,14 @@ pub(crate) fn reset<C: Connector>(shared: &Arc<Shared<C>>) {
 /// See [`Pool::reset_server`](crate::Pool::reset_server).
 pub(crate) fn reset_server<C: Connector>(shared: &Arc<Shared<C>>, name: &str) -> Result<(), ServerError> {
     shared.servers.reset_server(name, shared.clock.time()).map(|change| act(shared, change))
+}
+
+/// See [`Pool::set_load_balancing`](crate::Pool::set_load_balancing).
+pub(crate) fn set_load_balancing<C: Connector>(shared: &Shared<C>, policy: LoadBalancing) {
+    policy.set(&shared.notifier.signals);
+    if policy == LoadBalancing::Weighted {
+        shared.servers.settle_largest_weight();
+    }
 }
 
 /// Closes the pool: removes all servers, and waiters get an error. Connections in use close when they are returned.

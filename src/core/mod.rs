@@ -16,6 +16,7 @@
 //! | `sweep` | closes idle connections |
 //! | `hand_over`, `report` | delivers a connection; errors and status |
 //! | `closing` | closes a connection, with a goodbye where one is due |
+//! | `spill` | when callers use standby tiers |
 //! | `shared` | holds the parts |
 //! | `attempt_counts`, `drops`, `due_times`, `grant`, `plan`, `random`, `runtime` | the parts |
 
@@ -38,6 +39,7 @@ mod retry;
 mod runtime;
 mod settle;
 mod shared;
+mod spill;
 mod sweep;
 mod transition;
 mod verdict;
@@ -48,7 +50,9 @@ mod tests;
 
 pub(crate) use self::acquire::{Acquired, take_idle, try_acquire};
 pub(crate) use self::background::ensure as ensure_background;
-pub(crate) use self::membership::{close, deregister, register, reset, reset_server, set_servers, update};
+pub(crate) use self::membership::{
+    close, deregister, register, reset, reset_server, set_load_balancing, set_servers, update,
+};
 pub(crate) use self::release::{broken, detach, discard, dropped, fail, release};
 pub(crate) use self::report::status;
 pub(crate) use self::shared::Shared;

@@ -76,6 +76,9 @@ fn after_release<C: Connector>(generation: &Arc<Generation<C>>, near: usize, out
 /// Takes a connection back for reuse, holding a reference to the generation and the pool.
 #[cold]
 fn reuse_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
+    if conn.end_counted_use() {
+        return reuse(conn);
+    }
     // A dropped pool has closed all generations.
     let Some(shared) = end_good_use(&mut conn) else { return close(conn, CloseReason::PoolClosed) };
     let now = conn.info().idle_since();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::connector::Connector;
 use crate::core::shared::Shared;
+use crate::core::spill;
 use crate::error::{AcquireError, Counts, Reason, Report, ServerReport, TryAcquireError, Unavailable};
 use crate::raw::{BreakerState, HealthState, Time};
 use crate::server::{ServerEntry, Total, chain};
@@ -67,9 +68,10 @@ pub(crate) fn refusal<C: Connector>(shared: &Shared<C>) -> TryAcquireError {
 /// Why no server can serve now.
 pub(crate) fn unavailable<C: Connector>(shared: &Shared<C>) -> Unavailable<C::Error> {
     let (list, now) = (shared.servers.list(), shared.clock.time());
+    let worst = spill::worst_tier(shared, &list, now);
     let named = list.iter().take(NAMED_SERVERS).map(|(_, entry)| ServerReport {
         name: Arc::clone(entry.server().config().shared_name()),
-        reason: reason(entry.server(), now),
+        reason: reason(entry.server(), worst, now),
     });
     Unavailable { report: Box::new(Report { servers: named.collect(), counts: counts(shared, &list) }) }
 }
@@ -78,13 +80,14 @@ pub(crate) fn unavailable<C: Connector>(shared: &Shared<C>) -> Unavailable<C::Er
 fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Counts {
     let now = shared.clock.time();
     let mut counts = Counts { waiters: shared.notifier.signals.waiters(), ..Counts::default() };
-    let up = list.up.len();
-    counts.down = list.len.saturating_sub(up);
+    let spilled_to = || spill::servers(shared, list, now).map(|(_, entry)| entry);
+    counts.standby = list.standby.len().saturating_sub(spilled_to().count());
+    counts.down = list.len.saturating_sub(list.up.len() + list.standby.len());
     let mut retry = (shared.attempts.probes() > 0).then_some(now);
     if counts.down > 0 && retry.is_none() {
         retry = shared.due_times.earliest(|number| resumes_at(shared, number, now));
     }
-    for entry in list.up.iter_from(0).filter_map(|number| list.entry(number)) {
+    for entry in list.up.iter_from(0).filter_map(|number| list.entry(number)).chain(spilled_to()) {
         let at = match limit(entry.server(), now) {
             Limit::Token { available_at } => {
                 counts.limited += 1;
@@ -127,8 +130,8 @@ fn limit<C: Connector>(server: &ServerEntry<C>, now: Time) -> Limit {
     }
 }
 
-/// Why a server cannot serve now.
-fn reason<C: Connector>(server: &ServerEntry<C>, now: Time) -> Reason<C::Error> {
+/// Why a server cannot serve now, where callers may use the tiers up to `worst`.
+fn reason<C: Connector>(server: &ServerEntry<C>, worst: usize, now: Time) -> Reason<C::Error> {
     let (health, breaker) = (server.health.snapshot(), server.breaker.snapshot());
     let retry_after = |at: Time| at.since(now).max(SHORTEST_RETRY);
     let connect_error = server.connect_error();
@@ -136,6 +139,9 @@ fn reason<C: Connector>(server: &ServerEntry<C>, now: Time) -> Reason<C::Error> 
         let (cause, failures) = (server.last_failure(), breaker.failures());
         let retry_after = retry_after(server.down_until().unwrap_or(now));
         return Reason::Down { cause, connect_error, failures, retry_after };
+    }
+    if health.tier() > worst {
+        return Reason::Standby { tier: health.tier() as u32 };
     }
     match limit(server, now) {
         Limit::Token { available_at } => Reason::Limited { retry_after: retry_after(available_at) },
@@ -149,7 +155,7 @@ fn reason<C: Connector>(server: &ServerEntry<C>, now: Time) -> Reason<C::Error> 
 
 /// See [`Pool::status`](crate::Pool::status).
 pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
-    let (list, now) = (shared.servers.list(), shared.clock.time());
+    let (list, now, tier_in_use) = (shared.servers.list(), shared.clock.time(), shared.servers.tier_in_use());
     let listed = list.iter().map(|(_, entry)| {
         let (health, breaker) = (entry.server().health.snapshot(), entry.server().breaker.snapshot());
         let failures = breaker.failures();
@@ -161,10 +167,10 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
             (HealthState::Down, _) if health.ejected_until().is_some() => ServerState::Ejected { retry_after },
             (HealthState::Down, _) => ServerState::Down { failures, retry_after },
         };
-        server_status(entry.server(), state, entry.generation.idle.len(), now)
+        server_status(entry.server(), state, tier_in_use, entry.generation.idle.len(), now)
     });
     let draining = shared.servers.draining();
-    let draining = draining.iter().map(|server| server_status(server, ServerState::Draining, 0, now));
+    let draining = draining.iter().map(|server| server_status(server, ServerState::Draining, tier_in_use, 0, now));
     PoolStatus {
         name: Arc::clone(&shared.notifier.pool),
         servers: listed.chain(draining).collect(),
@@ -177,13 +183,22 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
     }
 }
 
-fn server_status<C: Connector>(server: &ServerEntry<C>, state: ServerState, idle: usize, now: Time) -> ServerStatus {
-    let (config, counts) = (server.config(), server.permits.counts());
+fn server_status<C: Connector>(
+    server: &ServerEntry<C>,
+    state: ServerState,
+    tier_in_use: usize,
+    idle: usize,
+    now: Time,
+) -> ServerStatus {
+    let (config, counts, health) = (server.config(), server.permits.counts(), server.health.snapshot());
     let paused_until = server.breaker.snapshot().paused_until().filter(|&until| until > now);
     ServerStatus {
         name: Arc::clone(config.shared_name()),
         address: Arc::clone(config.shared_address()),
         state,
+        weight: server.weight.full(),
+        tier: health.tier() as u32,
+        standby: health.serves() && health.tier() > tier_in_use,
         open: counts.open(),
         max_conns: counts.max(),
         idle,

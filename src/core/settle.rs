@@ -9,6 +9,7 @@ use crate::core::attempt_counts::Purpose;
 use crate::core::hand_over::serve_waiters;
 use crate::core::plan::{Candidate, plan};
 use crate::core::shared::Shared;
+use crate::core::spill;
 use crate::raw::Time;
 use crate::servers::List;
 use crate::sync::Arc;
@@ -17,6 +18,10 @@ use crate::sync::Arc;
 pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) {
     serve_waiters(shared);
     connect_for_waiters(shared);
+    if !shared.servers.list().standby.is_empty() {
+        // The attempt that ends a pause may just have begun: until it ends, standby servers serve.
+        serve_waiters(shared);
+    }
 }
 
 /// Wakes the impatient waiters if no attempt runs or no server has a token: they have nothing to wait for.
@@ -50,7 +55,9 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
     let list = shared.servers.list();
     let Some(first) = shared.connect_rotation.next(0, &list.up) else { return };
     let may_wait = waiters > shared.queue.impatient();
-    let candidates = list.up.iter_from(first).filter_map(|number| candidate(shared, &list, number, now, may_wait));
+    let standby = spill::servers(shared, &list, now).map(|(number, _)| number);
+    let numbers = list.up.iter_from(first).chain(standby);
+    let candidates = numbers.filter_map(|number| candidate(shared, &list, number, now, may_wait));
     for number in plan(candidates, waiters - young, young + late >= waiters) {
         let Some(generation) = list.generation(number) else { continue };
         // One that loses the race for its permit does not keep the rest of the plan from starting.

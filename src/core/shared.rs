@@ -49,9 +49,18 @@ impl<C: Connector> Shared<C> {
         let seed = settings.seed.unwrap_or_else(Random::any_seed);
         // The first server of a fresh pool is a random one.
         let start = (seed % 1_048_576) as usize;
+        // Without maintenance there is no tick by which weights ramp up.
+        let slow_start = settings.slow_start.filter(|_| settings.maintenance);
+        settings.load_balancing.set(&notifier.signals);
         Arc::new_cyclic(|weak: &Weak<Self>| Self {
             idle_timeout: settings.idle_timeout.map_or(Time::NEVER, |timeout| Time::ZERO.after(timeout)),
-            servers: Servers::new(Arc::clone(&notifier), settings.limits, settings.max_idle_per_server, weak.clone()),
+            servers: Servers::new(
+                Arc::clone(&notifier),
+                settings.limits,
+                settings.max_idle_per_server,
+                slow_start,
+                weak.clone(),
+            ),
             rotation: Rotation::new(start),
             connect_rotation: Rotation::new(start),
             queue: WaitQueue::new(Arc::clone(&notifier.signals)),

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::connector::Connector;
-use crate::core::acquire::{Acquired, close_unusable};
+use crate::core::acquire::{Acquired, close_unusable, count_use};
 use crate::core::closing::{close, why_over};
 use crate::core::shared::Shared;
 use crate::core::{background, hand_over, report, settle};
@@ -113,9 +113,11 @@ impl<C: Connector> Waiter<'_, C> {
             let is_over = grant.conn.generation().epoch.is_over();
             if grant.fresh && !is_over {
                 grant.conn.info_mut().check_out(now);
+                count_use(shared, &mut grant.conn);
                 return Some(grant.conn);
             }
             if !is_over && grant.conn.is_reusable(now, shared.idle_timeout) {
+                count_use(shared, &mut grant.conn);
                 return Some(grant.conn);
             }
             // A dead connection: rejoins at the old place and looks for another. The connection is dropped while this

@@ -2,7 +2,7 @@
 //!
 //! # Protocol
 //!
-//! One word, `{ outage: 45, ejections: 5, removed: 1, disabled: 1, ejected: 1, state: 2 }`:
+//! One word, `{ outage: 45, tier: 4, ejections: 5, removed: 1, disabled: 1, ejected: 1, state: 2 }`:
 //!
 //! ```text
 //! Up, Recovering --connect fault of the server--> Down, with the next outage number
@@ -12,8 +12,9 @@
 //! Recovering --first good return, or one interval without a failure--> Up
 //! ```
 //!
-//! `disabled` and `removed` are kept by all transitions: the state goes on beneath them. A server serves while it is Up
-//! or Recovering and neither bit is set.
+//! `disabled`, `removed` and `tier` are kept by all transitions: the state goes on beneath them. A server serves while
+//! it is Up or Recovering and neither bit is set. A changed tier is a transition too: a server that serves stops in the
+//! old tier and begins in the new one.
 //!
 //! The outage number is a time in steps of 10 µs: the end of the ejection, or when the server went down. It is later
 //! than the one before, which lies ahead of the clock if that ejection was ended early. So an ejection lasts at least
@@ -38,7 +39,7 @@
 
 use core::time::Duration;
 
-use super::serving::Serving;
+use super::serving::{Serving, TIERS};
 use super::time::{STEPS_BITS, STEPS_MAX, Time};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -49,8 +50,10 @@ const REMOVED: u64 = 1 << 4;
 const EJECTIONS_SHIFT: u32 = 5;
 const EJECTIONS_BITS: u32 = 5;
 const EJECTIONS_MAX: u32 = (1 << EJECTIONS_BITS) - 1;
+const TIER_SHIFT: u32 = EJECTIONS_SHIFT + EJECTIONS_BITS;
+const TIER: u64 = (TIERS as u64 - 1) << TIER_SHIFT;
 const OUTAGE_SHIFT: u32 = 64 - STEPS_BITS;
-const _: () = assert!(EJECTIONS_SHIFT + EJECTIONS_BITS <= OUTAGE_SHIFT);
+const _: () = assert!(TIERS.is_power_of_two() && TIER < 1 << OUTAGE_SHIFT);
 
 /// The number of ejections falls by one for each of these since the outage number, a time: since the end of the last
 /// ejection, or since the last connect fault took the server down.
@@ -91,6 +94,9 @@ impl core::fmt::Debug for HealthSnapshot {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let is = |bit| self.0 & bit != 0;
         write!(f, "{:?}(outage {}, ejections {}", self.state(), self.outage().0, self.ejections())?;
+        if self.tier() > 0 {
+            write!(f, ", tier {}", self.tier())?;
+        }
         for (bit, name) in [(EJECTED, "ejected"), (DISABLED, "disabled"), (REMOVED, "removed")] {
             if is(bit) {
                 write!(f, ", {name}")?;
@@ -137,6 +143,15 @@ impl HealthSnapshot {
         self.0 & DISABLED != 0
     }
 
+    pub(crate) fn tier(self) -> usize {
+        ((self.0 & TIER) >> TIER_SHIFT) as usize
+    }
+
+    /// Whether it serves in that tier.
+    fn serves_in(self, tier: usize) -> bool {
+        self.serves() && self.tier() == tier
+    }
+
     /// The end of its ejection, if it is ejected.
     pub(crate) fn ejected_until(self) -> Option<Time> {
         (self.0 & EJECTED != 0).then(|| Time::from_steps(self.outage().0))
@@ -164,7 +179,7 @@ impl HealthSnapshot {
 
     /// Down with the next outage number, which is `time` where the clock allows it.
     fn down(self, time: Time, ejections: u32) -> Self {
-        let kept = self.0 & (DISABLED | REMOVED);
+        let kept = self.0 & (DISABLED | REMOVED | TIER);
         let outage = time.steps().max((self.outage().0 + 1).min(STEPS_MAX));
         let word = outage << OUTAGE_SHIFT | u64::from(ejections) << EJECTIONS_SHIFT | kept;
         Self(word).with_state(HealthState::Down)
@@ -190,8 +205,8 @@ pub(crate) struct Health {
 
 impl Health {
     /// That of a server which is up, but not registered yet: [`Health::set_removed`] counts it in.
-    pub(crate) fn new() -> Self {
-        Self { word: AtomicU64::new(REMOVED) }
+    pub(crate) fn new(tier: usize) -> Self {
+        Self { word: AtomicU64::new(REMOVED | (tier as u64) << TIER_SHIFT & TIER) }
     }
 
     #[inline(always)]
@@ -214,21 +229,23 @@ impl Health {
     fn transition(
         &self,
         serving: &Serving,
-        lower: impl Fn() -> bool,
+        lower: impl Fn(usize) -> bool,
         next: impl Fn(HealthSnapshot) -> Option<HealthSnapshot>,
     ) -> Result<(HealthSnapshot, HealthSnapshot), Ejected> {
         let mut found = self.snapshot();
         loop {
             let left = next(found).ok_or(Ejected::Ignored)?;
-            let (stops, starts) = (found.serves() && !left.serves(), !found.serves() && left.serves());
-            if stops && !lower() {
+            let (from, to) = (found.tier(), left.tier());
+            let stops = found.serves() && !left.serves_in(from);
+            let starts = left.serves() && !found.serves_in(to);
+            if stops && !lower(from) {
                 return Err(Ejected::Refused);
             }
             // AcqRel: pairs with itself (see the module's page). Relaxed on failure: the next try decides.
             let changed = self.word.compare_exchange_weak(found.0, left.0, Ordering::AcqRel, Ordering::Relaxed);
             // After it: also where the change did not come about.
             if changed.is_ok() && starts || changed.is_err() && stops {
-                serving.raise();
+                serving.raise(if changed.is_ok() { to } else { from });
             }
             match changed {
                 Ok(_) => return Ok((found, left)),
@@ -242,8 +259,8 @@ impl Health {
         serving: &Serving,
         next: impl Fn(HealthSnapshot) -> Option<HealthSnapshot>,
     ) -> Option<(HealthSnapshot, HealthSnapshot)> {
-        let lower = || {
-            serving.lower();
+        let lower = |tier| {
+            serving.lower(tier);
             true
         };
         self.transition(serving, lower, next).ok()
@@ -258,10 +275,10 @@ impl Health {
         Some(left)
     }
 
-    /// Callers reported failures of connections of `outage`: takes the server down, if no more than `max_ejected_ratio`
-    /// of the servers do not serve then. `until` tells the end of that many ejections in a row; the ejection ends then,
-    /// or after a year, or with an earlier one that was ended early. Does nothing while the server is removed: when it
-    /// is registered again, it would be down beyond the bound.
+    /// Callers reported failures of connections of `outage`: takes the server down, if another one serves then, and if
+    /// a worse tier serves or no more than `max_ejected_ratio` of its tier do not. `until` tells the end of that many
+    /// ejections in a row; the ejection ends then, or after a year, or with an earlier one that was ended early. Does
+    /// nothing while the server is removed: when it is registered again, it would be down beyond the bound.
     pub(crate) fn eject(
         &self,
         serving: &Serving,
@@ -272,7 +289,7 @@ impl Health {
     ) -> Ejected {
         let ejected = self.transition(
             serving,
-            || serving.lower_within(max_ejected_ratio),
+            |tier| serving.lower_within(tier, max_ejected_ratio),
             |found| {
                 let down = || {
                     let ejections = (found.ejections_left(now) + 1).min(EJECTIONS_MAX);
@@ -317,6 +334,12 @@ impl Health {
     /// The server is removed, or registered again. True if that changed.
     pub(crate) fn set_removed(&self, serving: &Serving, is_removed: bool) -> bool {
         self.set_bit(serving, REMOVED, is_removed)
+    }
+
+    /// Changes the tier. True if it was another.
+    pub(crate) fn set_tier(&self, serving: &Serving, tier: usize) -> bool {
+        let with_tier = |found: HealthSnapshot| HealthSnapshot(found.0 & !TIER | (tier as u64) << TIER_SHIFT & TIER);
+        self.change(serving, |found| (found.tier() != tier).then(|| with_tier(found))).is_some()
     }
 
     /// The server is disabled, or enabled again. True if that changed.

@@ -2,9 +2,10 @@
 //!
 //! # Protocol
 //!
-//! One word, `registered * 2³² + serving`, where `serving` is signed. A server that stops serving is counted out before
-//! its health changes, and one that serves again is counted in after it (see `health`). An ejection counts it out only
-//! within the bound.
+//! One word for each tier, `registered * 2³² + serving`, and one for all tiers, `serving`; both numbers of serving
+//! servers are signed. A server that stops serving is counted out before its health changes, and one that serves again
+//! is counted in after it (see `health`). An ejection counts it out only within the bound: first among all, then in its
+//! tier.
 //!
 //! `serving` is below zero for a moment if threads race to stop one server, since each counts it out and all but one
 //! count it in again, or if a server stops before the thread that let it serve has counted it in. So an ejection may be
@@ -12,23 +13,26 @@
 //!
 //! # Invariants
 //!
-//! - I1: `serving` is never more than the servers that serve. So an ejection that is allowed leaves at least as many as
-//!   the bound says.
+//! - I1: `serving` is never more than the servers that serve. So an ejection that is allowed leaves a server that
+//!   serves, and leaves as many of its tier as the bound says unless a server of a worse tier served at its look.
 //! - I2: with no change under way, `serving` is the number of registered servers that serve.
 //!
 //! Arithmetic: server numbers are below 2³¹ (`UpSet`).
 //!
 //! # Orderings
 //!
-//! Relaxed: the bound is decided on this one word, which publishes nothing. That a server is counted out before another
+//! Relaxed: each bound is decided on one word, which publishes nothing. That a server is counted out before another
 //! thread counts it in again follows from the orderings of `health`.
 
 use crate::sync::{AtomicU64, Ordering};
 
+/// How many tiers there are. Those with lower numbers are better.
+pub(crate) const TIERS: usize = 16;
+
 const SERVING: u64 = 1;
 const REGISTERED: u64 = 1 << 32;
 
-/// The word at one moment.
+/// The word of a tier at one moment.
 #[derive(Clone, Copy)]
 struct Counts(u64);
 
@@ -45,51 +49,80 @@ impl Counts {
 /// See the module's page.
 #[derive(Debug, Default)]
 pub(crate) struct Serving {
-    word: AtomicU64,
+    tiers: [AtomicU64; TIERS],
+    all: AtomicU64,
 }
 
 impl Serving {
+    fn counts(&self, tier: usize) -> Counts {
+        // Relaxed: a hint.
+        Counts(self.tiers[tier].load(Ordering::Relaxed))
+    }
+
     /// How many servers serve. A hint: it may be too low while changes are under way.
     pub(crate) fn serving(&self) -> u32 {
         // Relaxed: a hint.
-        Counts(self.word.load(Ordering::Relaxed)).serving().max(0) as u32
+        (self.all.load(Ordering::Relaxed) as i64).max(0) as u32
     }
 
-    /// A server was registered that does not count as serving yet.
-    pub(crate) fn register(&self) {
-        // Relaxed: see the module's page.
-        self.word.fetch_add(REGISTERED, Ordering::Relaxed);
+    /// Whether servers of a tier serve. A hint: it may be false too early while changes are under way.
+    pub(crate) fn has_serving(&self, tier: usize) -> bool {
+        self.counts(tier).serving() > 0
     }
 
-    /// A server was removed that does not count as serving any more.
-    pub(crate) fn remove(&self) {
+    /// Whether servers of a worse tier are registered.
+    pub(crate) fn has_worse(&self, tier: usize) -> bool {
+        (tier + 1..TIERS).any(|worse| self.counts(worse).registered() > 0)
+    }
+
+    /// A server of a tier was registered that does not count as serving yet.
+    pub(crate) fn register(&self, tier: usize) {
         // Relaxed: see the module's page.
-        let found = self.word.fetch_sub(REGISTERED, Ordering::Relaxed);
+        self.tiers[tier].fetch_add(REGISTERED, Ordering::Relaxed);
+    }
+
+    /// A server of a tier was removed that does not count as serving any more.
+    pub(crate) fn remove(&self, tier: usize) {
+        // Relaxed: see the module's page.
+        let found = self.tiers[tier].fetch_sub(REGISTERED, Ordering::Relaxed);
         debug_assert!(Counts(found).registered() > 0, "more servers were removed than registered");
     }
 
     /// Counts in a server that serves by now.
-    pub(super) fn raise(&self) {
+    pub(super) fn raise(&self, tier: usize) {
         // Relaxed: see the module's page.
-        self.word.fetch_add(SERVING, Ordering::Relaxed);
+        self.tiers[tier].fetch_add(SERVING, Ordering::Relaxed);
+        self.all.fetch_add(SERVING, Ordering::Relaxed);
     }
 
     /// Counts out a server that is about to stop serving.
-    pub(super) fn lower(&self) {
+    pub(super) fn lower(&self, tier: usize) {
         // Relaxed: see the module's page.
-        self.word.fetch_sub(SERVING, Ordering::Relaxed);
+        self.all.fetch_sub(SERVING, Ordering::Relaxed);
+        self.tiers[tier].fetch_sub(SERVING, Ordering::Relaxed);
     }
 
-    /// Counts out a server that is about to be ejected, if at least one other serves afterwards, and no more than
-    /// `max_ejected_ratio` of the registered ones do not (I1).
-    pub(super) fn lower_within(&self, max_ejected_ratio: f64) -> bool {
+    /// Counts out a server that is about to be ejected, if at least one other serves afterwards, and either a worse
+    /// tier serves, or no more than `max_ejected_ratio` of the registered ones of its tier do not (I1).
+    pub(super) fn lower_within(&self, tier: usize, max_ejected_ratio: f64) -> bool {
+        let leaves_one = |all: u64| (all as i64 > 1).then(|| all - SERVING);
+        // Relaxed: see the module's page.
+        if self.all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, leaves_one).is_err() {
+            return false;
+        }
+        let is_backed = (tier + 1..TIERS).any(|worse| self.has_serving(worse));
         let allows = |word: u64| {
             let (registered, left) = (f64::from(Counts(word).registered()), f64::from(Counts(word).serving()) - 1.0);
             // The quotient of 7 and 10 is the very `0.7` that a user writes; a product may be beside 7.
-            (left >= 1.0 && (registered - left) / registered <= max_ejected_ratio).then(|| word - SERVING)
+            (is_backed || (registered - left) / registered <= max_ejected_ratio).then(|| word - SERVING)
         };
         // Relaxed: see the module's page.
-        self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, allows).is_ok()
+        let is_allowed = self.tiers[tier].fetch_update(Ordering::Relaxed, Ordering::Relaxed, allows).is_ok();
+        if !is_allowed {
+            // Relaxed: see the module's page.
+            self.all.fetch_add(SERVING, Ordering::Relaxed);
+        }
+        is_allowed
     }
 }
 
@@ -104,10 +137,10 @@ mod tests {
         for (servers, ratio, ejected) in few.into_iter().chain(exact) {
             let serving = Serving::default();
             for _ in 0..servers {
-                serving.register();
-                serving.raise();
+                serving.register(0);
+                serving.raise(0);
             }
-            let count = (0..servers).filter(|_| serving.lower_within(ratio)).count();
+            let count = (0..servers).filter(|_| serving.lower_within(0, ratio)).count();
             assert_eq!((count, serving.serving()), (ejected, servers - ejected as u32), "{servers} servers, {ratio}");
         }
     }
@@ -115,18 +148,18 @@ mod tests {
     #[test]
     fn a_server_counted_out_twice_for_a_moment_is_no_room_for_an_ejection() {
         let serving = Serving::default();
-        serving.register();
-        serving.raise();
+        serving.register(0);
+        serving.raise(0);
         // Two threads stop the server; one of them will find that the other did.
-        serving.lower();
-        serving.lower();
-        assert!(!serving.lower_within(1.0));
+        serving.lower(0);
+        serving.lower(0);
+        assert!(!serving.lower_within(0, 1.0));
         assert_eq!(serving.serving(), 0);
-        serving.remove();
-        serving.raise();
+        serving.remove(0);
+        serving.raise(0);
         assert_eq!(serving.serving(), 0);
-        serving.register();
-        serving.raise();
+        serving.register(0);
+        serving.raise(0);
         assert_eq!(serving.serving(), 1);
     }
 
@@ -134,13 +167,43 @@ mod tests {
     fn servers_down_by_connecting_use_up_the_bound() {
         let serving = Serving::default();
         for _ in 0..4 {
-            serving.register();
-            serving.raise();
+            serving.register(0);
+            serving.raise(0);
         }
-        serving.lower();
-        serving.lower();
-        assert!(!serving.lower_within(0.5));
-        serving.raise();
-        assert!(serving.lower_within(0.5));
+        serving.lower(0);
+        serving.lower(0);
+        assert!(!serving.lower_within(0, 0.5));
+        serving.raise(0);
+        assert!(serving.lower_within(0, 0.5));
+    }
+
+    /// Counts with so many servers of each tier, all serving.
+    fn tiers(servers: &[u32]) -> Serving {
+        let serving = Serving::default();
+        for (tier, &count) in servers.iter().enumerate() {
+            (0..count).for_each(|_| serving.register(tier));
+            (0..count).for_each(|_| serving.raise(tier));
+        }
+        serving
+    }
+
+    #[test]
+    fn a_tier_before_one_that_serves_may_be_ejected_whole() {
+        let serving = tiers(&[2, 3]);
+        assert!(serving.lower_within(0, 0.0) && serving.lower_within(0, 0.0), "the worse tier serves");
+        assert!(!serving.has_serving(0) && serving.has_worse(0) && !serving.has_worse(1));
+        let ejected = (0..3).filter(|_| serving.lower_within(1, 0.4)).count();
+        assert_eq!((ejected, serving.serving()), (1, 2), "the last tier keeps its part");
+        serving.raise(0);
+        assert!(!serving.lower_within(1, 0.4), "a better tier is no excuse");
+        assert!(serving.lower_within(0, 0.4));
+    }
+
+    #[test]
+    fn the_last_server_of_all_tiers_is_not_ejected() {
+        let serving = tiers(&[1, 0, 1]);
+        assert!(serving.lower_within(2, 1.0), "a better tier serves");
+        assert!(!serving.lower_within(0, 1.0));
+        assert_eq!(serving.serving(), 1);
     }
 }

@@ -7,7 +7,8 @@
 //! | `waiters` | the wait queue, under its lock | acquire: do not overtake; release: hand over |
 //! | `tick` | the background task | acquire, release: the coarse time |
 //! | `list_version` | a change of the server list | acquire: is the list that this thread keeps the current one? |
-//! | `retry_due` | the background task, and the caller that clears it | acquire: wake the task, which starts a probe |
+//! | `detours`: retry due | the background task, and the caller that clears it | acquire: wake the task, which probes |
+//! | `detours`: policy | the user | acquire: how to choose the server, if not in turn |
 //! | `running` | the start and the end of the background task | async acquire: start the task |
 //! | `closed` | the close of the pool | threads that keep a list: drop it |
 //!
@@ -27,6 +28,10 @@ use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 /// The value of `tick` while no task stores the coarse time.
 const NO_TICK: Time = Time::NEVER;
 
+/// In `detours`: a retry is due. The policy stands in the bits above.
+const RETRY_DUE: usize = 1;
+const POLICY_SHIFT: u32 = 1;
+
 /// See the module's page.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -34,7 +39,7 @@ pub(crate) struct Signals {
     waiters: AtomicUsize,
     tick: AtomicU64,
     list_version: AtomicU64,
-    retry_due: AtomicBool,
+    detours: AtomicUsize,
     running: AtomicBool,
     closed: AtomicBool,
 }
@@ -45,7 +50,7 @@ impl Signals {
             waiters: AtomicUsize::new(0),
             tick: AtomicU64::new(NO_TICK.as_nanos()),
             list_version: AtomicU64::new(0),
-            retry_due: AtomicBool::new(false),
+            detours: AtomicUsize::new(0),
             running: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
@@ -104,16 +109,38 @@ impl Signals {
         self.list_version.store(version, Ordering::Relaxed);
     }
 
-    /// Whether a probe is due and waits for a caller.
+    /// Whether a caller must leave the hot path: waiters come first, a retry is due, or servers are not chosen in turn.
     #[inline(always)]
+    pub(crate) fn has_detour(&self) -> bool {
+        // Relaxed: hints; if this caller misses one, the next one sees it.
+        (self.waiters() | self.detours.load(Ordering::Relaxed)) != 0
+    }
+
+    /// Whether a retry is due and waits for a caller.
     pub(crate) fn is_retry_due(&self) -> bool {
-        // Relaxed: a hint; if this caller misses it, the next one sees it.
-        self.retry_due.load(Ordering::Relaxed)
+        // Relaxed: a hint; see `has_detour`.
+        self.detours.load(Ordering::Relaxed) & RETRY_DUE != 0
     }
 
     pub(crate) fn set_retry_due(&self, due: bool) {
         // Relaxed: a hint; a lock guards the due times.
-        self.retry_due.store(due, Ordering::Relaxed);
+        if due {
+            self.detours.fetch_or(RETRY_DUE, Ordering::Relaxed);
+        } else {
+            self.detours.fetch_and(!RETRY_DUE, Ordering::Relaxed);
+        }
+    }
+
+    /// The number of the policy by which servers are chosen; zero: in turn.
+    pub(crate) fn policy(&self) -> usize {
+        // Relaxed: it publishes nothing; a caller that reads an older policy chooses once by that one.
+        self.detours.load(Ordering::Relaxed) >> POLICY_SHIFT
+    }
+
+    pub(crate) fn set_policy(&self, policy: usize) {
+        let set = |detours| Some(detours & RETRY_DUE | policy << POLICY_SHIFT);
+        // Relaxed: see `policy`. The closure always returns a value.
+        let _ = self.detours.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
     }
 
     /// Whether the background task runs.
@@ -160,5 +187,19 @@ mod tests {
         signals.end_run();
         assert_eq!((signals.is_running(), signals.tick()), (false, None));
         assert!(signals.begin_run());
+    }
+
+    #[test]
+    fn a_due_retry_and_a_policy_lead_off_the_hot_path() {
+        let signals = Signals::new();
+        assert!(!signals.has_detour());
+        signals.set_policy(2);
+        signals.set_retry_due(true);
+        signals.set_policy(1);
+        assert_eq!((signals.has_detour(), signals.is_retry_due(), signals.policy()), (true, true, 1));
+        signals.set_retry_due(false);
+        assert_eq!((signals.has_detour(), signals.is_retry_due(), signals.policy()), (true, false, 1));
+        signals.set_policy(0);
+        assert!(!signals.has_detour());
     }
 }

@@ -99,7 +99,7 @@ impl UpSet {
     #[cold]
     fn next_beyond(&self, at: usize) -> Option<usize> {
         if at >= ANYWHERE {
-            return self.iter_from(0).nth((at - ANYWHERE) % self.len().max(1));
+            return self.nth(at - ANYWHERE);
         }
         let mut index = at / BITS;
         for _ in 0..self.words.len() {
@@ -110,6 +110,31 @@ impl UpSet {
             }
         }
         None
+    }
+
+    /// The n-th number of the set, modulo the size of the set.
+    pub(crate) fn nth(&self, n: usize) -> Option<usize> {
+        let mut left = n % self.len().max(1);
+        for index in 0..self.words.len() {
+            let mut word = self.word(index);
+            let ones = word.count_ones() as usize;
+            if left < ones {
+                for _ in 0..left {
+                    word &= word - 1;
+                }
+                return Some(index * BITS + word.trailing_zeros() as usize);
+            }
+            left -= ones;
+        }
+        // Only if the set shrinks meanwhile.
+        self.iter_from(0).next()
+    }
+
+    /// Another number of the set than `number`, the one that `draw` falls on; `number` if there is no other.
+    pub(crate) fn other(&self, number: usize, draw: usize) -> Option<usize> {
+        let before: usize = (0..number / BITS).map(|index| self.word(index).count_ones() as usize).sum();
+        let before = before + (self.word(number / BITS) & !(u64::MAX << (number % BITS))).count_ones() as usize;
+        self.nth(before + 1 + draw % (self.len().max(2) - 1))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -167,7 +192,10 @@ mod tests {
             assert_eq!(set.next_from(at), Some(next), "from {at}");
         }
         for (at, next) in [(0, 3), (1, 64), (3, 191), (4, 3), (11, 191)] {
-            assert_eq!(set.next_from(super::ANYWHERE + at), Some(next), "anywhere {at}");
+            assert_eq!([set.next_from(super::ANYWHERE + at), set.nth(at)], [Some(next); 2], "anywhere {at}");
+        }
+        for (number, others) in [(3, [64, 130, 191]), (130, [191, 3, 64]), (191, [3, 64, 130])] {
+            assert_eq!([0, 1, 5].map(|draw| set.other(number, draw)), others.map(Some), "other than {number}");
         }
         set.refresh(3, || false);
         assert_eq!((set.next_from(0), set.len(), set.contains(3)), (Some(64), 3, false));

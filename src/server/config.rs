@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use crate::error::ServerError;
-use crate::raw::{MAX_RPS, MIN_RPS, PermitCounts, Rate};
+use crate::raw::{MAX_RPS, MIN_RPS, PermitCounts, Rate, TierInUse};
+use crate::server::Weight;
 use crate::sync::Arc;
 
 /// A server: its address, and the settings in which it differs from the pool's defaults.
@@ -28,6 +29,8 @@ pub struct Server {
     max_conns: Option<u32>,
     max_rps: Option<f64>,
     burst: Option<u32>,
+    weight: u32,
+    tier: u32,
 }
 
 impl Server {
@@ -35,7 +38,8 @@ impl Server {
     /// it must not be empty, and no blanks may stand around it.
     pub fn new(address: impl Into<Arc<str>>) -> Self {
         let address = address.into();
-        Self { name: Arc::clone(&address), address, tags: Vec::new(), max_conns: None, max_rps: None, burst: None }
+        let (name, tags, weight, tier) = (Arc::clone(&address), Vec::new(), 1, 0);
+        Self { name, address, tags, max_conns: None, max_rps: None, burst: None, weight, tier }
     }
 
     /// A server that is known by a name of its own. Several may share an address, each with its own limits; and one
@@ -112,6 +116,24 @@ impl Server {
         self
     }
 
+    /// Its share of the checkouts, in proportion to the weights of the others. Only with
+    /// [`LoadBalancing::Weighted`](crate::LoadBalancing::Weighted). Default: 1. Range: 1 to 65 535.
+    pub fn weight(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// Its tier: callers use the servers of the best tier of which a server serves, the one with the lowest number; the
+    /// others are standby. Default: 0. Range: 0 to 15.
+    ///
+    /// A caller that would wait otherwise also uses the next tier while connecting to all servers of the tiers in use
+    /// pauses and none of them has an idle connection; with
+    /// [`spill_when_full`](crate::Builder::spill_when_full) also while they are full.
+    pub fn tier(mut self, tier: u32) -> Self {
+        self.tier = tier;
+        self
+    }
+
     pub(crate) fn shared_name(&self) -> &Arc<str> {
         &self.name
     }
@@ -134,10 +156,18 @@ impl Server {
         if max_conns == 0 || max_conns > PermitCounts::MOST_OPEN {
             return Err(out_of_range("max_conns", max_conns.to_string(), format!("1..={}", PermitCounts::MOST_OPEN)));
         }
+        let weight = self.weight;
+        if !(1..=Weight::MOST).contains(&weight) {
+            return Err(out_of_range("weight", weight.to_string(), format!("1..={}", Weight::MOST)));
+        }
+        let tier = self.tier as usize;
+        if tier > TierInUse::LAST {
+            return Err(out_of_range("tier", tier.to_string(), format!("0..={}", TierInUse::LAST)));
+        }
         let Some(rps) = self.max_rps.or(pool.max_rps) else {
             return match self.burst.or(pool.burst) {
                 Some(0) => Err(out_of_range("burst", "0".to_owned(), "1..".to_owned())),
-                _ => Ok(Limits { max_conns, rate: None }),
+                _ => Ok(Limits { max_conns, rate: None, weight, tier }),
             };
         };
         if !(MIN_RPS..=MAX_RPS).contains(&rps) {
@@ -147,7 +177,7 @@ impl Server {
         let burst = self.burst.or(pool.burst).unwrap_or_else(|| default_burst(rps).min(max_burst));
         let rate = Rate::new(rps, burst)
             .ok_or_else(|| out_of_range("burst", burst.to_string(), format!("1..={max_burst} at {rps} a second")))?;
-        Ok(Limits { max_conns, rate: Some(rate) })
+        Ok(Limits { max_conns, rate: Some(rate), weight, tier })
     }
 }
 
@@ -195,6 +225,8 @@ fn default_burst(rps: f64) -> u32 {
 pub(crate) struct Limits {
     pub(crate) max_conns: u32,
     pub(crate) rate: Option<Rate>,
+    pub(crate) weight: u32,
+    pub(crate) tier: usize,
 }
 
 /// The limits of servers that set none of their own.

@@ -76,6 +76,24 @@ impl<C: Connector> Connection<C> {
         self.connector.after_use(&mut self.conn, ended)
     }
 
+    /// Counts its use, which begins, in the server's word. Its return then takes the slow path, which ends the count.
+    pub(crate) fn count_use(&mut self) {
+        if !std::mem::replace(&mut self.permit.is_counted, true) {
+            self.permit.server().in_use.raise();
+            self.quiet_in = NOT_QUIET;
+        }
+    }
+
+    /// Ends the count of its use. True if it was counted: from here on it is as if it had not been.
+    pub(crate) fn end_counted_use(&mut self) -> bool {
+        let was_counted = self.permit.end_count();
+        if was_counted && !self.permit.has_verdict && self.info().uses() > 0 {
+            // The tick of the last return: see `quiet_in`.
+            self.quiet_in = self.info().idle_since();
+        }
+        was_counted
+    }
+
     /// Moves it to another generation of the same epoch.
     pub(crate) fn move_to(&mut self, generation: Arc<Generation<C>>) {
         self.permit.right.generation = generation;
@@ -95,9 +113,19 @@ pub(crate) struct Permit<C: Connector> {
     has_verdict: bool,
     /// Why its connection closes.
     why: CloseReason,
+    /// Its use counts in `ServerEntry::in_use`.
+    is_counted: bool,
 }
 
 impl<C: Connector> Permit<C> {
+    fn end_count(&mut self) -> bool {
+        let was_counted = std::mem::take(&mut self.is_counted);
+        if was_counted {
+            self.server().in_use.lower();
+        }
+        was_counted
+    }
+
     /// The outage number under which the connection came back well.
     #[inline(always)]
     pub(crate) fn answered(&self) -> Outage {
@@ -124,6 +152,7 @@ impl<C: Connector> Permit<C> {
 
     /// Ends a use, which the totals get without a verdict. True if the caller has said how it ended.
     pub(crate) fn end_use(&mut self, now: Time) -> bool {
+        self.end_count();
         self.count_uses();
         self.info.check_in(now);
         self.counted = self.counted.wrapping_add(1);
@@ -158,6 +187,7 @@ impl<C: Connector> Permit<C> {
 
 impl<C: Connector> Drop for Permit<C> {
     fn drop(&mut self) {
+        self.end_count();
         self.count_uses();
         let server = self.server();
         server.answered.discount(self.answered);
@@ -199,7 +229,8 @@ impl<C: Connector> ConnectPermit<C> {
         let generation = self.generation.take()?;
         generation.server.permits.connected();
         let (answered, why) = (Outage::NONE, CloseReason::Lost);
-        Some(Permit { right: Right { generation }, info, answered, counted: 0, has_verdict: false, why })
+        let (counted, has_verdict, is_counted) = (0, false, false);
+        Some(Permit { right: Right { generation }, info, answered, counted, has_verdict, is_counted, why })
     }
 }
 

@@ -6,6 +6,7 @@ mod generation;
 mod notifier;
 mod state;
 mod totals;
+mod weight;
 
 pub use self::config::Server;
 pub(crate) use self::config::{Limits, PoolLimits};
@@ -14,3 +15,4 @@ pub(crate) use self::generation::{Epoch, Generation};
 pub(crate) use self::notifier::Notifier;
 pub(crate) use self::state::{ServerEntry, chain};
 pub(crate) use self::totals::{Total, Totals};
+pub(crate) use self::weight::Weight;

@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::error::Failure;
-use crate::raw::{Answered, Breaker, BreakerState, Bucket, Health, Permits, Rate, Serving, Strikes, Time};
+use crate::raw::{Answered, Breaker, BreakerState, Bucket, Health, InUse, Permits, Serving, Strikes, Time};
 use crate::server::config::{Limits, Server};
-use crate::server::{Notifier, Total, Totals};
+use crate::server::{Notifier, Total, Totals, Weight};
 use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// See the module's page. It outlives the removal of its server while connections are in use.
@@ -24,6 +24,7 @@ pub(crate) struct ServerEntry<C: Connector> {
     pub(crate) strikes: Strikes,
     pub(crate) answered: Answered,
     pub(crate) breaker: Breaker,
+    pub(crate) weight: Weight,
     bucket: ArcSwapOption<Bucket>,
     config: ArcSwap<Server>,
     /// What took it down last.
@@ -42,16 +43,18 @@ pub(crate) struct ServerEntry<C: Connector> {
     number: AtomicUsize,
     /// The event `gone` was recorded, or must not be recorded yet.
     gone: AtomicBool,
+    pub(crate) in_use: InUse,
 }
 
 impl<C: Connector> ServerEntry<C> {
     pub(crate) fn new(config: Server, limits: Limits, notifier: Arc<Notifier>) -> Self {
         Self {
-            health: Health::new(),
+            health: Health::new(limits.tier),
             permits: Permits::new(limits.max_conns),
             strikes: Strikes::default(),
             answered: Answered::default(),
             breaker: Breaker::new(),
+            weight: Weight::new(limits.weight),
             bucket: ArcSwapOption::new(limits.rate.map(|rate| Arc::new(Bucket::new(rate)))),
             config: ArcSwap::from_pointee(config),
             last_failure: ArcSwapOption::empty(),
@@ -63,6 +66,7 @@ impl<C: Connector> ServerEntry<C> {
             notifier,
             number: AtomicUsize::new(0),
             gone: AtomicBool::new(false),
+            in_use: InUse::default(),
         }
     }
 
@@ -179,9 +183,19 @@ impl<C: Connector> ServerEntry<C> {
     }
 
     /// Changes the settings except the maximum. Only under the lock of the server list.
-    pub(crate) fn apply(&self, config: Server, rate: Option<Rate>, now: Time) {
+    pub(crate) fn apply(&self, config: Server, limits: Limits, serving: &Serving, now: Time) {
         self.config.store(Arc::new(config));
-        match (self.bucket(), rate) {
+        self.weight.set(limits.weight);
+        let (before, is_registered) = (self.health.snapshot().tier(), !self.is_removed());
+        // In both tiers for a moment, so that no ejection is allowed that would not be before or afterwards.
+        if is_registered {
+            serving.register(limits.tier);
+        }
+        self.health.set_tier(serving, limits.tier);
+        if is_registered {
+            serving.remove(before);
+        }
+        match (self.bucket(), limits.rate) {
             (Some(bucket), Some(rate)) if bucket.rate() == rate => {}
             (Some(bucket), Some(rate)) => self.bucket.store(Some(Arc::new(bucket.successor(rate, now)))),
             (None, Some(rate)) => self.bucket.store(Some(Arc::new(Bucket::new(rate)))),
@@ -194,7 +208,7 @@ impl<C: Connector> ServerEntry<C> {
         // Relaxed: a hint of where to look.
         self.number.store(number, Ordering::Relaxed);
         self.gone.store(true, Ordering::Relaxed);
-        serving.register();
+        serving.register(self.health.snapshot().tier());
         self.health.set_removed(serving, false);
     }
 
@@ -204,7 +218,7 @@ impl<C: Connector> ServerEntry<C> {
         // Relaxed: `permit_freed` reads the health after a SeqCst fence.
         self.gone.store(true, Ordering::Relaxed);
         self.health.set_removed(serving, true);
-        serving.remove();
+        serving.remove(self.health.snapshot().tier());
     }
 
     /// Allows the event `gone`, since `draining` was recorded.

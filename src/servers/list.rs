@@ -20,8 +20,10 @@ pub(crate) struct List<C: Connector> {
     chunks: Vec<Arc<Chunk<C>>>,
     /// How many servers are registered.
     pub(crate) len: usize,
-    /// The servers that callers may use.
+    /// The servers that callers may use: they serve, and their tier is in use.
     pub(crate) up: Arc<UpSet>,
+    /// The servers that serve, of tiers that are not in use.
+    pub(crate) standby: Arc<UpSet>,
     /// The servers with open connections, and some whose last one has closed since.
     pub(crate) open: Arc<UpSet>,
     /// How many of the servers have a rate limit.
@@ -43,6 +45,8 @@ pub(crate) struct ListEntry<C: Connector> {
 pub(crate) enum Usable {
     /// All: the server serves, or none does.
     All,
+    /// All, if its tier comes into use for want of better ones.
+    Standby,
     /// Those that have answered since the server went down, while others serve.
     Answered(Outage),
 }
@@ -66,8 +70,18 @@ impl<C: Connector> Clone for ListEntry<C> {
 
 impl<C: Connector> List<C> {
     pub(crate) fn new(signals: Arc<Signals>) -> Self {
-        let [up, open] = [(); 2].map(|()| Arc::new(UpSet::new(0)));
-        Self { version: next_version(), chunks: Vec::new(), len: 0, up, open, limited: 0, signals, closed: false }
+        let [up, standby, open] = [(); 3].map(|()| Arc::new(UpSet::new(0)));
+        Self {
+            version: next_version(),
+            chunks: Vec::new(),
+            len: 0,
+            up,
+            standby,
+            open,
+            limited: 0,
+            signals,
+            closed: false,
+        }
     }
 
     /// Returns a copy to change and publish.
@@ -77,6 +91,7 @@ impl<C: Connector> List<C> {
             chunks: self.chunks.clone(),
             len: self.len,
             up: Arc::clone(&self.up),
+            standby: Arc::clone(&self.standby),
             open: Arc::clone(&self.open),
             limited: self.limited,
             signals: Arc::clone(&self.signals),
@@ -97,8 +112,9 @@ impl<C: Connector> List<C> {
         if number >= self.up.capacity() {
             // Doubled, so that registering servers one by one costs amortized constant time.
             let capacity = (2 * self.up.capacity()).max(number + 1);
-            self.up = Arc::new(UpSet::new(capacity));
-            self.open = Arc::new(UpSet::new(capacity));
+            for set in [&mut self.up, &mut self.standby, &mut self.open] {
+                *set = Arc::new(UpSet::new(capacity));
+            }
         }
         let place = &mut Arc::make_mut(&mut self.chunks[number / CHUNK])[number % CHUNK];
         let limited =
@@ -119,6 +135,7 @@ impl<C: Connector> List<C> {
         let health = entry.server().health.snapshot();
         let usable = match () {
             () if self.up.contains(number) || !health.is_disabled() && self.up.is_empty() => Usable::All,
+            () if health.serves() => Usable::Standby,
             () if health.is_down() && !health.is_disabled() => Usable::Answered(health.outage()),
             () => return None,
         };

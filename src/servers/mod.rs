@@ -5,6 +5,8 @@ mod list;
 mod rotation;
 mod set;
 mod shard;
+mod tiers;
+mod weights;
 
 pub(crate) use self::cache::{drop_closed_lists, with_any};
 pub(crate) use self::list::{List, ListEntry, Usable};

@@ -6,9 +6,15 @@
 //!
 //! Each shard has two cursors of its own, so that threads do not contend for one. A thread that has a shard to itself
 //! rotates strictly. Threads that share a shard may now and then take the same turn.
+//!
+//! Weighted turns are those of the static stride scheduler of gRPC (proposal A58): of its passes over the set, each
+//! server takes part in as many as its weight is of the largest one.
 
 use crate::raw::{ANYWHERE, UpSet};
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+
+/// 2⁶⁴ divided by the golden ratio: the multiples of the fraction lie evenly between 0 and 1.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -22,13 +28,19 @@ pub(crate) struct Rotation<const SHARDS: usize> {
 struct Cursors {
     next: AtomicUsize,
     miss: AtomicUsize,
+    /// The number of passes over the set; or the state of the random numbers, where two servers are compared.
+    passes: AtomicU64,
 }
 
 impl<const SHARDS: usize> Rotation<SHARDS> {
     /// Each shard starts at another server of the set, the first at the `start`-th.
     pub(crate) fn new(start: usize) -> Self {
-        let start = ANYWHERE + start;
-        let cursors = |at| Cursors { next: AtomicUsize::new(start + at), miss: AtomicUsize::new(start + at) };
+        let first = ANYWHERE + start;
+        let cursors = |at| Cursors {
+            next: AtomicUsize::new(first + at),
+            miss: AtomicUsize::new(first + at),
+            passes: AtomicU64::new(mixed((start + at) as u64)),
+        };
         Self { shards: Box::new(core::array::from_fn(cursors)) }
     }
 
@@ -48,9 +60,51 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
         Some(server)
     }
 
+    /// Takes a weighted turn. `share` tells in how many of 2⁶⁴ passes a server takes part: the one of the largest
+    /// weight in almost all of them.
+    #[inline]
+    pub(crate) fn next_weighted(&self, near: usize, set: &UpSet, share: impl Fn(usize) -> u64) -> Option<usize> {
+        let Cursors { next, passes, .. } = self.near(near);
+        // Relaxed: see `next`.
+        let (mut at, mut pass) = (next.load(Ordering::Relaxed), passes.load(Ordering::Relaxed));
+        loop {
+            let server = set.next_from(at)?;
+            if server < at {
+                pass = pass.wrapping_add(1);
+            }
+            at = server + 1;
+            let share = share(server);
+            // The servers take part in different passes, though their weights be the same.
+            let phase = GOLDEN.wrapping_mul(server as u64).wrapping_add(share.wrapping_mul(pass));
+            if phase.overflowing_add(share).1 {
+                next.store(at, Ordering::Relaxed);
+                passes.store(pass, Ordering::Relaxed);
+                return Some(server);
+            }
+        }
+    }
+
+    /// Takes a turn: the next server of the set, or a random other one if its `load` is lower.
+    #[inline]
+    pub(crate) fn next_of_two(&self, near: usize, set: &UpSet, load: impl Fn(usize) -> usize) -> Option<usize> {
+        let (passes, first) = (&self.near(near).passes, self.next(near, set)?);
+        // Relaxed: see `next`.
+        let draw = passes.load(Ordering::Relaxed).wrapping_add(1);
+        passes.store(draw, Ordering::Relaxed);
+        let second = set.other(first, (mixed(draw) >> 32) as usize)?;
+        Some(if load(second) < load(first) { second } else { first })
+    }
+
+    /// The pass goes on from this server, whose turn it was.
+    #[inline]
+    pub(crate) fn go_on_from(&self, near: usize, server: usize) {
+        // Relaxed: see `next`.
+        self.near(near).next.store(server + 1, Ordering::Relaxed);
+    }
+
     /// Tries the server of the last turn again, by `serve`, then each of the others once.
     pub(crate) fn go_on<T>(&self, near: usize, set: &UpSet, mut serve: impl FnMut(usize) -> Option<T>) -> Option<T> {
-        let Cursors { next, miss } = self.near(near);
+        let Cursors { next, miss, .. } = self.near(near);
         // If another thread shares the cursor, or the set has changed, it is some other server's turn.
         let first = set.next_from(next.load(Ordering::Relaxed).saturating_sub(1))?;
         if let Some(served) = serve(first) {
@@ -75,6 +129,14 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
         self.next(near, set)?;
         self.go_on(near, set, serve)
     }
+}
+
+/// SplitMix64's function of a counter.
+fn mixed(counter: u64) -> u64 {
+    let mut z = counter.wrapping_mul(GOLDEN);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 #[cfg(test)]
@@ -153,5 +215,60 @@ mod tests {
             });
             assert_eq!((served, tried), (None, [1; 7]));
         }
+    }
+
+    /// The share of a weight, as the pool's.
+    fn share(weight: u64, largest: u64) -> u64 {
+        weight.saturating_mul(u64::MAX / largest)
+    }
+
+    #[test]
+    fn weighted_turns_are_exact_over_each_period() {
+        let (rotation, servers, weights) = (Rotation::<1>::new(5), set(0..3), [5, 3, 2]);
+        let turn = || rotation.next_weighted(0, &servers, |server| share(weights[server], 5));
+        let turns: Vec<_> = (0..1_000).filter_map(|_| turn()).collect();
+        for (at, period) in turns.windows(10).enumerate() {
+            let shares = [0, 1, 2].map(|server| period.iter().filter(|&&turn| turn == server).count());
+            assert_eq!(shares, [5, 3, 2], "from turn {at}: {turns:?}");
+        }
+    }
+
+    #[test]
+    fn weighted_turns_skip_what_is_not_in_the_set_and_keep_the_proportions() {
+        let rotation = Rotation::<1>::new(0);
+        let weights = |server: usize| [100, 65_535, 1, 300, 300][server];
+        let servers = set([0, 2, 3, 4]);
+        let mut shares = [0; 5];
+        for _ in 0..701 * 10 {
+            let server = rotation.next_weighted(0, &servers, |server| share(weights(server), 300));
+            shares[server.expect("some are in it")] += 1;
+        }
+        assert_eq!(shares, [1_000, 0, 10, 3_000, 3_000]);
+        assert_eq!(rotation.next_weighted(0, &set([]), |_| 1), None);
+        // A weight above the largest, for the moment until that is known, counts as the largest.
+        let turns: Vec<_> = (0..4).filter_map(|_| rotation.next_weighted(0, &set(0..2), |_| share(300, 5))).collect();
+        assert_eq!(turns.iter().sum::<usize>(), 2, "{turns:?}");
+    }
+
+    #[test]
+    fn equal_weights_take_turns_strictly() {
+        let (rotation, servers) = (Rotation::<1>::new(0), set(0..4));
+        let turns = (0..8).filter_map(|_| rotation.next_weighted(0, &servers, |_| share(7, 7))).collect::<Vec<_>>();
+        assert_eq!(turns, [0, 1, 2, 3, 0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn the_less_loaded_of_two_is_chosen_and_ties_keep_the_turn() {
+        let (rotation, servers) = (Rotation::<1>::new(0), set(0..4));
+        let turns = (0..8).filter_map(|_| rotation.next_of_two(0, &servers, |_| 3)).collect::<Vec<_>>();
+        assert_eq!(turns, [0, 1, 2, 3, 0, 1, 2, 3]);
+        let mut shares = [0; 4];
+        for _ in 0..10_000 {
+            let chosen = rotation.next_of_two(0, &servers, |server| usize::from(server == 0));
+            shares[chosen.expect("some are in it")] += 1;
+        }
+        assert_eq!(shares[0], 0, "each other one has less load");
+        assert!(shares[1..].iter().all(|share| (3_100..3_600).contains(share)), "{shares:?}");
+        assert_eq!(rotation.next_of_two(0, &set([2]), |_| 0), Some(2), "there is no other");
     }
 }

@@ -7,27 +7,36 @@
 use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::time::Duration;
 
 use crate::connector::Connector;
 use crate::error::ServerError;
-use crate::raw::{Idle, Serving, Time};
+use crate::raw::{Idle, Serving, TIERS, TierInUse, Time};
 use crate::server::{Connection, Epoch, Generation, Limits, Notifier, PoolLimits, Server, ServerEntry};
 use crate::servers::cache;
 use crate::servers::list::{List, ListEntry};
 use crate::servers::shard::shards;
-use crate::sync::{Arc, ArcSwap, Guard, Mutex, MutexGuard, Weak, lock};
+use crate::servers::weights::Stride;
+use crate::sync::{Arc, ArcSwap, AtomicBool, Guard, Mutex, MutexGuard, Weak, lock};
 
 /// By default a server keeps as many idle connections as it may have open, but no more than this.
 const MAX_DEFAULT_IDLE: u32 = 1_024;
 
 /// See the module's page.
 pub(crate) struct Servers<C: Connector> {
-    list: ArcSwap<List<C>>,
+    pub(super) list: ArcSwap<List<C>>,
     /// Removed servers; some still have open connections.
     draining: ArcSwap<Vec<Arc<ServerEntry<C>>>>,
     registry: Mutex<Registry<C>>,
     pub(crate) serving: Serving,
-    notifier: Arc<Notifier>,
+    pub(super) tier: TierInUse,
+    /// Held while another tier comes into use.
+    pub(super) switching: Mutex<()>,
+    pub(super) stride: Stride,
+    /// Weights ramp up.
+    pub(super) ramps: AtomicBool,
+    pub(super) slow_start: Option<Duration>,
+    pub(super) notifier: Arc<Notifier>,
     defaults: PoolLimits,
     max_idle: Option<u32>,
     cache_index: usize,
@@ -80,6 +89,7 @@ impl<C: Connector> Servers<C> {
         notifier: Arc<Notifier>,
         defaults: PoolLimits,
         max_idle: Option<u32>,
+        slow_start: Option<Duration>,
         pool: Weak<dyn Any + Send + Sync>,
     ) -> Self {
         let list = List::new(Arc::clone(&notifier.signals));
@@ -93,6 +103,11 @@ impl<C: Connector> Servers<C> {
                 removed: HashMap::new(),
             }),
             serving: Serving::default(),
+            tier: TierInUse::default(),
+            switching: Mutex::default(),
+            stride: Stride::new(),
+            ramps: AtomicBool::new(false),
+            slow_start,
             notifier,
             defaults,
             max_idle,
@@ -133,23 +148,6 @@ impl<C: Connector> Servers<C> {
         let list = self.list.load();
         let entry = list.entry(generation.number)?;
         Arc::ptr_eq(&entry.generation.epoch, &generation.epoch).then(|| Arc::clone(&entry.generation))
-    }
-
-    /// Sets the server's bits in both bitmaps from its present state. Called after it goes up or down, after each
-    /// connect, and where no open connection was found.
-    pub(crate) fn refresh(&self, number: usize) {
-        let is = |fact: fn(&ListEntry<C>) -> bool| move || self.list.load().entry(number).is_some_and(fact);
-        loop {
-            let list = self.list.load_full();
-            if number < list.up.capacity() {
-                list.up.refresh(number, is(|entry| entry.server().serves()));
-                list.open.refresh(number, is(ListEntry::is_open));
-            }
-            // A larger bitmap may have replaced this one. After the fence of `UpSet::refresh`.
-            if Arc::ptr_eq(&list.up, &self.list.load().up) {
-                return;
-            }
-        }
     }
 
     /// Adds one server.
@@ -267,7 +265,7 @@ impl<C: Connector> Edit<'_, C> {
         self.change.forgotten.extend(known.take_if(|known| known.is_over(self.now)));
         let state = match known {
             Some(known) => {
-                known.apply(server.clone(), limits.rate, self.now);
+                known.apply(server.clone(), limits, &self.servers.serving, self.now);
                 known.permits.set_max(limits.max_conns);
                 known
             }
@@ -307,7 +305,7 @@ impl<C: Connector> Edit<'_, C> {
         // Its connections lead elsewhere.
         let is_moved = !entry.server().config().leads_where(server);
         let is_lower = limits.max_conns < entry.server().permits.counts().max();
-        entry.server().apply(server.clone(), limits.rate, self.now);
+        entry.server().apply(server.clone(), limits, &self.servers.serving, self.now);
         self.maxima.push((Arc::clone(entry.server()), limits.max_conns));
         let (capacity, bounded) = self.room(limits.max_conns);
         if is_moved {
@@ -382,11 +380,16 @@ impl<C: Connector> Edit<'_, C> {
             let draining = registry.removed.values().filter(|server| server.permits.counts().open() > 0).cloned();
             change.draining_before = Some(servers.draining.swap(Arc::new(draining.collect())));
         }
-        if Arc::ptr_eq(&before.up, &list.up) {
-            touched.iter().for_each(|&number| servers.refresh(number));
-        } else {
-            list.iter().for_each(|(number, _)| servers.refresh(number));
+        let mut numbers = touched;
+        if !Arc::ptr_eq(&before.up, &list.up) {
+            numbers = list.iter().map(|(number, _)| number).collect();
         }
+        // Those that serve first, the best tier before others: callers see no empty set in between.
+        let health = |number: &usize| list.entry(*number).map(|entry| entry.server().health.snapshot());
+        let rank =
+            |number: &usize| health(number).filter(|health| health.serves()).map_or(TIERS, |health| health.tier());
+        numbers.sort_by_key(rank);
+        numbers.into_iter().for_each(|number| servers.refresh(number));
         drop(registry);
         change
     }

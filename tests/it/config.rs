@@ -60,6 +60,8 @@ async fn build_rejects_out_of_range_settings_by_name_and_value() {
         (|b| b.connect_timeout(Duration::MAX), "connect_timeout", "18446744073709551615.999999999s"),
         (|b| b.hedge_delay(Duration::ZERO), "hedge_delay", "0ns"),
         (|b| b.hedge_delay(YEAR + NS), "hedge_delay", "31536000.000000001s"),
+        (|b| b.slow_start(Duration::ZERO), "slow_start", "0ns"),
+        (|b| b.slow_start(YEAR + NS), "slow_start", "31536000.000000001s"),
         (|b| b.backoff(Duration::ZERO, 10 * MS), "backoff initial", "0ns"),
         (|b| b.backoff(MS - NS, 10 * MS), "backoff initial", "999.999µs"),
         (|b| b.backoff(YEAR + NS, YEAR + NS), "backoff initial", "31536000.000000001s"),
@@ -115,6 +117,9 @@ async fn out_of_range_server_settings_are_rejected_by_address_name_and_value() {
     let a = || Server::new("a:1");
     let rejected = [
         (a().max_conns(0), "max_conns", "0"),
+        (a().weight(0), "weight", "0"),
+        (a().weight(65_536), "weight", "65536"),
+        (a().tier(16), "tier", "16"),
         (a().max_rps(0.0), "max_rps", "0"),
         (a().max_rps(-1.0), "max_rps", "-1"),
         (a().max_rps(f64::NAN), "max_rps", "NaN"),
@@ -243,6 +248,7 @@ async fn build_accepts_bounds_and_pool_works() {
         Server::new("a:1").max_rps(1e-6),
         Server::new("a:1").max_rps(1e9).burst(u32::MAX),
         Server::new("a:1").burst(1),
+        Server::new("a:1").weight(65_535).tier(15),
     ];
     for server in servers {
         let pool = builder().server(server.clone()).build().unwrap_or_else(|error| panic!("{server:?}: {error}"));

@@ -3,6 +3,7 @@
 
 mod attempts;
 mod cancel;
+mod choosing;
 mod config;
 mod connector;
 #[allow(clippy::disallowed_methods, reason = "these tests run on paused time, which tokio reads")]

@@ -25,6 +25,7 @@ const LAYERS: &[&[&str]] = &[
     &["core::sweep"],
     &["core::hand_over", "core::report"],
     &["core::closing"],
+    &["core::spill"],
     &["core::shared"],
     &["core::attempt_counts", "core::due_times", "core::grant", "core::plan", "core::random", "core::runtime"],
     &["core::drops"],
@@ -33,7 +34,7 @@ const LAYERS: &[&[&str]] = &[
     &["range"],
     &["servers"],
     &["server", "connector", "conn_info"],
-    &["clock", "error", "status"],
+    &["clock", "error", "load_balancing", "status"],
     &["close_reason"],
     &["raw"],
     &["sync"],
@@ -42,7 +43,7 @@ const LAYERS: &[&[&str]] = &[
 /// The units that may name each other, since together they are one thing: a pool and its builder; a server, its
 /// connector and its connections; the plain values.
 const MAY_MEET: &[&[&str]] =
-    &[&["pool", "builder"], &["server", "connector", "conn_info"], &["clock", "error", "status"]];
+    &[&["pool", "builder"], &["server", "connector", "conn_info"], &["clock", "error", "load_balancing", "status"]];
 
 /// Methods of the crate that types of the standard library or of other crates have too.
 const COMMON_METHODS: &[&str] = &[

@@ -9,8 +9,8 @@ fn at(seconds: u64) -> Time {
 fn servers(count: u32) -> (Serving, Vec<Health>) {
     let serving = Serving::default();
     let health = (0..count).map(|_| {
-        let health = Health::new();
-        serving.register();
+        let health = Health::new(0);
+        serving.register(0);
         assert!(!health.snapshot().serves() && health.set_removed(&serving, false));
         health
     });
@@ -131,4 +131,23 @@ fn a_removed_server_is_not_ejected() {
     assert_eq!(health[0].eject(&serving, outage, 1.0, at(1), |_| at(2)), Ejected::Ignored);
     health[0].set_removed(&serving, false);
     assert!(matches!(health[0].eject(&serving, outage, 1.0, at(1), |_| at(2)), Ejected::Down(_)));
+}
+
+#[test]
+fn a_changed_tier_moves_a_server_that_serves() {
+    let (serving, health) = servers(2);
+    serving.register(3);
+    assert!(health[0].set_tier(&serving, 3) && !health[0].set_tier(&serving, 3));
+    serving.remove(0);
+    assert_eq!((health[0].snapshot().tier(), serving.has_serving(3), serving.has_serving(0)), (3, true, true));
+    let down = health[0].connect_failed(&serving, health[0].snapshot().outage(), at(1)).expect("it goes down");
+    assert_eq!((down.tier(), serving.has_serving(3), serving.serving()), (3, false, 1), "each transition keeps it");
+    // While it is down it counts in no tier.
+    serving.register(15);
+    assert!(health[0].set_tier(&serving, 15));
+    assert!(health[0].recover(&serving, down.outage()).is_some() && serving.has_serving(15));
+    let outage = health[0].snapshot().outage();
+    assert!(matches!(health[0].eject(&serving, outage, 1.0, at(1), |_| at(2)), Ejected::Down(_)));
+    assert_eq!((health[0].snapshot().tier(), serving.has_serving(15)), (15, false));
+    assert_eq!(format!("{:?}", health[1].snapshot()), "Up(outage 0, ejections 0)");
 }

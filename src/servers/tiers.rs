@@ -1,0 +1,94 @@
+//! The bits of the servers, and the tier in use.
+
+use crate::connector::Connector;
+use crate::raw::{HealthSnapshot, TierInUse};
+use crate::servers::list::{List, ListEntry};
+use crate::servers::set::Servers;
+use crate::sync::{Arc, lock};
+
+impl<C: Connector> Servers<C> {
+    /// The worst tier that callers use without need.
+    pub(crate) fn tier_in_use(&self) -> usize {
+        self.tier.get()
+    }
+
+    /// Sets the server's bits from its present state, and switches to another tier if that is due. Called after it goes
+    /// up or down, after each connect, and where no open connection was found.
+    pub(crate) fn refresh(&self, number: usize) {
+        let health = || self.list.load().entry(number).map(|entry| entry.server().health.snapshot());
+        let is_standby = |health: HealthSnapshot| health.serves() && health.tier() > self.tier.get();
+        let is_open = || self.list.load().entry(number).is_some_and(ListEntry::is_open);
+        loop {
+            let list = self.list.load_full();
+            if number < list.up.capacity() {
+                self.start_ramp_if_new(&list, number);
+                list.up.refresh(number, || self.is_in_use(health));
+                list.standby.refresh(number, || health().is_some_and(is_standby));
+                list.open.refresh(number, is_open);
+            }
+            // A larger bitmap may have replaced this one. After the fence of `UpSet::refresh`.
+            if Arc::ptr_eq(&list.up, &self.list.load().up) {
+                break;
+            }
+        }
+        if health().is_some_and(|health| health.serves() && health.tier() < self.tier.after_change().0) {
+            self.settle_tier();
+        }
+        self.settle_largest_weight_after(number);
+    }
+
+    fn may_be_used(&self, health: Option<HealthSnapshot>) -> bool {
+        health.is_some_and(|health| health.serves() && health.tier() <= self.tier.get())
+    }
+
+    /// Whether a server belongs into the up set. Before it says no, it looks whether a worse tier must come into use:
+    /// see [`TierInUse`].
+    fn is_in_use(&self, health: impl Fn() -> Option<HealthSnapshot>) -> bool {
+        loop {
+            if self.may_be_used(health()) {
+                return true;
+            }
+            let (tier, is_switching) = self.tier.after_change();
+            // Without a worse tier there is none to come into use.
+            if !is_switching && (self.serving.has_serving(tier) || !self.serving.has_worse(tier)) {
+                return false;
+            }
+            self.settle_tier();
+        }
+    }
+
+    /// Brings the tier in use, and the bits that depend on it, to where they should be: see [`TierInUse`].
+    fn settle_tier(&self) {
+        // Dropped when the lock is released: lists hold user values.
+        let mut lists: Vec<Arc<List<C>>> = Vec::new();
+        let _lock = lock(&self.switching);
+        loop {
+            lists.push(self.list.load_full());
+            let (list, is_known) = match &lists[..] {
+                [.., known, list] => (list, Arc::ptr_eq(known, list)),
+                lists => (&lists[0], true),
+            };
+            let health = |(_, entry): (usize, &ListEntry<C>)| entry.server().health.snapshot();
+            let best = || list.iter().map(health).filter(|health| health.serves()).map(HealthSnapshot::tier).min();
+            let best = || best().unwrap_or(TierInUse::LAST);
+            let (before, tier) = (self.tier.get(), best());
+            if tier == before && is_known {
+                return self.tier.set(tier);
+            }
+            if tier < before {
+                self.tier.announce();
+                if best() != tier {
+                    continue;
+                }
+            }
+            self.tier.set(tier);
+            for (number, entry) in list.iter() {
+                let health = || Some(entry.server().health.snapshot());
+                list.up.refresh(number, || self.may_be_used(health()));
+                list.standby.refresh(number, || entry.server().serves() && !self.may_be_used(health()));
+            }
+            // Looks again: at the servers after the fence, and at the list, which another one may have replaced while
+            // its bits were refreshed.
+        }
+    }
+}

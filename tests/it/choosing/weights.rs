@@ -1,0 +1,118 @@
+//! Weighted turns, and slow start.
+
+use super::*;
+
+fn weighted(builder: Builder<ScriptedConnector>) -> Builder<ScriptedConnector> {
+    let weights = [("a", 5), ("b", 3), ("c", 2)].map(|(address, weight)| Server::new(address).weight(weight));
+    builder.load_balancing(LoadBalancing::Weighted).servers(weights).max_conns_per_server(2)
+}
+
+#[tokio::test(start_paused = true)]
+async fn weighted_shares_are_exact_over_each_period() {
+    let rig = rig(weighted);
+    fill(&rig).await;
+    let order = turns(&rig, 1_000);
+    for period in order.windows(10) {
+        assert_eq!(shares(period), BTreeMap::from([("a", 5), ("b", 3), ("c", 2)]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn share_of_down_server_goes_to_others_in_proportion_to_their_weights() {
+    let rig = rig(weighted);
+    fill(&rig).await;
+    take_of(&rig, "a").fail_for("broken", SECOND * 10);
+    assert_eq!(shares(&turns(&rig, 10_000)), BTreeMap::from([("b", 6_000), ("c", 4_000)]));
+    // It is probed and comes back.
+    while rig.pool.status().servers[0].state != ServerState::Up {
+        turns(&rig, 1);
+        sleep(SECOND).await;
+    }
+    let order = turns(&rig, 10_000);
+    let shares = shares(&order);
+    assert!((4_950..=5_050).contains(&shares["a"]) && (2_950..=3_050).contains(&shares["b"]), "{shares:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn equal_weights_rotate_strictly() {
+    let rig = rig(|builder| builder.load_balancing(LoadBalancing::Weighted).servers(["a", "b", "c"]));
+    release(open(&rig, 30).await);
+    let order = turns(&rig, 300);
+    assert!(order.iter().zip(&order[3..]).all(|(turn, later)| turn == later), "{order:?}");
+    assert_eq!(shares(&order).len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn weights_and_policy_change_while_running() {
+    let rig = rig(weighted);
+    fill(&rig).await;
+    rig.pool.update(Server::new("a").weight(1)).expect("in range");
+    let changed = BTreeMap::from([("a", 1_000), ("b", 3_000), ("c", 2_000)]);
+    assert_eq!(shares(&turns(&rig, 6_000)), changed);
+    rig.pool.set_load_balancing(LoadBalancing::RoundRobin);
+    assert_eq!(shares(&turns(&rig, 300)), BTreeMap::from([("a", 100), ("b", 100), ("c", 100)]));
+    // Weights that change under another policy count when it is weighted again.
+    let servers = [("a", 100), ("b", 300), ("c", 1)].map(|(address, weight)| Server::new(address).weight(weight));
+    rig.pool.set_servers(servers).expect("in range");
+    assert_eq!(rig.pool.status().servers[1].weight, 300);
+    rig.pool.set_load_balancing(LoadBalancing::Weighted);
+    assert_eq!(shares(&turns(&rig, 401)), BTreeMap::from([("a", 100), ("b", 300), ("c", 1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn share_of_weighted_server_without_idle_connection_is_spread() {
+    let rig = rig(weighted);
+    fill(&rig).await;
+    let mut held = vec![take_of(&rig, "a")];
+    held.push(take_of(&rig, "a"));
+    let order = turns(&rig, 10_000);
+    let shares = shares(&order);
+    // Half of the turns are those of "a".
+    assert!((5_400..=5_600).contains(&shares["b"]) && (4_400..=4_600).contains(&shares["c"]), "{shares:?}");
+    release(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn added_server_starts_slowly() {
+    let rig = rig(|builder| {
+        let builder = builder.load_balancing(LoadBalancing::Weighted).slow_start(SECOND * 10);
+        builder.servers(["a", "b"]).max_conns_per_server(2).backoff(MS, MS)
+    });
+    fill(&rig).await;
+    settle().await;
+    assert_eq!(shares(&turns(&rig, 1_000)), BTreeMap::from([("a", 500), ("b", 500)]), "servers of the start");
+    rig.pool.register("c").expect("it is new");
+    // Opens its connections.
+    release(open(&rig, 6).await);
+    assert_ramps(&rig, "c").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn server_that_comes_up_again_starts_slowly() {
+    let rig = rig(|builder| {
+        let builder = builder.load_balancing(LoadBalancing::Weighted).slow_start(SECOND * 10);
+        builder.servers(["a", "b", "c"]).max_conns_per_server(2)
+    });
+    fill(&rig).await;
+    settle().await;
+    take_of(&rig, "c").fail_for("broken", SECOND);
+    while rig.pool.status().servers[2].state != ServerState::Recovering {
+        turns(&rig, 1);
+        sleep(MS * 100).await;
+    }
+    assert_ramps(&rig, "c").await;
+}
+
+/// Asserts that the share of a server, which began to serve just now, rises from a tenth to the whole of that of each
+/// other one within ten seconds.
+async fn assert_ramps(rig: &Rig, address: &str) {
+    let began = rig.clock.now();
+    for (seconds, least, most) in [(0, 0.09, 0.12), (3, 0.27, 0.33), (5, 0.47, 0.53), (9, 0.87, 0.93), (11, 1.0, 1.0)] {
+        sleep((began + SECOND * seconds).saturating_sub(rig.clock.now())).await;
+        settle().await;
+        let order = turns(rig, 3_000);
+        let of_server = shares(&order)[address] as f64;
+        let part = of_server / ((3_000.0 - of_server) / 2.0);
+        assert!((least - 0.002..=most + 0.002).contains(&part), "{part} after {seconds} s");
+    }
+}
