@@ -23,7 +23,8 @@ use crate::sync::Arc;
 ///
 /// Only [`release`](PooledConn::release) makes the connection reusable. **Dropping it closes it**: a request cut short
 /// by `?`, by a timeout or by a dropped future leaves a connection with half an answer in it, which its next user would
-/// read as its own.
+/// read as its own. A connector that knows better may keep it:
+/// [`Connector::after_use`](crate::Connector::after_use).
 ///
 /// It needs neither the pool nor a runtime: the pool may be closed and dropped while connections are in use.
 ///
@@ -100,10 +101,11 @@ impl<C: Connector> PooledConn<C> {
 
     /// Returns the connection to the pool for reuse.
     ///
-    /// Call it only when the last answer was read to its end. The connection goes to its server's idle queue, from
-    /// where the front waiter is served. It is closed instead if the queue is full, if its lifetime is over, if the
-    /// server was removed or reset, if its address or a tag changed, or if its `max_conns` was lowered below what is
-    /// open.
+    /// Call it only when the last answer was read to its end. Unless the connector's
+    /// [`after_use`](crate::Connector::after_use) decides otherwise, the connection goes to its server's idle queue,
+    /// from where the front waiter is served. It is closed instead if the queue is full, if its lifetime is over, if
+    /// the server was removed or reset, if its address or a tag changed, or if its `max_conns` was lowered below what
+    /// is open.
     pub fn release(mut self) {
         if let Some(conn) = self.conn.take() {
             core::release(conn);

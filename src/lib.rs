@@ -146,8 +146,9 @@
 //!
 //! - It retries no request. A server may close a connection at the moment of its checkout, so the first request on it
 //!   may fail: retry requests that are safe to send twice.
-//! - It reuses no connection that was not [released](PooledConn::release): one that was dropped in the middle of an
-//!   answer would give the rest of it to its next user.
+//! - It reuses no connection that was not [released](PooledConn::release), unless the connector's
+//!   [`after_use`](Connector::after_use) says so: one that was dropped in the middle of an answer would give the rest
+//!   of it to its next user.
 //! - It discovers no servers, and its limits hold for one process.
 //! - It runs on tokio alone.
 //!

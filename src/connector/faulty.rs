@@ -155,13 +155,10 @@ mod tests {
     /// Connects to the address as a text; the address "own" fails by the client's fault. All hooks are set.
     fn own() -> impl Connector<Conn = String, Error = io::Error> {
         connect_fn(|server: Server| async move {
-            if server.address() == "own" {
-                Err(io::ErrorKind::OutOfMemory.into())
-            } else {
-                Ok(server.address().to_owned())
-            }
+            if server.address() == "own" { Err(io::Error::other("ours")) } else { Ok(server.address().to_owned()) }
         })
         .is_reusable(|conn, _| conn != "stale")
+        .classify(|_| ConnectFault::Client)
         .after_use(|_, _| AfterUse::Recycle)
         .recycle(async |conn: &mut String| {
             conn.push_str(" recycled");
