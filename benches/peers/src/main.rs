@@ -47,6 +47,8 @@ enum Command {
     States(Options),
     /// What the pool does while servers fail, against its bars
     Faults(Options),
+    /// What keeps a pool fit for service: idle connections, draining, weights, totals; against its bars
+    Service(Options),
     /// Draw pictures from saved runs
     Plot(picture::Arguments),
 }
@@ -64,6 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Command::Memory(options) => scenarios::memory::run(&options),
         Command::States(options) => scenarios::states::run(&options),
         Command::Faults(options) => scenarios::faults::run(&options),
+        Command::Service(options) => scenarios::service::run(&options),
         Command::Plot(arguments) => picture::run(&arguments)?,
     }
     Ok(())

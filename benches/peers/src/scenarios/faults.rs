@@ -19,7 +19,6 @@
 
 mod connecting;
 mod in_use;
-mod world;
 
 use connring::test_util::Check;
 

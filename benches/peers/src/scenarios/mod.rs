@@ -10,4 +10,6 @@ pub mod memory;
 pub mod rate;
 pub mod redis;
 pub mod ring;
+pub mod service;
 pub mod states;
+mod world;

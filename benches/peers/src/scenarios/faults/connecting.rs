@@ -5,7 +5,7 @@ use std::time::Duration;
 use connring::PooledConn;
 use connring::test_util::{Connect, ScriptedConnector};
 
-use super::world::{World, sleep};
+use super::super::world::{World, sleep};
 
 const STEP: Duration = Duration::from_millis(1);
 const ANSWER: Duration = Duration::from_millis(10);

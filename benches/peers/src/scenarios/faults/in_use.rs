@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use connring::test_util::{Check, ScriptedConn};
 
-use super::world::{Draws, World, sleep};
+use super::super::world::{Draws, World, sleep};
 
 const SERVERS: [&str; 4] = ["a", "b", "c", "d"];
 /// The one that fails.
