@@ -23,6 +23,7 @@ use crate::sync::Arc;
 /// | [`server`](Self::server), [`servers`](Self::servers) | none | addresses not empty, each once |
 /// | [`max_conns_per_server`](Self::max_conns_per_server) | 10 | 1 to 16 777 215 |
 /// | [`max_idle_per_server`](Self::max_idle_per_server) | the lower of `max_conns` and 1 024 | 1 to 1 048 576 |
+/// | [`min_idle_per_server`](Self::min_idle_per_server) | 0 | 0 to `max_idle_per_server` and the servers' `max_conns` |
 /// | [`max_rps`](Self::max_rps) | no limit | 10⁻⁶ to 10⁹ a second |
 /// | [`burst`](Self::burst) | 1 + 10 ms of the rate, rounded up | 1 to 18 years of the rate |
 /// | [`max_concurrent_connects_per_server`](Self::max_concurrent_connects_per_server) | 8 | 1 to 65 535 |
@@ -38,6 +39,7 @@ use crate::sync::Arc;
 /// | [`wait_timeout`](Self::wait_timeout) | 30 s | above 0, at most a year; `None`: for ever |
 /// | [`max_waiters`](Self::max_waiters) | 10 000 | at least 1 |
 /// | [`idle_timeout`](Self::idle_timeout) | 5 min | above 0, at most a year; `None`: for ever |
+/// | [`idle_check_interval`](Self::idle_check_interval) | `None`: no checks | 10 ms to a year |
 /// | [`max_lifetime`](Self::max_lifetime) | 30 min | above 0, at most a year; `None`: no end |
 /// | [`max_lifetime_jitter_ratio`](Self::max_lifetime_jitter_ratio) | 0.2 | 0.0 to 1.0 |
 /// | [`maintenance`](Self::maintenance) | on | |
@@ -76,7 +78,7 @@ impl<C: Connector> Builder<C> {
     pub(crate) fn new(connector: C) -> Self {
         let settings = Settings {
             name: Arc::from("default"),
-            limits: PoolLimits { max_conns: 10, max_rps: None, burst: None },
+            limits: PoolLimits { max_conns: 10, max_rps: None, burst: None, min_idle: 0 },
             max_idle_per_server: None,
             max_concurrent_connects_per_server: 8,
             connect_timeout: Duration::from_secs(5),
@@ -94,6 +96,7 @@ impl<C: Connector> Builder<C> {
             wait_timeout: Some(Duration::from_secs(30)),
             max_waiters: 10_000,
             idle_timeout: Some(Duration::from_secs(5 * 60)),
+            idle_check_interval: None,
             max_lifetime: Some(Duration::from_secs(30 * 60)),
             max_lifetime_jitter_ratio: 0.2,
             maintenance: true,
@@ -131,6 +134,23 @@ impl<C: Connector> Builder<C> {
     /// bytes a connection. Default: the lower of the server's `max_conns` and 1 024. Range: 1 to 1 048 576.
     pub fn max_idle_per_server(mut self, connections: u32) -> Self {
         self.settings.max_idle_per_server = Some(connections);
+        self
+    }
+
+    /// How many connections the background task keeps idle at each server that is up, besides those in use. Default: 0.
+    /// Range: 0 to `max_idle_per_server`. A server whose `max_conns` is lower is refused with a
+    /// [`ServerError`](crate::ServerError), at [`build`](Self::build) or when it is registered.
+    ///
+    /// A connection whose lifetime is about to end does not count, so it is replaced before. Attempts start where a
+    /// permit is free: at most a quarter of the missing connections, or 2, at once for each server, and no more than
+    /// [`max_concurrent_connects_per_server`](Self::max_concurrent_connects_per_server). After a failed connect one
+    /// attempt at a time is made, when the pause is over.
+    ///
+    /// With a minimum, servers that are down are probed although no caller comes, and
+    /// [`outage_retry`](Self::outage_retry) holds as if callers waited. A pool that is built outside a runtime opens
+    /// them with its first async caller. Without [`maintenance`](Self::maintenance) nothing is kept idle.
+    pub fn min_idle_per_server(mut self, connections: u32) -> Self {
+        self.settings.limits.min_idle = connections;
         self
     }
 
@@ -245,8 +265,28 @@ impl<C: Connector> Builder<C> {
 
     /// How long a connection may be idle before it is closed, to about a second. Default: 5 min. Range: above 0, at
     /// most a year; `None`: no end.
+    ///
+    /// Connections that were not needed for as long are closed, too, a few a second, those that have been idle for
+    /// longest first: where requests take turns on more connections than they need, none is ever idle for that long.
+    /// Needed are as many as were in use at a time, as seen about once a second; one connection stays.
+    ///
+    /// With [`min_idle_per_server`](Self::min_idle_per_server) neither takes a server below its minimum, and a
+    /// connection past its idle timeout may be checked out.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.idle_timeout = timeout.into();
+        self
+    }
+
+    /// Runs [`Connector::check`] on connections that were neither used nor checked for that long, to about a quarter of
+    /// it or 100 ms. Finds servers that hang, and connections that a network in between has dropped, without callers.
+    /// Default: `None`, no checks. Range: 10 ms to a year.
+    ///
+    /// A check is bounded by [`connect_timeout`](Self::connect_timeout). An error closes the connection, and those of
+    /// its server that have been idle for as long. A timeout closes it and counts as a reported failure of the server.
+    /// At most a quarter of a server's idle connections are checked at a time, at least one. Meanwhile callers that
+    /// find nothing else wait for them. A check is not a use: the idle timeout goes on.
+    pub fn idle_check_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.settings.idle_check_interval = interval.into();
         self
     }
 
@@ -257,18 +297,25 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// The share of the lifetime that is taken off at random, drawn once for each connection, so that connections
-    /// opened together do not end together. Default: 0.2: between 80 % and 100 %. Range: 0.0 to 1.0.
+    /// The share of the lifetime over which the ends of connections that were opened together are spread evenly, by
+    /// steps of the golden ratio from a random start. Default: 0.2: between 80 % and 100 %. Range: 0.0 to 1.0.
     pub fn max_lifetime_jitter_ratio(mut self, ratio: f64) -> Self {
         self.settings.max_lifetime_jitter_ratio = ratio;
         self
     }
 
-    /// Whether the background task closes connections that are too old, and keeps the coarse time. Default: on.
+    /// Whether the background task looks after idle connections and keeps the coarse time. Default: on.
     ///
-    /// Without it the pool works: a connection that is too old is closed at its checkout, and each acquire and each
-    /// release reads the clock. The background task runs all the same: it serves waiters and notices the end of its
-    /// runtime.
+    /// | | on | off |
+    /// |---|---|---|
+    /// | [`max_lifetime`](Self::max_lifetime) | sweeps, checkouts, releases | checkouts and releases |
+    /// | [`idle_timeout`](Self::idle_timeout) | sweeps, and checkouts without a minimum | checkouts |
+    /// | closing connections that are not needed | sweeps | no |
+    /// | [`min_idle_per_server`](Self::min_idle_per_server) | kept | no |
+    /// | [`idle_check_interval`](Self::idle_check_interval) | checked | no |
+    /// | [`Connector::is_reusable`] | sweeps and checkouts | checkouts |
+    /// | the time | every 100 ms for all | each acquire and each release reads the clock |
+    /// | waiters, probes, recoveries, the end of the runtime | yes | yes |
     pub fn maintenance(mut self, on: bool) -> Self {
         self.settings.maintenance = on;
         self

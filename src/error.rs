@@ -185,10 +185,10 @@ pub enum Failure<E> {
     #[error("a caller reported a failure")]
     Reported(#[source] Box<dyn Error + Send + Sync>),
     /// A caller dropped its connection after the builder's `abandoned_after`, and the server has answered nothing
-    /// since the checkout.
-    #[error("a caller dropped its connection after {after:?} without an answer")]
+    /// since the checkout; or a check of an idle connection did not end within the `connect_timeout`.
+    #[error("a connection was given up after {after:?} without an answer")]
     Unanswered {
-        /// How long the caller had the connection.
+        /// How long the caller had the connection, or the check took.
         after: Duration,
     },
 }

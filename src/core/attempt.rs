@@ -9,17 +9,17 @@ use std::task::Poll;
 use std::thread::panicking;
 use std::time::Duration;
 
-use crate::clock::Clock;
 use crate::conn_info::ConnInfo;
 use crate::connector::{ConnectFault, Connector, look_up};
 use crate::core::attempt_counts::{Counted, Purpose};
 use crate::core::hand_over;
 use crate::core::membership;
+use crate::core::runtime::time_out;
 use crate::core::shared::Shared;
 use crate::core::transition::{self, FailedConnect};
 use crate::error::Failure;
 use crate::raw::{Outage, Pass, Time};
-use crate::server::{ConnectPermit, Connection, Generation, Notifier, Server};
+use crate::server::{ConnectPermit, Connection, Generation, Server};
 use crate::sync::Arc;
 
 /// The default hedge delay is at least this.
@@ -40,15 +40,19 @@ struct Attempt<C: Connector> {
     is_finished: bool,
     generation: Arc<Generation<C>>,
     shared: Arc<Shared<C>>,
-    _end: WakeAtEnd,
+    _end: WakeAtEnd<C>,
 }
 
 /// The end of an attempt lets the next one start.
-struct WakeAtEnd(Arc<Notifier>);
+struct WakeAtEnd<C: Connector> {
+    generation: Arc<Generation<C>>,
+    shared: Arc<Shared<C>>,
+}
 
-impl Drop for WakeAtEnd {
+impl<C: Connector> Drop for WakeAtEnd<C> {
     fn drop(&mut self) {
-        self.0.wake_if_waiters();
+        self.shared.notifier.wake_if_waiters();
+        transition::look_again(&self.shared, &self.generation);
     }
 }
 
@@ -73,12 +77,10 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
     // serves alone.
     let may_start = match purpose {
         Purpose::Probe { .. } => health.is_down(),
-        Purpose::Waiters | Purpose::Balance => health.is_plainly_up(),
+        Purpose::Waiters | Purpose::Balance | Purpose::Maintenance => health.is_plainly_up(),
+        Purpose::IdleTask => false,
     };
-    let most = match purpose {
-        Purpose::Balance => 1,
-        Purpose::Waiters | Purpose::Probe { .. } => shared.settings.max_concurrent_connects_per_server,
-    };
+    let most = if purpose == Purpose::Balance { 1 } else { shared.settings.max_concurrent_connects_per_server };
     if !may_start {
         return false;
     }
@@ -86,7 +88,7 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
     let Some(counted) = shared.attempts.begin(purpose, shared.notifier.signals.waiters()) else { return false };
     let pass = match purpose {
         Purpose::Probe { ahead } => server.breaker.begin_trial(now, ahead),
-        Purpose::Waiters | Purpose::Balance => server.breaker.begin(now),
+        _ => server.breaker.begin(now),
     };
     let Some(pass) = pass else { return false };
     let mut attempt = Attempt {
@@ -100,7 +102,7 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
         is_finished: false,
         generation: Arc::clone(generation),
         shared: Arc::clone(shared),
-        _end: WakeAtEnd(Arc::clone(&shared.notifier)),
+        _end: WakeAtEnd { generation: Arc::clone(generation), shared: Arc::clone(shared) },
     };
     if matches!(purpose, Purpose::Probe { .. }) {
         tracing::info!(
@@ -194,11 +196,20 @@ impl<C: Connector> Attempt<C> {
                 transition::connected(&self.shared, &self.generation, self.pass, self.outage);
                 if let Some(permit) = self.permit.take().and_then(ConnectPermit::connected) {
                     self.shared.servers.refresh(self.generation.number);
-                    let info = ConnInfo::new(config, self.shared.clock.time());
-                    let expires_at = expires_at(&self.shared, info.opened_at());
-                    let (outage, ordinary) = (self.outage, Outage::NONE);
-                    let conn = Connection { conn, permit, info, outage, ordinary, has_verdict: false, expires_at };
-                    hand_over::offer(&self.shared, Box::new(conn));
+                    let now = self.shared.clock.time();
+                    hand_over::offer(
+                        &self.shared,
+                        Box::new(Connection {
+                            conn,
+                            permit,
+                            info: ConnInfo::new(config, now),
+                            outage: self.outage,
+                            ordinary: Outage::NONE,
+                            has_verdict: false,
+                            checked_at: now,
+                            expires_at: expires_at(&self.shared, &self.generation, now),
+                        }),
+                    );
                 }
             }
             Outcome::Failed(error) => self.fail(Failure::Connect(error), fault, false),
@@ -242,25 +253,11 @@ impl<C: Connector> Drop for Attempt<C> {
     }
 }
 
-/// When the lifetime of a connection ends, with a jitter drawn once.
-fn expires_at<C: Connector>(shared: &Shared<C>, opened_at: Time) -> Time {
+/// When the lifetime of a connection ends. The lifetimes of a server's connections are spread evenly over the jitter.
+fn expires_at<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, opened_at: Time) -> Time {
     shared.settings.max_lifetime.map_or(Time::NEVER, |lifetime| {
-        let jitter = 1.0 - shared.settings.max_lifetime_jitter_ratio * shared.random.draw();
-        opened_at.after(lifetime.mul_f64(jitter))
+        let index = generation.server.idle_record().next_lifetime();
+        let jitter = shared.settings.max_lifetime_jitter_ratio * shared.random.spread(generation.number, index);
+        opened_at.after(lifetime.mul_f64(1.0 - jitter))
     })
-}
-
-/// Ends when the runtime has run for `timeout`. A stall of the client (a thread that computes, a frozen process) is not
-/// the server's fault: a slice of the time whose end is noticed late by another slice does not count.
-async fn time_out(clock: &Clock, timeout: Duration) {
-    const SLICE: Duration = Duration::from_millis(100);
-    let mut left = timeout;
-    while !left.is_zero() {
-        let slice = left.min(SLICE);
-        let end = clock.time().after(slice);
-        clock.sleep_until_time(end).await;
-        if clock.time().since(end) < SLICE {
-            left -= slice;
-        }
-    }
 }

@@ -9,6 +9,10 @@ pub(crate) enum Purpose {
     Waiters,
     /// A server that a caller found empty.
     Balance,
+    /// A server below its minimum of idle connections.
+    Maintenance,
+    /// No attempt: an idle connection is out of its queue while a hook runs on it.
+    IdleTask,
     /// A server that is down and whose retry is due.
     Probe {
         /// Before its pause is over.
@@ -66,7 +70,7 @@ impl AttemptCounts {
                 let begin = |young| (young < waiters).then_some(young + 1);
                 self.young.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin).ok()?;
             }
-            Purpose::Balance => {}
+            Purpose::Balance | Purpose::Maintenance | Purpose::IdleTask => {}
             Purpose::Probe { .. } => {
                 self.probes.fetch_add(1, Ordering::Relaxed);
             }
@@ -99,7 +103,7 @@ impl Drop for Counted {
             Purpose::Waiters if self.is_late => attempts.late.fetch_sub(1, Ordering::Relaxed),
             Purpose::Waiters => attempts.young.fetch_sub(1, Ordering::Relaxed),
             Purpose::Probe { .. } => attempts.probes.fetch_sub(1, Ordering::Relaxed),
-            Purpose::Balance => 0,
+            Purpose::Balance | Purpose::Maintenance | Purpose::IdleTask => 0,
         };
         // Release: pairs with the Acquire of `running`.
         attempts.running.fetch_sub(1, Ordering::Release);

@@ -8,8 +8,11 @@
 //! | `acquire` | the fast path, the pass over all servers, the future |
 //! | `background` | the one task of a pool |
 //! | `retry`, `settle` | tries servers that are down, ends recoveries; serves waiters, starts attempts |
+//! | `upkeep` | sweeps the idle connections |
+//! | `refill` | connects to servers below their minimum of idle connections |
 //! | `attempt` | one connect attempt |
 //! | `membership`, `release` | changes the set of servers; ends a use |
+//! | `idle_task` | runs a hook on an idle connection |
 //! | `transition` | changes a server's breaker and health |
 //! | `sweep` | closes idle connections |
 //! | `hand_over`, `report` | delivers a connection; errors and status |
@@ -23,9 +26,11 @@ mod background;
 mod due_times;
 mod grant;
 mod hand_over;
+mod idle_task;
 mod membership;
 mod plan;
 mod random;
+mod refill;
 mod release;
 mod report;
 mod retry;
@@ -34,6 +39,7 @@ mod settle;
 mod shared;
 mod sweep;
 mod transition;
+mod upkeep;
 mod wait;
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! Runs what is due: the trials of servers that are down, and the ends of recoveries.
+//! Runs what is due: the trials of servers that are down, the ends of recoveries, the refill of servers that are up.
 //!
-//! The background task alone runs it. Without a caller since the last trial nothing is connected to: the task then sets
-//! the signal that a retry is due, and the next caller clears it and wakes the task.
+//! The background task alone runs it. Without a caller since the last trial no server that is down is connected to: the
+//! task then sets the signal that a retry is due, and the next caller clears it and wakes the task. With a minimum of
+//! idle connections it is as if callers always waited.
 //!
 //! While no server serves, trials keep a distance, and while callers wait, no server is left alone for longer than
 //! `outage_retry`, whatever its pause; so for as long after the first one has come back.
@@ -13,7 +14,7 @@ use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::grant::Grant;
 use crate::core::shared::Shared;
-use crate::core::{sweep, transition};
+use crate::core::{refill, sweep, transition};
 use crate::error::Failure;
 use crate::raw::{BreakerState, HealthState, Time};
 use crate::server::Generation;
@@ -52,7 +53,10 @@ impl Retries {
         // A caller of `acquire_now` waits for the trials that are due when it comes, not for later ones.
         let has_waiters = signals.waiters() > shared.queue.impatient();
         let callers = shared.due_times.unheard_callers();
-        let has_caller = has_waiters || callers.is_some() || self.waits_for_caller && !signals.is_retry_due();
+        // A minimum of idle connections wants each server up, as a caller does.
+        let keeps_idle = shared.settings.kept_idle() > 0;
+        let has_caller =
+            keeps_idle || has_waiters || callers.is_some() || self.waits_for_caller && !signals.is_retry_due();
         let servers = shared.servers.list().len;
         self.note_outage(shared, servers, now);
         while let Some(number) = shared.due_times.pop(now) {
@@ -65,7 +69,7 @@ impl Retries {
         if let Some(callers) = callers.filter(|_| next == Time::NEVER || shared.attempts.running() > 0) {
             shared.due_times.hear_callers(callers);
         }
-        let is_outage = self.all_down && has_waiters || now < self.healing_until;
+        let is_outage = self.all_down && (has_waiters || keeps_idle) || now < self.healing_until;
         if let Some(distance) = shared.settings.ahead_distance(servers).filter(|_| is_outage) {
             next = next.min(self.try_ahead(shared, distance, now));
         }
@@ -152,7 +156,7 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
     let server = &generation.server;
     let health = server.health.snapshot();
     match health.state() {
-        HealthState::Up => {}
+        HealthState::Up => refill::refill(shared, &generation, now),
         HealthState::Recovering => {
             let until = server.recovering_until();
             // A server that was ejected may hang again: the use of its connection tells.

@@ -25,7 +25,8 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 pub(crate) struct Shared<C: Connector> {
     pub(crate) connector: C,
     pub(crate) settings: Settings,
-    /// The idle timeout of the settings, as a time since the last use; `Time::NEVER` if there is none.
+    /// The idle timeout that a checkout asks for, as a time since the last use; `Time::NEVER` if there is none, or if
+    /// sweeps alone close for it, down to the minimum.
     pub(crate) idle_timeout: Time,
     pub(crate) clock: Clock,
     pub(crate) servers: Servers<C>,
@@ -47,8 +48,9 @@ impl<C: Connector> Shared<C> {
         let seed = settings.seed.unwrap_or_else(Random::any_seed);
         // The first server of a fresh pool is a random one.
         let start = (seed % 1_048_576) as usize;
+        let idle_timeout = settings.idle_timeout.filter(|_| settings.kept_idle() == 0);
         Arc::new_cyclic(|weak: &Weak<Self>| Self {
-            idle_timeout: settings.idle_timeout.map_or(Time::NEVER, |timeout| Time::ZERO.after(timeout)),
+            idle_timeout: idle_timeout.map_or(Time::NEVER, |timeout| Time::ZERO.after(timeout)),
             servers: Servers::new(Arc::clone(&notifier), settings.limits, settings.max_idle_per_server, weak.clone()),
             rotation: Rotation::new(start),
             connect_rotation: Rotation::new(start),

@@ -1,8 +1,7 @@
-//! Closes idle connections: those past their lifetime or idle timeout, those that may not be reused, and those that an
-//! outage or a report makes suspect.
+//! Closes idle connections: those that may not be reused, that an outage or a report makes suspect, or that were idle
+//! for longest. `upkeep` says when.
 
 use std::cell::Cell;
-use std::time::Duration;
 
 use crate::connector::Connector;
 use crate::core::hand_over::{after_push, move_or_close};
@@ -11,38 +10,6 @@ use crate::raw::{Outage, Time};
 use crate::server::{Connection, Generation};
 use crate::servers::thread_number;
 use crate::sync::Arc;
-
-/// The shortest and the longest time between two sweeps.
-const SWEEP_MIN: Duration = Duration::from_millis(100);
-const SWEEP_MAX: Duration = Duration::from_secs(1);
-
-/// Sweeps all servers if the last sweep was a quarter of the shortest lifetime ago. Asks the connector, too:
-/// connections that their server has closed do not stay half open.
-pub(crate) fn sweep_if_due<C: Connector>(shared: &Shared<C>, now: Time, swept: &mut Time) {
-    let settings = &shared.settings;
-    if !settings.maintenance {
-        return;
-    }
-    let shortest = settings.idle_timeout.into_iter().chain(settings.max_lifetime).min();
-    let distance = shortest.map_or(SWEEP_MAX, |shortest| (shortest / 4).clamp(SWEEP_MIN, SWEEP_MAX));
-    if now.since(*swept) < distance {
-        return;
-    }
-    *swept = now;
-    let list = shared.servers.list();
-    let generations = list.iter().map(|(_, entry)| &entry.generation);
-    let generations: Vec<_> = generations.filter(|generation| !generation.idle.is_empty()).map(Arc::clone).collect();
-    // Not while the list is held: it runs user code.
-    drop(list);
-    for generation in generations {
-        close_unfit(&generation, |conn| {
-            let checked_out_at = conn.info.checked_out_at();
-            let is_fit = conn.is_reusable(&shared.connector, now, shared.idle_timeout);
-            conn.info.check_out(checked_out_at);
-            is_fit
-        });
-    }
-}
 
 /// Whether an open connection of the server has come back well since the server last went down: in use, or idle and
 /// reusable. Asks the connector about the idle ones, and closes those that may not be reused.
@@ -76,20 +43,49 @@ pub(crate) fn make_room<C: Connector>(generation: &Generation<C>) {
     drop(older.or_else(|| generation.idle.pop(near)));
 }
 
-/// Closes the idle connections that are not fit. Each of the others leaves the queue for a moment, so waiters are
+/// Closes so many idle connections, if there are as many: those that have been idle for longest. Returns how many.
+pub(crate) fn close_longest_idle<C: Connector>(generation: &Arc<Generation<C>>, count: usize) -> usize {
+    let mut times = Vec::new();
+    close_unfit(generation, |conn| {
+        times.push(conn.info.idle_since());
+        true
+    });
+    times.sort_unstable();
+    let last = times.get(count.saturating_sub(1)).copied().unwrap_or(Time::NEVER);
+    let mut left = count;
+    close_unfit(generation, |conn| {
+        let closes = left > 0 && conn.info.idle_since() <= last;
+        left -= usize::from(closes);
+        !closes
+    });
+    count - left
+}
+
+/// Closes the idle connections that are not fit.
+pub(crate) fn close_unfit<C: Connector>(
+    generation: &Arc<Generation<C>>,
+    is_fit: impl FnMut(&mut Connection<C>) -> bool,
+) {
+    drop(take_out(generation, is_fit));
+}
+
+/// Takes the idle connections out that do not stay. Each of the others leaves the queue for a moment, so waiters are
 /// served afterwards.
-fn close_unfit<C: Connector>(generation: &Arc<Generation<C>>, mut is_fit: impl FnMut(&mut Connection<C>) -> bool) {
-    let is_unfit = Cell::new(false);
-    let (mut unfit, mut refused) = (Vec::new(), Vec::new());
+pub(crate) fn take_out<C: Connector>(
+    generation: &Arc<Generation<C>>,
+    mut stays: impl FnMut(&mut Connection<C>) -> bool,
+) -> Vec<Box<Connection<C>>> {
+    let is_taken = Cell::new(false);
+    let (mut taken, mut refused) = (Vec::new(), Vec::new());
     generation.idle.retain(
         |conn| {
-            is_unfit.set(!is_fit(conn));
-            !is_unfit.get()
+            is_taken.set(!stays(conn));
+            !is_taken.get()
         },
-        // Also refuses fit items, of a closed generation: those move.
-        |conn| if is_unfit.get() { unfit.push(conn) } else { refused.push(conn) },
+        // Also refuses connections that stay, of a closed generation: those move.
+        |conn| if is_taken.take() { taken.push(conn) } else { refused.push(conn) },
     );
-    drop(unfit);
     refused.into_iter().for_each(move_or_close);
     after_push(generation, thread_number());
+    taken
 }

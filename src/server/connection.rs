@@ -20,6 +20,8 @@ pub(crate) struct Connection<C: Connector> {
     pub(crate) ordinary: Outage,
     /// The caller has said how this use ended.
     pub(crate) has_verdict: bool,
+    /// When it was last checked; when it was opened before that.
+    pub(crate) checked_at: Time,
     /// When its lifetime ends.
     pub(crate) expires_at: Time,
 }

@@ -11,7 +11,10 @@ use crate::error::Failure;
 use crate::raw::{Answered, Breaker, BreakerState, Bucket, Health, Permits, Rate, Serving, Strikes, Time};
 use crate::server::Notifier;
 use crate::server::config::{Limits, Server};
-use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::server::idle_record::IdleRecord;
+use crate::sync::{
+    Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, fence, lock,
+};
 
 /// See the module's page. It outlives the removal of its server while connections are in use.
 ///
@@ -33,6 +36,7 @@ pub(crate) struct ServerEntry<C: Connector> {
     recovering_until: AtomicU64,
     /// The smoothed time of a connect, in nanoseconds; zero if it is unknown.
     connect_time: AtomicU64,
+    idle_record: Mutex<IdleRecord>,
     notifier: Arc<Notifier>,
     /// Its number in the list, if it is registered.
     number: AtomicUsize,
@@ -54,6 +58,7 @@ impl<C: Connector> ServerEntry<C> {
             connect_error: ArcSwapOption::empty(),
             recovering_until: AtomicU64::new(0),
             connect_time: AtomicU64::new(0),
+            idle_record: Mutex::new(IdleRecord::new()),
             notifier,
             number: AtomicUsize::new(0),
             gone: AtomicBool::new(false),
@@ -126,6 +131,11 @@ impl<C: Connector> ServerEntry<C> {
         let smoothed = if old == 0 { new } else { old - old / 8 + new / 8 };
         // Relaxed: an estimate, which attempts that end together may overwrite.
         self.connect_time.store(smoothed, Ordering::Relaxed);
+    }
+
+    /// What the sweeps know of its idle connections.
+    pub(crate) fn idle_record(&self) -> MutexGuard<'_, IdleRecord> {
+        lock(&self.idle_record)
     }
 
     /// Whether it has a token or no rate limit.
