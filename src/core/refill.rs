@@ -27,8 +27,12 @@ fn needed<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, now: Tim
         return 0;
     }
     let Some(is_trial) = server.breaker.snapshot().may_begin(now) else { return 0 };
-    let lasting = server.idle_record().lasting(generation.idle.len());
-    let missing = minimum.saturating_sub(u32::try_from(lasting).unwrap_or(u32::MAX));
+    let (lasting, room) = {
+        let mut record = server.idle_record();
+        // A connection that does not fit into the queue would close at once.
+        (record.lasting(generation.idle.len()), generation.idle.room().saturating_sub(record.away))
+    };
+    let missing = (minimum as usize).saturating_sub(lasting).min(room) as u32;
     let most = if is_trial { 1 } else { shared.settings.max_concurrent_connects_per_server };
     server.permits.counts().room(at_once(missing).min(most))
 }

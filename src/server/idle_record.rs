@@ -34,7 +34,11 @@ impl IdleRecord {
     }
 
     /// How many idle connections go on living, where `idle` are in the queue.
-    pub(crate) fn lasting(&self, idle: usize) -> usize {
+    pub(crate) fn lasting(&mut self, idle: usize) -> usize {
+        if idle == 0 {
+            // All were closed since the last sweep.
+            self.ending = 0;
+        }
         (idle + self.away).saturating_sub(self.ending)
     }
 

@@ -139,6 +139,29 @@ async fn expiring_connection_is_replaced_before_unless_no_permit_is_free() {
 }
 
 #[tokio::test]
+async fn nothing_is_replaced_early_without_room_in_the_queue() {
+    let rig = Rig::manual(|b| {
+        let b = b.server("a").max_idle_per_server(4).min_idle_per_server(4).idle_timeout(None);
+        b.max_lifetime(secs(20)).max_lifetime_jitter_ratio(0.0)
+    });
+    advance_smoothly(&rig, secs(61)).await;
+    assert_eq!((idle(&rig), rig.connector.total_counts().attempts), (vec![4], 16));
+}
+
+#[tokio::test]
+async fn outage_of_connections_about_to_end_leaves_no_surplus() {
+    let rig = Rig::manual(|b| {
+        let b = b.server("a").min_idle_per_server(4).idle_timeout(None);
+        b.max_lifetime(secs(20)).max_lifetime_jitter_ratio(0.0)
+    });
+    advance_smoothly(&rig, secs(19) + TICK).await;
+    assert_eq!(idle(&rig), [8], "all are about to end");
+    rig.pool.reset();
+    settle().await;
+    assert_eq!(idle(&rig), [4]);
+}
+
+#[tokio::test]
 async fn minimum_above_maximum_of_server_is_refused() {
     let rig = Rig::manual(|b| b.server(Server::new("a").max_conns(20)).min_idle_per_server(15));
     let error = rig.pool.register("b").expect_err("its maximum is 10");

@@ -112,12 +112,18 @@ async fn idle_timeout_stops_at_minimum() {
 
 #[tokio::test]
 async fn idle_timeout_above_minimum_closes_longest_idle() {
+    set_shard(1);
     let rig = Rig::manual(|b| b.server("a").idle_timeout(secs(60)).max_lifetime(None).min_idle_per_server(2));
     settle().await;
     let conns = open(&rig, 6).await;
     let ids: Vec<_> = conns.iter().map(|conn| conn.id()).collect();
-    for conn in conns {
-        conn.release();
+    for (index, conn) in conns.into_iter().enumerate() {
+        // The last ones into the shard that is looked at first.
+        let release = || {
+            set_shard(usize::from(index < 3));
+            conn.release();
+        };
+        thread::scope(|scope| scope.spawn(release).join()).expect("no panic");
         advance_smoothly(&rig, secs(5)).await;
     }
     advance_smoothly(&rig, secs(60) + LATE).await;
