@@ -9,11 +9,15 @@ use crate::load_balancing::LoadBalancing;
 use crate::range::{YEAR, check};
 use crate::raw::PermitCounts;
 use crate::server::{PoolLimits, Server};
+use crate::servers::MAX_DEFAULT_IDLE;
 use crate::sync::Arc;
 
 const ANY_TIME: RangeInclusive<Duration> = Duration::from_nanos(1)..=YEAR;
 /// The least distance of trials while no server serves: at most 100 a second.
 pub(crate) const LEAST_TRIAL_DISTANCE: Duration = Duration::from_millis(10);
+/// The shortest and the longest time between two sweeps.
+const SWEEP_MIN: Duration = Duration::from_millis(100);
+const SWEEP_MAX: Duration = Duration::from_secs(1);
 /// The largest `max_idle_per_server`: 16 MiB of room.
 const MAX_IDLE: u32 = 1 << 20;
 
@@ -37,6 +41,7 @@ pub(crate) struct Settings {
     pub(crate) wait_timeout: Option<Duration>,
     pub(crate) max_waiters: usize,
     pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) idle_check_interval: Option<Duration>,
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) max_lifetime_jitter_ratio: f64,
     pub(crate) maintenance: bool,
@@ -53,7 +58,7 @@ impl Settings {
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         let Self {
             name,
-            limits: limits @ PoolLimits { max_conns, max_rps: _, burst: _ },
+            limits: limits @ PoolLimits { max_conns, max_rps: _, burst: _, min_idle },
             max_idle_per_server,
             max_concurrent_connects_per_server,
             connect_timeout,
@@ -67,6 +72,7 @@ impl Settings {
             wait_timeout,
             max_waiters,
             idle_timeout,
+            idle_check_interval,
             max_lifetime,
             max_lifetime_jitter_ratio,
             maintenance: _,
@@ -81,6 +87,7 @@ impl Settings {
         }
         check("max_conns_per_server", *max_conns, 1..=PermitCounts::MOST_OPEN)?;
         check("max_idle_per_server", max_idle_per_server.unwrap_or(1), 1..=MAX_IDLE)?;
+        check("min_idle_per_server", *min_idle, 0..=max_idle_per_server.unwrap_or(MAX_DEFAULT_IDLE))?;
         let most = PermitCounts::MOST_CONNECTING;
         check("max_concurrent_connects_per_server", *max_concurrent_connects_per_server, 1..=most)?;
         check("max_waiters", *max_waiters, 1..=usize::MAX)?;
@@ -97,6 +104,7 @@ impl Settings {
         check("wait_timeout", wait_timeout.unwrap_or(YEAR), ANY_TIME)?;
         check("idle_timeout", idle_timeout.unwrap_or(YEAR), ANY_TIME)?;
         check("slow_start", slow_start.unwrap_or(YEAR), ANY_TIME)?;
+        check("idle_check_interval", idle_check_interval.unwrap_or(YEAR), Duration::from_millis(10)..=YEAR)?;
         check("max_lifetime", max_lifetime.unwrap_or(YEAR), ANY_TIME)?;
         check("backoff initial", *initial, Duration::from_millis(1)..=YEAR)?;
         check("backoff max", *max, *initial..=YEAR)
@@ -104,6 +112,18 @@ impl Settings {
 }
 
 impl Settings {
+    /// How many connections the background task keeps idle at each server.
+    pub(crate) fn kept_idle(&self) -> u32 {
+        if self.maintenance { self.limits.min_idle } else { 0 }
+    }
+
+    /// The time between two sweeps: a quarter of the shortest time after which one has something to do.
+    pub(crate) fn sweep_distance(&self) -> Duration {
+        let times = [self.idle_timeout, self.max_lifetime, self.idle_check_interval];
+        let shortest = times.into_iter().flatten().min().unwrap_or(YEAR);
+        (shortest / 4).clamp(SWEEP_MIN, SWEEP_MAX)
+    }
+
     /// The distance of attempts ahead of their time, so that each of so many servers is tried once in `outage_retry`;
     /// `None` if there are none.
     pub(crate) fn ahead_distance(&self, servers: usize) -> Option<Duration> {
@@ -112,9 +132,10 @@ impl Settings {
     }
 }
 
-/// The pool's rate and burst must be in range for a server that sets none of its own.
+/// The pool's rate and burst must be in range for a server that sets none of its own. The minimum of idle connections
+/// is checked for each server: all may have larger maxima of their own.
 fn check_limits(limits: &PoolLimits) -> Result<(), BuildError> {
-    match Server::new("any").limits(limits) {
+    match Server::new("any").limits(&PoolLimits { min_idle: 0, ..*limits }) {
         Err(ServerError::OutOfRange { setting, value, range, .. }) => {
             Err(BuildError::OutOfRange { setting, value, range })
         }

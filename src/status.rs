@@ -57,8 +57,8 @@ pub struct ServerStatus {
     pub connecting: u32,
     /// Connections that say goodbye: [`Connector::close`](crate::Connector::close).
     pub closing: u32,
-    /// Connections that are checked out: `open - idle - connecting - closing`, clamped at 0. May be momentarily off
-    /// under load.
+    /// Connections that are checked out, or out of the pool for a check: `open - idle - connecting - closing`, clamped
+    /// at 0. May be momentarily off under load.
     pub in_use: u32,
     /// The rate limit in checkouts a second, if there is one.
     pub max_rps: Option<f64>,

@@ -160,7 +160,9 @@ pub trait Connector: Send + Sync + 'static {
 
     /// Shows by a round trip whether a connection works: a ping. Default: ready, without an error.
     ///
-    /// A process that is stopped still accepts connects, so only an answer shows that the server lives.
+    /// A process that is stopped still accepts connects, so only an answer shows that the server lives. It runs as part
+    /// of each probe, and on idle connections every [`idle_check_interval`](crate::Builder::idle_check_interval), if
+    /// that is set. The pool bounds it by the builder's `connect_timeout`.
     ///
     /// A connector around another one passes this on to it.
     ///
@@ -171,7 +173,13 @@ pub trait Connector: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// An error says that the connection is of no use. It is closed.
+    /// An error says that the connection is of no use. It is closed, and so are those of its server that have been idle
+    /// for as long. A timeout closes it and counts as a reported failure of the server. In a probe either is a failed
+    /// connect.
+    ///
+    /// # Panics
+    ///
+    /// A panic closes the connection and ends nothing else. In a probe it is a failed connect.
     fn check(&self, conn: &mut Self::Conn) -> impl Future<Output = Result<(), Self::Error>> + Send {
         let _ = conn;
         // Without a size, so that a box of it allocates nothing.

@@ -9,17 +9,17 @@ use std::task::Poll;
 use std::thread::panicking;
 use std::time::Duration;
 
-use crate::clock::Clock;
 use crate::conn_info::ConnInfo;
 use crate::connector::{ConnectFault, Connector, look_up};
 use crate::core::attempt_counts::{Counted, Purpose};
 use crate::core::hand_over;
 use crate::core::membership;
+use crate::core::runtime::time_out;
 use crate::core::shared::Shared;
 use crate::core::transition::{self, FailedConnect};
 use crate::error::Failure;
 use crate::raw::{Outage, Pass, Time};
-use crate::server::{ConnectPermit, Connection, Generation, Notifier, Server, Total};
+use crate::server::{ConnectPermit, Connection, Generation, Server, Total};
 use crate::sync::Arc;
 
 /// The default hedge delay is at least this.
@@ -40,16 +40,20 @@ struct Attempt<C: Connector> {
     is_finished: bool,
     generation: Arc<Generation<C>>,
     shared: Arc<Shared<C>>,
-    _end: WakeAtEnd,
+    _end: WakeAtEnd<C>,
 }
 
 /// The end of an attempt lets the next one start, and a warm-up look again.
-struct WakeAtEnd(Arc<Notifier>);
+struct WakeAtEnd<C: Connector> {
+    generation: Arc<Generation<C>>,
+    shared: Arc<Shared<C>>,
+}
 
-impl Drop for WakeAtEnd {
+impl<C: Connector> Drop for WakeAtEnd<C> {
     fn drop(&mut self) {
-        self.0.wake_if_waiters();
-        self.0.attempt_ended.notify_waiters();
+        self.shared.notifier.wake_if_waiters();
+        self.shared.notifier.attempt_ended.notify_waiters();
+        transition::look_again(&self.shared, &self.generation);
     }
 }
 
@@ -74,13 +78,10 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
     // serves alone. None starts at one that is disabled.
     let may_start = match purpose {
         Purpose::Probe { .. } => health.is_down() && !health.is_disabled(),
-        Purpose::Waiters | Purpose::Balance | Purpose::WarmUp => health.is_plainly_up(),
-        Purpose::Recycle => false,
+        Purpose::Waiters | Purpose::Balance | Purpose::Maintenance => health.is_plainly_up(),
+        Purpose::IdleTask | Purpose::Recycle => false,
     };
-    let most = match purpose {
-        Purpose::Balance => 1,
-        _ => shared.settings.max_concurrent_connects_per_server,
-    };
+    let most = if purpose == Purpose::Balance { 1 } else { shared.settings.max_concurrent_connects_per_server };
     if !may_start {
         return false;
     }
@@ -102,7 +103,7 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
         is_finished: false,
         generation: Arc::clone(generation),
         shared: Arc::clone(shared),
-        _end: WakeAtEnd(Arc::clone(&shared.notifier)),
+        _end: WakeAtEnd { generation: Arc::clone(generation), shared: Arc::clone(shared) },
     };
     if matches!(purpose, Purpose::Probe { .. }) {
         tracing::info!(
@@ -199,8 +200,8 @@ impl<C: Connector> Attempt<C> {
                 let info = ConnInfo::new(Arc::clone(&config), opened_at);
                 if let Some(permit) = self.permit.take().and_then(|permit| permit.connected(info)) {
                     self.shared.servers.refresh(self.generation.number);
-                    let (connector, expires_at) =
-                        (Arc::clone(&self.shared.connector), expires_at(&self.shared, opened_at));
+                    let connector = Arc::clone(&self.shared.connector);
+                    let expires_at = expires_at(&self.shared, &self.generation, opened_at);
                     let conn = Connection::new(conn, connector, permit, self.outage, expires_at);
                     hand_over::offer(&self.shared, Box::new(conn));
                     let (pool, name) = (&self.shared.notifier.pool, config.name());
@@ -252,25 +253,11 @@ impl<C: Connector> Drop for Attempt<C> {
     }
 }
 
-/// When the lifetime of a connection ends, with a jitter drawn once.
-fn expires_at<C: Connector>(shared: &Shared<C>, opened_at: Time) -> Time {
+/// When the lifetime of a connection ends. The lifetimes of a server's connections are spread evenly over the jitter.
+fn expires_at<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, opened_at: Time) -> Time {
     shared.settings.max_lifetime.map_or(Time::NEVER, |lifetime| {
-        let jitter = 1.0 - shared.settings.max_lifetime_jitter_ratio * shared.random.draw();
-        opened_at.after(lifetime.mul_f64(jitter))
+        let index = generation.server.idle_record().next_lifetime();
+        let jitter = shared.settings.max_lifetime_jitter_ratio * shared.random.spread(generation.number, index);
+        opened_at.after(lifetime.mul_f64(1.0 - jitter))
     })
-}
-
-/// Ends when the runtime has run for `timeout`. A stall of the client (a thread that computes, a frozen process) is not
-/// the server's fault: a slice of the time whose end is noticed late by another slice does not count.
-async fn time_out(clock: &Clock, timeout: Duration) {
-    const SLICE: Duration = Duration::from_millis(100);
-    let mut left = timeout;
-    while !left.is_zero() {
-        let slice = left.min(SLICE);
-        let end = clock.time().after(slice);
-        clock.sleep_until_time(end).await;
-        if clock.time().since(end) < SLICE {
-            left -= slice;
-        }
-    }
 }

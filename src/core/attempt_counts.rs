@@ -10,10 +10,12 @@ pub(crate) enum Purpose {
     Waiters,
     /// A server that a caller found empty.
     Balance,
+    /// A server that is to have connections ahead of its callers.
+    Maintenance,
     /// No attempt: a used connection that is made fit for the next caller.
     Recycle,
-    /// A server that is to have connections ahead of its callers.
-    WarmUp,
+    /// No attempt: an idle connection is out of its queue while a hook runs on it.
+    IdleTask,
     /// A server that is down and whose probe is due.
     Probe {
         /// Before its pause is over.
@@ -74,7 +76,7 @@ impl AttemptCounts {
             Purpose::Recycle => {
                 self.young.fetch_add(1, Ordering::Relaxed);
             }
-            Purpose::Balance | Purpose::WarmUp => {}
+            Purpose::Balance | Purpose::Maintenance | Purpose::IdleTask => {}
             Purpose::Probe { .. } => {
                 self.probes.fetch_add(1, Ordering::Relaxed);
             }
@@ -107,7 +109,7 @@ impl Drop for Counted {
             Purpose::Waiters | Purpose::Recycle if self.is_late => attempts.late.fetch_sub(1, Ordering::Relaxed),
             Purpose::Waiters | Purpose::Recycle => attempts.young.fetch_sub(1, Ordering::Relaxed),
             Purpose::Probe { .. } => attempts.probes.fetch_sub(1, Ordering::Relaxed),
-            Purpose::Balance | Purpose::WarmUp => 0,
+            Purpose::Balance | Purpose::Maintenance | Purpose::IdleTask => 0,
         };
         // Release: pairs with the Acquire of `running`.
         attempts.running.fetch_sub(1, Ordering::Release);

@@ -85,6 +85,9 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
             shared.notifier.wake_before(until);
         }
     }
+    for generation in change.registered.iter().chain(&change.replaced) {
+        transition::look_again(shared, generation);
+    }
     let mut idle = Vec::new();
     for generation in change.closed() {
         generation.idle.drain(|conn| idle.push(conn));

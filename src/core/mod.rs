@@ -9,10 +9,13 @@
 //! | `acquire` | the fast path, the pass over all servers |
 //! | `background` | the one task of a pool |
 //! | `retry`, `settle` | tries servers that are down, ends recoveries; serves waiters, starts attempts |
+//! | `upkeep` | sweeps the idle connections |
+//! | `refill` | connects to servers below their minimum of idle connections |
 //! | `attempt` | one connect attempt |
 //! | `disable` | takes servers out of rotation by order, and back |
 //! | `membership`, `release` | changes the set of servers; ends a use |
 //! | `recycle` | makes a used connection fit for the next caller |
+//! | `idle_task` | runs a hook on an idle connection |
 //! | `verdict` | what a use says of its server |
 //! | `transition` | changes a server's breaker and health |
 //! | `sweep` | closes idle connections |
@@ -33,10 +36,12 @@ mod due_times;
 mod follow;
 mod grant;
 mod hand_over;
+mod idle_task;
 mod membership;
 mod plan;
 mod random;
 mod recycle;
+mod refill;
 mod release;
 mod report;
 mod retry;
@@ -46,6 +51,7 @@ mod shared;
 mod spill;
 mod sweep;
 mod transition;
+mod upkeep;
 mod verdict;
 mod wait;
 mod warm_up;

@@ -1,7 +1,8 @@
-//! Runs what is due: the probes of servers that are down, and the ends of recoveries.
+//! Runs what is due: the probes of servers that are down, the ends of recoveries, the refill of servers that are up.
 //!
 //! The background task alone runs it. Without a caller since the last look no probe starts: the task then sets the
-//! signal `retry_due`, and the next caller clears it and wakes the task.
+//! signal `retry_due`, and the next caller clears it and wakes the task. With a minimum of idle connections it is as if
+//! callers always waited.
 //!
 //! In a total outage, while no server serves, probes keep a distance. If callers wait then, each server is probed at
 //! least once in `outage_retry`, whatever its pause. This goes on for the same time after the first server has come
@@ -14,7 +15,7 @@ use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::grant::Grant;
 use crate::core::shared::Shared;
-use crate::core::{disable, sweep, transition};
+use crate::core::{disable, refill, sweep, transition};
 use crate::raw::{BreakerState, HealthState, Time};
 use crate::server::Generation;
 use crate::settings::LEAST_TRIAL_DISTANCE;
@@ -52,7 +53,10 @@ impl Retries {
         // A caller of `acquire_now` waits for the probes that are due when it comes, not for later ones.
         let has_waiters = signals.waiters() > shared.queue.impatient();
         let callers = shared.due_times.unheard_callers();
-        let has_caller = has_waiters || callers.is_some() || self.waits_for_caller && !signals.is_retry_due();
+        // A minimum of idle connections wants each server up, as a caller does.
+        let keeps_idle = shared.settings.kept_idle() > 0;
+        let has_caller =
+            keeps_idle || has_waiters || callers.is_some() || self.waits_for_caller && !signals.is_retry_due();
         let servers = shared.servers.list().len.saturating_sub(shared.servers.disabled());
         self.note_outage(shared, servers, now);
         while let Some(number) = shared.due_times.pop(now) {
@@ -65,7 +69,7 @@ impl Retries {
         if let Some(callers) = callers.filter(|_| next == Time::NEVER || shared.attempts.running() > 0) {
             shared.due_times.hear_callers(callers);
         }
-        let is_outage = self.all_down && has_waiters || now < self.healing_until;
+        let is_outage = self.all_down && (has_waiters || keeps_idle) || now < self.healing_until;
         if let Some(distance) = shared.settings.ahead_distance(servers).filter(|_| is_outage) {
             next = next.min(self.try_ahead(shared, distance, now));
         }
@@ -157,7 +161,7 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
         return;
     }
     match health.state() {
-        HealthState::Up => {}
+        HealthState::Up => refill::refill(shared, &generation, now),
         HealthState::Recovering => {
             let until = server.recovering_until();
             // A server that was ejected may hang again: the use of its connection tells.

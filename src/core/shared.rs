@@ -26,7 +26,8 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 pub(crate) struct Shared<C: Connector> {
     pub(crate) connector: Arc<C>,
     pub(crate) settings: Settings,
-    /// The idle timeout of the settings, as a time since the last use; `Time::NEVER` if there is none.
+    /// The idle timeout that a checkout asks for, as a time since the last use; `Time::NEVER` if there is none, or if
+    /// sweeps alone close for it, down to the minimum.
     pub(crate) idle_timeout: Time,
     pub(crate) clock: Clock,
     pub(crate) servers: Servers<C>,
@@ -51,9 +52,10 @@ impl<C: Connector> Shared<C> {
         let start = (seed % 1_048_576) as usize;
         // Without maintenance there is no tick by which weights ramp up.
         let slow_start = settings.slow_start.filter(|_| settings.maintenance);
+        let idle_timeout = settings.idle_timeout.filter(|_| settings.kept_idle() == 0);
         settings.load_balancing.set(&notifier.signals);
         Arc::new_cyclic(|weak: &Weak<Self>| Self {
-            idle_timeout: settings.idle_timeout.map_or(Time::NEVER, |timeout| Time::ZERO.after(timeout)),
+            idle_timeout: idle_timeout.map_or(Time::NEVER, |timeout| Time::ZERO.after(timeout)),
             servers: Servers::new(
                 Arc::clone(&notifier),
                 settings.limits,

@@ -1,8 +1,7 @@
-//! Closes idle connections: those past their lifetime or idle timeout, those that may not be reused, and those that an
-//! outage or a report makes suspect.
+//! Closes idle connections: those that may not be reused, that an outage or a report makes suspect, or that were idle
+//! for longest. `upkeep` says when.
 
 use std::cell::Cell;
-use std::time::Duration;
 
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
@@ -13,41 +12,6 @@ use crate::raw::{Outage, Time};
 use crate::server::{Connection, Generation};
 use crate::servers::thread_number;
 use crate::sync::Arc;
-
-/// The shortest and the longest time between two sweeps.
-const SWEEP_MIN: Duration = Duration::from_millis(100);
-const SWEEP_MAX: Duration = Duration::from_secs(1);
-
-/// Sweeps all servers if the last sweep was a quarter of the shortest lifetime ago. Asks the connector, too:
-/// connections that their server has closed do not stay half open.
-pub(crate) fn sweep_if_due<C: Connector>(shared: &Shared<C>, now: Time, swept: &mut Time) {
-    let settings = &shared.settings;
-    if !settings.maintenance {
-        return;
-    }
-    let shortest = settings.idle_timeout.into_iter().chain(settings.max_lifetime).min();
-    let distance = shortest.map_or(SWEEP_MAX, |shortest| (shortest / 4).clamp(SWEEP_MIN, SWEEP_MAX));
-    if now.since(*swept) < distance {
-        return;
-    }
-    *swept = now;
-    let list = shared.servers.list();
-    let generations = list.iter().map(|(_, entry)| &entry.generation);
-    let generations: Vec<_> = generations.filter(|generation| !generation.idle.is_empty()).map(Arc::clone).collect();
-    // Not while the list is held: it runs user code.
-    drop(list);
-    for generation in generations {
-        close_unfit(&generation, |conn| {
-            // The totals get what they lack of it.
-            conn.permit.count_uses();
-            let checked_out_at = conn.info().checked_out_at();
-            let over = conn.is_over(now, shared.idle_timeout);
-            let is_fit = conn.is_reusable(now, shared.idle_timeout);
-            conn.info_mut().check_out(checked_out_at);
-            over.or((!is_fit).then_some(CloseReason::Unfit))
-        });
-    }
-}
 
 /// Whether an open connection of the server has come back well since the server last went down: in use, or idle and
 /// reusable. Asks the connector about the idle ones, and closes those that may not be reused.
@@ -87,26 +51,60 @@ pub(crate) fn make_room<C: Connector>(generation: &Generation<C>) {
     }
 }
 
-/// Closes the idle connections for which `unfit` gives a reason. Each of the others leaves the queue for a moment, so
-/// waiters are served afterwards.
-fn close_unfit<C: Connector>(
+/// Closes so many idle connections, if there are as many: those that have been idle for longest. Returns how many.
+/// `why` tells the reason of each.
+pub(crate) fn close_longest_idle<C: Connector>(
+    generation: &Arc<Generation<C>>,
+    count: usize,
+    why: impl Fn(&Connection<C>) -> CloseReason,
+) -> usize {
+    let mut times = Vec::new();
+    close_unfit(generation, |conn| {
+        times.push(conn.info().idle_since());
+        None
+    });
+    times.sort_unstable();
+    let last = times.get(count.saturating_sub(1)).copied().unwrap_or(Time::NEVER);
+    let mut left = count;
+    close_unfit(generation, |conn| {
+        let closes = left > 0 && conn.info().idle_since() <= last;
+        left -= usize::from(closes);
+        closes.then(|| why(conn))
+    });
+    count - left
+}
+
+/// Closes the idle connections for which `unfit` gives a reason.
+pub(crate) fn close_unfit<C: Connector>(
     generation: &Arc<Generation<C>>,
     mut unfit: impl FnMut(&mut Connection<C>) -> Option<CloseReason>,
 ) {
-    let why = Cell::new(None);
-    let (mut closed, mut refused) = (Vec::new(), Vec::new());
+    let mut reasons = Vec::new();
+    let closed = take_out(generation, |conn| {
+        let why = unfit(conn);
+        reasons.extend(why);
+        why.is_none()
+    });
+    closed.into_iter().zip(reasons).for_each(|(conn, why)| close(conn, why));
+}
+
+/// Takes the idle connections out that do not stay. Each of the others leaves the queue for a moment, so waiters are
+/// served afterwards.
+pub(crate) fn take_out<C: Connector>(
+    generation: &Arc<Generation<C>>,
+    mut stays: impl FnMut(&mut Connection<C>) -> bool,
+) -> Vec<Box<Connection<C>>> {
+    let is_taken = Cell::new(false);
+    let (mut taken, mut refused) = (Vec::new(), Vec::new());
     generation.idle.retain(
         |conn| {
-            why.set(unfit(conn));
-            why.get().is_none()
+            is_taken.set(!stays(conn));
+            !is_taken.get()
         },
-        // Also refuses fit items, of a closed generation: those move.
-        |conn| match why.take() {
-            Some(why) => closed.push((conn, why)),
-            None => refused.push(conn),
-        },
+        // Also refuses connections that stay, of a closed generation: those move.
+        |conn| if is_taken.take() { taken.push(conn) } else { refused.push(conn) },
     );
-    closed.into_iter().for_each(|(conn, why)| close(conn, why));
     refused.into_iter().for_each(move_or_close);
     after_push(generation, thread_number());
+    taken
 }

@@ -119,6 +119,7 @@ pub(crate) fn recovered<C: Connector>(shared: &Shared<C>, generation: &Generatio
         generation.server.breaker.answered();
         // Waiters may connect to it again.
         shared.notifier.wake_if_waiters();
+        look_again(shared, generation);
         let (pool, name) = names(shared, generation);
         tracing::info!(%pool, server = %name, state = "up", "server is up");
     }
@@ -217,6 +218,13 @@ pub(crate) fn stopped_serving<C: Connector>(shared: &Shared<C>, now: Time) {
         }
     }
     shared.notifier.wake_before(now);
+}
+
+/// Has the background task look at a server that may lack idle connections now.
+pub(crate) fn look_again<C: Connector>(shared: &Shared<C>, generation: &Generation<C>) {
+    if shared.settings.kept_idle() > 0 {
+        push_due(shared, generation, shared.clock.time());
+    }
 }
 
 /// Has the background task look at a server at a time.

@@ -11,11 +11,6 @@ use crate::reports::{WarmUpReport, WarmUpServer};
 use crate::server::{ServerEntry, chain};
 use crate::sync::Arc;
 
-/// How many connections are opened at each server.
-fn wanted_idle() -> u32 {
-    1
-}
-
 /// See [`Pool::warm_up`](crate::Pool::warm_up).
 pub(crate) async fn warm_up<C: Connector>(shared: &Arc<Shared<C>>, timeout: Duration) -> WarmUpReport {
     background::ensure(shared);
@@ -44,19 +39,20 @@ pub(crate) async fn warm_up<C: Connector>(shared: &Arc<Shared<C>>, timeout: Dura
 fn is_pending<C: Connector>(shared: &Arc<Shared<C>>, server: &Arc<ServerEntry<C>>) -> bool {
     // By the list: the generation changes when the server is reset.
     let Some(generation) = shared.servers.list().generation(server.number()) else { return false };
-    let missing = missing(server);
+    let missing = missing(shared, server);
     if missing == 0 || !Arc::ptr_eq(&generation.server, server) {
         return false;
     }
     let lacking = missing.saturating_sub(server.permits.counts().connecting());
-    let starts = (0..lacking).take_while(|_| attempt::start(shared, &generation, Purpose::WarmUp)).count();
+    let starts = (0..lacking).take_while(|_| attempt::start(shared, &generation, Purpose::Maintenance)).count();
     // Attempts that have just started may have ended already. The next look sees what came of them.
     starts > 0 || server.permits.counts().connecting() > 0
 }
 
-fn missing<C: Connector>(server: &ServerEntry<C>) -> u32 {
-    let counts = server.permits.counts();
-    wanted_idle().min(counts.max()).saturating_sub(counts.established())
+/// How many connections a server lacks to its minimum of idle ones, at least one.
+fn missing<C: Connector>(shared: &Shared<C>, server: &ServerEntry<C>) -> u32 {
+    let (counts, wanted) = (server.permits.counts(), shared.settings.limits.min_idle.max(1));
+    wanted.min(counts.max()).saturating_sub(counts.established())
 }
 
 /// `None` of a server that was removed.
@@ -66,7 +62,7 @@ fn report<C: Connector>(shared: &Shared<C>, server: &Arc<ServerEntry<C>>) -> Opt
     Some(WarmUpServer {
         name: Arc::clone(server.config().shared_name()),
         idle: entry.generation.idle.len(),
-        missing: missing(server) as usize,
+        missing: missing(shared, server) as usize,
         connect_error: server.connect_error().map(|error| chain(&*error)),
     })
 }

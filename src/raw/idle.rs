@@ -247,6 +247,11 @@ impl<T> Idle<T> {
         self.capacity >= capacity && (self.bounded || !bounded)
     }
 
+    /// How many more items have room. May be momentarily off under load.
+    pub(crate) fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.len())
+    }
+
     /// Whether it is empty. May be momentarily off under load.
     pub(crate) fn is_empty(&self) -> bool {
         self.shards.iter().all(Shard::is_empty)
@@ -312,7 +317,7 @@ mod tests {
             for item in 0..8 {
                 assert!(push(&idle, item, near).is_empty());
             }
-            assert_eq!((push(&idle, 8, near), idle.len()), (vec![8], 8));
+            assert_eq!((push(&idle, 8, near), idle.len(), idle.room()), (vec![8], 8, 0));
             assert_eq!([pop(&idle, near), pop(&idle, near)], [Some(0), Some(1)], "its own first");
             let mut rest: Vec<_> = std::iter::from_fn(|| pop(&idle, near + 1)).collect();
             rest.sort_unstable();

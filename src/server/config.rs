@@ -164,6 +164,9 @@ impl Server {
         if tier > TierInUse::LAST {
             return Err(out_of_range("tier", tier.to_string(), format!("0..={}", TierInUse::LAST)));
         }
+        if pool.min_idle > max_conns {
+            return Err(out_of_range("min_idle_per_server", pool.min_idle.to_string(), format!("0..={max_conns}")));
+        }
         let Some(rps) = self.max_rps.or(pool.max_rps) else {
             return match self.burst.or(pool.burst) {
                 Some(0) => Err(out_of_range("burst", "0".to_owned(), "1..".to_owned())),
@@ -235,4 +238,6 @@ pub(crate) struct PoolLimits {
     pub(crate) max_conns: u32,
     pub(crate) max_rps: Option<f64>,
     pub(crate) burst: Option<u32>,
+    /// Not above the `max_conns` of any server.
+    pub(crate) min_idle: u32,
 }

@@ -3,6 +3,7 @@
 mod config;
 mod connection;
 mod generation;
+mod idle_record;
 mod notifier;
 mod state;
 mod totals;

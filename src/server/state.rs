@@ -11,8 +11,12 @@ use crate::connector::Connector;
 use crate::error::Failure;
 use crate::raw::{Answered, Breaker, BreakerState, Bucket, Health, InUse, Permits, Serving, Strikes, Time};
 use crate::server::config::{Limits, Server};
+use crate::server::idle_record::IdleRecord;
 use crate::server::{Notifier, Total, Totals, Weight};
-use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::{
+    Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, fence,
+    lock,
+};
 
 /// See the module's page. It outlives the removal of its server while connections are in use.
 ///
@@ -40,6 +44,7 @@ pub(crate) struct ServerEntry<C: Connector> {
     totals: Totals,
     /// Connections that say goodbye.
     closing: AtomicU32,
+    idle_record: Mutex<IdleRecord>,
     notifier: Arc<Notifier>,
     /// Its number in the list, if it is registered.
     number: AtomicUsize,
@@ -66,6 +71,7 @@ impl<C: Connector> ServerEntry<C> {
             connect_time: AtomicU64::new(0),
             totals: Totals::default(),
             closing: AtomicU32::new(0),
+            idle_record: Mutex::new(IdleRecord::new()),
             notifier,
             number: AtomicUsize::new(0),
             gone: AtomicBool::new(false),
@@ -201,6 +207,11 @@ impl<C: Connector> ServerEntry<C> {
         let smoothed = if old == 0 { new } else { old - old / 8 + new / 8 };
         // Relaxed: an estimate, which attempts that end together may overwrite.
         self.connect_time.store(smoothed, Ordering::Relaxed);
+    }
+
+    /// What the sweeps know of its idle connections.
+    pub(crate) fn idle_record(&self) -> MutexGuard<'_, IdleRecord> {
+        lock(&self.idle_record)
     }
 
     /// Whether it has a token or no rate limit.

@@ -11,7 +11,7 @@ mod weights;
 pub(crate) use self::cache::{drop_closed_lists, with_any};
 pub(crate) use self::list::{List, ListEntry, Usable};
 pub(crate) use self::rotation::Rotation;
-pub(crate) use self::set::{Change, Servers};
+pub(crate) use self::set::{Change, MAX_DEFAULT_IDLE, Servers};
 #[cfg(feature = "test-util")]
 pub use self::shard::set_shard;
 pub(crate) use self::shard::{MAX_SHARDS, thread_number};

@@ -22,7 +22,7 @@ use crate::servers::weights::Stride;
 use crate::sync::{Arc, ArcSwap, AtomicBool, AtomicUsize, Guard, Mutex, MutexGuard, Weak, lock};
 
 /// By default a server keeps as many idle connections as it may have open, but no more than this.
-const MAX_DEFAULT_IDLE: u32 = 1_024;
+pub(crate) const MAX_DEFAULT_IDLE: u32 = 1_024;
 
 /// See the module's page.
 pub(crate) struct Servers<C: Connector> {

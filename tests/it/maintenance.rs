@@ -1,5 +1,10 @@
 //! Expiry of connections, the reported idle time, and the pool's tasks.
 
+mod checks;
+mod lifetimes;
+mod refill;
+mod shrink;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -52,6 +52,10 @@ features! {
     IdleTimeout 35,
     Lifetime 35,
     Maintenance 60,
+    /// The background task keeps connections idle.
+    MinIdle 35,
+    /// Idle connections are checked.
+    IdleChecks 35,
     /// Ejections leave a part of the servers in use; without it, all but one may be ejected.
     EjectionCap 50,
     /// Reports eject nothing.

@@ -183,7 +183,8 @@ impl Health {
     pub(crate) fn goes_down(&mut self, ejected_until: Option<u64>, now: u64) {
         self.outage += 1;
         self.strikes = (0, 0);
-        self.served_from = ejected_until.unwrap_or(now);
+        // An ejection that was ended early goes on bounding the outage numbers.
+        self.served_from = ejected_until.unwrap_or(now.max(self.served_from));
         self.set(State::Down { ejected_until }, now);
     }
 

@@ -24,8 +24,12 @@ const WAIT: u64 = 6 * MS;
 pub(crate) async fn monitor(world: Arc<World>, pool: Pool<SimConnector>) {
     // For each server: the time since which callers wait in vain.
     let mut since: Vec<Option<u64>> = vec![None; world.plan.servers];
+    // The time since which it has too few idle connections and may have more.
+    let mut unfilled = since.clone();
     while !world.is_over() && !world.state().is_closed {
-        look(&world, &pool.status(), &mut since);
+        let status = pool.status();
+        look(&world, &status, &mut since);
+        look_at_idle(&world, &status, &mut unfilled);
         sleep(STEP).await;
     }
 }
@@ -79,6 +83,29 @@ fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
     }
 }
 
+/// The idle connections of a healthy server with a free permit are refilled, by the next sweep at the latest.
+fn look_at_idle(world: &World, status: &PoolStatus, unfilled: &mut [Option<u64>]) {
+    let (now, plan) = (world.now(), &world.plan);
+    let mut state = world.state();
+    for (index, unfilled) in unfilled.iter_mut().enumerate() {
+        let server = &state.servers[index];
+        let lacks = status_of(server, status).filter(|listed| {
+            let may_connect = listed.state == ServerState::Up && listed.connecting_paused.is_none();
+            let lacks = listed.idle < plan.kept_idle() && listed.open < listed.max_conns && listed.connecting == 0;
+            server.is_listed && may_connect && lacks
+        });
+        let Some(listed) = lacks else {
+            *unfilled = None;
+            continue;
+        };
+        let since = *unfilled.get_or_insert(now);
+        if now - since > plan.sweep() * MS + WAIT {
+            let what = format!("{} was not refilled for {} ms: {listed:?}", server.address, (now - since) / MS);
+            state.violated(what);
+        }
+    }
+}
+
 pub(crate) fn status_of<'a>(server: &Server, status: &'a PoolStatus) -> Option<&'a ServerStatus> {
     let listed = |s: &&ServerStatus| *s.address == *server.address && s.state != ServerState::Draining;
     status.servers.iter().find(listed)
@@ -89,7 +116,8 @@ fn overdue_in_outage(plan: &Plan, state: &mut State, status: &PoolStatus, now: u
     // Trials keep a distance.
     let retry = plan.outage_retry?;
     let patience = (retry + 10 + 15 * state.servers.len() as u64) * MS;
-    let since = match (state.outage_since, status.waiters > 0 && state.wait_queue.unserved() > 0) {
+    let waits = plan.kept_idle() > 0 || status.waiters > 0 && state.wait_queue.unserved() > 0;
+    let since = match (state.outage_since, waits) {
         (Some(since), true) => *state.waits_since.get_or_insert(now.max(since)),
         _ => {
             state.waits_since = None;

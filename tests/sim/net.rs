@@ -68,6 +68,12 @@ impl SimConn {
         told_at.flatten().is_some_and(|at| at <= now)
     }
 
+    /// Whether it was opened in this instant.
+    fn is_new(&self) -> bool {
+        let now = self.world.now();
+        self.world.state().open.get(&self.id).is_none_or(|open| open.opened == now)
+    }
+
     /// Marks the connection as detached: the server still sees it, but it no longer belongs to the pool.
     pub(crate) fn leave_pool(&mut self) {
         self.is_detached = true;
@@ -280,6 +286,16 @@ impl Connector for SimConnector {
             }
         }
         !is_told
+    }
+
+    /// Takes its time, and fails once the client's end has seen the death.
+    async fn check(&self, conn: &mut SimConn) -> Result<(), SimError> {
+        // The probe's connection was opened in this instant.
+        let latency = if conn.is_new() { 0 } else { self.world.state().network.pick(&[0, 0, 1, 3]) };
+        if latency > 0 {
+            sleep(Duration::from_millis(latency)).await;
+        }
+        if conn.is_told() { Err(SimError::Refused) } else { Ok(()) }
     }
 
     fn classify(&self, error: &SimError) -> ConnectFault {

@@ -34,7 +34,8 @@ impl Limits {
     pub(crate) fn draw(rng: &mut Rng, features: Features) -> Self {
         let rate = (features.has(Feature::RateLimits) && rng.chance(70))
             .then(|| Rate { rps: rng.pick(&[20.0, 70.0, 300.0, 3_000.0]), burst: rng.within(1..=6) as u32 });
-        let max_conns = if features.has(Feature::OneConnection) { 1 } else { rng.within(1..=4) as u32 };
+        let least = u64::from(min_idle(features)).max(1);
+        let max_conns = if features.has(Feature::OneConnection) { 1 } else { rng.within(least..=4) as u32 };
         Self { max_conns, rate }
     }
 
@@ -44,6 +45,20 @@ impl Limits {
             Some(rate) => server.max_rps(rate.rps).burst(rate.burst),
             None => server,
         }
+    }
+}
+
+/// The minimum of idle connections: at most the maximum of each server.
+fn min_idle(features: Features) -> u32 {
+    match features.has(Feature::MinIdle) {
+        true => {
+            if features.has(Feature::OneConnection) {
+                1
+            } else {
+                2
+            }
+        }
+        false => 0,
     }
 }
 
@@ -73,6 +88,8 @@ pub(crate) struct Plan {
     pub(crate) idle_timeout: Option<u64>,
     pub(crate) max_lifetime: Option<u64>,
     pub(crate) maintenance: bool,
+    pub(crate) min_idle: u32,
+    pub(crate) idle_check_interval: Option<u64>,
     /// The servers registered at the start. The operator may add the others.
     pub(crate) first_servers: Vec<Limits>,
     pub(crate) servers: usize,
@@ -115,6 +132,8 @@ impl Plan {
             idle_timeout: features.has(Feature::IdleTimeout).then_some(300),
             max_lifetime: features.has(Feature::Lifetime).then_some(400),
             maintenance: features.has(Feature::Maintenance),
+            min_idle: min_idle(features),
+            idle_check_interval: features.has(Feature::IdleChecks).then_some(50),
             first_servers: (0..first).map(|_| Limits::draw(rng, features)).collect(),
             servers: servers as usize,
             callers: rng.within(2..=12),
@@ -125,6 +144,17 @@ impl Plan {
 
     pub(crate) fn has(&self, feature: Feature) -> bool {
         self.features.has(feature)
+    }
+
+    /// How many connections the pool keeps idle at each server.
+    pub(crate) fn kept_idle(&self) -> usize {
+        if self.maintenance { self.min_idle as usize } else { 0 }
+    }
+
+    /// The longest time between two sweeps, the coarse time included.
+    pub(crate) fn sweep(&self) -> u64 {
+        let times = [self.idle_timeout, self.max_lifetime, self.idle_check_interval];
+        100 + times.into_iter().flatten().min().map_or(1_000, |shortest| (shortest / 4).clamp(100, 1_000))
     }
 
     /// How long the last of the callers may take once everything is good again: the rest of a backoff and of attempts

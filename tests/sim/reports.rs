@@ -102,7 +102,7 @@ impl State {
         let late = plan.backoff_max + 104;
         let heals = self.healed_at.is_some_and(|at| now <= at + (retry + late) * MS);
         // In this instant the last waiter may have left.
-        let waits = waiters > 0 || !self.wait_queue.is_empty() || self.call_ended == Some(now);
+        let waits = plan.kept_idle() > 0 || waiters > 0 || !self.wait_queue.is_empty() || self.call_ended == Some(now);
         heals || self.outage_since.is_some() && waits
     }
 

@@ -5,7 +5,7 @@ use std::panic;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use connring::{Clock, Ejection, Pool};
+use connring::{Clock, Ejection, Pool, ServerState};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -120,6 +120,8 @@ fn build(world: &Arc<World>) -> Pool<SimConnector> {
         .idle_timeout(plan.idle_timeout.map(ms))
         .max_lifetime(plan.max_lifetime.map(ms))
         .maintenance(plan.maintenance)
+        .min_idle_per_server(plan.min_idle)
+        .idle_check_interval(plan.idle_check_interval.map(ms))
         .seed(plan.seed);
     builder.build().expect("the plan is in range")
 }
@@ -149,7 +151,7 @@ async fn simulate(world: &Arc<World>) -> Result<(), String> {
     }
     // Attempts that no caller waits for.
     sleep(Duration::from_millis(plan.connect_timeout + 2)).await;
-    rests(world, &pool)?;
+    rests(world, &pool, None).await?;
     // The pool rests for longer than the sweep's interval of a second.
     sleep(Duration::from_millis(2_100)).await;
     let is_closed = world.state().is_closed;
@@ -159,8 +161,7 @@ async fn simulate(world: &Arc<World>) -> Result<(), String> {
     }
     sleep(Duration::from_millis(1)).await;
     // The background task runs with maintenance off, too.
-    let maintenance = usize::from(!is_closed);
-    tasks(maintenance)?;
+    rests(world, &pool, Some(usize::from(!is_closed))).await?;
     if plan.has(Feature::Closes) {
         ends("the close", vec![tokio::spawn(close(Arc::clone(world), pool.clone()))], Duration::from_millis(10))
             .await?;
@@ -200,8 +201,22 @@ async fn close(world: Arc<World>, pool: Pool<SimConnector>) {
     }
 }
 
+/// Waits for a moment at which the pool rests, if it keeps connections idle or checks them; else it must rest now.
+async fn rests(world: &World, pool: &Pool<SimConnector>, expected: Option<usize>) -> Result<(), String> {
+    let is_busy = world.plan.maintenance && (world.plan.min_idle > 0 || world.plan.idle_check_interval.is_some());
+    let mut left = if is_busy { 2 * world.plan.sweep() } else { 0 };
+    loop {
+        let rests = is_at_rest(world, pool).and_then(|()| expected.map_or(Ok(()), tasks));
+        if rests.is_ok() || left == 0 {
+            return rests;
+        }
+        left -= 1;
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// Checks the pool at rest: no caller, no attempt, and every open connection is idle.
-fn rests(world: &World, pool: &Pool<SimConnector>) -> Result<(), String> {
+fn is_at_rest(world: &World, pool: &Pool<SimConnector>) -> Result<(), String> {
     let status = pool.status();
     let state = world.state();
     if status.waiters > 0 || state.wait_queue.unserved() > 0 || !state.attempts.is_empty() {
@@ -211,6 +226,10 @@ fn rests(world: &World, pool: &Pool<SimConnector>) -> Result<(), String> {
         let seen = state.servers[state.find(&server.address)].open;
         if server.open as usize != server.idle || server.open != seen || server.connecting > 0 {
             return Err(format!("at rest the network sees {seen} connections of {server:?}"));
+        }
+        let kept = world.plan.kept_idle();
+        if server.state == ServerState::Up && server.idle < kept && server.open < server.max_conns {
+            return Err(format!("at rest fewer than {kept} are idle of {server:?}"));
         }
     }
     Ok(())

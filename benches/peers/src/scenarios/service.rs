@@ -9,8 +9,8 @@
 //! | one of 4 servers answers ten times slower; least in use against round robin | 64 tasks in a closed loop, 30 s |
 //! | totals against what callers counted | 16 tasks, 1 000 000 uses, on threads |
 //!
-//! The cases without threads run on a manual clock and a scripted connector: what they show follows from the seed, which
-//! is the number of the round. Each bar is compared with the worst round.
+//! The cases without threads run on a manual clock and a scripted connector: what they show follows from the seed, the
+//! number of the round. Each bar is compared with the worst round.
 
 mod calls;
 mod choosing;

@@ -8,8 +8,8 @@ use super::super::world::World;
 
 const STEP: Duration = Duration::from_millis(20);
 
-/// Three servers with a minimum of 5 are killed and come back after 10 minutes, and no caller comes. Returns how long it
-/// takes until 15 connections are idle, in seconds; not a number if it takes more than a minute.
+/// Three servers with a minimum of 5 are killed and come back after 10 minutes, and no caller comes. Returns how long
+/// it takes until 15 connections are idle, in seconds; not a number if it takes more than a minute.
 pub fn comes_back(seed: u64) -> f64 {
     const SERVERS: [&str; 3] = ["a", "b", "c"];
     let world = World::new(seed, &SERVERS, |builder| builder.min_idle_per_server(5));

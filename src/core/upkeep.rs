@@ -1,0 +1,194 @@
+//! The sweeps: at intervals the background task looks at the idle connections of each server.
+//!
+//! # How they do not fight each other
+//!
+//! Several rules close idle connections, and one opens them. None undoes what another does:
+//!
+//! | rule | closes or opens | what keeps it from working against the others |
+//! |---|---|---|
+//! | lifetime | closes at its end | one that is about to end counts no more: it is replaced before, and is no surplus |
+//! | minimum (`refill`) | opens while fewer go on living | one that is away for a check counts as idle |
+//! | idle timeout | closes what was not used for as long | not below the minimum; a checkout does not ask then |
+//! | shrinking | closes what two windows did not need | not below the minimum, nor the last one |
+//! | check | closes what fails it | keeps the idle time, so what passes still reaches its idle timeout |
+//! | `is_reusable` | closes what is refused | what was opened since is met by the next sweep alone |
+//! | outage | closes what it made suspect | `refill` waits until the server is plainly up |
+//!
+//! Where no permit is free, nothing is replaced early: the connection closes at its end, and `refill` takes its permit.
+
+use crate::close_reason::CloseReason;
+use crate::connector::Connector;
+use crate::core::idle_task;
+use crate::core::refill::refill;
+use crate::core::shared::{Shared, TICK};
+use crate::core::sweep;
+use crate::raw::Time;
+use crate::server::{Connection, Generation};
+use crate::sync::Arc;
+
+/// The most servers that are looked at in one go, of those with open connections or a minimum of idle ones. The next
+/// slice follows a tick later.
+const SLICE: usize = 1_024;
+/// The most connections of a server that one sweep closes for being surplus, and, or a tenth of the idle ones if that is
+/// more, for their lifetime: others follow in the next sweep.
+const FEW: usize = 8;
+
+/// What the background task remembers between two sweeps.
+#[derive(Debug)]
+pub(crate) struct Sweeps {
+    /// When the sweep began, and its last slice.
+    began: Time,
+    sliced: Time,
+    /// The number of the server that comes next; zero between two sweeps.
+    next: usize,
+}
+
+/// What a sweep found in the idle queues of a server.
+#[derive(Debug, Default)]
+struct Found {
+    idle: usize,
+    /// Their lifetime ends before the next sweep, or before a connect that begins then could replace them.
+    ending: usize,
+    /// Past the idle timeout, but perhaps among the minimum.
+    timed_out: usize,
+    to_check: usize,
+}
+
+impl Sweeps {
+    pub(crate) fn new() -> Self {
+        Self { began: Time::ZERO, sliced: Time::ZERO, next: 0 }
+    }
+
+    /// Runs the sweep, or its next slice, if it is due.
+    pub(crate) fn run<C: Connector>(&mut self, shared: &Arc<Shared<C>>, now: Time) {
+        let is_due = match self.next {
+            0 => now.since(self.began) >= shared.settings.sweep_distance(),
+            _ => now.since(self.sliced) >= TICK,
+        };
+        if !shared.settings.maintenance || !is_due {
+            return;
+        }
+        if self.next == 0 {
+            self.began = now;
+        }
+        self.sliced = now;
+        // Not while the list is held: it runs user code.
+        for generation in self.slice(shared) {
+            look(shared, &generation, now);
+        }
+    }
+
+    /// The servers of the next slice.
+    fn slice<C: Connector>(&mut self, shared: &Shared<C>) -> Vec<Arc<Generation<C>>> {
+        let list = shared.servers.list();
+        let is_kept = shared.settings.kept_idle() > 0;
+        let capacity = list.up.capacity();
+        let mut slice = Vec::new();
+        while self.next < capacity && slice.len() < SLICE {
+            let number = self.next;
+            self.next += 1;
+            let is_looked_at = list.open.contains(number) || is_kept && list.up.contains(number);
+            let Some(entry) = list.entry(number).filter(|_| is_looked_at) else { continue };
+            if !entry.is_open() {
+                shared.servers.refresh(number);
+            }
+            slice.push(Arc::clone(&entry.generation));
+        }
+        if self.next >= capacity {
+            self.next = 0;
+        }
+        slice
+    }
+}
+
+/// Looks at one server. See the module's page.
+fn look<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Generation<C>>, now: Time) {
+    let found = if generation.idle.is_empty() { Found::default() } else { find(shared, generation, now) };
+    close_unneeded(shared, generation, &found, now);
+    check_idle(shared, generation, &found, now);
+    refill(shared, generation, now);
+}
+
+/// Closes the connections that may not be reused, and counts the others. Asks the connector, too: connections that
+/// their server has closed do not stay half open.
+fn find<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, now: Time) -> Found {
+    let settings = &shared.settings;
+    let ends_by = now.after(settings.sweep_distance() + TICK + 2 * generation.server.connect_time());
+    let mut found = Found::default();
+    let mut may_end = FEW.max(generation.idle.len() / 10);
+    sweep::close_unfit(generation, |conn| {
+        // The totals get what they lack of it.
+        conn.permit.count_uses();
+        let checked_out_at = conn.info().checked_out_at();
+        let over = conn.is_over(now, shared.idle_timeout);
+        if over == Some(CloseReason::MaxLifetime) {
+            if may_end > 0 {
+                may_end -= 1;
+                return over;
+            }
+            found.idle += 1;
+            found.ending += 1;
+            return None;
+        }
+        let is_fit = conn.is_reusable(now, shared.idle_timeout);
+        conn.info_mut().check_out(checked_out_at);
+        if is_fit {
+            found.idle += 1;
+            found.ending += usize::from(conn.expires_at <= ends_by);
+            let idle = now.since(conn.info().idle_since());
+            found.timed_out += usize::from(settings.idle_timeout.is_some_and(|timeout| idle >= timeout));
+            found.to_check += usize::from(is_check_due(shared, conn, now));
+        }
+        over.or((!is_fit).then_some(CloseReason::Unfit))
+    });
+    found
+}
+
+/// Closes what is past its idle timeout or not needed, down to the minimum.
+fn close_unneeded<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, found: &Found, now: Time) {
+    let (settings, server) = (&shared.settings, &generation.server);
+    let minimum = settings.kept_idle() as usize;
+    let closes = {
+        let mut record = server.idle_record();
+        record.ending = found.ending;
+        let Some(timeout) = settings.idle_timeout else { return };
+        let lasting = record.lasting(found.idle);
+        let window = (timeout / 2).max(settings.sweep_distance());
+        let surplus = record.surplus(lasting, minimum.max(1), window, now);
+        surplus.min(FEW).max(found.timed_out.min(lasting.saturating_sub(minimum)))
+    };
+    if closes > 0 {
+        let closed = sweep::close_longest_idle(generation, closes, |conn| {
+            let idle = now.since(conn.info().idle_since());
+            let is_timed_out = settings.idle_timeout.is_some_and(|timeout| idle >= timeout);
+            if is_timed_out { CloseReason::IdleTimeout } else { CloseReason::Surplus }
+        });
+        server.idle_record().closed(closed);
+    }
+}
+
+/// Starts the checks that are due: of at most a quarter of the idle connections at once, at least one.
+fn check_idle<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Generation<C>>, found: &Found, now: Time) {
+    if found.to_check == 0 || !generation.server.health.snapshot().is_plainly_up() {
+        return;
+    }
+    let away = generation.server.idle_record().away;
+    let mut left = ((found.idle + away) / 4).max(1).saturating_sub(away);
+    if left == 0 {
+        return;
+    }
+    let due = sweep::take_out(generation, |conn| {
+        let is_taken = left > 0 && is_check_due(shared, conn, now);
+        left -= usize::from(is_taken);
+        !is_taken
+    });
+    for conn in due {
+        idle_task::check(shared, conn);
+    }
+}
+
+fn is_check_due<C: Connector>(shared: &Shared<C>, conn: &Connection<C>, now: Time) -> bool {
+    // Of an idle connection the time of its checkout is that of the last check, if one came since.
+    let proven_at = conn.info().idle_since().max(conn.info().checked_out_at());
+    shared.settings.idle_check_interval.is_some_and(|interval| now.since(proven_at) >= interval)
+}
