@@ -29,8 +29,8 @@ use crate::sync::Arc;
 /// The most servers that are looked at in one go, of those with open connections or a minimum of idle ones. The next
 /// slice follows a tick later.
 const SLICE: usize = 1_024;
-/// The most connections of a server that one sweep closes for being surplus, and, or a tenth of the idle ones if that is
-/// more, for their lifetime: others follow in the next sweep.
+/// The most surplus connections of a server that one sweep closes. For their lifetime it closes as many, or a sixteenth
+/// of the idle ones if that is more. Others follow in the next sweep.
 const FEW: usize = 8;
 
 /// What the background task remembers between two sweeps.
@@ -115,7 +115,7 @@ fn find<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, now: 
     let settings = &shared.settings;
     let ends_by = now.after(settings.sweep_distance() + TICK + 2 * generation.server.connect_time());
     let mut found = Found::default();
-    let mut may_end = FEW.max(generation.idle.len() / 10);
+    let mut may_end = FEW.max(generation.idle.len() / 16);
     sweep::close_unfit(generation, |conn| {
         // The totals get what they lack of it.
         conn.permit.count_uses();
