@@ -176,6 +176,7 @@
 //! |---|---|---|
 //! | `test-util` | off | no dependency; compiles `connring::test_util` and `Builder::seed` |
 
+mod acquire_options;
 mod builder;
 mod clock;
 mod conn;
@@ -196,6 +197,7 @@ mod settings;
 mod status;
 mod sync;
 
+pub use crate::acquire_options::AcquireOptions;
 pub use crate::builder::Builder;
 pub use crate::clock::Clock;
 pub use crate::conn::PooledConn;

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use connring::test_util::{Check, Connect, ConnectCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
 use connring::{
-    AcquireError, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, ConnInfo, ConnectFault, Connector,
-    Counts, DrainReport, Ejection, Failure, FnConnector, Follow, FollowError, Pool, PoolStatus, PooledConn, Reason,
-    Server, ServerError, ServerReport, ServerState, ServerStatus, TcpConnector, TryAcquireError, Unavailable,
-    WarmUpReport, WarmUpServer, connect_fn,
+    AcquireError, AcquireOptions, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, ConnInfo,
+    ConnectFault, Connector, Counts, DrainReport, Ejection, Failure, FnConnector, Follow, FollowError, Pool,
+    PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport, ServerState, ServerStatus, TcpConnector,
+    TryAcquireError, Unavailable, WarmUpReport, WarmUpServer, connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -51,6 +51,7 @@ fn public_types_are_send_sync_and_unpin() {
     type Tcp = TcpConnector;
     let mut asserted: BTreeSet<_> = are_send_sync_unpin!(
         AcquireError<io::Error>,
+        AcquireOptions,
         BoxConnector<DuplexStream>,
         BoxError,
         BuildError,
@@ -136,6 +137,7 @@ fn public_futures_are_send() {
     is_send(pool.drain("a", Duration::ZERO));
     is_send(pool.warm_up(Duration::ZERO));
     is_send(pool.acquire_owned());
+    is_send(pool.acquire_with(AcquireOptions::new()));
     is_send(Clock::manual().sleep_until(Duration::ZERO));
     let server = Server::new("a");
     is_send(BareConnector.boxed().connect(&server));

@@ -1,25 +1,32 @@
 //! Delivers connections. A new one goes to the front waiter, otherwise to its server's idle queue. A returned one
 //! always goes to the idle queue, and waiters are served from there.
 
+use crate::acquire_options::Wish;
 use crate::connector::Connector;
 use crate::core::grant::{Grant, Token};
 use crate::core::shared::{Shared, pool_of};
+use crate::core::wish::{avoids, refuses_idle};
 use crate::raw::Time;
 use crate::server::{Connection, Generation};
-use crate::servers::{Usable, thread_number};
+use crate::servers::{List, Usable, thread_number};
 use crate::sync::Arc;
 
 /// Delivers a new connection: to the front waiter, if there is a token, otherwise to the idle queue.
 pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) {
     let mut conn = Some(conn);
-    if shared.notifier.signals.waiters_after_change() > 0 && conn.as_ref().is_some_and(|conn| may_serve(shared, conn)) {
+    let list = shared.servers.list();
+    if shared.notifier.signals.waiters_after_change() > 0 && conn.as_ref().is_some_and(|conn| may_serve(&list, conn)) {
         let now = shared.clock.time();
-        shared.queue.serve(|| {
+        shared.queue.serve(|wish| {
             let server = &conn.as_ref()?.generation().server;
+            if wish.is_some_and(|wish| avoids(&list, wish, server)) {
+                return None;
+            }
             let token = Token::take(server.bucket(), now)?;
             conn.take().map(|conn| Grant { conn, token, fresh: true })
         });
     }
+    drop(list);
     if let Some(conn) = conn {
         keep(conn);
     }
@@ -76,14 +83,26 @@ pub(crate) fn after_push<C: Connector>(generation: &Arc<Generation<C>>, near: us
 
 /// Serves waiters from one server.
 fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, near: usize) {
-    let Some(usable) = shared.servers.list().usable(generation.number).map(|(_, usable)| usable) else { return };
     let now = shared.clock.time();
     let mut rejected = Vec::new();
-    shared.queue.serve(|| take(generation, usable, near, now, &mut rejected));
+    {
+        let list = shared.servers.list();
+        let Some((_, usable)) = list.usable(generation.number) else { return };
+        shared.queue.serve(|wish| {
+            if refuses_idle(&list, wish, &generation.server) {
+                return None;
+            }
+            take(generation, usable, near, now, &mut rejected)
+        });
+    }
     rejected.into_iter().for_each(move_or_close);
     if shared.notifier.signals.waiters() > 0 {
         if let Some(bucket) = generation.server.bucket() {
             shared.notifier.wake_before(bucket.available_at());
+        }
+        if shared.queue.wishing() > 0 {
+            // A waiter for a new connection may close this one to make room.
+            shared.notifier.wake();
         }
     }
 }
@@ -97,14 +116,17 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
     let (mut rejected, mut closed) = (Vec::new(), Vec::new());
     {
         let list = shared.servers.list();
-        let mut take_from = |number| {
+        let mut take_from = |wish: Option<&Wish>, number| {
             let (entry, usable) = list.usable(number)?;
+            if refuses_idle(&list, wish, entry.server()) {
+                return None;
+            }
             if !entry.is_open() {
                 closed.push(number);
             }
             take(&entry.generation, usable, near, now, &mut rejected)
         };
-        shared.queue.serve(|| shared.rotation.pass(near, &list.open, &mut take_from));
+        shared.queue.serve(|wish| shared.rotation.pass(near, &list.open, |number| take_from(wish, number)));
     }
     // Not under the lock: they may drop user values.
     closed.into_iter().for_each(|number| shared.servers.refresh(number));
@@ -146,8 +168,7 @@ fn take<C: Connector>(
 }
 
 /// Whether a connection may serve a waiter: its server was not removed, and is up unless none is.
-fn may_serve<C: Connector>(shared: &Shared<C>, conn: &Connection<C>) -> bool {
+fn may_serve<C: Connector>(list: &List<C>, conn: &Connection<C>) -> bool {
     let generation = conn.generation();
-    let list = shared.servers.list();
     !generation.epoch.is_over() && matches!(list.usable(generation.number), Some((_, Usable::All)))
 }

@@ -16,7 +16,7 @@
 //! | `sweep` | closes idle connections |
 //! | `hand_over`, `report` | delivers a connection; errors and status |
 //! | `shared` | holds the parts |
-//! | `attempt_counts`, `due_times`, `grant`, `plan`, `random`, `runtime` | the parts |
+//! | `attempt_counts`, `due_times`, `grant`, `plan`, `random`, `runtime`, `wish` | the parts |
 
 mod acquire;
 mod attempt;
@@ -40,6 +40,7 @@ mod sweep;
 mod transition;
 mod wait;
 mod warm_up;
+mod wish;
 
 #[cfg(test)]
 mod tests;
@@ -52,5 +53,5 @@ pub(crate) use self::membership::{close, deregister, register, reset, reset_serv
 pub(crate) use self::release::{broken, dropped, release, report_failure, report_success};
 pub(crate) use self::report::{not_returned, status};
 pub(crate) use self::shared::Shared;
-pub(crate) use self::wait::{wait, wait_for_attempt};
+pub(crate) use self::wait::{acquire_with, wait, wait_for_attempt};
 pub(crate) use self::warm_up::warm_up;

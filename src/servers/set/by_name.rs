@@ -11,6 +11,11 @@ use crate::server::Generation;
 use crate::sync::{Arc, Ordering, lock};
 
 impl<C: Connector> Servers<C> {
+    /// The generation of a registered server.
+    pub(crate) fn named(&self, name: &str) -> Option<Arc<Generation<C>>> {
+        self.find(&lock(&self.registry), name).ok()
+    }
+
     fn find(&self, registry: &Registry<C>, name: &str) -> Result<Arc<Generation<C>>, ServerError> {
         let list = self.list.load();
         if list.closed {
