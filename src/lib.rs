@@ -168,7 +168,8 @@
 //! These have no `state`: a failed connect, after which connecting pauses (`WARN`, with `cause`, `failures` and
 //! `retry_after`); a reported failure that did not take its server out of use (`DEBUG`, with `cause` and `failures`);
 //! an ejection that is not enforced or would leave too few servers (`WARN`, with `enforce`); a connection that its
-//! caller called broken (`DEBUG`, with `cause`); a followed set of servers that is refused (`WARN`, with `cause`). An acquire or a release that changes no state has no event.
+//! caller called broken (`DEBUG`, with `cause`); a followed set of servers that is refused (`WARN`, with `cause`).
+//! An acquire or a release that changes no state has no event.
 //!
 //! # Features
 //!

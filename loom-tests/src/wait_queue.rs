@@ -1,4 +1,5 @@
 //! Models of the wait queue, and of its handshakes with idle connections, ending attempts and released permits.
+mod wishes;
 
 use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize as StdAtomicUsize, Ordering as StdOrdering};
@@ -8,6 +9,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
+pub use self::wishes::no_wake_up_is_lost_behind_a_waiter_with_a_wish;
 use crate::raw::{Idle, Permits, Signals, Ticket, WaitQueue};
 use crate::{check, check_large};
 
@@ -52,7 +54,6 @@ impl Server {
     }
 
     fn serve(&self, near: usize) {
-        // A waiter with a wish accepts no idle item.
         self.queue.serve(|wish| if wish.is_none() { self.idle.pop(near) } else { None });
     }
 
@@ -127,22 +128,6 @@ pub fn no_wake_up_is_lost() {
         let mut waiters = waiters.map(|waiter| waiter.join().unwrap());
         let served = waiters.iter_mut().map(|waiter| usize::from(server.was_served(waiter))).sum::<usize>();
         assert_eq!((served, server.idle.len()), (1, 0));
-    });
-}
-
-/// Property: the same behind a waiter that does not accept the item (I1).
-/// Threads: a waiter with a wish is in front; two join; the main thread releases one item.
-/// Mutation that fails it: no waiter behind the front one is asked.
-pub fn no_wake_up_is_lost_behind_a_waiter_with_a_wish() {
-    check(3, || {
-        let server = Server::new();
-        let mut wishing = Waiter::new(server.queue.join(4, true, Some(Arc::new(()))).expect("the queue has room"));
-        let waiters = [joins(&server), joins(&server)];
-        server.release(7);
-        let mut waiters = waiters.map(|waiter| waiter.join().unwrap());
-        let served = waiters.iter_mut().map(|waiter| usize::from(server.was_served(waiter))).sum::<usize>();
-        assert_eq!((served, server.idle.len(), server.was_served(&mut wishing)), (1, 0, false));
-        server.leave(wishing);
     });
 }
 
@@ -238,7 +223,7 @@ pub fn waiters_are_served_in_order() {
         let second = joins(&server);
         let serve = |server: &Server, next: &AtomicUsize| {
             let mut one = Some(());
-            let number = || one.take().map(|()| Box::new(next.fetch_add(1, Ordering::Relaxed) as u32));
+            let mut number = || one.take().map(|()| Box::new(next.fetch_add(1, Ordering::Relaxed) as u32));
             server.queue.serve(|_| number());
         };
         let serves = {
