@@ -56,8 +56,8 @@ impl<C: Connector> Pool<C> {
     /// connection.
     ///
     /// A caller that waits is served in its turn, with a connection that it accepts. One that it does not accept goes
-    /// to the next waiter that does: only there is a waiter overtaken. [`try_acquire`](Pool::try_acquire) gives way to it
-    /// as to any waiter.
+    /// to the next waiter that does: only there is a waiter overtaken. [`try_acquire`](Pool::try_acquire) gives way to
+    /// it as to any waiter.
     ///
     /// # Cancel safety
     ///
