@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use connring::{Pool, PooledConn, Server, TcpConnector};
+use connring::{AcquireOptions, Pool, PooledConn, Server, TcpConnector};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
@@ -30,9 +30,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// Asks one server, and where that fails another one. Safe, since the request may be sent twice.
 async fn ask(pool: &Pool<TcpConnector>) -> Result<String, Box<dyn Error>> {
-    let mut failed = None;
+    let mut failed: Option<String> = None;
     loop {
-        let mut conn = pool.acquire().await?;
+        // Soft: if it is the only server that serves, it is taken again.
+        let mut conn = pool.acquire_with(AcquireOptions::new().avoid(failed.clone())).await?;
         let server = PooledConn::info(&conn).server().name().to_owned();
         match exchange(&mut conn).await {
             Ok(()) => {

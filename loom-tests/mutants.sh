@@ -155,20 +155,21 @@ mutant wait_queue::a_waiter_that_leaves_passes_its_item_on wait_queue.rs \
     'else { return queue.served.remove(&ticket.number) };' 'else { return None };'
 mutant wait_queue::a_waiter_that_is_never_polled_blocks_no_other wait_queue.rs 'front.remove_entry();' \
     '{ let mut front = front;
-        (*front.key(), Waiter { patient: true, waker: front.get_mut().waker.take() }) };'
+        (*front.key(), Waiter { patient: true, wish: None, waker: front.get_mut().waker.take() }) };'
+mutant wait_queue::no_wake_up_is_lost_behind_a_waiter_with_a_wish wait_queue.rs 'queue.take_behind(&mut supply)' 'None'
 mutant wait_queue::waiters_are_served_in_order wait_queue.rs 'queue.joined.first_entry()' 'queue.joined.last_entry()'
 mutant wait_queue::a_waiter_that_rejoins_keeps_its_place wait_queue.rs 'queue.joined.insert(ticket.number,' \
     'ticket.number = queue.next_number; queue.next_number += 1; queue.joined.insert(ticket.number,'
 mutant wait_queue::a_waiter_that_rejoins_misses_no_item wait_queue.rs "$rejoin_fence" ''
 mutant wait_queue::no_waiter_is_woken_without_an_item wait_queue.rs \
-    '                    let Some(item) = supply() else { break };' \
+    '                    let (number, waiter, item) = match supply(' \
     '                    if let Some(waker) = &front.get().waker { waker.wake_by_ref(); }
-                    let Some(item) = supply() else { break };'
+                    let (number, waiter, item) = match supply('
 mutant wait_queue::the_number_of_waiters_is_that_of_the_queue wait_queue.rs \
-    '        self.count(ticket.patient, -1);
+    '        self.count(ticket.patient, ticket.wish.is_some(), -1);
         // Releases the lock before the waker drops (I5).' ''
 mutant wait_queue::the_number_of_waiters_is_that_of_the_queue wait_queue.rs \
-    '                    self.count(waiter.patient, -1);
+    '                    self.count(waiter.patient, waiter.wish.is_some(), -1);
                     batch += 1;' '                    batch += 1;'
 
 # The background task.

@@ -190,6 +190,7 @@
 //! |---|---|---|
 //! | `test-util` | off | no dependency; compiles `connring::test_util` and `Builder::seed` |
 
+mod acquire_options;
 mod aliases;
 mod builder;
 mod clock;
@@ -213,6 +214,7 @@ mod settings;
 mod status;
 mod sync;
 
+pub use crate::acquire_options::AcquireOptions;
 pub use crate::aliases::{BoxConn, BoxPool};
 pub use crate::builder::Builder;
 pub use crate::clock::Clock;

@@ -12,11 +12,11 @@ use connring::test_util::{
     Check, Connect, ConnectCounts, FaultyConnector, Reuse, ScriptedConn, ScriptedConnector, ScriptedError,
 };
 use connring::{
-    AcquireError, AfterUse, BoxConn, BoxConnector, BoxError, BoxPool, BuildError, Builder, Clock, CloseReason,
-    CloseTimeout, ConnInfo, ConnectFault, Connector, Counts, DrainReport, Ejection, Ended, Failure, FnConnector,
-    Follow, FollowError, LoadBalancing, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport,
-    ServerState, ServerStatus, TcpConnector, Totals, TryAcquireError, Unavailable, WarmUpReport, WarmUpServer,
-    connect_fn,
+    AcquireError, AcquireOptions, AfterUse, BoxConn, BoxConnector, BoxError, BoxPool, BuildError, Builder, Clock,
+    CloseReason, CloseTimeout, ConnInfo, ConnectFault, Connector, Counts, DrainReport, Ejection, Ended, Failure,
+    FnConnector, Follow, FollowError, LoadBalancing, Pool, PoolStatus, PooledConn, Reason, Server, ServerError,
+    ServerReport, ServerState, ServerStatus, TcpConnector, Totals, TryAcquireError, Unavailable, WarmUpReport,
+    WarmUpServer, connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -54,6 +54,7 @@ fn public_types_are_send_sync_and_unpin() {
     type Tcp = TcpConnector;
     let mut asserted: BTreeSet<_> = are_send_sync_unpin!(
         AcquireError<io::Error>,
+        AcquireOptions,
         AfterUse,
         BoxConn<DuplexStream>,
         BoxConnector<DuplexStream>,
@@ -147,6 +148,7 @@ fn public_futures_are_send() {
     is_send(pool.drain("a", Duration::ZERO));
     is_send(pool.warm_up(Duration::ZERO));
     is_send(pool.acquire_owned());
+    is_send(pool.acquire_with(AcquireOptions::new()));
     is_send(Clock::manual().sleep_until(Duration::ZERO));
     let server = Server::new("a");
     is_send(BareConnector.boxed().connect(&server));

@@ -171,8 +171,8 @@ fn waiter_receives_released_item() {
         };
         let rounds: Vec<Round> = sharded(shards, 0, false).into_iter().map(with_queue).collect();
         let wait = |(idle, queue, _): &Round| {
-            let mut ticket = queue.join(2, true).expect("the queue has room for both waiters");
-            queue.serve(|| idle.pop(0).map(|item| *item));
+            let mut ticket = queue.join(2, true, None).expect("the queue has room for both waiters");
+            queue.serve(|_| idle.pop(0).map(|item| *item));
             let item = queue.poll(&mut ticket, Waker::noop());
             (Some(ticket), item)
         };
@@ -180,7 +180,7 @@ fn waiter_receives_released_item() {
             let near = shards - 1;
             assert!(push(idle, 7, near).is_empty());
             if signals.waiters() > 0 {
-                queue.serve(|| idle.pop(near).map(|item| *item));
+                queue.serve(|_| idle.pop(near).map(|item| *item));
             }
             (None, None)
         };

@@ -69,7 +69,7 @@ impl Pool {
     }
 
     fn serve(this: &Arc<Self>) {
-        this.queue.serve(|| this.servers.iter().find_map(|server| server.idle.pop_near(0)));
+        this.queue.serve(|_| this.servers.iter().find_map(|server| server.idle.pop_near(0)));
         // Connects for the remaining waiters.
         for at in 0..this.servers.len() {
             if this.signals.waiters() == 0 {
@@ -85,7 +85,7 @@ impl Pool {
         let server = &this.servers[conn.0];
         server.idle.push(conn, 0, |_| panic!("the set is open and has room"));
         if this.signals.waiters() > 0 {
-            this.queue.serve(|| server.idle.pop_near(0));
+            this.queue.serve(|_| server.idle.pop_near(0));
         }
     }
 
@@ -103,7 +103,7 @@ impl Pool {
             None
         };
         idle.unwrap_or_else(|| {
-            let mut ticket = this.queue.join(8, true).expect("the queue has room");
+            let mut ticket = this.queue.join(8, true, None).expect("the queue has room");
             Self::serve(this);
             block_on(poll_fn(|cx| match this.queue.poll(&mut ticket, cx.waker()) {
                 Some(conn) => Poll::Ready(conn),

@@ -156,18 +156,18 @@ pub fn a_waiter_is_served_or_finds_the_item() {
         let counts = Drops::default();
         let slot = Arc::new(Slot::new());
         let signals = crate::sync::Arc::new(Signals::new());
-        let queue = Arc::new(WaitQueue::new(crate::sync::Arc::clone(&signals)));
+        let queue = Arc::new(WaitQueue::<_, ()>::new(crate::sync::Arc::clone(&signals)));
         let joiners = [(); 2].map(|()| {
             let (slot, queue) = (Arc::clone(&slot), Arc::clone(&queue));
             thread::spawn(move || {
-                let ticket = queue.join(2, true).expect("the queue has room");
-                queue.serve(|| slot.take());
+                let ticket = queue.join(2, true, None).expect("the queue has room");
+                queue.serve(|_| slot.take());
                 ticket
             })
         });
         assert!(slot.put(Item::new(0, &counts)).is_ok());
         if signals.waiters() > 0 {
-            queue.serve(|| slot.take());
+            queue.serve(|_| slot.take());
         }
         let tickets = joiners.map(|joiner| joiner.join().unwrap());
         let served = tickets.map(|mut ticket| queue.leave(&mut ticket));

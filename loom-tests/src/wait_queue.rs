@@ -1,4 +1,5 @@
 //! Models of the wait queue, and of its handshakes with idle connections, ending attempts and released permits.
+mod wishes;
 
 use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize as StdAtomicUsize, Ordering as StdOrdering};
@@ -8,6 +9,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
+pub use self::wishes::no_wake_up_is_lost_behind_a_waiter_with_a_wish;
 use crate::raw::{Idle, Permits, Signals, Ticket, WaitQueue};
 use crate::{check, check_large};
 
@@ -52,12 +54,12 @@ impl Server {
     }
 
     fn serve(&self, near: usize) {
-        self.queue.serve(|| self.idle.pop(near));
+        self.queue.serve(|wish| if wish.is_none() { self.idle.pop(near) } else { None });
     }
 
     /// Joins the queue and then checks the idle connections again.
     fn join(&self) -> Waiter {
-        let waiter = Waiter::new(self.queue.join(4, true).expect("the queue has room"));
+        let waiter = Waiter::new(self.queue.join(4, true, None).expect("the queue has room"));
         self.serve(0);
         waiter
     }
@@ -221,8 +223,8 @@ pub fn waiters_are_served_in_order() {
         let second = joins(&server);
         let serve = |server: &Server, next: &AtomicUsize| {
             let mut one = Some(());
-            let number = || one.take().map(|()| Box::new(next.fetch_add(1, Ordering::Relaxed) as u32));
-            server.queue.serve(number);
+            let mut number = || one.take().map(|()| Box::new(next.fetch_add(1, Ordering::Relaxed) as u32));
+            server.queue.serve(|_| number());
         };
         let serves = {
             let (server, next) = (Arc::clone(&server), Arc::clone(&next));
@@ -249,13 +251,13 @@ pub fn a_waiter_that_rejoins_keeps_its_place() {
         let mut first = server.join();
         let others = [joins(&server), joins(&server)];
         let mut item = Some(Box::new(9));
-        server.queue.serve(|| item.take());
+        server.queue.serve(|_| item.take());
         server.poll(&mut first);
         assert_eq!(first.item.take().as_deref(), Some(&9), "the first waiter was not served first");
         server.queue.rejoin(&mut first.ticket);
         let mut others = others.map(|other| other.join().unwrap());
         let mut next = (0..3).map(Box::new);
-        server.queue.serve(|| next.next());
+        server.queue.serve(|_| next.next());
         server.poll(&mut first);
         assert_eq!(first.item.as_deref(), Some(&0));
         assert!(others.iter_mut().all(|other| server.was_served(other)));
@@ -326,7 +328,7 @@ pub fn an_impatient_waiter_sees_the_last_attempt_end() {
         let [impatient, patient] = [false, true].map(|is_patient| {
             let (server, attempts) = (Arc::clone(&server), Arc::clone(&attempts));
             thread::spawn(move || {
-                let mut waiter = Waiter::new(server.queue.join(4, is_patient).expect("the queue has room"));
+                let mut waiter = Waiter::new(server.queue.join(4, is_patient, None).expect("the queue has room"));
                 server.poll(&mut waiter);
                 (waiter, attempts.load(Ordering::Relaxed))
             })
@@ -357,7 +359,7 @@ pub fn a_freed_permit_is_seen_by_a_new_waiter_or_told() {
         let joiners = [(); 2].map(|()| {
             let (server, permits) = (Arc::clone(&server), Arc::clone(&permits));
             thread::spawn(move || {
-                let ticket = server.queue.join(4, true).expect("the queue has room");
+                let ticket = server.queue.join(4, true, None).expect("the queue has room");
                 (ticket, permits.begin(1))
             })
         });
@@ -388,7 +390,7 @@ pub fn the_number_of_waiters_is_that_of_the_queue() {
             })
         };
         let mut item = Some(Box::new(7));
-        let served = server.queue.serve(|| item.take());
+        let served = server.queue.serve(|_| item.take());
         let left_with = leaver.join().unwrap();
         let mut waiter = waiter.join().unwrap();
         let waits = !server.was_served(&mut waiter);

@@ -50,13 +50,13 @@ pub fn a_waiter_is_seen_or_wakes() {
     check(3, || {
         let wake_at = Arc::new(WakeAt::new());
         let signals = Arc::new(Signals::new());
-        let queue = Arc::new(WaitQueue::<()>::new(Arc::clone(&signals)));
+        let queue = Arc::new(WaitQueue::<(), ()>::new(Arc::clone(&signals)));
         // It has slept until the time of an earlier token.
         wake_at.sleep(at(100));
         let joiners = [(); 2].map(|()| {
             let (wake_at, queue) = (Arc::clone(&wake_at), Arc::clone(&queue));
             thread::spawn(move || {
-                let ticket = queue.join(2, true).expect("there is room");
+                let ticket = queue.join(2, true, None).expect("there is room");
                 (ticket, wake_at.must_wake(at(500)))
             })
         });
@@ -89,7 +89,7 @@ impl Wake for Wakes {
 pub fn a_waiter_sees_the_task_end_or_is_woken() {
     check(3, || {
         let signals = Arc::new(Signals::new());
-        let queue = Arc::new(WaitQueue::<()>::new(Arc::clone(&signals)));
+        let queue = Arc::new(WaitQueue::<(), ()>::new(Arc::clone(&signals)));
         // Written by the task that runs: loom complains of two that may run at once.
         let task = Arc::new(UnsafeCell::new(()));
         assert!(signals.begin_run());
@@ -97,7 +97,7 @@ pub fn a_waiter_sees_the_task_end_or_is_woken() {
             let (signals, queue, task) = (Arc::clone(&signals), Arc::clone(&queue), Arc::clone(&task));
             let wakes = StdArc::new(Wakes::default());
             thread::spawn(move || {
-                let mut ticket = queue.join(2, true).expect("there is room");
+                let mut ticket = queue.join(2, true, None).expect("there is room");
                 assert!(queue.poll(&mut ticket, &Waker::from(StdArc::clone(&wakes))).is_none());
                 let starts = !signals.is_running() && signals.begin_run();
                 if starts {

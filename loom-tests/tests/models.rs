@@ -36,6 +36,7 @@ models! {
     up_set: the_bit_ends_as_the_fact the_bits_of_one_word_end_as_their_facts
         a_bit_is_set_in_a_larger_bitmap;
     wait_queue: no_wake_up_is_lost no_wake_up_is_lost_behind_a_full_slot no_wake_up_is_lost_between_shards
+        no_wake_up_is_lost_behind_a_waiter_with_a_wish
         a_waiter_that_leaves_passes_its_item_on a_waiter_that_is_never_polled_blocks_no_other
         waiters_are_served_in_order a_waiter_that_rejoins_keeps_its_place a_waiter_that_rejoins_misses_no_item
         no_waiter_is_woken_without_an_item an_impatient_waiter_sees_the_last_attempt_end

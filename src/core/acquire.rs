@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use crate::acquire_options::{AcquireOptions, Wish};
 use crate::close_reason::CloseReason;
 use crate::connector::{ConnectFault, Connector};
 use crate::core::attempt;
@@ -15,6 +16,7 @@ use crate::core::report;
 use crate::core::shared::Shared;
 use crate::core::spill;
 use crate::core::transition::{self, FailedConnect};
+use crate::core::wish::refuses_idle;
 use crate::error::{AcquireError, Failure, TryAcquireError};
 use crate::load_balancing::LoadBalancing;
 use crate::raw::{Signals, Time};
@@ -56,7 +58,7 @@ const CHOSEN: u8 = 2;
 pub(crate) fn try_acquire<C: Connector>(shared: &Arc<Shared<C>>) -> Result<Box<Connection<C>>, TryAcquireError> {
     match take_next::<C, SYNC>(shared) {
         Some(conn) => Ok(conn),
-        None => take_any(shared, Balance::InRuntime).ok_or_else(|| report::refusal(shared)),
+        None => take_any(shared, Balance::InRuntime, None).ok_or_else(|| report::refusal(shared)),
     }
 }
 
@@ -68,8 +70,35 @@ pub(crate) fn take_idle<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Con
     }
     match take_next::<C, ASYNC>(shared) {
         Some(conn) => Some(conn),
-        None => take_any(shared, Balance::IfServed),
+        None => take_any(shared, Balance::IfServed, None),
     }
+}
+
+/// An idle connection, for an async caller with wishes.
+#[cold]
+pub(crate) fn take_wished<C: Connector>(
+    shared: &Arc<Shared<C>>,
+    options: &AcquireOptions,
+) -> Option<Box<Connection<C>>> {
+    background::ensure(shared);
+    if options.wish.fresh {
+        return None;
+    }
+    let preferred = options.prefer.as_deref().and_then(|name| take_of(shared, name));
+    preferred.or_else(|| {
+        take_turn(shared);
+        take_any(shared, Balance::IfServed, Some(&options.wish))
+    })
+}
+
+/// Takes an idle connection of a server, if it serves. Waiters come first.
+fn take_of<C: Connector>(shared: &Shared<C>, name: &str) -> Option<Box<Connection<C>>> {
+    let generation = shared.servers.named(name)?;
+    if shared.notifier.signals.waiters() > 0 || !generation.server.serves() {
+        return None;
+    }
+    let entry = ListEntry { bucket: generation.server.bucket(), generation };
+    take_good(shared, &entry, shared.clock.time(), || entry.generation.idle.pop(thread_number())).ok()
 }
 
 /// The hot path: takes a connection of the next server in turn from this thread's shard. Otherwise `take_any` looks
@@ -178,17 +207,25 @@ fn take_turn<C: Connector>(shared: &Shared<C>) {
     }
 }
 
-/// Looks for a connection everywhere.
+/// Looks for a connection everywhere. A caller with a wish gets none of a server that it avoids.
 #[cold]
-fn take_any<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<Box<Connection<C>>> {
-    let mut conn = look_everywhere(shared, balance)?;
+fn take_any<C: Connector>(
+    shared: &Arc<Shared<C>>,
+    balance: Balance,
+    wish: Option<&Wish>,
+) -> Option<Box<Connection<C>>> {
+    let mut conn = look_everywhere(shared, balance, wish)?;
     count_use(shared, &mut conn);
     Some(conn)
 }
 
 /// Tries each server that is up once, from the one whose turn it was, then those of the tiers that come into use for
 /// want of them. If none is up, tries those that have open connections. Waiters come first.
-fn look_everywhere<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<Box<Connection<C>>> {
+fn look_everywhere<C: Connector>(
+    shared: &Arc<Shared<C>>,
+    balance: Balance,
+    wish: Option<&Wish>,
+) -> Option<Box<Connection<C>>> {
     let list = shared.servers.list();
     if shared.notifier.signals.is_retry_due() {
         // The background task tries the servers that are due: here is a caller.
@@ -215,6 +252,9 @@ fn look_everywhere<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> O
     let (mut empty, mut empty_standby) = (None, None);
     let try_server = |number, empty: &mut Option<_>| {
         let entry = list.entry(number)?;
+        if refuses_idle(&list, wish, entry.server()) {
+            return None;
+        }
         let taken = take_from(entry);
         if matches!(taken, Err(Skip::Empty)) && entry.server().permits.counts().is_free() {
             empty.get_or_insert(&entry.generation);
@@ -235,7 +275,7 @@ fn look_everywhere<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> O
             attempt::start(shared, generation, Purpose::Balance);
         }
     }
-    served.or_else(|| take_answered(shared, &list, near, now))
+    served.or_else(|| take_answered(shared, &list, near, now, wish))
 }
 
 /// Takes an idle connection of a server that is down while others serve, one that has answered since it went down.
@@ -245,9 +285,13 @@ fn take_answered<C: Connector>(
     list: &List<C>,
     near: usize,
     now: Time,
+    wish: Option<&Wish>,
 ) -> Option<Box<Connection<C>>> {
     shared.rotation.pass(near, &list.open, |number| {
         let (entry, Usable::Answered(outage)) = list.usable(number)? else { return None };
+        if refuses_idle(list, wish, entry.server()) {
+            return None;
+        }
         let has_answered = |conn: &Connection<C>| conn.permit.answered() == outage;
         let pop = || entry.generation.idle.pop_if(near, has_answered, move_or_close);
         take_good(shared, entry, now, pop).ok()

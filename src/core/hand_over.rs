@@ -1,12 +1,14 @@
 //! Delivers connections. A new one goes to the front waiter, otherwise to its server's idle queue. A returned one
 //! always goes to the idle queue, and waiters are served from there.
 
+use crate::acquire_options::Wish;
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::core::closing::{close, why_over};
 use crate::core::grant::{Grant, Token};
 use crate::core::shared::{Shared, pool_of};
 use crate::core::spill;
+use crate::core::wish::{avoids, refuses_idle};
 use crate::raw::Time;
 use crate::server::{Connection, Generation};
 use crate::servers::{List, Usable, thread_number};
@@ -15,14 +17,21 @@ use crate::sync::Arc;
 /// Delivers a new connection: to the front waiter, if there is a token, otherwise to the idle queue.
 pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) {
     let mut conn = Some(conn);
-    if shared.notifier.signals.waiters_after_change() > 0 && conn.as_ref().is_some_and(|conn| may_serve(shared, conn)) {
+    let list = shared.servers.list();
+    if shared.notifier.signals.waiters_after_change() > 0
+        && conn.as_ref().is_some_and(|conn| may_serve(shared, &list, conn))
+    {
         let now = shared.clock.time();
-        shared.queue.serve(|| {
+        shared.queue.serve(|wish| {
             let server = &conn.as_ref()?.generation().server;
+            if wish.is_some_and(|wish| avoids(&list, wish, server)) {
+                return None;
+            }
             let token = Token::take(server.bucket(), now)?;
             conn.take().map(|conn| Grant { conn, token, fresh: true })
         });
     }
+    drop(list);
     if let Some(conn) = conn {
         keep(conn);
     }
@@ -96,18 +105,28 @@ pub(crate) fn after_push<C: Connector>(generation: &Arc<Generation<C>>, near: us
 /// Serves waiters from one server.
 fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, near: usize) {
     let now = shared.clock.time();
-    let list = shared.servers.list();
-    let Some(usable) = list.usable(generation.number).map(|(_, usable)| usable) else { return };
-    if usable == Usable::Standby && !is_spilled_to(shared, &list, generation.number, now) {
-        return;
-    }
-    drop(list);
     let mut rejected = Vec::new();
-    shared.queue.serve(|| take(generation, usable, near, now, &mut rejected));
+    {
+        let list = shared.servers.list();
+        let Some((_, usable)) = list.usable(generation.number) else { return };
+        if usable == Usable::Standby && !is_spilled_to(shared, &list, generation.number, now) {
+            return;
+        }
+        shared.queue.serve(|wish| {
+            if refuses_idle(&list, wish, &generation.server) {
+                return None;
+            }
+            take(generation, usable, near, now, &mut rejected)
+        });
+    }
     rejected.into_iter().for_each(move_or_close);
     if shared.notifier.signals.waiters() > 0 {
         if let Some(bucket) = generation.server.bucket() {
             shared.notifier.wake_before(bucket.available_at());
+        }
+        if shared.queue.wishing() > 0 {
+            // A waiter for a new connection may close this one to make room.
+            shared.notifier.wake();
         }
     }
 }
@@ -121,9 +140,9 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
     let (mut rejected, mut closed) = (Vec::new(), Vec::new());
     {
         let list = shared.servers.list();
-        let mut take_from = |number, may_spill: bool| {
+        let mut take_from = |wish: Option<&Wish>, number, may_spill: bool| {
             let (entry, usable) = list.usable(number)?;
-            if usable == Usable::Standby && !may_spill {
+            if usable == Usable::Standby && !may_spill || refuses_idle(&list, wish, entry.server()) {
                 return None;
             }
             if !entry.is_open() {
@@ -131,9 +150,9 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
             }
             take(&entry.generation, usable, near, now, &mut rejected)
         };
-        shared.queue.serve(|| {
-            let served = shared.rotation.pass(near, &list.open, |number| take_from(number, false));
-            served.or_else(|| spill::pass(shared, &list, near, now, |number| take_from(number, true)))
+        shared.queue.serve(|wish| {
+            let served = shared.rotation.pass(near, &list.open, |number| take_from(wish, number, false));
+            served.or_else(|| spill::pass(shared, &list, near, now, |number| take_from(wish, number, true)))
         });
     }
     // Not under the lock: they may drop user values.
@@ -177,13 +196,12 @@ fn take<C: Connector>(
 
 /// Whether a connection may serve a waiter: its server was not removed, is up unless none is, and is not standby unless
 /// its tier comes into use.
-fn may_serve<C: Connector>(shared: &Shared<C>, conn: &Connection<C>) -> bool {
+fn may_serve<C: Connector>(shared: &Shared<C>, list: &List<C>, conn: &Connection<C>) -> bool {
     let generation = conn.generation();
-    let list = shared.servers.list();
     !generation.epoch.is_over()
         && match list.usable(generation.number) {
             Some((_, Usable::All)) => true,
-            Some((_, Usable::Standby)) => is_spilled_to(shared, &list, generation.number, shared.clock.time()),
+            Some((_, Usable::Standby)) => is_spilled_to(shared, list, generation.number, shared.clock.time()),
             _ => false,
         }
 }

@@ -23,7 +23,7 @@
 //! | `closing` | closes a connection, with a goodbye where one is due |
 //! | `spill` | when callers use standby tiers |
 //! | `shared` | holds the parts |
-//! | `attempt_counts`, `drops`, `due_times`, `grant`, `plan`, `random`, `runtime` | the parts |
+//! | `attempt_counts`, `drops`, `due_times`, `grant`, `plan`, `random`, `runtime`, `wish` | the parts |
 
 mod acquire;
 mod attempt;
@@ -55,6 +55,7 @@ mod upkeep;
 mod verdict;
 mod wait;
 mod warm_up;
+mod wish;
 
 #[cfg(test)]
 mod tests;
@@ -70,5 +71,5 @@ pub(crate) use self::release::{broken, detach, discard, dropped, fail, release};
 pub(crate) use self::report::{not_returned, status};
 pub(crate) use self::shared::Shared;
 pub(crate) use self::verdict::{report_failure, report_success};
-pub(crate) use self::wait::{wait, wait_for_attempt};
+pub(crate) use self::wait::{acquire_with, wait, wait_for_attempt};
 pub(crate) use self::warm_up::warm_up;

@@ -39,8 +39,10 @@ pub(crate) fn fails_fast<C: Connector>(shared: &Shared<C>) -> bool {
 pub(crate) fn is_pointless<C: Connector>(shared: &Shared<C>, now: Time, deadline: Time) -> bool {
     let retry = || {
         let own = shared.due_times.earliest(|number| resumes_at(shared, number, now));
-        // Only servers that are down are tried ahead of their time.
-        let is_any_down = shared.servers.list().len > shared.servers.disabled();
+        // Only servers that are down are tried ahead of their time. The last one may just have been removed, of which
+        // the waiter is told otherwise.
+        let disabled = shared.servers.disabled();
+        let is_any_down = disabled == 0 || shared.servers.list().len > disabled;
         let ahead = shared.settings.outage_retry.filter(|_| is_any_down).map(|_| shared.due_times.ahead());
         own.into_iter().chain(ahead).min().unwrap_or(Time::NEVER)
     };

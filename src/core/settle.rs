@@ -3,15 +3,16 @@
 //! It looks at the pool as it is, not at what happened. A waiter runs it when it joins, rejoins or would give up; the
 //! background task runs it at each wake-up while there are waiters.
 
+use crate::acquire_options::Wish;
 use crate::connector::Connector;
-use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::hand_over::serve_waiters;
 use crate::core::plan::{Candidate, plan};
 use crate::core::shared::Shared;
-use crate::core::spill;
+use crate::core::wish::avoids;
+use crate::core::{attempt, spill, sweep};
 use crate::raw::Time;
-use crate::servers::List;
+use crate::servers::{List, ListEntry};
 use crate::sync::Arc;
 
 /// See the module's page.
@@ -55,24 +56,45 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
     let list = shared.servers.list();
     let Some(first) = shared.connect_rotation.next(0, &list.up) else { return };
     let may_wait = waiters > shared.queue.impatient();
-    let standby = spill::servers(shared, &list, now).map(|(number, _)| number);
-    let numbers = list.up.iter_from(first).chain(standby);
-    let candidates = numbers.filter_map(|number| candidate(shared, &list, number, now, may_wait));
-    for number in plan(candidates, waiters - young, young + late >= waiters) {
+    let (wanted, is_hedge) = (waiters - young, young + late >= waiters);
+    let choose = |wish: Option<&Wish>, makes_room, wanted| {
+        let may_use = |number: &usize| {
+            let server = list.entry(*number).map(ListEntry::server);
+            !wish.zip(server).is_some_and(|(wish, server)| avoids(&list, wish, server))
+        };
+        let standby = spill::servers(shared, &list, now).map(|(number, _)| number);
+        let numbers = list.up.iter_from(first).chain(standby).filter(may_use);
+        plan(numbers.filter_map(|number| candidate(shared, &list, number, now, may_wait, makes_room)), wanted, is_hedge)
+    };
+    // It is not known for which waiters the young attempts were started. Each one that is wanted for a waiter with a
+    // wish goes to a server that it accepts.
+    let wishes = shared.queue.wishes(wanted);
+    for number in choose(None, false, wanted - wishes.len()) {
         let Some(generation) = list.generation(number) else { continue };
         // One that loses the race for its permit does not keep the rest of the plan from starting.
+        attempt::start(shared, &generation, Purpose::Waiters);
+    }
+    for wish in wishes {
+        let chosen = || choose(Some(&wish), false, 1).pop();
+        let full = || choose(Some(&wish), true, 1).pop().filter(|_| wish.fresh);
+        let Some(generation) = chosen().or_else(full).and_then(|number| list.generation(number)) else { continue };
+        if !generation.server.permits.counts().is_free() {
+            sweep::make_room(&generation);
+        }
         attempt::start(shared, &generation, Purpose::Waiters);
     }
 }
 
 /// Returns a server as a candidate if it is up and may be connected to now. One without a token gets at most one
-/// attempt, and only if a waiter waits for tokens, so that a connection is there when the token comes.
+/// attempt, and only if a waiter waits for tokens, so that a connection is there when the token comes. `makes_room`: an
+/// idle connection of one that is full is room for an attempt.
 fn candidate<C: Connector>(
     shared: &Shared<C>,
     list: &List<C>,
     number: usize,
     now: Time,
     may_wait: bool,
+    makes_room: bool,
 ) -> Option<Candidate> {
     let generation = &list.entry(number)?.generation;
     let server = &generation.server;
@@ -83,7 +105,10 @@ fn candidate<C: Connector>(
     let is_trial = server.breaker.snapshot().may_begin(now)?;
     let counts = server.permits.counts();
     let most = if is_trial { 1 } else { shared.settings.max_concurrent_connects_per_server };
-    let room = counts.room(most);
+    let room = match counts.is_free() || !makes_room || generation.idle.is_empty() {
+        true => counts.room(most),
+        false => u32::from(counts.connecting() < most),
+    };
     let room = match server.has_token(now) {
         true => room,
         false if may_wait && counts.connecting() == 0 && generation.idle.is_empty() => room.min(1),

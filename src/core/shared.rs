@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use crate::acquire_options::Wish;
 use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::core::attempt_counts::AttemptCounts;
@@ -35,7 +36,7 @@ pub(crate) struct Shared<C: Connector> {
     pub(crate) rotation: Rotation<MAX_SHARDS>,
     /// The order in which servers are connected to.
     pub(crate) connect_rotation: Rotation<1>,
-    pub(crate) queue: WaitQueue<Grant<C>>,
+    pub(crate) queue: WaitQueue<Grant<C>, Wish>,
     pub(crate) notifier: Arc<Notifier>,
     pub(crate) attempts: Arc<AttemptCounts>,
     pub(crate) drops: Drops,

@@ -41,8 +41,8 @@ pub(crate) fn close_idle_since<C: Connector>(generation: &Arc<Generation<C>>, id
     close_unfit(generation, |conn| (conn.info().idle_since() <= idle_since).then_some(CloseReason::Broken));
 }
 
-/// Closes one idle connection of a server that is down, to make room for its probe: the oldest that has not come back
-/// well since the server went down, if there is one.
+/// Closes one idle connection of a server, to make room for an attempt: the oldest that has not come back well since
+/// the server last went down, if there is one, else the oldest of a shard.
 pub(crate) fn make_room<C: Connector>(generation: &Generation<C>) {
     let (near, outage) = (thread_number(), generation.server.health.snapshot().outage());
     let older = generation.idle.pop_if(near, |conn| conn.outage != outage, move_or_close);

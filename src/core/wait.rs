@@ -4,8 +4,11 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::task::coop::consume_budget;
+
+use crate::acquire_options::{AcquireOptions, Wish};
 use crate::connector::Connector;
-use crate::core::acquire::{Acquired, close_unusable, count_use};
+use crate::core::acquire::{Acquired, close_unusable, count_use, take_wished};
 use crate::core::closing::{close, why_over};
 use crate::core::shared::Shared;
 use crate::core::{background, hand_over, report, settle};
@@ -16,7 +19,19 @@ use crate::sync::Arc;
 
 /// Joins the wait queue and waits, at most `timeout`, for any server.
 pub(crate) async fn wait<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>) -> Acquired<C> {
-    join(shared, timeout, true).await
+    join(shared, timeout, true, None).await
+}
+
+/// See [`Pool::acquire_with`](crate::Pool::acquire_with).
+pub(crate) async fn acquire_with<C: Connector>(shared: &Arc<Shared<C>>, options: AcquireOptions) -> Acquired<C> {
+    // As in `Acquire::poll`.
+    consume_budget().await;
+    if let Some(conn) = take_wished(shared, &options) {
+        return Ok(conn);
+    }
+    let AcquireOptions { timeout, wish, .. } = options;
+    let timeout = timeout.unwrap_or(shared.settings.wait_timeout);
+    join(shared, timeout, true, wish.is_choosy().then(|| Arc::new(wish))).await
 }
 
 /// Joins the wait queue and waits for as long as an attempt runs that may serve it.
@@ -24,15 +39,20 @@ pub(crate) async fn wait_for_attempt<C: Connector>(shared: &Arc<Shared<C>>) -> A
     if report::ended(shared).is_none() && !settle::any_has_token(shared) {
         return Err(AcquireError::Unavailable(report::unavailable(shared)));
     }
-    join(shared, None, false).await
+    join(shared, None, false, None).await
 }
 
-async fn join<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>, is_patient: bool) -> Acquired<C> {
+async fn join<C: Connector>(
+    shared: &Arc<Shared<C>>,
+    timeout: Option<Duration>,
+    is_patient: bool,
+    wish: Option<Arc<Wish>>,
+) -> Acquired<C> {
     if let Some(ended) = report::ended(shared) {
         return Err(ended);
     }
     let started = shared.clock.time();
-    let joined = shared.queue.join(shared.settings.max_waiters, is_patient);
+    let joined = shared.queue.join(shared.settings.max_waiters, is_patient, wish);
     let ticket = joined.map_err(|waiters| {
         shared.notifier.totals.add(Total::QueueFull, 1);
         AcquireError::QueueFull { waiters }
@@ -80,7 +100,7 @@ enum End<C: Connector> {
 /// A caller in the wait queue. Its drop leaves the queue and passes on the connection that it was served with.
 struct Waiter<'a, C: Connector> {
     shared: &'a Arc<Shared<C>>,
-    ticket: Ticket,
+    ticket: Ticket<Wish>,
     is_patient: bool,
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_core::Stream;
 
 use super::Pool;
+use crate::acquire_options::AcquireOptions;
 use crate::conn::PooledConn;
 use crate::connector::Connector;
 use crate::core;
@@ -49,6 +50,32 @@ impl<C: Connector> Pool<C> {
     ) -> impl Future<Output = Result<PooledConn<C>, AcquireError<C::Error>>> + Send + 'static + use<C> {
         let pool = self.clone();
         async move { pool.acquire().await }
+    }
+
+    /// The same as [`acquire`](Pool::acquire), with wishes: a timeout of its own, servers to avoid or to prefer, a new
+    /// connection.
+    ///
+    /// A caller that waits is served in its turn, with a connection that it accepts. One that it does not accept goes
+    /// to the next waiter that does: only there is a waiter overtaken. [`try_acquire`](Pool::try_acquire) gives way to
+    /// it as to any waiter.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Pool::acquire).
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Pool::acquire).
+    ///
+    /// # Panics
+    ///
+    /// As [`acquire`](Pool::acquire).
+    ///
+    /// # Examples
+    ///
+    /// See [`AcquireOptions`].
+    pub async fn acquire_with(&self, options: AcquireOptions) -> Result<PooledConn<C>, AcquireError<C::Error>> {
+        core::acquire_with(&self.shared, options).await.map(PooledConn::from)
     }
 
     /// Takes a server out of rotation, for `time` or until [`enable`](Pool::enable).

@@ -12,11 +12,15 @@
 //!    \---left---> out   \---left, with the item---> out
 //! ```
 //!
+//! A waiter may have a wish: then it does not accept each item. The supplier is given the wish of the waiter that it
+//! supplies. If it has nothing for a waiter with a wish, it is asked for the next waiter.
+//!
 //! The waiters and the items of those that were served are kept by number, in two ordered maps.
 //!
 //! # Invariants
 //!
-//! - I1: items go to waiters in the order of their numbers.
+//! - I1: an item goes to the first waiter, in the order of their numbers, that accepts it. One without a wish accepts
+//!   each item.
 //! - I2: [`Signals::waiters`] is the number of joined waiters, changed under the lock together with the list.
 //! - I3: an item is owned by the supplier, by the map of the served, or by the waiter that took it: none is lost, none
 //!   is there twice.
@@ -39,43 +43,66 @@ use crate::sync::{Arc, AtomicUsize, BTreeMap, Mutex, Ordering, fence, lock};
 /// wakers is on the stack.
 const BATCH: usize = 4;
 
-/// See the module's page.
+/// See the module's page. `T` is the type of the items, `W` that of the wishes.
 #[derive(Debug)]
-pub(crate) struct WaitQueue<T> {
+pub(crate) struct WaitQueue<T, W = ()> {
     signals: Arc<Signals>,
     /// How many of the waiters are impatient. Written under the lock.
     impatient: AtomicUsize,
-    queue: Mutex<Queue<T>>,
+    /// How many of the waiters have a wish. Written under the lock.
+    wishing: AtomicUsize,
+    queue: Mutex<Queue<T, W>>,
 }
 
 /// A waiter's ticket in a [`WaitQueue`]. It must leave the queue before it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Ticket {
+pub(crate) struct Ticket<W = ()> {
     number: u64,
     patient: bool,
+    wish: Option<Arc<W>>,
     is_out: bool,
 }
 
 #[derive(Debug)]
-struct Queue<T> {
-    joined: BTreeMap<u64, Waiter>,
+struct Queue<T, W> {
+    joined: BTreeMap<u64, Waiter<W>>,
     served: BTreeMap<u64, T>,
     /// One a nanosecond would take 584 years to wrap.
     next_number: u64,
 }
 
 #[derive(Debug)]
-struct Waiter {
+struct Waiter<W> {
     patient: bool,
+    /// Its ticket has it, too. So no wish is dropped under the lock.
+    wish: Option<Arc<W>>,
     waker: Option<Waker>,
 }
 
-impl<T> WaitQueue<T> {
+impl<T, W> Queue<T, W> {
+    /// Takes out the first waiter behind the front one that `supply` has an item for, with the item.
+    fn take_behind(&mut self, mut supply: impl FnMut(Option<&W>) -> Option<T>) -> Option<(u64, Waiter<W>, T)> {
+        let mut behind = self.joined.iter().skip(1);
+        let (number, item) = loop {
+            let (&number, waiter) = behind.next()?;
+            match supply(waiter.wish.as_deref()) {
+                Some(item) => break (number, item),
+                // There is nothing for those behind it either.
+                None if waiter.wish.is_none() => return None,
+                None => {}
+            }
+        };
+        self.joined.remove(&number).map(|waiter| (number, waiter, item))
+    }
+}
+
+impl<T, W> WaitQueue<T, W> {
     /// An empty queue that counts its waiters in `signals`.
     pub(crate) fn new(signals: Arc<Signals>) -> Self {
         let queue = Queue { joined: BTreeMap::new(), served: BTreeMap::new(), next_number: 0 };
-        Self { signals, impatient: AtomicUsize::new(0), queue: Mutex::new(queue) }
+        let [impatient, wishing] = [(); 2].map(|()| AtomicUsize::new(0));
+        Self { signals, impatient, wishing, queue: Mutex::new(queue) }
     }
 
     /// How many of the waiters are not patient.
@@ -84,21 +111,41 @@ impl<T> WaitQueue<T> {
         self.impatient.load(Ordering::Relaxed)
     }
 
+    /// How many of the waiters have a wish.
+    pub(crate) fn wishing(&self) -> usize {
+        // Relaxed: as `impatient`.
+        self.wishing.load(Ordering::Relaxed)
+    }
+
+    /// The wishes of the first waiters that have one, at most so many.
+    pub(crate) fn wishes(&self, most: usize) -> Vec<Arc<W>> {
+        if self.wishing() == 0 {
+            return Vec::new();
+        }
+        let queue = lock(&self.queue);
+        queue.joined.values().filter_map(|waiter| waiter.wish.clone()).take(most).collect()
+    }
+
     /// Counts a waiter that comes or goes. Only under the lock.
-    fn count(&self, patient: bool, change: isize) {
+    fn count(&self, patient: bool, has_wish: bool, change: isize) {
         self.signals.count_waiters(change);
-        // Relaxed: the lock orders the writers; the fence of `join` orders the count before the look.
-        let impatient = self.impatient.load(Ordering::Relaxed).wrapping_add_signed(if patient { 0 } else { change });
-        self.impatient.store(impatient, Ordering::Relaxed);
+        for (counter, counts) in [(&self.impatient, !patient), (&self.wishing, has_wish)] {
+            if counts {
+                // Relaxed: the lock orders the writers; the fence of `join` orders the count before the look.
+                let count = counter.load(Ordering::Relaxed).wrapping_add_signed(change);
+                counter.store(count, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Joins at the back, then fences: either the caller's next look finds an item, or the thread that puts the item
-    /// sees the waiter. [`WaitQueue::wake_impatient`] wakes those that are not `patient`.
+    /// sees the waiter. [`WaitQueue::wake_impatient`] wakes those that are not `patient`. One with a `wish` gets only
+    /// what the supplier of [`WaitQueue::serve`] has for it.
     ///
     /// # Errors
     ///
     /// The number of waiters, if that is `max` or more.
-    pub(crate) fn join(&self, max: usize, patient: bool) -> Result<Ticket, usize> {
+    pub(crate) fn join(&self, max: usize, patient: bool, wish: Option<Arc<W>>) -> Result<Ticket<W>, usize> {
         let number = {
             let mut queue = lock(&self.queue);
             let waiters = self.signals.waiters();
@@ -107,23 +154,24 @@ impl<T> WaitQueue<T> {
             }
             let number = queue.next_number;
             queue.next_number += 1;
-            queue.joined.insert(number, Waiter { patient, waker: None });
-            self.count(patient, 1);
+            queue.joined.insert(number, Waiter { patient, wish: wish.clone(), waker: None });
+            self.count(patient, wish.is_some(), 1);
             number
         };
         // SeqCst: the count, then the look; pairs with a push and the load of `Signals::waiters` after it.
         fence(Ordering::SeqCst);
-        Ok(Ticket { number, patient, is_out: false })
+        Ok(Ticket { number, patient, wish, is_out: false })
     }
 
     /// Joins again with the same number, ahead of all that joined later (I1). Fences like [`join`](WaitQueue::join).
-    pub(crate) fn rejoin(&self, ticket: &mut Ticket) {
+    pub(crate) fn rejoin(&self, ticket: &mut Ticket<W>) {
         debug_assert!(ticket.is_out, "a waiter joins once");
         ticket.is_out = false;
         {
             let mut queue = lock(&self.queue);
-            queue.joined.insert(ticket.number, Waiter { patient: ticket.patient, waker: None });
-            self.count(ticket.patient, 1);
+            let waiter = Waiter { patient: ticket.patient, wish: ticket.wish.clone(), waker: None };
+            queue.joined.insert(ticket.number, waiter);
+            self.count(ticket.patient, ticket.wish.is_some(), 1);
         }
         // SeqCst: as in `join`.
         fence(Ordering::SeqCst);
@@ -131,7 +179,7 @@ impl<T> WaitQueue<T> {
 
     /// Takes the item that the waiter was served with, or stores its waker. After `Some` the waiter is out of the
     /// queue.
-    pub(crate) fn poll(&self, ticket: &mut Ticket, waker: &Waker) -> Option<T> {
+    pub(crate) fn poll(&self, ticket: &mut Ticket<W>, waker: &Waker) -> Option<T> {
         let mut new_waker = None;
         while !ticket.is_out {
             let mut queue = lock(&self.queue);
@@ -156,14 +204,14 @@ impl<T> WaitQueue<T> {
     }
 
     /// Leaves the queue. Returns the item that the waiter was served with, which must be passed on.
-    pub(crate) fn leave(&self, ticket: &mut Ticket) -> Option<T> {
+    pub(crate) fn leave(&self, ticket: &mut Ticket<W>) -> Option<T> {
         if ticket.is_out {
             return None;
         }
         ticket.is_out = true;
         let mut queue = lock(&self.queue);
         let Some(left) = queue.joined.remove(&ticket.number) else { return queue.served.remove(&ticket.number) };
-        self.count(ticket.patient, -1);
+        self.count(ticket.patient, ticket.wish.is_some(), -1);
         // Releases the lock before the waker drops (I5).
         drop(queue);
         drop(left);
@@ -172,8 +220,8 @@ impl<T> WaitQueue<T> {
 
     /// Serves waiters from the front while there are any and `supply` has an item (I1). Returns how many.
     ///
-    /// `supply` is called under the lock, and only if there is a waiter for its item. It must not run user code.
-    pub(crate) fn serve(&self, mut supply: impl FnMut() -> Option<T>) -> usize {
+    /// `supply` is called under the lock with the wish of a waiter, which gets its item. It must not run user code.
+    pub(crate) fn serve(&self, mut supply: impl FnMut(Option<&W>) -> Option<T>) -> usize {
         let mut served = 0;
         loop {
             let mut wakers = [const { None }; BATCH];
@@ -182,11 +230,20 @@ impl<T> WaitQueue<T> {
                 let mut queue = lock(&self.queue);
                 while batch < BATCH {
                     let Some(front) = queue.joined.first_entry() else { break };
-                    let Some(item) = supply() else { break };
-                    let (number, waiter) = front.remove_entry();
+                    let (number, waiter, item) = match supply(front.get().wish.as_deref()) {
+                        Some(item) => {
+                            let (number, waiter) = front.remove_entry();
+                            (number, waiter, item)
+                        }
+                        None if front.get().wish.is_none() => break,
+                        None => match queue.take_behind(&mut supply) {
+                            Some(taken) => taken,
+                            None => break,
+                        },
+                    };
                     queue.served.insert(number, item);
                     wakers[batch] = waiter.waker;
-                    self.count(waiter.patient, -1);
+                    self.count(waiter.patient, waiter.wish.is_some(), -1);
                     batch += 1;
                 }
             }

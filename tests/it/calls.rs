@@ -5,6 +5,7 @@ mod drain;
 mod follow;
 mod owned;
 mod warm_up;
+mod wishes;
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use connring::test_util::{Connect, Reuse, ScriptedConnector};
-use connring::{AcquireError, Pool, PooledConn, ServerState};
+use connring::{AcquireError, AcquireOptions, Pool, PooledConn, ServerState};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep};
@@ -29,6 +29,13 @@ enum Call {
     Acquire,
     AcquireTimeout,
     AcquireNow,
+    AcquireOwned,
+    /// Avoids the first server.
+    AcquireAvoiding,
+    AcquireFresh,
+    WarmUp,
+    /// Of the first server, which is enabled again afterwards.
+    Drain,
     Close,
     CloseTimeout,
 }
@@ -125,11 +132,31 @@ impl Case {
             Call::Acquire => Box::pin(async move { release(pool.acquire().await) }),
             Call::AcquireTimeout => Box::pin(async move { release(pool.acquire_timeout(timeout).await) }),
             Call::AcquireNow => Box::pin(async move { release(pool.acquire_now().await) }),
+            Call::AcquireOwned => Box::pin(async move { release(pool.acquire_owned().await) }),
+            Call::AcquireAvoiding => {
+                let options = AcquireOptions::new().timeout(timeout).avoid([SERVERS[0]]);
+                Box::pin(async move { release(pool.acquire_with(options).await) })
+            }
+            Call::AcquireFresh => {
+                let options = AcquireOptions::new().timeout(timeout).fresh();
+                Box::pin(async move { release(pool.acquire_with(options).await) })
+            }
+            Call::WarmUp => Box::pin(async move {
+                pool.warm_up(timeout).await;
+            }),
+            Call::Drain => Box::pin(async move {
+                pool.drain(SERVERS[0], timeout).await.expect("it is registered");
+            }),
             Call::Close => Box::pin(async move { pool.close().await }),
             Call::CloseTimeout => Box::pin(async move {
                 let _ = pool.close_timeout(timeout).await;
             }),
         }
+    }
+
+    /// Whether it may close connections of an open pool.
+    fn replaces(&self) -> bool {
+        matches!(self.call, Call::AcquireFresh | Call::Drain)
     }
 
     fn closes(&self) -> bool {
@@ -174,6 +201,9 @@ impl Case {
             }
         }
         drop(future);
+        if self.call == Call::Drain {
+            rig.pool.enable(SERVERS[0]).expect("it is registered");
+        }
         held.drain(..).for_each(PooledConn::release);
         sleep(LONGER_THAN_ALL).await;
         if let Some(other) = other {
@@ -216,7 +246,7 @@ impl Case {
         }
         let total = rig.connector.total_counts();
         self.holds(polls, status.closed || u64::from(total.open) == idle, "the pool holds all open connections");
-        if self.reuse == Reuse::Yes && !status.closed {
+        if self.reuse == Reuse::Yes && !status.closed && !self.replaces() {
             self.holds(polls, total.connected == idle, "no connection was lost");
             if matches!(self.start, Start::Idle | Start::Held | Start::Limited) {
                 self.holds(polls, total.attempts == 2, "no connection was opened twice");
@@ -330,6 +360,16 @@ fn dropped_acquire_timeout_leaks_nothing() {
 #[test]
 fn dropped_acquire_now_leaks_nothing() {
     run_all(&[Call::AcquireNow]);
+}
+
+#[test]
+fn dropped_acquire_with_wishes_leaks_nothing() {
+    run_all(&[Call::AcquireOwned, Call::AcquireAvoiding, Call::AcquireFresh]);
+}
+
+#[test]
+fn dropped_warm_up_and_drain_leak_nothing() {
+    run_all(&[Call::WarmUp, Call::Drain]);
 }
 
 #[test]

@@ -18,9 +18,9 @@ fn queue<T>() -> WaitQueue<T> {
     WaitQueue::new(crate::sync::Arc::new(Signals::new()))
 }
 
-fn numbers() -> impl FnMut() -> Option<u32> {
+fn numbers() -> impl FnMut(Option<&()>) -> Option<u32> {
     let mut next = 0;
-    move || {
+    move |_| {
         next += 1;
         Some(next - 1)
     }
@@ -33,7 +33,7 @@ fn keeps_the_newest_waker_and_none_of_a_served_waiter() {
     let [first_waker, second_waker] = [&first, &second].map(|wakes| Waker::from(Arc::clone(wakes)));
     // Ours and the waker here are two.
     let kept = || [&first, &second].map(|wakes| Arc::strong_count(wakes) - 2);
-    let mut ticket = queue.join(1, true).expect("there is room");
+    let mut ticket = queue.join(1, true, None).expect("there is room");
     for (waker, expected) in [(&first_waker, [1, 0]), (&first_waker, [1, 0]), (&second_waker, [0, 1])] {
         assert_eq!(queue.poll(&mut ticket, waker), None);
         assert_eq!(kept(), expected);
@@ -49,8 +49,8 @@ fn serves_in_order_and_wakes_each_waiter_once() {
     let queue = queue();
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(Arc::clone(&wakes));
-    let mut tickets: Vec<_> = (0..100).map(|_| queue.join(100, true).expect("there is room")).collect();
-    assert_eq!(queue.join(100, true).err(), Some(100));
+    let mut tickets: Vec<_> = (0..100).map(|_| queue.join(100, true, None).expect("there is room")).collect();
+    assert_eq!(queue.join(100, true, None).err(), Some(100));
     for ticket in &mut tickets {
         assert_eq!(queue.poll(ticket, &waker), None);
     }
@@ -66,7 +66,7 @@ fn serves_in_order_and_wakes_each_waiter_once() {
 #[test]
 fn leaving_returns_the_item_that_was_served() {
     let queue = queue();
-    let [mut first, mut second, mut third] = [(); 3].map(|()| queue.join(3, true).expect("there is room"));
+    let [mut first, mut second, mut third] = [(); 3].map(|()| queue.join(3, true, None).expect("there is room"));
     assert_eq!(queue.leave(&mut second), None);
     let mut supply = numbers();
     assert_eq!(queue.serve(&mut supply), 2);
@@ -78,12 +78,12 @@ fn leaving_returns_the_item_that_was_served() {
 #[test]
 fn rejoining_keeps_the_place() {
     let queue = queue();
-    let [mut first, mut second, mut third] = [(); 3].map(|()| queue.join(3, true).expect("there is room"));
+    let [mut first, mut second, mut third] = [(); 3].map(|()| queue.join(3, true, None).expect("there is room"));
     let mut supply = numbers();
     let mut two = 0;
-    queue.serve(|| {
+    queue.serve(|_| {
         two += 1;
-        if two <= 2 { supply() } else { None }
+        if two <= 2 { supply(None) } else { None }
     });
     assert_eq!(queue.poll(&mut second, Waker::noop()), Some(1));
     assert_eq!(queue.poll(&mut first, Waker::noop()), Some(0));
@@ -98,10 +98,11 @@ fn rejoining_keeps_the_place() {
 #[test]
 fn asks_an_empty_supplier_once() {
     let queue = queue();
-    let mut tickets: Vec<_> = (0..3 * BATCH).map(|_| queue.join(usize::MAX, true).expect("there is room")).collect();
+    let mut tickets: Vec<_> =
+        (0..3 * BATCH).map(|_| queue.join(usize::MAX, true, None).expect("there is room")).collect();
     for has in [0, 1, BATCH - 1, BATCH] {
         let mut asked = 0;
-        let served = queue.serve(|| {
+        let served = queue.serve(|_| {
             asked += 1;
             assert!(asked <= has + 1, "asked again");
             (asked <= has).then_some(())
@@ -116,7 +117,7 @@ fn wake_all_serves_nothing() {
     let queue = queue::<()>();
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(Arc::clone(&wakes));
-    let mut tickets: Vec<_> = (0..3).map(|_| queue.join(3, true).expect("there is room")).collect();
+    let mut tickets: Vec<_> = (0..3).map(|_| queue.join(3, true, None).expect("there is room")).collect();
     for ticket in &mut tickets {
         assert_eq!(queue.poll(ticket, &waker), None);
     }
@@ -132,7 +133,7 @@ fn wake_impatient_leaves_patient_waiters_asleep() {
     let queue = queue::<()>();
     let [patient, impatient] = [true, false].map(|is_patient| {
         let wakes = Arc::new(Wakes::default());
-        let mut ticket = queue.join(2, is_patient).expect("there is room");
+        let mut ticket = queue.join(2, is_patient, None).expect("there is room");
         assert_eq!(queue.poll(&mut ticket, &Waker::from(Arc::clone(&wakes))), None);
         (wakes, ticket)
     });

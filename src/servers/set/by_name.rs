@@ -11,7 +11,12 @@ use crate::server::Generation;
 use crate::sync::{Arc, Ordering, lock};
 
 impl<C: Connector> Servers<C> {
-    fn generation_of(&self, registry: &Registry<C>, name: &str) -> Result<Arc<Generation<C>>, ServerError> {
+    /// The generation of a registered server.
+    pub(crate) fn named(&self, name: &str) -> Option<Arc<Generation<C>>> {
+        self.registered(&lock(&self.registry), name).ok()
+    }
+
+    fn registered(&self, registry: &Registry<C>, name: &str) -> Result<Arc<Generation<C>>, ServerError> {
         let list = self.list.load();
         if list.closed {
             return Err(ServerError::Closed);
@@ -36,7 +41,7 @@ impl<C: Connector> Servers<C> {
     /// Disables a server until a time; [`Time::NEVER`]: without end.
     pub(crate) fn disable(&self, name: &str, until: Time) -> Result<Arc<Generation<C>>, ServerError> {
         let registry = lock(&self.registry);
-        let generation = self.generation_of(&registry, name)?;
+        let generation = self.registered(&registry, name)?;
         self.count_disabled(isize::from(generation.server.disable(&self.serving, until)));
         self.refresh(generation.number);
         Ok(generation)
@@ -45,7 +50,7 @@ impl<C: Connector> Servers<C> {
     /// Enables a server. `None` if it was not disabled.
     pub(crate) fn enable(&self, name: &str) -> Result<Option<Arc<Generation<C>>>, ServerError> {
         let registry = lock(&self.registry);
-        let generation = self.generation_of(&registry, name)?;
+        let generation = self.registered(&registry, name)?;
         Ok(self.enable_found(generation))
     }
 
