@@ -385,7 +385,8 @@ impl<C: Connector> Edit<'_, C> {
         if Arc::ptr_eq(&before.up, &list.up) {
             touched.iter().for_each(|&number| servers.refresh(number));
         } else {
-            list.iter().for_each(|(number, _)| servers.refresh(number));
+            // Also the numbers without a server: the bit of one that was removed may have been copied.
+            (0..list.up.capacity()).for_each(|number| servers.refresh(number));
         }
         drop(registry);
         change
