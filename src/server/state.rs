@@ -146,11 +146,16 @@ impl<C: Connector> ServerEntry<C> {
 
     /// When connecting to it resumes: it is down and not tried, or it is up and connecting pauses.
     pub(crate) fn resumes_at(&self, now: Time) -> Option<Time> {
-        self.down_until().or_else(|| self.breaker.snapshot().paused_until().filter(|&until| until > now))
+        self.down_until().or_else(|| self.connecting_paused(now))
+    }
+
+    /// Until when connecting to it pauses, if it does now.
+    pub(crate) fn connecting_paused(&self, now: Time) -> Option<Time> {
+        self.breaker.snapshot().paused_until().filter(|&until| until > now)
     }
 
     pub(crate) fn recovering_until(&self) -> Time {
-        // Relaxed: it is set before the server recovers, and read by the background task, which is woken after it.
+        // Relaxed: it is set before the server recovers, and read after a fence behind the load of the health.
         Time::from_nanos(self.recovering_until.load(Ordering::Relaxed))
     }
 
