@@ -1,20 +1,16 @@
 //! The fast path to a connection, and the pass over all servers.
 
-use std::time::Duration;
-
 use tokio::runtime::Handle;
 
-use crate::close_reason::CloseReason;
-use crate::connector::{ConnectFault, Connector};
+use crate::connector::Connector;
 use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::background;
-use crate::core::closing::close;
-use crate::core::hand_over::{keep, move_or_close};
+use crate::core::hand_over::{after_push, keep, move_or_close};
 use crate::core::report;
 use crate::core::shared::Shared;
-use crate::core::transition::{self, FailedConnect};
-use crate::error::{AcquireError, Failure, TryAcquireError};
+use crate::core::transition::close_unusable;
+use crate::error::{AcquireError, TryAcquireError};
 use crate::raw::{Signals, Time};
 use crate::server::Connection;
 use crate::servers::{List, ListEntry, Usable, thread_number};
@@ -176,7 +172,14 @@ fn take_answered<C: Connector>(
     shared.rotation.pass(near, &list.open, |number| {
         let (entry, Usable::Answered(outage)) = list.usable(number)? else { return None };
         let has_answered = |conn: &Connection<C>| conn.permit.answered() == outage;
-        let pop = || entry.generation.idle.pop_if(near, has_answered, move_or_close);
+        let pop = || {
+            let popped = entry.generation.idle.pop_if(near, has_answered, move_or_close);
+            // Those that it put back had left the queue for a moment, in which a waiter may have looked.
+            if shared.notifier.signals.waiters() > 0 {
+                after_push(&entry.generation, near);
+            }
+            popped
+        };
         take_good(shared, entry, now, pop).ok()
     })
 }
@@ -231,22 +234,4 @@ fn pop_reusable<C: Connector>(
     }
     close_unusable(shared, conn, now);
     Err(Skip::Dead)
-}
-
-/// Closes a connection that may not be reused, out of line of the hot path. One that never came back well and is closed
-/// right after its connect counts as a failed connect.
-#[cold]
-pub(crate) fn close_unusable<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>, now: Time) {
-    const AT_ONCE: Duration = Duration::from_secs(1);
-    // The tick stands still while the client is stalled.
-    let age = shared.clock.time().since(conn.info().opened_at());
-    let over = conn.is_over(now, shared.idle_timeout);
-    let is_new = conn.info().uses() == 0 && age < AT_ONCE && over.is_none();
-    let (generation, outage) = (Arc::clone(conn.generation()), conn.outage);
-    close(conn, over.unwrap_or(CloseReason::Unfit));
-    if is_new {
-        let pass = generation.server.breaker.pass();
-        let failed = FailedConnect { pass, outage, unanswered_since: None, fault: ConnectFault::Server };
-        transition::connect_failed(shared, &generation, failed, Failure::ClosedAtOnce);
-    }
 }

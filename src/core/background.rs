@@ -4,14 +4,19 @@
 //! the pool was built outside a runtime, and again after a panic or the end of its runtime.
 
 use std::thread::panicking;
+use std::time::Duration;
 
 use crate::connector::Connector;
 use crate::core::retry::Retries;
 use crate::core::shared::{Shared, TICK};
-use crate::core::{membership, settle, sweep};
+use crate::core::{hand_over, membership, settle, sweep, transition};
 use crate::raw::Time;
 use crate::server::Notifier;
 use crate::sync::{Arc, Weak};
+
+/// The shortest and the longest time between two sweeps.
+const SWEEP_MIN: Duration = Duration::from_millis(100);
+const SWEEP_MAX: Duration = Duration::from_secs(1);
 
 struct Background<C: Connector> {
     shared: Weak<Shared<C>>,
@@ -71,7 +76,7 @@ fn work<C: Connector>(shared: &Arc<Shared<C>>, retries: &mut Retries, swept: &mu
     let now = shared.clock.time();
     store_tick(shared, now);
     let mut wake_at = retries.run(shared, now);
-    sweep::sweep_if_due(shared, now, swept);
+    sweep_if_due(shared, now, swept);
     if shared.settings.maintenance {
         wake_at = wake_at.min(now.after(TICK));
     }
@@ -82,6 +87,34 @@ fn work<C: Connector>(shared: &Arc<Shared<C>>, retries: &mut Retries, swept: &mu
     }
     shared.notifier.wake_at.sleep(wake_at);
     wake_at
+}
+
+/// Closes the idle connections of all servers that may not be reused, if the last sweep was a quarter of the shortest
+/// lifetime ago. Asks the connector, too: connections that their server has closed do not stay half open.
+fn sweep_if_due<C: Connector>(shared: &Shared<C>, now: Time, swept: &mut Time) {
+    let settings = &shared.settings;
+    if !settings.maintenance {
+        return;
+    }
+    let shortest = settings.idle_timeout.into_iter().chain(settings.max_lifetime).min();
+    let distance = shortest.map_or(SWEEP_MAX, |shortest| (shortest / 4).clamp(SWEEP_MIN, SWEEP_MAX));
+    if now.since(*swept) < distance {
+        return;
+    }
+    *swept = now;
+    let list = shared.servers.list();
+    let generations = list.iter().map(|(_, entry)| &entry.generation);
+    let generations: Vec<_> = generations.filter(|generation| !generation.idle.is_empty()).map(Arc::clone).collect();
+    // Not while the list is held: it runs user code.
+    drop(list);
+    for generation in generations {
+        let unfit = hand_over::take_unfit(&generation, |conn| {
+            // The totals get what they lack of it.
+            conn.permit.count_uses();
+            sweep::why_unfit(shared, conn, now)
+        });
+        unfit.into_iter().for_each(|(conn, _)| transition::close_unusable(shared, conn, now));
+    }
 }
 
 impl<C: Connector> Drop for Background<C> {

@@ -1,53 +1,15 @@
 //! Closes idle connections: those past their lifetime or idle timeout, those that may not be reused, and those that an
 //! outage or a report makes suspect.
 
-use std::cell::Cell;
-use std::time::Duration;
-
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::core::closing::close;
-use crate::core::hand_over::{after_push, move_or_close};
+use crate::core::hand_over::{close_unfit, move_or_close};
 use crate::core::shared::Shared;
-use crate::raw::{Outage, Time};
+use crate::raw::Time;
 use crate::server::{Connection, Generation};
 use crate::servers::thread_number;
 use crate::sync::Arc;
-
-/// The shortest and the longest time between two sweeps.
-const SWEEP_MIN: Duration = Duration::from_millis(100);
-const SWEEP_MAX: Duration = Duration::from_secs(1);
-
-/// Sweeps all servers if the last sweep was a quarter of the shortest lifetime ago. Asks the connector, too:
-/// connections that their server has closed do not stay half open.
-pub(crate) fn sweep_if_due<C: Connector>(shared: &Shared<C>, now: Time, swept: &mut Time) {
-    let settings = &shared.settings;
-    if !settings.maintenance {
-        return;
-    }
-    let shortest = settings.idle_timeout.into_iter().chain(settings.max_lifetime).min();
-    let distance = shortest.map_or(SWEEP_MAX, |shortest| (shortest / 4).clamp(SWEEP_MIN, SWEEP_MAX));
-    if now.since(*swept) < distance {
-        return;
-    }
-    *swept = now;
-    let list = shared.servers.list();
-    let generations = list.iter().map(|(_, entry)| &entry.generation);
-    let generations: Vec<_> = generations.filter(|generation| !generation.idle.is_empty()).map(Arc::clone).collect();
-    // Not while the list is held: it runs user code.
-    drop(list);
-    for generation in generations {
-        close_unfit(&generation, |conn| {
-            // The totals get what they lack of it.
-            conn.permit.count_uses();
-            let checked_out_at = conn.info().checked_out_at();
-            let over = conn.is_over(now, shared.idle_timeout);
-            let is_fit = conn.is_reusable(now, shared.idle_timeout);
-            conn.info_mut().check_out(checked_out_at);
-            over.or((!is_fit).then_some(CloseReason::Unfit))
-        });
-    }
-}
 
 /// Whether an open connection of the server has come back well since the server last went down: in use, or idle and
 /// reusable. Asks the connector about the idle ones, and closes those that may not be reused.
@@ -57,19 +19,16 @@ pub(crate) fn has_answering_connection<C: Connector>(shared: &Shared<C>, generat
     if server.answered.is_any_open(outage) {
         let now = shared.clock.time();
         if let Some(generation) = shared.servers.list().generation(generation.number) {
-            close_unfit(&generation, |conn| {
-                let over = conn.is_over(now, shared.idle_timeout);
-                let is_fit = conn.is_reusable(now, shared.idle_timeout);
-                over.or((!is_fit).then_some(CloseReason::Unfit))
-            });
+            close_unfit(&generation, |conn| why_unfit(shared, conn, now));
         }
     }
     server.answered.is_any_open(outage)
 }
 
-/// Closes the idle connections that have not come back well since `outage` began.
-pub(crate) fn close_of_older_outages<C: Connector>(generation: &Arc<Generation<C>>, outage: Outage) {
-    close_unfit(generation, |conn| (conn.outage != outage).then_some(CloseReason::Outage));
+/// Why an idle connection may not be reused, if it may not. Asks the connector.
+pub(crate) fn why_unfit<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>, now: Time) -> Option<CloseReason> {
+    let over = conn.is_over(now, shared.idle_timeout);
+    over.or_else(|| (!conn.is_reusable(now, shared.idle_timeout)).then_some(CloseReason::Unfit))
 }
 
 /// Closes the connections that have been idle since `idle_since` or longer.
@@ -85,28 +44,4 @@ pub(crate) fn make_room<C: Connector>(generation: &Generation<C>) {
     if let Some(conn) = older.or_else(|| generation.idle.pop(near)) {
         close(conn, CloseReason::Outage);
     }
-}
-
-/// Closes the idle connections for which `unfit` gives a reason. Each of the others leaves the queue for a moment, so
-/// waiters are served afterwards.
-fn close_unfit<C: Connector>(
-    generation: &Arc<Generation<C>>,
-    mut unfit: impl FnMut(&mut Connection<C>) -> Option<CloseReason>,
-) {
-    let why = Cell::new(None);
-    let (mut closed, mut refused) = (Vec::new(), Vec::new());
-    generation.idle.retain(
-        |conn| {
-            why.set(unfit(conn));
-            why.get().is_none()
-        },
-        // Also refuses fit items, of a closed generation: those move.
-        |conn| match why.take() {
-            Some(why) => closed.push((conn, why)),
-            None => refused.push(conn),
-        },
-    );
-    closed.into_iter().for_each(|(conn, why)| close(conn, why));
-    refused.into_iter().for_each(move_or_close);
-    after_push(generation, thread_number());
 }

@@ -5,9 +5,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::connector::Connector;
-use crate::core::acquire::{Acquired, close_unusable};
+use crate::core::acquire::Acquired;
 use crate::core::closing::{close, why_over};
 use crate::core::shared::Shared;
+use crate::core::transition::close_unusable;
 use crate::core::{background, hand_over, report, settle};
 use crate::error::AcquireError;
 use crate::raw::{Ticket, Time};
