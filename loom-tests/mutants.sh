@@ -152,7 +152,6 @@ for model in no_wake_up_is_lost no_wake_up_is_lost_while_another_item_is_looked_
     swap "wait_queue::$model" slot.rs "$put" SeqCst Release
 done
 mutant wait_queue::no_wake_up_is_lost_while_another_item_is_looked_for wait_queue.rs "$join_fence" ''
-swap wait_queue::no_wake_up_is_lost_while_another_item_is_looked_for signals.rs "$waiters" SeqCst Relaxed
 mutant wait_queue::no_wake_up_is_lost_behind_a_full_slot idle.rs "$push_fence" ''
 swap wait_queue::no_wake_up_is_lost_between_shards slot.rs "$put" SeqCst Release
 mutant wait_queue::no_wake_up_is_lost_between_shards idle.rs "$pop" 'self.pop_near(near)'

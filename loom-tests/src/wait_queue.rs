@@ -166,8 +166,7 @@ pub fn no_wake_up_is_lost_between_shards() {
 /// Property: a waiter receives an item that another thread takes out for a moment, since it looks for others, and puts
 /// back (I3).
 /// Threads: one joins; the main thread looks for an item that is not there, and serves waiters if there are any.
-/// Mutation that fails it: no fence in `join`; the CAS of `Slot::put` is only Release; the load of the number of waiters
-/// is Relaxed.
+/// Mutation that fails it: no fence in `join`; the CAS of `Slot::put` is only Release.
 pub fn no_wake_up_is_lost_while_another_item_is_looked_for() {
     check(3, || {
         let server = Server::new();
