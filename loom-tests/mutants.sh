@@ -71,6 +71,8 @@ change_fence='        // SeqCst: the change, then the load; pairs with the fence
         fence(Ordering::SeqCst);'
 refresh_fence=' pairs with a SeqCst push and the SeqCst load after it.
             fence(Ordering::SeqCst);'
+succeeded_fence='        // the health and before this word is read.
+        fence(Ordering::SeqCst);'
 look_fence='        // SeqCst: the word, then the look; pairs with the fence of `must_wake`.
         fence(Ordering::SeqCst);'
 wake_fence='        // SeqCst: the change, then the word; pairs with the fence of `look`.
@@ -131,10 +133,13 @@ swap up_set::the_bits_of_one_word_end_as_their_facts up_set.rs 'word.fetch_or(bi
 mutant up_set::the_bits_of_one_word_end_as_their_facts up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' \
     'let found = word.load(Ordering::Acquire); word.store(found | bit, Ordering::Release);'
 mutant up_set::a_bit_is_set_in_a_larger_bitmap up_set.rs "$refresh_fence" ''
-mutant due::a_due_attempt_finds_an_idle_connection_or_is_woken up_set.rs "$refresh_fence" ''
-swap due::a_due_attempt_finds_an_idle_connection_or_is_woken slot.rs "$put" SeqCst Release
-swap due::a_due_attempt_finds_an_idle_connection_or_is_woken health.rs \
-    'HealthSnapshot(self.word.load(Ordering::SeqCst))' SeqCst Relaxed
+for model in a_due_attempt_finds_an_idle_connection_or_is_woken no_connection_of_an_older_outage_stays_idle; do
+    mutant "due::$model" up_set.rs "$refresh_fence" ''
+    swap "due::$model" slot.rs "$put" SeqCst Release
+    swap "due::$model" health.rs 'HealthSnapshot(self.word.load(Ordering::SeqCst))' SeqCst Relaxed
+done
+mutant due::a_server_that_goes_down_during_its_trial_is_tried_again up_set.rs "$refresh_fence" ''
+mutant due::a_server_that_goes_down_during_its_trial_is_tried_again breaker.rs "$succeeded_fence" ''
 mutant due::a_due_attempt_finds_a_permit_or_is_woken up_set.rs "$refresh_fence" ''
 mutant due::a_due_attempt_finds_a_permit_or_is_woken signals.rs "$change_fence" ''
 
@@ -143,7 +148,10 @@ for model in no_wake_up_is_lost no_wake_up_is_lost_behind_a_full_slot no_wake_up
     an_impatient_waiter_sees_the_last_attempt_end a_freed_permit_is_seen_by_a_new_waiter_or_told; do
     mutant "wait_queue::$model" wait_queue.rs "$join_fence" ''
 done
-swap wait_queue::no_wake_up_is_lost slot.rs "$put" SeqCst Release
+for model in no_wake_up_is_lost no_wake_up_is_lost_while_another_item_is_looked_for; do
+    swap "wait_queue::$model" slot.rs "$put" SeqCst Release
+done
+mutant wait_queue::no_wake_up_is_lost_while_another_item_is_looked_for wait_queue.rs "$join_fence" ''
 mutant wait_queue::no_wake_up_is_lost_behind_a_full_slot idle.rs "$push_fence" ''
 swap wait_queue::no_wake_up_is_lost_between_shards slot.rs "$put" SeqCst Release
 mutant wait_queue::no_wake_up_is_lost_between_shards idle.rs "$pop" 'self.pop_near(near)'

@@ -165,6 +165,24 @@ pub fn no_wake_up_is_lost_between_shards() {
     });
 }
 
+/// Property: a waiter receives an item that another thread takes out for a moment, since it looks for others, and puts
+/// back (I3).
+/// Threads: one joins; the main thread looks for an item that is not there, and serves waiters if there are any.
+/// Mutation that fails it: no fence in `join`; the CAS of `Slot::put` is only Release.
+pub fn no_wake_up_is_lost_while_another_item_is_looked_for() {
+    check(3, || {
+        let server = Server::new();
+        server.release(7);
+        let waiter = joins(&server);
+        let refuse = |_| panic!("the set is open and has room");
+        assert!(server.idle.pop_if(0, |_| false, refuse).is_none());
+        if server.signals.waiters() > 0 {
+            server.serve(0);
+        }
+        assert!(server.was_served(&mut waiter.join().unwrap()));
+    });
+}
+
 /// Property: a waiter that leaves at any point passes on the item that it was served with (I3).
 /// Threads: one joins and leaves, one joins and waits, the main thread releases one item.
 /// Mutation that fails it: `leave` drops the item that the waiter was served with.

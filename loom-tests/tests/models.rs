@@ -16,7 +16,8 @@ models! {
         an_abandoned_trial_allows_the_next;
     bucket: concurrent_takes_grant_the_quota a_token_that_was_seen_may_be_gone an_undo_is_exact_or_nothing
         a_successor_inherits_the_tokens_that_are_left;
-    due: a_due_attempt_finds_a_permit_or_is_woken a_due_attempt_finds_an_idle_connection_or_is_woken;
+    due: a_due_attempt_finds_a_permit_or_is_woken a_due_attempt_finds_an_idle_connection_or_is_woken
+        a_server_that_goes_down_during_its_trial_is_tried_again no_connection_of_an_older_outage_stays_idle;
     health: failures_of_one_outage_take_the_server_down_once a_failure_of_an_older_outage_counts_nothing
         a_recovery_ends_by_the_protocol an_outage_is_ended_once;
     idle: nothing_stays_behind_the_closed_bit nothing_stays_in_the_queue_behind_the_closed_bit
@@ -37,6 +38,7 @@ models! {
         a_bit_is_set_in_a_larger_bitmap;
     wait_queue: no_wake_up_is_lost no_wake_up_is_lost_behind_a_full_slot no_wake_up_is_lost_between_shards
         no_wake_up_is_lost_behind_a_waiter_with_a_wish
+        no_wake_up_is_lost_while_another_item_is_looked_for
         a_waiter_that_leaves_passes_its_item_on a_waiter_that_is_never_polled_blocks_no_other
         waiters_are_served_in_order a_waiter_that_rejoins_keeps_its_place a_waiter_that_rejoins_misses_no_item
         no_waiter_is_woken_without_an_item an_impatient_waiter_sees_the_last_attempt_end

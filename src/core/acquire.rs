@@ -1,23 +1,19 @@
 //! The fast path to a connection, that of the policies other than round robin, and the pass over all servers.
 
-use std::time::Duration;
-
 use tokio::runtime::Handle;
 
 use crate::acquire_options::{AcquireOptions, Wish};
-use crate::close_reason::CloseReason;
-use crate::connector::{ConnectFault, Connector};
+use crate::connector::Connector;
 use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::background;
-use crate::core::closing::close;
-use crate::core::hand_over::{keep, move_or_close};
+use crate::core::hand_over::{after_push, keep, move_or_close};
 use crate::core::report;
 use crate::core::shared::Shared;
 use crate::core::spill;
-use crate::core::transition::{self, FailedConnect};
+use crate::core::transition::close_unusable;
 use crate::core::wish::refuses_idle;
-use crate::error::{AcquireError, Failure, TryAcquireError};
+use crate::error::{AcquireError, TryAcquireError};
 use crate::load_balancing::LoadBalancing;
 use crate::raw::{Signals, Time};
 use crate::server::Connection;
@@ -293,7 +289,14 @@ fn take_answered<C: Connector>(
             return None;
         }
         let has_answered = |conn: &Connection<C>| conn.permit.answered() == outage;
-        let pop = || entry.generation.idle.pop_if(near, has_answered, move_or_close);
+        let pop = || {
+            let popped = entry.generation.idle.pop_if(near, has_answered, move_or_close);
+            // Those that it put back had left the queue for a moment, in which a waiter may have looked.
+            if shared.notifier.signals.waiters() > 0 {
+                after_push(&entry.generation, near);
+            }
+            popped
+        };
         take_good(shared, entry, now, pop).ok()
     })
 }
@@ -348,22 +351,4 @@ fn pop_reusable<C: Connector>(
     }
     close_unusable(shared, conn, now);
     Err(Skip::Dead)
-}
-
-/// Closes a connection that may not be reused, out of line of the hot path. One that never came back well and is closed
-/// right after its connect counts as a failed connect.
-#[cold]
-pub(crate) fn close_unusable<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>, now: Time) {
-    const AT_ONCE: Duration = Duration::from_secs(1);
-    // The tick stands still while the client is stalled.
-    let age = shared.clock.time().since(conn.info().opened_at());
-    let over = conn.is_over(now, shared.idle_timeout);
-    let is_new = conn.info().uses() == 0 && age < AT_ONCE && over.is_none();
-    let (generation, outage) = (Arc::clone(conn.generation()), conn.outage);
-    close(conn, over.unwrap_or(CloseReason::Unfit));
-    if is_new {
-        let pass = generation.server.breaker.pass();
-        let failed = FailedConnect { pass, outage, unanswered_since: None, fault: ConnectFault::Server };
-        transition::connect_failed(shared, &generation, failed, Failure::ClosedAtOnce);
-    }
 }

@@ -3,6 +3,7 @@
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::core::shared::{Shared, pool_of};
+use crate::raw::Outage;
 use crate::server::{Connection, Generation, Permit};
 use crate::sync::Arc;
 
@@ -42,7 +43,9 @@ struct Closing<C: Connector> {
 }
 
 impl<C: Connector> Closing<C> {
-    fn begin(permit: Permit<C>) -> Self {
+    fn begin(mut permit: Permit<C>) -> Self {
+        // It no longer tells whether the server answers.
+        permit.count_answer(Outage::NONE);
         permit.server().count_closing(true);
         Self { permit }
     }

@@ -22,6 +22,8 @@ struct State {
     ready: VecDeque<usize>,
     /// The servers whose probe is due, and waits for a permit.
     full: Vec<usize>,
+    /// The server that the background task has taken, until it takes the next: it may be in none of the above.
+    taken: Option<usize>,
     /// In a total outage: when the next server is probed ahead of its time, if callers wait.
     ahead: Time,
     /// How many callers of `acquire_now` came while a probe was due, and for how many of them the probes were started.
@@ -33,7 +35,7 @@ struct State {
 impl Default for State {
     fn default() -> Self {
         let (times, ready, full) = (BTreeSet::new(), VecDeque::new(), Vec::new());
-        Self { times, ready, full, ahead: Time::ZERO, callers: 0, heard: 0 }
+        Self { times, ready, full, taken: None, ahead: Time::ZERO, callers: 0, heard: 0 }
     }
 }
 
@@ -45,12 +47,13 @@ impl DueTimes {
 
     /// Takes a server whose time has come.
     pub(crate) fn pop(&self, now: Time) -> Option<usize> {
-        let times = &mut lock(&self.state).times;
-        let (at, number) = *times.first()?;
-        (at <= now).then(|| {
-            times.pop_first();
-            number
-        })
+        let mut state = lock(&self.state);
+        let due = state.times.first().copied().filter(|&(at, _)| at <= now);
+        state.taken = due.map(|(_, number)| number);
+        if let Some(due) = due {
+            state.times.remove(&due);
+        }
+        state.taken
     }
 
     /// The first time of all.
@@ -60,7 +63,9 @@ impl DueTimes {
 
     /// Takes the server whose probe has been due for longest.
     pub(crate) fn pop_ready(&self) -> Option<usize> {
-        lock(&self.state).ready.pop_front()
+        let mut state = lock(&self.state);
+        state.taken = state.ready.pop_front();
+        state.taken
     }
 
     /// The probe of a server is due, after those that are due already. A server may be there more than once: its start
@@ -71,7 +76,9 @@ impl DueTimes {
 
     /// The probe of a server must wait. It stays ahead of the others.
     pub(crate) fn put_back(&self, number: usize) {
-        lock(&self.state).ready.push_front(number);
+        let mut state = lock(&self.state);
+        state.taken = None;
+        state.ready.push_front(number);
     }
 
     /// The probe of a server must wait for a permit: the release of one wakes the background task.
@@ -125,13 +132,18 @@ impl DueTimes {
         lock(&self.state).ahead = at;
     }
 
-    /// The earliest time at which connecting to a server resumes, where `resumes_at` tells a server's own.
-    pub(crate) fn earliest(&self, resumes_at: impl Fn(usize) -> Option<Time>) -> Option<Time> {
+    /// The earliest time at which connecting to a server resumes, where `resumes_at` tells a server's own. An entry
+    /// whose server resumes later is outdated: there is another for that time. A server that is taken is about to be
+    /// tried.
+    pub(crate) fn earliest(&self, now: Time, resumes_at: impl Fn(usize) -> Option<Time>) -> Option<Time> {
         let state = lock(&self.state);
-        let of_ready = state.ready.iter().chain(&state.full).find_map(|&number| resumes_at(number));
-        let own = |&(at, number): &(Time, usize)| resumes_at(number).filter(|&own| own <= at);
-        let of_times = state.times.iter().find_map(own);
-        of_ready.into_iter().chain(of_times).min()
+        let own = |(at, number): (Time, usize)| resumes_at(number).filter(|&own| own <= at);
+        let of_taken = state.taken.map(|_| now);
+        let of_ready = || state.ready.iter().chain(&state.full).filter_map(|&number| resumes_at(number));
+        // Usually the first is due, and there is no need to look at all.
+        let of_ready = of_ready().find(|&at| at <= now).or_else(|| of_ready().min());
+        let of_times = state.times.iter().copied().find_map(own);
+        [of_taken, of_ready, of_times].into_iter().flatten().min()
     }
 }
 
@@ -165,17 +177,32 @@ mod tests {
             due.push(at(time), number);
         }
         let resumes_at = |number: usize| [None, None, Some(at(25)), Some(at(30))][number];
-        assert_eq!(due.earliest(resumes_at), Some(at(30)), "the time of the second is another entry's");
+        assert_eq!(due.earliest(at(5), resumes_at), Some(at(30)), "the time of the second is another entry's");
         due.push(at(25), 2);
-        assert_eq!(due.earliest(resumes_at), Some(at(25)));
+        assert_eq!(due.earliest(at(5), resumes_at), Some(at(25)));
         due.add_ready(0);
-        assert_eq!(due.earliest(|number| (number == 0).then_some(at(5))), Some(at(5)), "one that is ready");
-        assert_eq!(due.earliest(|_| None), None);
+        assert_eq!(due.earliest(at(5), |number| (number == 0).then_some(at(5))), Some(at(5)), "one that is ready");
+        assert_eq!(due.earliest(at(5), |_| None), None);
         assert_eq!(due.pop_ready(), Some(0));
         due.add_full(4);
-        assert_eq!(due.earliest(|number| (number == 4).then_some(at(5))), Some(at(5)), "one without a permit");
+        assert_eq!(due.earliest(at(5), |number| (number == 4).then_some(at(5))), Some(at(5)), "one without a permit");
         assert_eq!(due.pop_ready(), None);
         due.ready_full();
         assert_eq!((due.pop_ready(), due.pop_ready()), (Some(4), None));
+    }
+    #[test]
+    fn a_server_that_is_taken_is_about_to_be_tried() {
+        let due = DueTimes::default();
+        due.push(at(10), 1);
+        let earliest = || due.earliest(at(10), |number| [None, Some(at(99)), Some(at(10))][number]);
+        assert_eq!((due.pop(at(10)), earliest()), (Some(1), Some(at(10))), "before it is ready");
+        due.add_ready(1);
+        assert_eq!((due.pop(at(10)), earliest()), (None, Some(at(99))));
+        due.add_ready(2);
+        assert_eq!(earliest(), Some(at(10)), "the first one is outdated");
+        assert_eq!((due.pop_ready(), due.pop_ready(), earliest()), (Some(1), Some(2), Some(at(10))));
+        due.put_back(1);
+        assert_eq!(earliest(), Some(at(99)));
+        assert_eq!((due.pop_ready(), due.pop_ready(), earliest()), (Some(1), None, None));
     }
 }

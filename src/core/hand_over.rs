@@ -1,6 +1,8 @@
 //! Delivers connections. A new one goes to the front waiter, otherwise to its server's idle queue. A returned one
 //! always goes to the idle queue, and waiters are served from there.
 
+use std::cell::Cell;
+
 use crate::acquire_options::Wish;
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
@@ -9,7 +11,7 @@ use crate::core::grant::{Grant, Token};
 use crate::core::shared::{Shared, pool_of};
 use crate::core::spill;
 use crate::core::wish::{avoids, refuses_idle};
-use crate::raw::Time;
+use crate::raw::{Outage, Time};
 use crate::server::{Connection, Generation};
 use crate::servers::{List, Usable, thread_number};
 use crate::sync::Arc;
@@ -64,8 +66,9 @@ pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
     if !health.is_down() && conn.outage != health.outage() {
         return close(conn, CloseReason::Outage);
     }
+    let outage = conn.outage;
     generation.idle.push(conn, near, move_or_close);
-    after_push(&generation, near);
+    after_push_of(&generation, near, outage);
 }
 
 /// Moves a connection that may not stay in its idle queue to the generation that took over. Closes it if there is none,
@@ -87,6 +90,56 @@ pub(crate) fn move_or_close<C: Connector>(mut conn: Box<Connection<C>>) {
         }
         None => close(conn, CloseReason::OverMaximum),
     }
+}
+
+/// Acts on a push into an idle queue of a connection that last came back well under `outage`.
+#[cold]
+pub(crate) fn after_push_of<C: Connector>(generation: &Arc<Generation<C>>, near: usize, outage: Outage) {
+    let health = generation.server.health.snapshot_after_push();
+    if !health.is_down() && health.outage() != outage {
+        // The server went down and recovered since the look before the push, and closed its idle connections before it.
+        return close_of_older_outages(generation, health.outage());
+    }
+    after_push(generation, near);
+}
+
+/// Closes the idle connections that have not come back well since `outage` began.
+pub(crate) fn close_of_older_outages<C: Connector>(generation: &Arc<Generation<C>>, outage: Outage) {
+    close_unfit(generation, |conn| (conn.outage != outage).then_some(CloseReason::Outage));
+}
+
+/// Closes the idle connections for which `unfit` gives a reason.
+pub(crate) fn close_unfit<C: Connector>(
+    generation: &Arc<Generation<C>>,
+    unfit: impl FnMut(&mut Connection<C>) -> Option<CloseReason>,
+) {
+    take_out(generation, unfit).into_iter().for_each(|(conn, why)| close(conn, why));
+}
+
+/// Takes the idle connections out that `pick` picks, with what it gives for each. Each of the others leaves the queue
+/// for a moment, so waiters are served afterwards.
+pub(crate) fn take_out<C: Connector, T>(
+    generation: &Arc<Generation<C>>,
+    mut pick: impl FnMut(&mut Connection<C>) -> Option<T>,
+) -> Vec<(Box<Connection<C>>, T)> {
+    let picked = Cell::new(None);
+    let (mut taken, mut refused) = (Vec::new(), Vec::new());
+    generation.idle.retain(
+        |conn| {
+            let why = pick(conn);
+            let stays = why.is_none();
+            picked.set(why);
+            stays
+        },
+        // Also refuses connections that stay, of a closed generation: those move.
+        |conn| match picked.take() {
+            Some(why) => taken.push((conn, why)),
+            None => refused.push(conn),
+        },
+    );
+    refused.into_iter().for_each(move_or_close);
+    after_push(generation, thread_number());
+    taken
 }
 
 /// Acts on a push into an idle queue, where there are waiters or the server is not plainly up.

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::close_reason::CloseReason;
 use crate::connector::{AfterUse, Connector, Ended};
 use crate::core::closing::close;
-use crate::core::hand_over::{after_push, give_back, move_or_close};
+use crate::core::hand_over::{after_push_of, give_back, move_or_close};
 use crate::core::recycle::recycle;
 use crate::core::shared::pool_of;
 use crate::core::verdict::{end_good_use, end_other_use, report_if_abandoned};
@@ -70,7 +70,7 @@ fn after_release<C: Connector>(generation: &Arc<Generation<C>>, near: usize, out
     if let Some(shared) = pool_of::<C>(&generation.pool) {
         transition::succeeded(&shared, generation, outage);
     }
-    after_push(generation, near);
+    after_push_of(generation, near, outage);
 }
 
 /// Takes a connection back for reuse, holding a reference to the generation and the pool.
@@ -117,7 +117,11 @@ pub(crate) fn broken<C: Connector>(mut conn: Box<Connection<C>>, reason: &dyn fm
     tracing::debug!(%pool, server = %generation.server.config().name(), cause = %reason, "connection is broken");
     end_other_use(&mut conn);
     close(conn, CloseReason::Broken);
-    sweep::close_idle_since(&generation, idle_since);
+    // In the generation that took over, if the settings changed since the checkout.
+    let current = pool_of::<C>(&generation.pool).and_then(|shared| shared.servers.current(&generation));
+    if let Some(current) = current {
+        sweep::close_idle_since(&current, idle_since);
+    }
 }
 
 /// The caller dropped the connection, which goes on as the connector says. One that closes after a long use counts as a

@@ -26,7 +26,8 @@ pub(crate) fn ended<C: Connector>(shared: &Shared<C>) -> Option<AcquireError<C::
 
 /// Whether there is a total outage: no server serves.
 pub(crate) fn is_outage<C: Connector>(shared: &Shared<C>) -> bool {
-    shared.servers.serving.serving() == 0
+    // The count may be too low for a moment, and the bits too many: both, until the last server's change is done.
+    shared.servers.serving.serving() == 0 && shared.servers.list().up.is_empty()
 }
 
 /// Whether there is a total outage, and callers shall not wait for its end.
@@ -38,7 +39,7 @@ pub(crate) fn fails_fast<C: Connector>(shared: &Shared<C>) -> bool {
 /// connection, and none is tried before then.
 pub(crate) fn is_pointless<C: Connector>(shared: &Shared<C>, now: Time, deadline: Time) -> bool {
     let retry = || {
-        let own = shared.due_times.earliest(|number| resumes_at(shared, number, now));
+        let own = shared.due_times.earliest(now, |number| resumes_at(shared, number, now));
         // Only servers that are down are tried ahead of their time. The last one may just have been removed, of which
         // the waiter is told otherwise.
         let disabled = shared.servers.disabled();
@@ -46,11 +47,14 @@ pub(crate) fn is_pointless<C: Connector>(shared: &Shared<C>, now: Time, deadline
         let ahead = shared.settings.outage_retry.filter(|_| is_any_down).map(|_| shared.due_times.ahead());
         own.into_iter().chain(ahead).min().unwrap_or(Time::NEVER)
     };
+    // The attempts before and after the retries: one that starts meanwhile is among the latter until then.
+    let may_connect = || shared.attempts.running() > 0;
     fails_fast(shared)
         || is_outage(shared)
-            && shared.attempts.running() == 0
-            && shared.servers.list().open.is_empty()
+            && !may_connect()
             && retry() > deadline
+            && !may_connect()
+            && shared.servers.list().open.is_empty()
 }
 
 /// When connecting to a server resumes, by the current list: an older one may lack it.
@@ -90,7 +94,7 @@ fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Counts {
     counts.down = list.len.saturating_sub(list.up.len() + list.standby.len() + counts.disabled);
     let mut retry = (shared.attempts.probes() > 0).then_some(now);
     if counts.down + counts.disabled > 0 && retry.is_none() {
-        retry = shared.due_times.earliest(|number| resumes_at(shared, number, now));
+        retry = shared.due_times.earliest(now, |number| resumes_at(shared, number, now));
     }
     for entry in list.up.iter_from(0).filter_map(|number| list.entry(number)).chain(spilled_to()) {
         let at = match limit(entry.server(), now) {
@@ -126,7 +130,7 @@ enum Limit {
 }
 
 fn limit<C: Connector>(server: &ServerEntry<C>, now: Time) -> Limit {
-    let paused_until = server.breaker.snapshot().paused_until().filter(|&until| until > now);
+    let paused_until = server.connecting_paused(now);
     match (server.bucket(), paused_until) {
         (Some(bucket), _) if !bucket.has_token(now) => Limit::Token { available_at: bucket.available_at() },
         _ if !server.permits.counts().is_free() => Limit::Full,
@@ -211,7 +215,7 @@ fn server_status<C: Connector>(
     now: Time,
 ) -> ServerStatus {
     let (config, counts, health) = (server.config(), server.permits.counts(), server.health.snapshot());
-    let paused_until = server.breaker.snapshot().paused_until().filter(|&until| until > now);
+    let paused_until = server.connecting_paused(now);
     ServerStatus {
         name: Arc::clone(config.shared_name()),
         address: Arc::clone(config.shared_address()),

@@ -8,6 +8,7 @@
 //! least once in `outage_retry`, whatever its pause. This goes on for the same time after the first server has come
 //! back.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::connector::Connector;
@@ -15,11 +16,11 @@ use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::grant::Grant;
 use crate::core::shared::Shared;
-use crate::core::{disable, refill, sweep, transition};
+use crate::core::{disable, refill, report, sweep, transition};
 use crate::raw::{BreakerState, HealthState, Time};
-use crate::server::Generation;
+use crate::server::{Generation, ServerEntry};
 use crate::settings::LEAST_TRIAL_DISTANCE;
-use crate::sync::Arc;
+use crate::sync::{Arc, Ordering, fence};
 
 /// When a recovery whose connections are in use is looked at again.
 const RECOVERY_RETRY: Duration = Duration::from_millis(100);
@@ -37,14 +38,14 @@ pub(crate) struct Retries {
     healing_until: Time,
     /// When the next probe may start in a total outage.
     next_trial: Time,
-    /// The number of the server after the one that was probed ahead of its time last.
-    cursor: usize,
+    /// When each server was probed last, by its number.
+    probed: HashMap<usize, Time>,
 }
 
 impl Retries {
     pub(crate) fn new() -> Self {
         let [healing_until, next_trial] = [Time::ZERO; 2];
-        Self { waits_for_caller: false, all_down: false, healing_until, next_trial, cursor: 0 }
+        Self { waits_for_caller: false, all_down: false, healing_until, next_trial, probed: HashMap::new() }
     }
 
     /// Runs what is due. Returns when to look next.
@@ -70,14 +71,15 @@ impl Retries {
             shared.due_times.hear_callers(callers);
         }
         let is_outage = self.all_down && (has_waiters || keeps_idle) || now < self.healing_until;
-        if let Some(distance) = shared.settings.ahead_distance(servers).filter(|_| is_outage) {
-            next = next.min(self.try_ahead(shared, distance, now));
+        let retry = shared.settings.outage_retry.filter(|_| is_outage);
+        if let Some((retry, distance)) = retry.zip(shared.settings.ahead_distance(servers)) {
+            next = next.min(self.try_ahead(shared, retry, distance, now));
         }
         next.min(shared.due_times.next())
     }
 
     fn note_outage<C: Connector>(&mut self, shared: &Shared<C>, servers: usize, now: Time) {
-        let was_down = std::mem::replace(&mut self.all_down, servers > 0 && shared.servers.serving.serving() == 0);
+        let was_down = std::mem::replace(&mut self.all_down, servers > 0 && report::is_outage(shared));
         let Some(retry) = shared.settings.outage_retry else { return };
         if was_down && !self.all_down {
             self.healing_until = now.after(retry);
@@ -104,28 +106,36 @@ impl Retries {
         next
     }
 
-    /// Probes the next server that is down ahead of its time. Returns when the one after it is due.
-    fn try_ahead<C: Connector>(&mut self, shared: &Arc<Shared<C>>, distance: Duration, now: Time) -> Time {
+    /// Probes the server that was probed longest ago, ahead of its time, if that was `outage_retry` ago. Returns when
+    /// to look for the next one.
+    fn try_ahead<C: Connector>(
+        &mut self,
+        shared: &Arc<Shared<C>>,
+        retry: Duration,
+        distance: Duration,
+        now: Time,
+    ) -> Time {
         let due = shared.due_times.ahead().max(if self.all_down { self.next_trial } else { Time::ZERO });
         if now < due {
             return due;
         }
-        let list = shared.servers.list();
-        let is_candidate = |number: &usize| {
-            let server = list.entry(*number).map(|entry| entry.server());
-            server.is_some_and(|server| {
-                let health = server.health.snapshot();
-                let is_paused = server.breaker.snapshot().state() == BreakerState::Paused;
-                health.is_down() && !health.is_disabled() && health.ejected_until().is_none() && is_paused
-            })
+        let is_candidate = |server: &ServerEntry<C>| {
+            let health = server.health.snapshot();
+            let is_paused = server.breaker.snapshot().state() == BreakerState::Paused;
+            health.is_down() && !health.is_disabled() && health.ejected_until().is_none() && is_paused
         };
-        let numbers = || list.iter().map(|(number, _)| number);
-        let after = numbers().filter(|&number| number >= self.cursor).find(is_candidate);
-        if let Some(number) = after.or_else(|| numbers().find(is_candidate)) {
-            self.cursor = number + 1;
-            self.try_server(shared, number, true, now);
+        let turn = |number| self.probed.get(&number).map_or(Time::ZERO, |probed| probed.after(retry));
+        let candidate = {
+            let list = shared.servers.list();
+            let candidates = list.iter().filter(|(_, entry)| is_candidate(entry.server()));
+            candidates.map(|(number, _)| (turn(number), number)).min()
+        };
+        let mut next = now.after(distance);
+        match candidate {
+            Some((turn, number)) if turn <= now => self.try_server(shared, number, true, now),
+            Some((turn, _)) => next = next.min(turn),
+            None => {}
         }
-        let next = now.after(distance);
         shared.due_times.set_ahead(next);
         next
     }
@@ -140,12 +150,16 @@ impl Retries {
         if !is_due {
             return;
         }
-        if !server.permits.counts().is_free() {
+        let is_full = !server.permits.counts().is_free();
+        if is_full {
+            // First: the drop of a connection may panic. If the probe starts, it is not due when it is looked at.
+            shared.due_times.add_full(number);
             sweep::make_room(&generation);
         }
         if attempt::start(shared, &generation, Purpose::Probe { ahead }) {
             self.next_trial = now.after(LEAST_TRIAL_DISTANCE);
-        } else if !ahead {
+            self.probed.insert(number, now);
+        } else if !ahead && !is_full {
             shared.due_times.add_full(number);
         }
     }
@@ -163,6 +177,8 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
     match health.state() {
         HealthState::Up => refill::refill(shared, &generation, now),
         HealthState::Recovering => {
+            // Acquire: the end of the recovery was set before the state; pairs with the CAS of `Health::recover`.
+            fence(Ordering::Acquire);
             let until = server.recovering_until();
             // A server that was ejected may hang again: the use of its connection tells.
             let was_ejected = server.last_failure().is_some_and(|failure| !failure.is_of_connect());
@@ -183,9 +199,10 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
 }
 
 /// Whether a caller has a connection of the server. One with which a waiter was served that has not taken it is not in
-/// use: the waiter may never be polled again.
+/// use: the waiter may never be polled again. Nor is one that says goodbye.
 fn is_in_use<C: Connector>(shared: &Shared<C>, generation: &Generation<C>) -> bool {
     let of_server = |grant: &Grant<C>| Arc::ptr_eq(&grant.conn.generation().server, &generation.server);
     let served = shared.queue.count_served(of_server);
-    generation.server.permits.counts().established() as usize > generation.idle.len() + served
+    let not_in_use = generation.idle.len() + served + generation.server.closing() as usize;
+    generation.server.permits.counts().established() as usize > not_in_use
 }

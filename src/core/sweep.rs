@@ -1,14 +1,12 @@
 //! Closes idle connections: those that may not be reused, that an outage or a report makes suspect, or that were idle
 //! for longest. `upkeep` says when.
 
-use std::cell::Cell;
-
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::core::closing::close;
-use crate::core::hand_over::{after_push, move_or_close};
+use crate::core::hand_over::{close_unfit, move_or_close};
 use crate::core::shared::Shared;
-use crate::raw::{Outage, Time};
+use crate::raw::Time;
 use crate::server::{Connection, Generation};
 use crate::servers::thread_number;
 use crate::sync::Arc;
@@ -21,19 +19,21 @@ pub(crate) fn has_answering_connection<C: Connector>(shared: &Shared<C>, generat
     if server.answered.is_any_open(outage) {
         let now = shared.clock.time();
         if let Some(generation) = shared.servers.list().generation(generation.number) {
-            close_unfit(&generation, |conn| {
-                let over = conn.is_over(now, shared.idle_timeout);
-                let is_fit = conn.is_reusable(now, shared.idle_timeout);
-                over.or((!is_fit).then_some(CloseReason::Unfit))
-            });
+            close_unfit(&generation, |conn| why_unfit(shared, conn, now));
         }
     }
     server.answered.is_any_open(outage)
 }
 
-/// Closes the idle connections that have not come back well since `outage` began.
-pub(crate) fn close_of_older_outages<C: Connector>(generation: &Arc<Generation<C>>, outage: Outage) {
-    close_unfit(generation, |conn| (conn.outage != outage).then_some(CloseReason::Outage));
+/// Why an idle connection may not be reused, if it may not. Asks the connector.
+pub(crate) fn why_unfit<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>, now: Time) -> Option<CloseReason> {
+    if let Some(over) = conn.is_over(now, shared.idle_timeout) {
+        return Some(over);
+    }
+    let checked_out_at = conn.info().checked_out_at();
+    let is_reusable = conn.is_reusable(now, shared.idle_timeout);
+    conn.info_mut().check_out(checked_out_at);
+    (!is_reusable).then_some(CloseReason::Unfit)
 }
 
 /// Closes the connections that have been idle since `idle_since` or longer.
@@ -72,39 +72,4 @@ pub(crate) fn close_longest_idle<C: Connector>(
         closes.then(|| why(conn))
     });
     count - left
-}
-
-/// Closes the idle connections for which `unfit` gives a reason.
-pub(crate) fn close_unfit<C: Connector>(
-    generation: &Arc<Generation<C>>,
-    mut unfit: impl FnMut(&mut Connection<C>) -> Option<CloseReason>,
-) {
-    let mut reasons = Vec::new();
-    let closed = take_out(generation, |conn| {
-        let why = unfit(conn);
-        reasons.extend(why);
-        why.is_none()
-    });
-    closed.into_iter().zip(reasons).for_each(|(conn, why)| close(conn, why));
-}
-
-/// Takes the idle connections out that do not stay. Each of the others leaves the queue for a moment, so waiters are
-/// served afterwards.
-pub(crate) fn take_out<C: Connector>(
-    generation: &Arc<Generation<C>>,
-    mut stays: impl FnMut(&mut Connection<C>) -> bool,
-) -> Vec<Box<Connection<C>>> {
-    let is_taken = Cell::new(false);
-    let (mut taken, mut refused) = (Vec::new(), Vec::new());
-    generation.idle.retain(
-        |conn| {
-            is_taken.set(!stays(conn));
-            !is_taken.get()
-        },
-        // Also refuses connections that stay, of a closed generation: those move.
-        |conn| if is_taken.take() { taken.push(conn) } else { refused.push(conn) },
-    );
-    refused.into_iter().for_each(move_or_close);
-    after_push(generation, thread_number());
-    taken
 }

@@ -14,7 +14,7 @@ use crate::connector::scripted::ScriptedConnector;
 use crate::core::Shared;
 use crate::ejection::Ejection;
 use crate::pool::Pool;
-use crate::raw::{Time, UpSet};
+use crate::raw::{Health, Serving, Time, UpSet};
 use crate::server::Server;
 use crate::servers::{drop_closed_lists, thread_number};
 use crate::sync::{Arc, LOCKS_TAKEN};
@@ -275,4 +275,23 @@ async fn exact_times_find_a_connection_that_is_too_old_after_a_stall() {
         let conn = rig.pool.try_acquire();
         assert_eq!(conn.is_ok(), found, "exact times: {exact}");
     }
+}
+
+/// Two attempts that fail together both count their server out, and one counts it in again.
+#[tokio::test]
+async fn a_count_that_is_too_low_for_a_moment_is_no_outage() {
+    let rig = pool(|builder| builder.servers(["a", "b"]).fail_fast_when_down(true).max_conns_per_server(1));
+    let held = [rig.pool.acquire().await.expect("it accepts"), rig.pool.acquire().await.expect("it accepts")];
+    let serving = &shared(&rig.pool).servers.serving;
+    let others: [Health; 2] = std::array::from_fn(|_| Health::new(0));
+    for other in &others {
+        other.set_removed(&Serving::default(), false);
+        other.set_removed(serving, true);
+    }
+    assert_eq!(serving.serving(), 0);
+    let mut waiter = std::pin::pin!(rig.pool.acquire());
+    let mut poll = || waiter.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    assert!(poll().is_pending(), "both servers are up, and full");
+    held.into_iter().for_each(PooledConn::release);
+    assert!(poll().is_ready());
 }

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use crate::close_reason::CloseReason;
 use crate::connector::{ConnectFault, Connector};
+use crate::core::closing::close;
+use crate::core::hand_over::close_of_older_outages;
 use crate::core::shared::Shared;
-use crate::core::sweep;
+use crate::core::{report, sweep};
 use crate::error::Failure;
 use crate::raw::{BreakerState, Ejected, HealthSnapshot, HealthState, Outage, Pass, Time};
-use crate::server::{Generation, Total, chain};
-use crate::sync::Arc;
+use crate::server::{Connection, Generation, Total, chain};
+use crate::sync::{Arc, Ordering, fence};
 
 /// A reported failure adds to those before it for this long.
 const STRIKES_LAST: Duration = Duration::from_secs(10);
@@ -34,15 +37,14 @@ pub(crate) fn connect_failed<C: Connector>(
     let (server, now) = (&generation.server, shared.clock.time());
     let failure = Arc::new(failure);
     server.set_connect_error(Some(Arc::clone(&failure)));
-    if let Some(paused) = server.breaker.failed(failed.pass, pause_end(shared, now)) {
-        if let Some(until) = paused.paused_until() {
-            push_due(shared, generation, until);
-            let (pool, name) = names(shared, generation);
-            tracing::warn!(
-                %pool, server = %name, cause = %chain(&*failure), failures = paused.failures(),
-                retry_after = ?until.since(now), "connecting pauses"
-            );
-        }
+    let paused = server.breaker.failed(failed.pass, pause_end(shared, now));
+    if let Some((until, failures)) = paused.and_then(|paused| Some((paused.paused_until()?, paused.failures()))) {
+        push_due(shared, generation, until);
+        let (pool, name) = names(shared, generation);
+        tracing::warn!(
+            %pool, server = %name, cause = %chain(&*failure), failures, retry_after = ?until.since(now),
+            "connecting pauses"
+        );
     }
     if failed.fault == ConnectFault::Client {
         return;
@@ -52,7 +54,8 @@ pub(crate) fn connect_failed<C: Connector>(
         None => sweep::has_answering_connection(shared, generation),
     };
     if answers {
-        if server.health.answers(&shared.servers.serving, server.health.snapshot().outage()) {
+        // Of the outage in which the attempt began: a timeout may look back to before the present one.
+        if server.health.answers(&shared.servers.serving, failed.outage) {
             shared.servers.refresh(server.number());
             shared.notifier.wake_if_waiters();
             let (pool, name) = names(shared, generation);
@@ -60,6 +63,24 @@ pub(crate) fn connect_failed<C: Connector>(
         }
     } else if let Some(down) = server.health.connect_failed(&shared.servers.serving, failed.outage, now) {
         went_down(shared, generation, down, failure, now);
+    }
+}
+
+/// Closes a connection that may not be reused, out of line of the hot path. One that never came back well and is closed
+/// right after its connect counts as a failed connect.
+#[cold]
+pub(crate) fn close_unusable<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>, now: Time) {
+    const AT_ONCE: Duration = Duration::from_secs(1);
+    // The tick stands still while the client is stalled.
+    let age = shared.clock.time().since(conn.info().opened_at());
+    let over = conn.is_over(now, shared.idle_timeout);
+    let is_new = conn.info().uses() == 0 && age < AT_ONCE && over.is_none();
+    let (generation, outage) = (Arc::clone(conn.generation()), conn.outage);
+    close(conn, over.unwrap_or(CloseReason::Unfit));
+    if is_new {
+        let pass = generation.server.breaker.pass();
+        let failed = FailedConnect { pass, outage, unanswered_since: None, fault: ConnectFault::Server };
+        connect_failed(shared, &generation, failed, Failure::ClosedAtOnce);
     }
 }
 
@@ -88,15 +109,22 @@ pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Gener
     }
     let until = pause_end(shared, now)(1);
     server.set_recovering_until(until);
+    // Before drops run, which may panic: a server that is still down then is tried again.
+    push_due(shared, generation, until);
+    let close_older = || {
+        // In the generation that took over, if the settings changed during the attempt.
+        if let Some(current) = shared.servers.current(generation) {
+            close_of_older_outages(&current, outage);
+        }
+    };
     // Before callers may use the server: these died with it, or were why it was ejected.
-    // In the generation that took over, if the settings changed during the attempt.
-    if let Some(current) = shared.servers.current(generation) {
-        sweep::close_of_older_outages(&current, outage);
-    }
+    close_older();
     if server.health.recover(&shared.servers.serving, outage).is_some() {
         shared.servers.refresh(server.number());
-        push_due(shared, generation, until);
         shared.notifier.wake_if_waiters();
+        // Again: a thread that found the server down may have returned one since. After the fence of `refresh`, which
+        // pairs with the push of that thread.
+        close_older();
         // Last: it runs user code.
         let (pool, name) = names(shared, generation);
         tracing::info!(%pool, server = %name, state = "recovering", "server serves again");
@@ -202,7 +230,7 @@ fn went_down<C: Connector>(
 
 /// Acts on a server that went down or was removed. If no other serves, those that were ejected are tried at once.
 pub(crate) fn stopped_serving<C: Connector>(shared: &Shared<C>, now: Time) {
-    if shared.servers.serving.serving() > 0 {
+    if !report::is_outage(shared) {
         return;
     }
     if shared.settings.fail_fast_when_down {
@@ -229,6 +257,9 @@ pub(crate) fn look_again<C: Connector>(shared: &Shared<C>, generation: &Generati
 
 /// Has the background task look at a server at a time.
 fn push_due<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, at: Time) {
+    // SeqCst: the change of the breaker or the health, then the number. Pairs with the fence of `UpSet::refresh`: where
+    // the server is registered again, its number is set before the fence, and its words are read after it.
+    fence(Ordering::SeqCst);
     shared.due_times.push(at, generation.server.number());
     shared.notifier.wake_before(at);
 }

@@ -21,7 +21,7 @@ use crate::connector::Connector;
 use crate::core::idle_task;
 use crate::core::refill::refill;
 use crate::core::shared::{Shared, TICK};
-use crate::core::sweep;
+use crate::core::{hand_over, sweep, transition};
 use crate::raw::Time;
 use crate::server::{Connection, Generation};
 use crate::sync::Arc;
@@ -116,31 +116,29 @@ fn find<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, now: 
     let ends_by = now.after(settings.sweep_distance() + TICK + 2 * generation.server.connect_time());
     let mut found = Found::default();
     let mut may_end = FEW.max(generation.idle.len() / 16);
-    sweep::close_unfit(generation, |conn| {
+    let unfit = hand_over::take_out(generation, |conn| {
         // The totals get what they lack of it.
         conn.permit.count_uses();
-        let checked_out_at = conn.info().checked_out_at();
-        let over = conn.is_over(now, shared.idle_timeout);
-        if over == Some(CloseReason::MaxLifetime) {
+        let why = sweep::why_unfit(shared, conn, now);
+        if why == Some(CloseReason::MaxLifetime) {
             if may_end > 0 {
                 may_end -= 1;
-                return over;
+                return why;
             }
             found.idle += 1;
             found.ending += 1;
             return None;
         }
-        let is_fit = conn.is_reusable(now, shared.idle_timeout);
-        conn.info_mut().check_out(checked_out_at);
-        if is_fit {
+        if why.is_none() {
             found.idle += 1;
             found.ending += usize::from(conn.expires_at <= ends_by);
             let idle = now.since(conn.info().idle_since());
             found.timed_out += usize::from(settings.idle_timeout.is_some_and(|timeout| idle >= timeout));
             found.to_check += usize::from(is_check_due(shared, conn, now));
         }
-        over.or((!is_fit).then_some(CloseReason::Unfit))
+        why
     });
+    unfit.into_iter().for_each(|(conn, _)| transition::close_unusable(shared, conn, now));
     found
 }
 
@@ -177,12 +175,12 @@ fn check_idle<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Generation
     if left == 0 {
         return;
     }
-    let due = sweep::take_out(generation, |conn| {
+    let due = hand_over::take_out(generation, |conn| {
         let is_taken = left > 0 && is_check_due(shared, conn, now);
         left -= usize::from(is_taken);
-        !is_taken
+        is_taken.then_some(())
     });
-    for conn in due {
+    for (conn, ()) in due {
         idle_task::check(shared, conn);
     }
 }

@@ -8,9 +8,10 @@ use tokio::task::coop::consume_budget;
 
 use crate::acquire_options::{AcquireOptions, Wish};
 use crate::connector::Connector;
-use crate::core::acquire::{Acquired, close_unusable, count_use, take_wished};
+use crate::core::acquire::{Acquired, count_use, take_wished};
 use crate::core::closing::{close, why_over};
 use crate::core::shared::Shared;
+use crate::core::transition::close_unusable;
 use crate::core::{background, hand_over, report, settle};
 use crate::error::AcquireError;
 use crate::raw::{Ticket, Time};

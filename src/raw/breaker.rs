@@ -29,8 +29,8 @@
 //!   counts nothing.
 //! - I4: a pause ends by a trial alone, and only while Closed are the failures cleared.
 //!
-//! The failures are kept until a connection has answered: a server that accepts and closes at once is avoided for
-//! longer each time.
+//! The failures are kept until a connection has answered, or a recovery has lasted for its time: a server that accepts
+//! and closes at once is avoided for longer each time.
 //!
 //! Arithmetic: 2⁴⁵ steps of 10 µs are 11.1 years. In that time a round is named twice only if 256 trials begin at one
 //! reading of the clock. Failures saturate at 511.
@@ -38,10 +38,10 @@
 //! # Orderings
 //!
 //! Relaxed: the word decides for itself and publishes nothing. The due time and the error follow the change and have
-//! orderings of their own.
+//! orderings of their own. [`Breaker::succeeded`] fences (see there).
 
 use super::time::{STEPS_BITS, STEPS_MAX, Time};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, fence};
 
 const STATE_BITS: u32 = 2;
 const FAILURES_BITS: u32 = 9;
@@ -215,9 +215,13 @@ impl Breaker {
         Some(Pass { is_trial: true, ..trying.pass() })
     }
 
-    /// The attempt connected.
+    /// The attempt connected. Fences: a load of the health that follows sees that the server went down, or the thread
+    /// that took it down sees that no trial runs.
     pub(crate) fn succeeded(&self, pass: Pass) {
         let _ = self.transition(|found| pass.is_trial.then(|| found.closed()));
+        // SeqCst: the word, then the health; pairs with the fence of `UpSet::refresh`, which comes after the change of
+        // the health and before this word is read.
+        fence(Ordering::SeqCst);
     }
 
     /// A connection came back well: clears the failures, unless connecting pauses again.

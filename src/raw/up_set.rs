@@ -43,6 +43,17 @@ impl UpSet {
         Self { words: (0..capacity.div_ceil(BITS).max(1)).map(|_| AtomicU64::new(0)).collect() }
     }
 
+    /// A set with more room and the same numbers, for as long as no `refresh` runs. Each of them must be refreshed once
+    /// the new set has replaced this one.
+    pub(crate) fn grown(&self, capacity: usize) -> Self {
+        let grown = Self::new(capacity);
+        for index in 0..self.words.len() {
+            // Relaxed: no other thread has the new set yet.
+            grown.words[index].store(self.word(index), Ordering::Relaxed);
+        }
+        grown
+    }
+
     /// All numbers in the set are below this.
     pub(crate) fn capacity(&self) -> usize {
         self.words.len() * BITS
@@ -212,6 +223,12 @@ mod tests {
             expected.rotate_left(cut);
             assert_eq!(set.iter_from(at).collect::<Vec<_>>(), expected, "from {at}");
         }
+    }
+
+    #[test]
+    fn a_set_that_grows_keeps_its_numbers() {
+        let grown = set(100, &[3, 64, 127]).grown(200);
+        assert_eq!((grown.capacity(), grown.iter_from(0).collect()), (256, vec![3, 64, 127]));
     }
 
     #[test]

@@ -163,7 +163,12 @@ impl<C: Connector> ServerEntry<C> {
         if let Some(until) = self.disabled_until() {
             return Some(until).filter(|&until| until != Time::NEVER);
         }
-        self.down_until().or_else(|| self.breaker.snapshot().paused_until().filter(|&until| until > now))
+        self.down_until().or_else(|| self.connecting_paused(now))
+    }
+
+    /// Until when connecting to it pauses, if it does now.
+    pub(crate) fn connecting_paused(&self, now: Time) -> Option<Time> {
+        self.breaker.snapshot().paused_until().filter(|&until| until > now)
     }
 
     /// Until when it is disabled, if it is; [`Time::NEVER`] if that has no end.
@@ -186,7 +191,7 @@ impl<C: Connector> ServerEntry<C> {
     }
 
     pub(crate) fn recovering_until(&self) -> Time {
-        // Relaxed: it is set before the server recovers, and read by the background task, which is woken after it.
+        // Relaxed: it is set before the server recovers, and read after a fence behind the load of the health.
         Time::from_nanos(self.recovering_until.load(Ordering::Relaxed))
     }
 

@@ -112,8 +112,9 @@ impl<C: Connector> List<C> {
         if number >= self.up.capacity() {
             // Doubled, so that registering servers one by one costs amortized constant time.
             let capacity = (2 * self.up.capacity()).max(number + 1);
+            // With what is known so far: callers use the set before all its bits are refreshed.
             for set in [&mut self.up, &mut self.standby, &mut self.open] {
-                *set = Arc::new(UpSet::new(capacity));
+                *set = Arc::new(set.grown(capacity));
             }
         }
         let place = &mut Arc::make_mut(&mut self.chunks[number / CHUNK])[number % CHUNK];

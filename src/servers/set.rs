@@ -385,7 +385,8 @@ impl<C: Connector> Edit<'_, C> {
         }
         let mut numbers = touched;
         if !Arc::ptr_eq(&before.up, &list.up) {
-            numbers = list.iter().map(|(number, _)| number).collect();
+            // Also the numbers without a server: the bit of one that was removed may have been copied.
+            numbers = (0..list.up.capacity()).collect();
         }
         // Those that serve first, the best tier before others: callers see no empty set in between.
         let health = |number: &usize| list.entry(*number).map(|entry| entry.server().health.snapshot());

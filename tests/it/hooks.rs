@@ -10,7 +10,7 @@ use connring::{
     ServerState, connect_fn,
 };
 
-use crate::support::{Rig, settle};
+use crate::support::{Rig, advance_smoothly, ejects_at_once, refuse_one, settle};
 
 /// A pool with one connection to the server "a".
 fn rig(build: impl FnOnce(Builder<ScriptedConnector>) -> Builder<ScriptedConnector>) -> Rig {
@@ -244,4 +244,38 @@ async fn a_panic_of_after_use_closes_the_connection_and_goes_on_to_the_caller() 
         assert_eq!(pool.status().servers[0].open, 0);
     }
     assert_eq!(pool.status().totals.closes(CloseReason::Lost), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_says_goodbye_tells_no_more_that_the_server_answers() {
+    let rig = rig(|builder| builder.max_conns_per_server(2).goodbye_timeout(10_000 * MS));
+    rig.connector.set_close("a", Some(Check::Never));
+    acquired(&rig).await.release();
+    rig.pool.reset();
+    settle().await;
+    assert_eq!(counts(&rig), (1, 0, 1));
+    refuse_one(&rig, "a").await;
+}
+
+#[tokio::test]
+async fn a_connection_that_says_goodbye_is_not_in_use_while_its_server_recovers() {
+    let second = 1_000 * MS;
+    let rig = rig(|builder| {
+        let builder = ejects_at_once(builder.server("b"), second).backoff(second, second);
+        builder.goodbye_timeout(60 * second).idle_timeout(None).max_lifetime(None)
+    });
+    rig.connector.set_close("a", Some(Check::Never));
+    let (first, second_conn) = (acquired(&rig).await, acquired(&rig).await);
+    let (of_a, _of_b) = if first.address() == "a" { (first, second_conn) } else { (second_conn, first) };
+    of_a.fail("it is loading");
+    advance_smoothly(&rig, 2 * second).await;
+    rig.pool.try_acquire().expect_err("the one is in use, the other one ejected");
+    settle().await;
+    assert_eq!(counts(&rig), (1, 1, 0), "the connection of the probe");
+    rig.pool.reset();
+    settle().await;
+    assert_eq!(counts(&rig), (1, 0, 1));
+    assert_eq!(rig.pool.status().servers[0].state, ServerState::Recovering);
+    advance_smoothly(&rig, 3 * second).await;
+    assert_eq!(rig.pool.status().servers[0].state, ServerState::Up);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
@@ -210,5 +211,24 @@ async fn reuse_check_may_call_the_pool() {
     known.set(Arc::downgrade(&pool)).expect("set once");
     for _ in 0..10 {
         pool.try_acquire().expect("four connections are idle").release();
+    }
+}
+
+#[tokio::test]
+async fn servers_stay_usable_while_the_list_grows() {
+    let names = |range: std::ops::Range<usize>| range.map(|number| number.to_string());
+    for _ in 0..5 {
+        let pool = builder().max_conns_per_server(1).servers(names(0..64)).build().expect("the settings are in range");
+        fill(&pool).await;
+        let is_done = AtomicBool::new(false);
+        on_threads(2, |index| {
+            if index == 0 {
+                names(64..2_048).for_each(|name| pool.register(name).expect("its name is new"));
+                is_done.store(true, Ordering::Relaxed);
+            }
+            while !is_done.load(Ordering::Relaxed) {
+                pool.try_acquire().expect("64 connections are idle").release();
+            }
+        });
     }
 }

@@ -292,10 +292,10 @@ impl Health {
             return;
         }
         match (self.state, evidence) {
+            _ if begun.outage != self.outage => {}
             (State::Down { ejected_until: Some(_) }, _) | (State::Down { .. }, Evidence::No) => {}
             (State::Down { .. }, Evidence::Yes) => self.comes_up(now),
             (State::Down { .. }, Evidence::Maybe) => self.unsure = true,
-            _ if begun.outage != self.outage => {}
             (_, Evidence::Yes) => {}
             (_, Evidence::No) => self.goes_down(None, now),
             (_, Evidence::Maybe) => self.unsure = true,
@@ -334,7 +334,7 @@ impl Health {
                 self.unsure_since = self.failures_unsure.then_some(at);
                 self.pause(self.failures + 1, at);
             }
-            self.unsure |= self.outage == outage || !self.serves() && !self.is_ejected();
+            self.unsure |= self.outage == outage;
         }
         if let Some(at) = self.unsure_since.take() {
             let first = at + self.interval(1);

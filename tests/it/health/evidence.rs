@@ -161,3 +161,34 @@ async fn connection_that_was_used_does_not_count_as_refused_at_once() {
     assert!(rig.pool.try_acquire().is_err());
     assert_eq!(state(&rig), ServerState::Up);
 }
+
+#[tokio::test]
+async fn timed_out_attempt_of_an_older_outage_says_nothing_about_the_present_one() {
+    let rig = Rig::manual(single);
+    let mut held = acquired(&rig).await;
+    advance_smoothly(&rig, SECOND).await;
+    let first = attempted(&rig, Connect::Never).await;
+    advance_smoothly(&rig, SECOND / 2).await;
+    held.report_success();
+    held.discard();
+    // Nothing answers any more, and another attempt is refused.
+    let second = attempted(&rig, Connect::Refuse).await;
+    assert_eq!(state(&rig), down(1, MINUTE));
+    // The first attempt times out. The server answered after it had begun, and before it went down.
+    advance_smoothly(&rig, TIMEOUT).await;
+    assert_eq!(rig.connector.counts("a").in_flight, 0);
+    assert!(matches!(state(&rig), ServerState::Down { failures: 1, .. }), "{:?}", state(&rig));
+    [first, second].iter().for_each(JoinHandle::abort);
+}
+
+/// The sweep finds it before a caller does.
+#[tokio::test]
+async fn new_connection_that_a_sweep_finds_refused_counts_as_failed_connect() {
+    let rig = Rig::manual(|b| single(b).idle_timeout(SECOND));
+    assert!(rig.pool.try_acquire().is_err());
+    settle().await;
+    rig.connector.kill_connections("a");
+    advance_smoothly(&rig, SECOND / 2).await;
+    let server = rig.pool.status().servers.remove(0);
+    assert!(matches!(server.state, ServerState::Down { failures: 1, .. }), "{server:?}");
+}

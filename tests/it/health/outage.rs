@@ -137,3 +137,18 @@ async fn retry_after_is_never_zero() {
     assert!(matches!(state(&rig), ServerState::Probing { .. }));
     assert_eq!(least, MILLISECOND);
 }
+
+/// The others are tried, or back: the time of their turns is not another turn of the one that is left.
+#[tokio::test]
+async fn server_that_alone_can_be_tried_is_tried_once_in_outage_retry() {
+    let rig = Rig::manual(|b| hour(b, 20).connect_timeout(MINUTE));
+    let waiter = all_down(&rig).await;
+    rig.connector.set_default(Connect::Never);
+    rig.connector.on_connect("0", Connect::Refuse);
+    let before = rig.connector.counts("0").attempts;
+    advance_smoothly(&rig, SECOND * 4).await;
+    let attempts = rig.connector.counts("0").attempts - before;
+    assert!((3..=6).contains(&attempts), "{attempts} attempts in 4 s");
+    assert_eq!(rig.connector.total_counts().in_flight, 19);
+    waiter.abort();
+}

@@ -176,3 +176,17 @@ async fn silent_restart_costs_one_request() {
     }
     assert_eq!((failed, state(&rig)), (1, ServerState::Up));
 }
+
+#[tokio::test]
+async fn broken_closes_connections_that_moved_since_the_checkout() {
+    let rig = Rig::manual(|b| steady(b).max_conns_per_server(10));
+    let [first, second] = [acquired(&rig).await, acquired(&rig).await];
+    first.release();
+    second.release();
+    advance_smoothly(&rig, SECOND).await;
+    let conn = acquired(&rig).await;
+    rig.pool.update(Server::new("a").max_conns(20)).expect("in range");
+    assert_eq!(rig.pool.status().servers[0].idle, 1);
+    conn.broken("reset by peer");
+    assert_eq!(rig.pool.status().servers[0].idle, 0);
+}
