@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::error::ServerError;
 use crate::raw::{MAX_RPS, MIN_RPS, PermitCounts, Rate};
-use crate::sync::Arc;
+use crate::sync::{Arc, BTreeMap};
 
 /// A server: its address, and the settings in which it differs from the pool's defaults.
 ///
@@ -24,7 +24,8 @@ use crate::sync::Arc;
 pub struct Server {
     name: Arc<str>,
     address: Arc<str>,
-    tags: Vec<(Arc<str>, Arc<str>)>,
+    /// By key: tags in another order are the same.
+    tags: BTreeMap<Arc<str>, Arc<str>>,
     max_conns: Option<u32>,
     max_rps: Option<f64>,
     burst: Option<u32>,
@@ -35,7 +36,7 @@ impl Server {
     /// it must not be empty, and no blanks may stand around it.
     pub fn new(address: impl Into<Arc<str>>) -> Self {
         let address = address.into();
-        Self { name: Arc::clone(&address), address, tags: Vec::new(), max_conns: None, max_rps: None, burst: None }
+        Self { name: Arc::clone(&address), address, tags: BTreeMap::new(), max_conns: None, max_rps: None, burst: None }
     }
 
     /// A server that is known by a name of its own. Several may share an address, each with its own limits; and one
@@ -63,7 +64,8 @@ impl Server {
         &self.name
     }
 
-    /// Adds a value for the connector, under a key; replaces an earlier one of the same key.
+    /// Adds a value for the connector, under a key; replaces an earlier one of the same key. The
+    /// order of keys does not count.
     ///
     /// # Examples
     ///
@@ -74,15 +76,13 @@ impl Server {
     /// assert_eq!(server.tag_value("sni"), Some("b.example"));
     /// ```
     pub fn tag(mut self, key: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
-        let key = key.into();
-        self.tags.retain(|(known, _)| *known != key);
-        self.tags.push((key, value.into()));
+        self.tags.insert(key.into(), value.into());
         self
     }
 
     /// The value that was added under a key.
     pub fn tag_value(&self, key: &str) -> Option<&str> {
-        self.tags.iter().find(|(known, _)| **known == *key).map(|(_, value)| &**value)
+        self.tags.get(key).map(|value| &**value)
     }
 
     /// Whether the connections of another server lead to the same place: address and tags are the same.
