@@ -22,6 +22,8 @@ struct State {
     ready: VecDeque<usize>,
     /// The servers whose trial is due, and waits for a permit.
     full: Vec<usize>,
+    /// Those in `ready` or `full`: each is there once.
+    queued: BTreeSet<usize>,
     /// While no server serves: when the next one is tried ahead of its time, if callers wait.
     ahead: Time,
     /// How many callers came that want what is due by then, and for how many of them the trials were started.
@@ -31,8 +33,8 @@ struct State {
 
 impl Default for State {
     fn default() -> Self {
-        let (times, ready, full) = (BTreeSet::new(), VecDeque::new(), Vec::new());
-        Self { times, ready, full, ahead: Time::ZERO, callers: 0, heard: 0 }
+        let (times, ready, full, queued) = (BTreeSet::new(), VecDeque::new(), Vec::new(), BTreeSet::new());
+        Self { times, ready, full, queued, ahead: Time::ZERO, callers: 0, heard: 0 }
     }
 }
 
@@ -59,23 +61,34 @@ impl DueTimes {
 
     /// Takes the server whose trial has been due for longest.
     pub(crate) fn pop_ready(&self) -> Option<usize> {
-        lock(&self.state).ready.pop_front()
+        let mut state = lock(&self.state);
+        let number = state.ready.pop_front()?;
+        state.queued.remove(&number);
+        Some(number)
     }
 
-    /// The trial of a server is due, after those that are due already. A server may stand there more than once: the
-    /// trial checks whether it is still due.
+    /// The trial of a server is due, after those that are due already.
     pub(crate) fn add_ready(&self, number: usize) {
-        lock(&self.state).ready.push_back(number);
+        let mut state = lock(&self.state);
+        if state.queued.insert(number) {
+            state.ready.push_back(number);
+        }
     }
 
     /// The trial of a server must wait. It stays ahead of the others.
     pub(crate) fn put_back(&self, number: usize) {
-        lock(&self.state).ready.push_front(number);
+        let mut state = lock(&self.state);
+        if state.queued.insert(number) {
+            state.ready.push_front(number);
+        }
     }
 
     /// The trial of a server must wait for a permit: the release of one wakes the background task.
     pub(crate) fn add_full(&self, number: usize) {
-        lock(&self.state).full.push(number);
+        let mut state = lock(&self.state);
+        if state.queued.insert(number) {
+            state.full.push(number);
+        }
     }
 
     /// The servers that waited for a permit are looked at again, ahead of the others.
@@ -153,6 +166,8 @@ mod tests {
         due.add_ready(1);
         due.add_ready(2);
         due.put_back(4);
+        due.add_ready(4);
+        due.add_ready(1);
         assert!(due.has_ready(at(0)));
         assert_eq!([(); 4].map(|()| due.pop_ready()), [Some(4), Some(1), Some(2), None]);
     }
@@ -174,6 +189,8 @@ mod tests {
         due.add_full(4);
         assert_eq!(due.earliest(|number| (number == 4).then_some(at(5))), Some(at(5)), "one without a permit");
         assert_eq!(due.pop_ready(), None);
+        due.add_ready(4);
+        assert_eq!(due.pop_ready(), None, "it waits for a permit");
         due.ready_full();
         assert_eq!((due.pop_ready(), due.pop_ready()), (Some(4), None));
     }
