@@ -109,12 +109,16 @@ pub(crate) fn report_failure<C: Connector>(conn: &mut Connection<C>, reason: Str
     }
 }
 
-/// The connection turned out dead. Closes it, and those of its server that have been idle for at least as long.
+/// The connection turned out dead. Closes it, and those of its server that have been idle for at least as long. A new
+/// one that went straight to its caller tells nothing about those.
 pub(crate) fn broken<C: Connector>(conn: Box<Connection<C>>, reason: &dyn fmt::Display) {
     let (generation, idle_since) = (Arc::clone(conn.generation()), conn.info.idle_since());
+    let has_rested = conn.info.uses() > 0 || conn.info.idle() >= TICK;
     tracing::debug!(server = %generation.server.config().name(), cause = %reason, "connection is broken");
     drop(conn);
-    sweep::close_idle_since(&generation, idle_since);
+    if has_rested {
+        sweep::close_idle_since(&generation, idle_since);
+    }
 }
 
 /// The caller dropped the connection. After a long use it counts as a failure of the server, unless the server has
