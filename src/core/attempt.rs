@@ -69,19 +69,14 @@ enum Outcome<C: Connector> {
 pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Generation<C>>, purpose: Purpose) -> bool {
     let (server, now) = (&generation.server, shared.clock.time());
     let health = server.health.snapshot();
-    // A probe needs a server that is down, any other attempt one that is up: while it recovers, its probe's connection
-    // serves alone.
-    let may_start = match purpose {
-        Purpose::Probe { .. } => health.is_down(),
-        Purpose::Waiters | Purpose::Balance => health.is_plainly_up(),
-    };
+    let most = shared.settings.max_concurrent_connects_per_server;
+    // A probe needs a server that is down.
     let most = match purpose {
-        Purpose::Balance => 1,
-        Purpose::Waiters | Purpose::Probe { .. } => shared.settings.max_concurrent_connects_per_server,
+        Purpose::Probe { .. } if !health.is_down() => 0,
+        Purpose::Probe { .. } => most,
+        Purpose::Waiters => server.most_attempts(most),
+        Purpose::Balance => server.most_attempts(1),
     };
-    if !may_start {
-        return false;
-    }
     let Some(permit) = ConnectPermit::take(generation, most) else { return false };
     let Some(counted) = shared.attempts.begin(purpose, shared.notifier.signals.waiters()) else { return false };
     let pass = match purpose {

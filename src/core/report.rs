@@ -123,6 +123,10 @@ fn limit<C: Connector>(server: &ServerEntry<C>, now: Time) -> Limit {
         (Some(bucket), _) if !bucket.has_token(now) => Limit::Token { available_at: bucket.available_at() },
         _ if !server.permits.counts().is_free() => Limit::Full,
         (_, Some(until)) => Limit::Paused { until },
+        // It recovers, and its connections are in use.
+        _ if server.serves() && server.most_attempts(1) == 0 && server.permits.counts().connecting() == 0 => {
+            Limit::Paused { until: server.recovering_until() }
+        }
         _ => Limit::Empty,
     }
 }
@@ -141,7 +145,8 @@ fn reason<C: Connector>(server: &ServerEntry<C>, now: Time) -> Reason<C::Error> 
         Limit::Token { available_at } => Reason::Limited { retry_after: retry_after(available_at) },
         Limit::Full => Reason::Full { max_conns: server.permits.counts().max() },
         Limit::Paused { until } => {
-            Reason::Paused { cause: connect_error, failures: breaker.failures(), retry_after: retry_after(until) }
+            let cause = connect_error.or_else(|| server.last_failure());
+            Reason::Paused { cause, failures: breaker.failures(), retry_after: retry_after(until) }
         }
         Limit::Empty => Reason::Empty { connecting: server.permits.counts().connecting() },
     }
@@ -158,7 +163,7 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
             (HealthState::Up, _) => ServerState::Up,
             (HealthState::Recovering, _) => ServerState::Recovering,
             (HealthState::Down, BreakerState::Trying) => ServerState::Probing { failures },
-            (HealthState::Down, _) if health.ejected_until().is_some() => ServerState::Ejected { retry_after },
+            (HealthState::Down, _) if health.is_ejected() => ServerState::Ejected { retry_after },
             (HealthState::Down, _) => ServerState::Down { failures, retry_after },
         };
         server_status(entry.server(), state, entry.generation.idle.len(), now)

@@ -112,7 +112,8 @@ impl Retries {
             server.is_some_and(|server| {
                 let health = server.health.snapshot();
                 let is_paused = server.breaker.snapshot().state() == BreakerState::Paused;
-                health.is_down() && health.ejected_until().is_none() && is_paused
+                let is_ejected = server.health.ejected_until().is_some_and(|until| until > now);
+                health.is_down() && !is_ejected && is_paused
             })
         };
         let numbers = || list.iter().map(|(number, _)| number);

@@ -57,7 +57,7 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
     }
 }
 
-/// Returns a server as a candidate if it is up and may be connected to now. One without a token gets at most one
+/// Returns a server as a candidate if it may be connected to now. One without a token gets at most one
 /// attempt, and only if a waiter waits for tokens, so that a connection is there when the token comes.
 fn candidate<C: Connector>(
     shared: &Shared<C>,
@@ -68,13 +68,13 @@ fn candidate<C: Connector>(
 ) -> Option<Candidate> {
     let generation = &list.entry(number)?.generation;
     let server = &generation.server;
-    // While it recovers, the probe's connection serves alone.
-    if !server.health.snapshot().is_plainly_up() {
-        return None;
-    }
     let is_trial = server.breaker.snapshot().may_begin(now)?;
     let counts = server.permits.counts();
     let most = if is_trial { 1 } else { shared.settings.max_concurrent_connects_per_server };
+    let most = server.most_attempts(most);
+    if most == 0 {
+        return None;
+    }
     let room = counts.room(most);
     let room = match server.has_token(now) {
         true => room,

@@ -27,7 +27,7 @@ pub(crate) struct FailedConnect {
 /// connections answer: then it is overloaded rather than dead.
 pub(crate) fn connect_failed<C: Connector>(
     shared: &Shared<C>,
-    generation: &Generation<C>,
+    generation: &Arc<Generation<C>>,
     failed: FailedConnect,
     failure: Failure<C::Error>,
 ) {
@@ -52,7 +52,12 @@ pub(crate) fn connect_failed<C: Connector>(
         None => sweep::has_answering_connection(shared, generation),
     };
     if answers {
-        if server.health.answers(&shared.servers.serving, server.health.snapshot().outage()) {
+        let health = server.health.snapshot();
+        if !health.is_down() || server.health.ejected_until().is_some_and(|until| until > now) {
+            return;
+        }
+        close_outdated(shared, generation, health.outage());
+        if server.health.answers(&shared.servers.serving, health.outage(), now) {
             shared.servers.refresh(server.number());
             shared.notifier.wake_if_waiters();
             let (pool, name) = names(shared, generation);
@@ -60,6 +65,15 @@ pub(crate) fn connect_failed<C: Connector>(
         }
     } else if let Some(down) = server.health.connect_failed(&shared.servers.serving, failed.outage, now) {
         went_down(shared, generation, down, failure, now);
+    }
+}
+
+/// Closes the idle connections of a server that have not come back well since `outage` began, before callers may use
+/// the server again: these died with it, or were why it was ejected.
+fn close_outdated<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, outage: Outage) {
+    // In the generation that took over, if the settings changed during the attempt.
+    if let Some(current) = shared.servers.current(generation) {
+        sweep::close_of_older_outages(&current, outage);
     }
 }
 
@@ -88,12 +102,8 @@ pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Gener
     }
     let until = pause_end(shared, now)(1);
     server.set_recovering_until(until);
-    // Before callers may use the server: these died with it, or were why it was ejected.
-    // In the generation that took over, if the settings changed during the attempt.
-    if let Some(current) = shared.servers.current(generation) {
-        sweep::close_of_older_outages(&current, outage);
-    }
-    if server.health.recover(&shared.servers.serving, outage).is_some() {
+    close_outdated(shared, generation, outage);
+    if server.health.recover(&shared.servers.serving, outage, now).is_some() {
         shared.servers.refresh(server.number());
         push_due(shared, generation, until);
         shared.notifier.wake_if_waiters();
@@ -178,7 +188,7 @@ fn went_down<C: Connector>(
         server.set_last_failure(Some(Arc::clone(&failure)));
     }
     shared.servers.refresh(server.number());
-    let until = server.down_until().unwrap_or(now).max(down.ejected_until().unwrap_or(now));
+    let until = server.avoided_until().unwrap_or(now);
     push_due(shared, generation, until);
     stopped_serving(shared, now);
     // The last resort serves from now on, if no server is up.
@@ -189,7 +199,7 @@ fn went_down<C: Connector>(
     }
     // Last: it runs user code, whose panic must not keep the server from being retried.
     let (pool, name) = names(shared, generation);
-    let state = if down.ejected_until().is_some() { "ejected" } else { "down" };
+    let state = if down.is_ejected() { "ejected" } else { "down" };
     tracing::warn!(
         %pool, server = %name, state, cause = %chain(&*failure), retry_after = ?until.since(now), "server is {state}"
     );
