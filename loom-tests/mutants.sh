@@ -231,8 +231,8 @@ for model in one_report_reaches_the_threshold a_clear_starts_again; do
         'match self.word.compare_exchange_weak(found, next(found), Ordering::Relaxed, Ordering::Relaxed) {' \
         'match { self.word.store(next(found), Ordering::Relaxed); if found == found { Ok(()) } else { Err(0) } } {'
 done
-mutant strikes::one_report_reaches_the_threshold strikes.rs 'if now.since(last) > memory' \
-    'if now < last || now.since(last) > memory'
+mutant strikes::one_report_reaches_the_threshold strikes.rs 'if count == 0 ||' \
+    'if count == 0 || now < Time::from_steps(first) ||'
 for model in the_count_is_exact the_count_is_that_of_the_newest_outage; do
     mutant "answered::$model" answered.rs \
         'let _ = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);' \
@@ -253,7 +253,7 @@ change='            if stops && !lower() {
                 serving.raise();
             }'
 cas='let changed = self.word.compare_exchange_weak(found.0, left.0, Ordering::AcqRel, Ordering::Relaxed);'
-lower_late="            let late = stops && left.ejected_until().is_none();
+lower_late="            let late = stops && !left.is_ejected();
             if stops && !late && !lower() {
                 return Err(Ejected::Refused);
             }
@@ -279,7 +279,7 @@ raise_early="            if stops && !lower() {
             }"
 mutant health::failures_of_one_outage_take_the_server_down_once health.rs \
     '(!found.is_down() && found.outage() == outage).then(|| found.down(' '(found.0 > 0 || now == now).then(|| found.down('
-mutant health::failures_of_one_outage_take_the_server_down_once health.rs "$cas" \
+mutant health::a_recovery_ends_by_the_protocol health.rs "$cas" \
     'self.word.store(left.0, Ordering::Relaxed);
             let changed = if left == left { Ok(0) } else { Err(0) };'
 mutant health::a_failure_of_an_older_outage_counts_nothing health.rs \
@@ -289,6 +289,11 @@ mutant health::a_failure_of_an_older_outage_counts_nothing health.rs \
 mutant health::a_recovery_ends_by_the_protocol health.rs \
     '(found.state() == from && found.outage() == outage).then(' '(found.state() != to || from == to || outage != outage).then('
 mutant health::an_outage_is_ended_once health.rs '!is_ejected && self.leave' '(is_ejected || !is_ejected) && self.leave'
+mutant health::an_ejection_that_is_seen_has_its_end health.rs 'Err(not) => return not,
+        };' 'Err(not) => return not,
+        };
+        drop(ejections);
+        let mut ejections = lock(&self.ejections);'
 mutant health::an_outage_is_ended_once health.rs '(found.state() == from && found.outage() == outage).then(' \
     '(found.outage() == outage || from == to).then('
 mutant serving::ejections_keep_the_bound serving.rs \

@@ -9,14 +9,14 @@ use crate::range::{YEAR, check};
 /// When reported failures take a server out of use, for how long, and of how many servers at most.
 ///
 /// A server is ejected after [`consecutive_failures`](Self::consecutive_failures) reports in a row
-/// ([`report_failure`](crate::PooledConn::report_failure), [`fail`](crate::PooledConn::fail), abandoned requests), none
-/// later than 10 s after the one before it. A good return starts the count anew. While the server recovers, one report
-/// is enough.
+/// ([`report_failure`](crate::PooledConn::report_failure), [`fail`](crate::PooledConn::fail), abandoned requests), all
+/// within 10 s: a report later than 10 s after the first of the count starts it anew, as does a good return. While the
+/// server recovers, one report is enough.
 ///
 /// The k-th ejection lasts min([`base`](Self::base) × 1.5ᵏ⁻¹, [`max`](Self::max)), plus or minus 50 %; k falls by one
-/// for each 10 s that the server has served. Afterwards one connect attempt with the connector's
-/// [`check`](crate::Connector::check) decides whether it serves again. The scheme is Envoy's outlier detection with a
-/// memory that fades.
+/// for each 10 s that the server has served since its last ejection. Afterwards one connect attempt with the
+/// connector's [`check`](crate::Connector::check) decides whether it serves again. The scheme is Envoy's outlier
+/// detection with a memory that fades.
 ///
 /// An ejection is refused if no server would serve afterwards, or if fewer than 1 −
 /// [`max_ejected_ratio`](Self::max_ejected_ratio) of the servers would. Servers that are down because connecting failed

@@ -132,9 +132,10 @@ pub enum Reason<E> {
         /// Until it is probed, at least 1 ms.
         retry_after: Duration,
     },
-    /// It is up, but nothing is idle and connecting pauses after a failed attempt.
+    /// It is up, but nothing is idle and connecting pauses: after a failed attempt, or while the server recovers, when
+    /// the connection of its probe serves alone.
     Paused {
-        /// Why the last attempt failed.
+        /// Why the last attempt failed. Of a server that recovers: what took it down.
         cause: Option<Arc<Failure<E>>>,
         /// Failed attempts in a row.
         failures: u32,

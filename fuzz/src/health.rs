@@ -2,8 +2,7 @@
 //! that serve, the failures in a row that callers reported, and the connections that answered.
 //!
 //! The words' formats add documented limits: times are rounded up to 10 µs, an outage number is at least one such step
-//! later than the one before it, an ejection lasts at most a year, and the number of ejections stops at 31. The clock
-//! stays within the ten years in which outage numbers are unique.
+//! later than the one before it. The clock stays within the ten years in which outage numbers are unique.
 
 use core::time::Duration;
 
@@ -14,7 +13,6 @@ use crate::raw::{Answered, Ejected, Health, HealthState, Outage, Serving, Strike
 const STEP_NS: u64 = 10_000;
 const YEAR_NS: u64 = 365 * 24 * 3_600 * 1_000_000_000;
 const FORGIVEN_AFTER_NS: u64 = 10_000_000_000;
-const MAX_EJECTIONS: u32 = 31;
 const MEMORY: Duration = Duration::from_secs(5);
 const MAX_SERVERS: u8 = 12;
 const MAX_OPS: usize = 600;
@@ -52,8 +50,8 @@ enum Op {
     Close(u8),
     Forward(u16, u8),
     Backward(u16, u8),
-    /// Sets the clock to the time of the outage number plus an offset in nanoseconds.
-    ToOutage(i16),
+    /// Sets the clock to the end of the last ejection plus an offset in nanoseconds.
+    ToEnd(i16),
     /// Goes down by connecting and recovers this many times.
     Flap(u8),
 }
@@ -74,14 +72,19 @@ struct Server {
     is_disabled: bool,
     is_removed: bool,
     tier: usize,
+    /// The ejections in a row, the end of the last one, the time served since then up to the last outage, and the time
+    /// at which the server came out of it.
     ejections: u32,
+    until_ns: u64,
+    served_ns: u64,
+    serves_since_ns: u64,
     /// How often the server went down.
     downs: usize,
     /// The time of the outage number, in steps.
     time: u64,
     /// Numbers of `raw`, each with that of the reference.
     outages: Vec<(Outage, usize)>,
-    /// The failures in a row, and the time of the last one, in steps.
+    /// The failures in a row, and the time of the first one, in steps.
     failures: (u32, u64),
     /// The open connections: under which outage each one has answered last.
     conns: Vec<Option<(Outage, usize)>>,
@@ -125,6 +128,9 @@ impl Server {
             is_removed: true,
             tier: 0,
             ejections: 0,
+            until_ns: 0,
+            served_ns: 0,
+            serves_since_ns: 0,
             downs: 0,
             time: 0,
             outages: vec![(first, 0)],
@@ -150,14 +156,18 @@ impl Server {
     }
 
     fn ejections_left(&self, now_ns: u64) -> u32 {
-        let forgiven = now_ns.saturating_sub(self.time * STEP_NS) / FORGIVEN_AFTER_NS;
-        self.ejections.saturating_sub(forgiven.try_into().unwrap_or(u32::MAX))
+        let served_ns = self.served_ns + now_ns.saturating_sub(self.serves_since_ns);
+        self.ejections.saturating_sub((served_ns / FORGIVEN_AFTER_NS).try_into().unwrap_or(u32::MAX))
     }
 
-    fn goes_down(&mut self, time_ns: u64, ejections: u32, is_ejected: bool) {
-        self.time = time_ns.div_ceil(STEP_NS).max(self.time + 1);
-        (self.model, self.ejections, self.downs) = (Model::Down { is_ejected }, ejections, self.downs + 1);
+    fn goes_down(&mut self, now_ns: u64, is_ejected: bool) {
+        self.time = now_ns.div_ceil(STEP_NS).max(self.time + 1);
+        (self.model, self.downs) = (Model::Down { is_ejected }, self.downs + 1);
         self.remember();
+    }
+
+    fn comes_back(&mut self, model: Model, now_ns: u64) {
+        (self.model, self.serves_since_ns) = (model, now_ns);
     }
 
     fn remember(&mut self) {
@@ -186,17 +196,18 @@ impl Run {
             Op::Recover(which) => {
                 let (outage, is_current) = server.outage(which);
                 let recovers = server.is_down() && is_current;
-                assert_eq!(server.health.recover(serving, outage).is_some(), recovers);
+                assert_eq!(server.health.recover(serving, outage, now).is_some(), recovers);
                 if recovers {
-                    server.model = Model::Recovering;
+                    server.comes_back(Model::Recovering, *now_ns);
                 }
             }
             Op::Answers(which) => {
                 let (outage, is_current) = server.outage(which);
-                let answers = server.model == Model::Down { is_ejected: false } && is_current;
-                assert_eq!(server.health.answers(serving, outage), answers);
+                let is_ejected = server.model == Model::Down { is_ejected: true } && *now_ns < server.until_ns;
+                let answers = server.is_down() && !is_ejected && is_current;
+                assert_eq!(server.health.answers(serving, outage, now), answers);
                 if answers {
-                    server.model = Model::Up;
+                    server.comes_back(Model::Up, *now_ns);
                 }
             }
             Op::Recovered(which) => {
@@ -225,11 +236,11 @@ impl Run {
                 server.tier = to;
             }
             Op::Strike => {
-                let (count, last) = server.failures;
-                let is_late = u128::from(now_ns.saturating_sub(last * STEP_NS)) > MEMORY.as_nanos();
-                let count = if is_late { 1 } else { count + 1 };
-                assert_eq!(server.strikes.count(now, MEMORY), count);
-                server.failures = (count, now_ns.div_ceil(STEP_NS));
+                let (count, first) = server.failures;
+                let is_late = u128::from(now_ns.saturating_sub(first * STEP_NS)) > MEMORY.as_nanos();
+                let starts = count == 0 || is_late;
+                server.failures = if starts { (1, now_ns.div_ceil(STEP_NS)) } else { (count + 1, first) };
+                assert_eq!(server.strikes.count(now, MEMORY), server.failures.0);
             }
             Op::Clear => {
                 server.strikes.clear();
@@ -248,9 +259,9 @@ impl Run {
             }
             Op::Forward(by, exponent) => self.set_clock(self.now_ns.saturating_add(u64::from(by) << (exponent % 44))),
             Op::Backward(by, exponent) => self.set_clock(self.now_ns.saturating_sub(u64::from(by) << (exponent % 44))),
-            Op::ToOutage(by) => {
-                let time_ns = server.time * STEP_NS;
-                self.set_clock(time_ns.saturating_add_signed(by.into()));
+            Op::ToEnd(by) => {
+                let until_ns = server.until_ns;
+                self.set_clock(until_ns.saturating_add_signed(by.into()));
             }
             Op::Flap(times) => {
                 for _ in 0..times {
@@ -273,7 +284,8 @@ impl Run {
         let failed = server.health.connect_failed(serving, outage, Time::from_nanos(*now_ns));
         assert_eq!(failed, goes_down.then(|| server.health.snapshot()));
         if goes_down {
-            server.goes_down(*now_ns, server.ejections_left(*now_ns), false);
+            server.served_ns += now_ns.saturating_sub(server.serves_since_ns);
+            server.goes_down(*now_ns, false);
         }
     }
 
@@ -298,8 +310,9 @@ impl Run {
             return assert_eq!(ejected, Ejected::Refused);
         }
         assert_eq!(ejected, Ejected::Down(server.health.snapshot()));
-        let ejections = (server.ejections_left(now_ns) + 1).min(MAX_EJECTIONS);
-        server.goes_down(until_ns(ejections).min(now_ns + YEAR_NS), ejections, true);
+        server.ejections = server.ejections_left(now_ns) + 1;
+        (server.until_ns, server.served_ns) = (until_ns(server.ejections), 0);
+        server.goes_down(now_ns, true);
     }
 
     /// As in the pool: a server is registered before it may serve, and counts no more before it is removed.
@@ -351,8 +364,8 @@ impl Run {
         assert_eq!(snapshot, server.health.snapshot_after_push());
         assert_eq!(snapshot.is_plainly_up(), server.serves() && server.model == Model::Up);
         let is_ejected = server.model == Model::Down { is_ejected: true };
-        let until = is_ejected.then(|| Time::from_nanos(server.time * STEP_NS));
-        assert_eq!(snapshot.ejected_until(), until);
+        assert_eq!(snapshot.is_ejected(), is_ejected);
+        assert_eq!(server.health.ejected_until(), is_ejected.then(|| Time::from_nanos(server.until_ns)));
         let serving = self.servers.iter().filter(|server| server.serves()).count();
         assert_eq!(self.serving.serving() as usize, serving, "the count is that of the servers that serve");
         assert_eq!(snapshot.tier(), server.tier);

@@ -58,7 +58,7 @@ impl<const N: usize> Tier<N> {
 
 /// Property: failures of one outage take the server down once (I1).
 /// Threads: two connects fail, and a third thread ejects.
-/// Mutation that fails it: `connect_failed` checks nothing, or a transition stores instead of a CAS.
+/// Mutation that fails it: `connect_failed` checks nothing.
 pub fn failures_of_one_outage_take_the_server_down_once() {
     check(3, || {
         let tier = Tier::<2>::new();
@@ -71,7 +71,8 @@ pub fn failures_of_one_outage_take_the_server_down_once() {
         let downs = attempts.map(|attempt| attempt.join().unwrap()).iter().filter(|&&down| down).count();
         assert_eq!(downs + usize::from(ejected), 1);
         let health = tier.health[0].snapshot();
-        assert_eq!((health.state(), health.ejected_until()), (HealthState::Down, ejected.then_some(time(2))));
+        let until = tier.health[0].ejected_until();
+        assert_eq!((health.state(), until), (HealthState::Down, ejected.then_some(time(2))));
         tier.assert_counted();
     });
 }
@@ -87,7 +88,7 @@ pub fn a_failure_of_an_older_outage_counts_nothing() {
         let outage = tier.outage(0);
         let recovers = {
             let tier = Arc::clone(&tier);
-            thread::spawn(move || tier.health[0].recover(&tier.serving, outage).is_some())
+            thread::spawn(move || tier.health[0].recover(&tier.serving, outage, time(2)).is_some())
         };
         let fails = {
             let tier = Arc::clone(&tier);
@@ -103,13 +104,14 @@ pub fn a_failure_of_an_older_outage_counts_nothing() {
 /// Property: while a server is recovering, a good return, an ejection and a failed connect race to a state that the
 /// protocol allows: one failure takes it down, and no return brings it up again (I1).
 /// Threads: one returns, one ejects, and the connect of the main thread fails.
-/// Mutation that fails it: `leave` checks neither the state nor the outage number.
+/// Mutation that fails it: `leave` checks neither the state nor the outage number, or a transition stores instead of a
+/// CAS.
 pub fn a_recovery_ends_by_the_protocol() {
     check(3, || {
         let tier = Tier::<2>::new();
         assert!(tier.connect_fails(0, tier.outage(0)));
         let outage = tier.outage(0);
-        tier.health[0].recover(&tier.serving, outage).expect("it is down");
+        tier.health[0].recover(&tier.serving, outage, time(2)).expect("it is down");
         let returns = {
             let tier = Arc::clone(&tier);
             thread::spawn(move || tier.health[0].recovered(&tier.serving, outage))
@@ -143,20 +145,54 @@ pub fn an_outage_is_ended_once() {
             let outage = tier.outage(0);
             let recovers = {
                 let tier = Arc::clone(&tier);
-                thread::spawn(move || tier.health[0].recover(&tier.serving, outage).is_some())
+                thread::spawn(move || tier.health[0].recover(&tier.serving, outage, time(1)).is_some())
             };
             let ends = {
                 let tier = Arc::clone(&tier);
                 thread::spawn(move || tier.health[0].end_ejection(&tier.serving))
             };
-            let answers = tier.health[0].answers(&tier.serving, outage);
+            let answers = tier.health[0].answers(&tier.serving, outage, time(1));
             let (recovers, ends) = (recovers.join().unwrap(), ends.join().unwrap());
             assert_ne!(recovers, answers, "exactly one ends the outage");
             assert!(!(is_ejected && answers && !ends), "an answer ended the ejection");
             let state = if recovers { HealthState::Recovering } else { HealthState::Up };
             let health = tier.health[0].snapshot();
-            assert_eq!((health.state(), health.outage(), health.ejected_until()), (state, outage, None));
+            assert_eq!((health.state(), health.outage(), health.is_ejected()), (state, outage, false));
             tier.assert_counted();
         });
     }
+}
+
+/// Property: an ejection that is seen has its own end, or that of a later one (I3).
+/// Threads: one ejects, recovers and ejects again for longer; one reports a failure of the first outage, late; the main
+/// one looks.
+/// Mutation that fails it: `eject` writes the end without the lock over its CAS.
+pub fn an_ejection_that_is_seen_has_its_end() {
+    check(3, || {
+        let tier = Tier::<2>::new();
+        let first = tier.outage(0);
+        let fails_for = |tier: &Tier<2>, outage, until| {
+            matches!(tier.health[0].eject(&tier.serving, outage, 0.5, time(1), |_| time(until)), Ejected::Down(_))
+        };
+        let ejects = {
+            let tier = Arc::clone(&tier);
+            thread::spawn(move || {
+                if fails_for(&tier, first, 2) {
+                    let outage = tier.outage(0);
+                    tier.health[0].recover(&tier.serving, outage, time(2)).expect("it is down");
+                    assert!(fails_for(&tier, outage, 3));
+                    assert_eq!(tier.health[0].ejected_until(), Some(time(3)));
+                }
+            })
+        };
+        let late = {
+            let tier = Arc::clone(&tier);
+            thread::spawn(move || fails_for(&tier, first, 9))
+        };
+        let seen = tier.health[0].ejected_until();
+        assert!(seen.is_none_or(|until| [2, 3, 9].map(time).contains(&until)), "{seen:?}");
+        ejects.join().unwrap();
+        let until = if late.join().unwrap() { 9 } else { 3 };
+        assert_eq!(tier.health[0].ejected_until(), Some(time(until)));
+    });
 }

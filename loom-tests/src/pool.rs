@@ -62,7 +62,7 @@ impl Pool {
                 return None;
             };
             server.breaker.succeeded(trial);
-            health.recover(&this.tier.serving, found.outage());
+            health.recover(&this.tier.serving, found.outage(), Time::ZERO);
         }
         server.permits.connected();
         Some(Box::new(Conn(at)))

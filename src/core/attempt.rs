@@ -74,17 +74,14 @@ enum Outcome<C: Connector> {
 pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Generation<C>>, purpose: Purpose) -> bool {
     let (server, now) = (&generation.server, shared.clock.time());
     let health = server.health.snapshot();
-    // A probe needs a server that is down, any other attempt one that is up: while it recovers, its probe's connection
-    // serves alone. None starts at one that is disabled.
-    let may_start = match purpose {
-        Purpose::Probe { .. } => health.is_down() && !health.is_disabled(),
-        Purpose::Waiters | Purpose::Balance | Purpose::Maintenance => health.is_plainly_up(),
-        Purpose::IdleTask | Purpose::Recycle => false,
+    let most = shared.settings.max_concurrent_connects_per_server;
+    let most = match purpose {
+        Purpose::Probe { .. } if health.is_down() && !health.is_disabled() => most,
+        Purpose::Waiters => server.most_attempts(most),
+        Purpose::Balance => server.most_attempts(1),
+        Purpose::Maintenance if health.is_plainly_up() => most,
+        _ => 0,
     };
-    let most = if purpose == Purpose::Balance { 1 } else { shared.settings.max_concurrent_connects_per_server };
-    if !may_start {
-        return false;
-    }
     let Some(permit) = ConnectPermit::take(generation, most) else { return false };
     let Some(counted) = shared.attempts.begin(purpose, shared.notifier.signals.waiters()) else { return false };
     let pass = match purpose {

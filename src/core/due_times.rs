@@ -22,6 +22,8 @@ struct State {
     ready: VecDeque<usize>,
     /// The servers whose probe is due, and waits for a permit.
     full: Vec<usize>,
+    /// Those in `ready` or `full`: each is there once.
+    queued: BTreeSet<usize>,
     /// The server that the background task has taken, until it takes the next: it may be in none of the above.
     taken: Option<usize>,
     /// In a total outage: when the next server is probed ahead of its time, if callers wait.
@@ -34,8 +36,8 @@ struct State {
 
 impl Default for State {
     fn default() -> Self {
-        let (times, ready, full) = (BTreeSet::new(), VecDeque::new(), Vec::new());
-        Self { times, ready, full, taken: None, ahead: Time::ZERO, callers: 0, heard: 0 }
+        let (times, ready, full, queued) = (BTreeSet::new(), VecDeque::new(), Vec::new(), BTreeSet::new());
+        Self { times, ready, full, queued, taken: None, ahead: Time::ZERO, callers: 0, heard: 0 }
     }
 }
 
@@ -65,25 +67,35 @@ impl DueTimes {
     pub(crate) fn pop_ready(&self) -> Option<usize> {
         let mut state = lock(&self.state);
         state.taken = state.ready.pop_front();
+        if let Some(number) = state.taken {
+            state.queued.remove(&number);
+        }
         state.taken
     }
 
-    /// The probe of a server is due, after those that are due already. A server may be there more than once: its start
-    /// checks whether it is still due.
+    /// The probe of a server is due, after those that are due already.
     pub(crate) fn add_ready(&self, number: usize) {
-        lock(&self.state).ready.push_back(number);
+        let mut state = lock(&self.state);
+        if state.queued.insert(number) {
+            state.ready.push_back(number);
+        }
     }
 
     /// The probe of a server must wait. It stays ahead of the others.
     pub(crate) fn put_back(&self, number: usize) {
         let mut state = lock(&self.state);
         state.taken = None;
-        state.ready.push_front(number);
+        if state.queued.insert(number) {
+            state.ready.push_front(number);
+        }
     }
 
     /// The probe of a server must wait for a permit: the release of one wakes the background task.
     pub(crate) fn add_full(&self, number: usize) {
-        lock(&self.state).full.push(number);
+        let mut state = lock(&self.state);
+        if state.queued.insert(number) {
+            state.full.push(number);
+        }
     }
 
     /// The servers that waited for a permit are looked at again, ahead of the others.
@@ -166,6 +178,8 @@ mod tests {
         due.add_ready(1);
         due.add_ready(2);
         due.put_back(4);
+        due.add_ready(4);
+        due.add_ready(1);
         assert!(due.has_ready(at(0)));
         assert_eq!([(); 4].map(|()| due.pop_ready()), [Some(4), Some(1), Some(2), None]);
     }
@@ -187,6 +201,8 @@ mod tests {
         due.add_full(4);
         assert_eq!(due.earliest(at(5), |number| (number == 4).then_some(at(5))), Some(at(5)), "one without a permit");
         assert_eq!(due.pop_ready(), None);
+        due.add_ready(4);
+        assert_eq!(due.pop_ready(), None, "it waits for a permit");
         due.ready_full();
         assert_eq!((due.pop_ready(), due.pop_ready()), (Some(4), None));
     }

@@ -7,7 +7,7 @@ use crate::connector::{AfterUse, Connector, Ended};
 use crate::core::closing::close;
 use crate::core::hand_over::{after_push_of, give_back, move_or_close};
 use crate::core::recycle::recycle;
-use crate::core::shared::pool_of;
+use crate::core::shared::{TICK, pool_of};
 use crate::core::verdict::{end_good_use, end_other_use, report_if_abandoned};
 use crate::core::{sweep, transition};
 use crate::raw::Outage;
@@ -110,16 +110,18 @@ pub(crate) fn detach<C: Connector>(mut conn: Box<Connection<C>>) -> C::Conn {
     conn
 }
 
-/// The connection turned out dead. Closes it, and those of its server that have been idle for at least as long.
+/// The connection turned out dead. Closes it, and those of its server that have been idle for at least as long. A new
+/// one that went straight to its caller tells nothing about those.
 pub(crate) fn broken<C: Connector>(mut conn: Box<Connection<C>>, reason: &dyn fmt::Display) {
     let (generation, idle_since) = (Arc::clone(conn.generation()), conn.info().idle_since());
+    let has_rested = conn.info().uses() > 0 || conn.info().idle() >= TICK;
     let pool = generation.server.pool_name();
     tracing::debug!(%pool, server = %generation.server.config().name(), cause = %reason, "connection is broken");
     end_other_use(&mut conn);
     close(conn, CloseReason::Broken);
     // In the generation that took over, if the settings changed since the checkout.
-    let current = pool_of::<C>(&generation.pool).and_then(|shared| shared.servers.current(&generation));
-    if let Some(current) = current {
+    let current = || pool_of::<C>(&generation.pool).and_then(|shared| shared.servers.current(&generation));
+    if let Some(current) = has_rested.then(current).flatten() {
         sweep::close_idle_since(&current, idle_since);
     }
 }

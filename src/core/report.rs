@@ -135,6 +135,10 @@ fn limit<C: Connector>(server: &ServerEntry<C>, now: Time) -> Limit {
         (Some(bucket), _) if !bucket.has_token(now) => Limit::Token { available_at: bucket.available_at() },
         _ if !server.permits.counts().is_free() => Limit::Full,
         (_, Some(until)) => Limit::Paused { until },
+        // It recovers, and its connections are in use.
+        _ if server.serves() && server.most_attempts(1) == 0 && server.permits.counts().connecting() == 0 => {
+            Limit::Paused { until: server.recovering_until() }
+        }
         _ => Limit::Empty,
     }
 }
@@ -159,7 +163,8 @@ fn reason<C: Connector>(server: &ServerEntry<C>, worst: usize, now: Time) -> Rea
         Limit::Token { available_at } => Reason::Limited { retry_after: retry_after(available_at) },
         Limit::Full => Reason::Full { max_conns: server.permits.counts().max() },
         Limit::Paused { until } => {
-            Reason::Paused { cause: connect_error, failures: breaker.failures(), retry_after: retry_after(until) }
+            let cause = connect_error.or_else(|| server.last_failure());
+            Reason::Paused { cause, failures: breaker.failures(), retry_after: retry_after(until) }
         }
         Limit::Empty => Reason::Empty { connecting: server.permits.counts().connecting() },
     }
@@ -188,7 +193,7 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
             (None, HealthState::Up, _) => ServerState::Up,
             (None, HealthState::Recovering, _) => ServerState::Recovering,
             (None, HealthState::Down, BreakerState::Trying) => ServerState::Probing { failures },
-            (None, HealthState::Down, _) if health.ejected_until().is_some() => ServerState::Ejected { retry_after },
+            (None, HealthState::Down, _) if health.is_ejected() => ServerState::Ejected { retry_after },
             (None, HealthState::Down, _) => ServerState::Down { failures, retry_after },
         };
         server_status(entry.server(), state, tier_in_use, entry.generation.idle.len(), now)

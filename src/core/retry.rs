@@ -122,7 +122,8 @@ impl Retries {
         let is_candidate = |server: &ServerEntry<C>| {
             let health = server.health.snapshot();
             let is_paused = server.breaker.snapshot().state() == BreakerState::Paused;
-            health.is_down() && !health.is_disabled() && health.ejected_until().is_none() && is_paused
+            let is_ejected = server.health.ejected_until().is_some_and(|until| until > now);
+            health.is_down() && !health.is_disabled() && !is_ejected && is_paused
         };
         let turn = |number| self.probed.get(&number).map_or(Time::ZERO, |probed| probed.after(retry));
         let candidate = {

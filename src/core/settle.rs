@@ -85,9 +85,9 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
     }
 }
 
-/// Returns a server as a candidate if it is up and may be connected to now. One without a token gets at most one
-/// attempt, and only if a waiter waits for tokens, so that a connection is there when the token comes. `makes_room`: an
-/// idle connection of one that is full is room for an attempt.
+/// Returns a server as a candidate if it may be connected to now. One without a token gets at most one attempt, and
+/// only if a waiter waits for tokens, so that a connection is there when the token comes. `makes_room`: an idle
+/// connection of one that is full is room for an attempt.
 fn candidate<C: Connector>(
     shared: &Shared<C>,
     list: &List<C>,
@@ -98,13 +98,13 @@ fn candidate<C: Connector>(
 ) -> Option<Candidate> {
     let generation = &list.entry(number)?.generation;
     let server = &generation.server;
-    // While it recovers, the probe's connection serves alone.
-    if !server.health.snapshot().is_plainly_up() {
-        return None;
-    }
     let is_trial = server.breaker.snapshot().may_begin(now)?;
     let counts = server.permits.counts();
     let most = if is_trial { 1 } else { shared.settings.max_concurrent_connects_per_server };
+    let most = server.most_attempts(most);
+    if most == 0 {
+        return None;
+    }
     let room = match counts.is_free() || !makes_room || generation.idle.is_empty() {
         true => counts.room(most),
         false => u32::from(counts.connecting() < most),

@@ -30,7 +30,7 @@ pub(crate) struct FailedConnect {
 /// connections answer: then it is overloaded rather than dead.
 pub(crate) fn connect_failed<C: Connector>(
     shared: &Shared<C>,
-    generation: &Generation<C>,
+    generation: &Arc<Generation<C>>,
     failed: FailedConnect,
     failure: Failure<C::Error>,
 ) {
@@ -55,7 +55,12 @@ pub(crate) fn connect_failed<C: Connector>(
     };
     if answers {
         // Of the outage in which the attempt began: a timeout may look back to before the present one.
-        if server.health.answers(&shared.servers.serving, failed.outage) {
+        let is_ejected = server.health.ejected_until().is_some_and(|until| until > now);
+        if !server.health.snapshot().is_down() || is_ejected {
+            return;
+        }
+        close_outdated(shared, generation, failed.outage);
+        if server.health.answers(&shared.servers.serving, failed.outage, now) {
             shared.servers.refresh(server.number());
             shared.notifier.wake_if_waiters();
             let (pool, name) = names(shared, generation);
@@ -81,6 +86,15 @@ pub(crate) fn close_unusable<C: Connector>(shared: &Shared<C>, conn: Box<Connect
         let pass = generation.server.breaker.pass();
         let failed = FailedConnect { pass, outage, unanswered_since: None, fault: ConnectFault::Server };
         connect_failed(shared, &generation, failed, Failure::ClosedAtOnce);
+    }
+}
+
+/// Closes the idle connections of a server that have not come back well since `outage` began, before callers may use
+/// the server again: these died with it, or were why it was ejected.
+fn close_outdated<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, outage: Outage) {
+    // In the generation that took over, if the settings changed during the attempt.
+    if let Some(current) = shared.servers.current(generation) {
+        close_of_older_outages(&current, outage);
     }
 }
 
@@ -111,20 +125,13 @@ pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Gener
     server.set_recovering_until(until);
     // Before drops run, which may panic: a server that is still down then is tried again.
     push_due(shared, generation, until);
-    let close_older = || {
-        // In the generation that took over, if the settings changed during the attempt.
-        if let Some(current) = shared.servers.current(generation) {
-            close_of_older_outages(&current, outage);
-        }
-    };
-    // Before callers may use the server: these died with it, or were why it was ejected.
-    close_older();
-    if server.health.recover(&shared.servers.serving, outage).is_some() {
+    close_outdated(shared, generation, outage);
+    if server.health.recover(&shared.servers.serving, outage, now).is_some() {
         shared.servers.refresh(server.number());
         shared.notifier.wake_if_waiters();
         // Again: a thread that found the server down may have returned one since. After the fence of `refresh`, which
         // pairs with the push of that thread.
-        close_older();
+        close_outdated(shared, generation, outage);
         // Last: it runs user code.
         let (pool, name) = names(shared, generation);
         tracing::info!(%pool, server = %name, state = "recovering", "server serves again");
@@ -211,7 +218,7 @@ fn went_down<C: Connector>(
         server.set_last_failure(Some(Arc::clone(&failure)));
     }
     shared.servers.refresh(server.number());
-    let until = server.down_until().unwrap_or(now).max(down.ejected_until().unwrap_or(now));
+    let until = server.avoided_until().unwrap_or(now);
     push_due(shared, generation, until);
     stopped_serving(shared, now);
     // The last resort serves from now on, if no server is up.
@@ -222,7 +229,7 @@ fn went_down<C: Connector>(
     }
     // Last: it runs user code, whose panic must not keep the server from being retried.
     let (pool, name) = names(shared, generation);
-    let state = if down.ejected_until().is_some() { "ejected" } else { "down" };
+    let state = if down.is_ejected() { "ejected" } else { "down" };
     tracing::warn!(
         %pool, server = %name, state, cause = %chain(&*failure), retry_after = ?until.since(now), "server is {state}"
     );

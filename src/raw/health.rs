@@ -2,13 +2,14 @@
 //!
 //! # Protocol
 //!
-//! One word, `{ outage: 45, tier: 4, ejections: 5, removed: 1, disabled: 1, ejected: 1, state: 2 }`:
+//! One word, `{ outage: 45, unused: 10, tier: 4, removed: 1, disabled: 1, ejected: 1, state: 2 }`:
 //!
 //! ```text
 //! Up, Recovering --connect fault of the server--> Down, with the next outage number
 //!                --ejected--> Down and ejected until a time, with the next outage number
 //! Down --its trial succeeded--> Recovering
 //!      --its connections answer while it refuses others--> Up
+//! Down and ejected --no server serves--> Down
 //! Recovering --first good return, or one interval without a failure--> Up
 //! ```
 //!
@@ -16,18 +17,20 @@
 //! it is Up or Recovering and neither bit is set. A changed tier is a transition too: a server that serves stops in the
 //! old tier and begins in the new one.
 //!
-//! The outage number is a time in steps of 10 µs: the end of the ejection, or when the server went down. It is later
-//! than the one before, which lies ahead of the clock if that ejection was ended early. So an ejection lasts at least
-//! until the end of one that was ended early.
+//! The outage number is the time at which the server went down, in steps of 10 µs, and later than the one before.
+//!
+//! Beside the word, under a lock: the end of the last ejection, how many came in a row, and the time served since. A
+//! transition into Down or out of it holds the lock over its CAS.
 //!
 //! # Invariants
 //!
 //! - I1: failures of one outage take the server down at most once; those of an older one not at all.
 //! - I2: each change that ends or begins serving is one CAS, and [`Serving`] is lowered before it and raised after it:
 //!   it never counts more servers than serve.
+//! - I3: a server that is seen ejected has the end of that ejection, or of a later one.
 //!
-//! Arithmetic: 2⁴⁵ steps of 10 µs are 11.1 years, an outage takes at least one step, and an ejection ends within a
-//! year. So no number is used twice in 10 years. The number of ejections saturates at 31.
+//! Arithmetic: 2⁴⁵ steps of 10 µs are 11.1 years, and an outage takes at least one step. So no number is used twice in
+//! 10 years.
 //!
 //! # Orderings
 //!
@@ -36,30 +39,26 @@
 //! - `snapshot_after_push` is SeqCst (see there).
 //! - All else is Relaxed: the word publishes nothing but the count. The up set, the due time and the error follow the
 //!   change and have orderings of their own.
+//! - The lock orders the end of an ejection (I3): it is held from before the bit is set until the end is written. A
+//!   thread that sees the bit gets the lock after that.
 
 use core::time::Duration;
 
 use super::serving::{Serving, TIERS};
 use super::time::{STEPS_BITS, STEPS_MAX, Time};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 const STATE: u64 = 3;
 const EJECTED: u64 = 1 << 2;
 const DISABLED: u64 = 1 << 3;
 const REMOVED: u64 = 1 << 4;
-const EJECTIONS_SHIFT: u32 = 5;
-const EJECTIONS_BITS: u32 = 5;
-const EJECTIONS_MAX: u32 = (1 << EJECTIONS_BITS) - 1;
-const TIER_SHIFT: u32 = EJECTIONS_SHIFT + EJECTIONS_BITS;
+const TIER_SHIFT: u32 = 5;
 const TIER: u64 = (TIERS as u64 - 1) << TIER_SHIFT;
 const OUTAGE_SHIFT: u32 = 64 - STEPS_BITS;
-const _: () = assert!(TIERS.is_power_of_two() && TIER < 1 << OUTAGE_SHIFT);
+const _: () = assert!(TIERS.is_power_of_two() && TIER < 1 << OUTAGE_SHIFT && REMOVED < 1 << TIER_SHIFT);
 
-/// The number of ejections falls by one for each of these since the outage number, a time: since the end of the last
-/// ejection, or since the last connect fault took the server down.
+/// The number of ejections in a row falls by one for each of these that the server has served since the last one.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
-/// The longest ejection: outage numbers are left for the time after one that was ended early.
-const LONGEST_EJECTION: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HealthState {
@@ -93,7 +92,7 @@ pub(crate) struct HealthSnapshot(u64);
 impl core::fmt::Debug for HealthSnapshot {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let is = |bit| self.0 & bit != 0;
-        write!(f, "{:?}(outage {}, ejections {}", self.state(), self.outage().0, self.ejections())?;
+        write!(f, "{:?}(outage {}", self.state(), self.outage().0)?;
         if self.tier() > 0 {
             write!(f, ", tier {}", self.tier())?;
         }
@@ -152,20 +151,9 @@ impl HealthSnapshot {
         self.serves() && self.tier() == tier
     }
 
-    /// The end of its ejection, if it is ejected.
-    pub(crate) fn ejected_until(self) -> Option<Time> {
-        (self.0 & EJECTED != 0).then(|| Time::from_steps(self.outage().0))
-    }
-
-    fn ejections(self) -> u32 {
-        (self.0 >> EJECTIONS_SHIFT) as u32 & EJECTIONS_MAX
-    }
-
-    /// The number of ejections, less those that are forgiven by now.
-    fn ejections_left(self, now: Time) -> u32 {
-        let since = now.since(Time::from_steps(self.outage().0));
-        let forgiven = (since.as_nanos() / FORGIVEN_AFTER.as_nanos()).min(u128::from(EJECTIONS_MAX)) as u32;
-        self.ejections().saturating_sub(forgiven)
+    /// Whether it is down because callers reported failures. Its ejection may be over.
+    pub(crate) fn is_ejected(self) -> bool {
+        self.0 & EJECTED != 0
     }
 
     fn with_state(self, state: HealthState) -> Self {
@@ -177,12 +165,11 @@ impl HealthSnapshot {
         Self(self.0 & !(STATE | EJECTED) | state)
     }
 
-    /// Down with the next outage number, which is `time` where the clock allows it.
-    fn down(self, time: Time, ejections: u32) -> Self {
-        let kept = self.0 & (DISABLED | REMOVED | TIER);
-        let outage = time.steps().max((self.outage().0 + 1).min(STEPS_MAX));
-        let word = outage << OUTAGE_SHIFT | u64::from(ejections) << EJECTIONS_SHIFT | kept;
-        Self(word).with_state(HealthState::Down)
+    /// Down with the next outage number, which is `now` where the clock allows it.
+    fn down(self, now: Time) -> Self {
+        let kept = self.0 & ((1 << OUTAGE_SHIFT) - 1);
+        let outage = now.steps().max((self.outage().0 + 1).min(STEPS_MAX));
+        Self(outage << OUTAGE_SHIFT | kept).with_state(HealthState::Down)
     }
 }
 
@@ -197,16 +184,43 @@ pub(crate) enum Ejected {
     Down(HealthSnapshot),
 }
 
+/// What is remembered of a server's ejections.
+#[derive(Debug)]
+struct Ejections {
+    /// How many came in a row, by the last one.
+    in_a_row: u32,
+    /// The end of the last one.
+    until: Time,
+    /// How long the server has served since the last one, up to when it went down last.
+    served: Duration,
+    /// When it came out of Down last.
+    serves_since: Time,
+}
+
+impl Ejections {
+    fn served(&self, now: Time) -> Duration {
+        self.served.saturating_add(now.since(self.serves_since))
+    }
+
+    /// How many in a row are left, less those that are forgiven by now. Of a server that serves.
+    fn left(&self, now: Time) -> u32 {
+        let forgiven = self.served(now).as_nanos() / FORGIVEN_AFTER.as_nanos();
+        self.in_a_row.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX))
+    }
+}
+
 /// See the module's page.
 #[derive(Debug)]
 pub(crate) struct Health {
     word: AtomicU64,
+    ejections: Mutex<Ejections>,
 }
 
 impl Health {
     /// That of a server which is up, but not registered yet: [`Health::set_removed`] counts it in.
     pub(crate) fn new(tier: usize) -> Self {
-        Self { word: AtomicU64::new(REMOVED | (tier as u64) << TIER_SHIFT & TIER) }
+        let ejections = Ejections { in_a_row: 0, until: Time::ZERO, served: Duration::ZERO, serves_since: Time::ZERO };
+        Self { word: AtomicU64::new(REMOVED | (tier as u64) << TIER_SHIFT & TIER), ejections: Mutex::new(ejections) }
     }
 
     #[inline(always)]
@@ -266,19 +280,25 @@ impl Health {
         self.transition(serving, lower, next).ok()
     }
 
+    /// The end of its ejection, if it is ejected (I3).
+    pub(crate) fn ejected_until(&self) -> Option<Time> {
+        self.snapshot().is_ejected().then(|| lock(&self.ejections).until)
+    }
+
     /// A connect failed by the server's fault, of an attempt or connection of `outage`. Returns the word if that took
     /// the server down (I1).
     pub(crate) fn connect_failed(&self, serving: &Serving, outage: Outage, now: Time) -> Option<HealthSnapshot> {
-        let (_, left) = self.change(serving, |found| {
-            (!found.is_down() && found.outage() == outage).then(|| found.down(now, found.ejections_left(now)))
-        })?;
+        let mut ejections = lock(&self.ejections);
+        let (_, left) =
+            self.change(serving, |found| (!found.is_down() && found.outage() == outage).then(|| found.down(now)))?;
+        ejections.served = ejections.served(now);
         Some(left)
     }
 
     /// Callers reported failures of connections of `outage`: takes the server down, if another one serves then, and if
     /// a worse tier serves or no more than `max_ejected_ratio` of its tier do not. `until` tells the end of that many
-    /// ejections in a row; the ejection ends then, or after a year, or with an earlier one that was ended early. Does
-    /// nothing while the server is removed: when it is registered again, it would be down beyond the bound.
+    /// ejections in a row. Does nothing while the server is removed: when it is registered again, it would be down
+    /// beyond the bound.
     pub(crate) fn eject(
         &self,
         serving: &Serving,
@@ -287,31 +307,43 @@ impl Health {
         now: Time,
         until: impl Fn(u32) -> Time,
     ) -> Ejected {
+        let mut ejections = lock(&self.ejections);
         let ejected = self.transition(
             serving,
             |tier| serving.lower_within(tier, max_ejected_ratio),
             |found| {
-                let down = || {
-                    let ejections = (found.ejections_left(now) + 1).min(EJECTIONS_MAX);
-                    let until = until(ejections).min(now.after(LONGEST_EJECTION));
-                    HealthSnapshot(found.down(until, ejections).0 | EJECTED)
-                };
                 let may_go = !found.is_down() && !found.is_removed() && found.outage() == outage;
-                may_go.then(down)
+                may_go.then(|| HealthSnapshot(found.down(now).0 | EJECTED))
             },
         );
-        ejected.map_or_else(|not| not, |(_, left)| Ejected::Down(left))
+        let (_, left) = match ejected {
+            Ok(changed) => changed,
+            Err(not) => return not,
+        };
+        ejections.in_a_row = ejections.left(now).saturating_add(1);
+        (ejections.until, ejections.served) = (until(ejections.in_a_row), Duration::ZERO);
+        Ejected::Down(left)
     }
 
     /// The trial of an outage succeeded: Recovering. Returns the word if the server was down in this outage.
-    pub(crate) fn recover(&self, serving: &Serving, outage: Outage) -> Option<HealthSnapshot> {
-        self.leave(serving, outage, HealthState::Down, HealthState::Recovering)
+    pub(crate) fn recover(&self, serving: &Serving, outage: Outage, now: Time) -> Option<HealthSnapshot> {
+        let mut ejections = lock(&self.ejections);
+        let left = self.leave(serving, outage, HealthState::Down, HealthState::Recovering)?;
+        ejections.serves_since = now;
+        Some(left)
     }
 
-    /// The server, down in `outage`, refuses a connect, but others of its connections answer: Up.
-    pub(crate) fn answers(&self, serving: &Serving, outage: Outage) -> bool {
-        let is_ejected = self.snapshot().ejected_until().is_some();
-        !is_ejected && self.leave(serving, outage, HealthState::Down, HealthState::Up).is_some()
+    /// The server, down in `outage`, refuses a connect, but others of its connections answer: Up, unless its ejection
+    /// lasts.
+    pub(crate) fn answers(&self, serving: &Serving, outage: Outage, now: Time) -> bool {
+        // Under the lock no ejection begins.
+        let mut ejections = lock(&self.ejections);
+        let is_ejected = self.snapshot().is_ejected() && now < ejections.until;
+        let answers = !is_ejected && self.leave(serving, outage, HealthState::Down, HealthState::Up).is_some();
+        if answers {
+            ejections.serves_since = now;
+        }
+        answers
     }
 
     /// A good return, or an interval without a failure, while Recovering from `outage`: Up. True if that was so.
@@ -328,7 +360,7 @@ impl Health {
 
     /// Ends an ejection before its time: the server stays down until its trial succeeds. True if it was ejected.
     pub(crate) fn end_ejection(&self, serving: &Serving) -> bool {
-        self.change(serving, |found| (found.0 & EJECTED != 0).then_some(HealthSnapshot(found.0 & !EJECTED))).is_some()
+        self.change(serving, |found| found.is_ejected().then_some(HealthSnapshot(found.0 & !EJECTED))).is_some()
     }
 
     /// The server is removed, or registered again. True if that changed.

@@ -2,12 +2,16 @@
 //!
 //! # Protocol
 //!
-//! One word, `{ last: 45, count: 19 }`, with the time of the last failure in steps of 10 µs. A failure counts one more;
-//! after a time without any it starts from one. A good return clears the word.
+//! One word, `{ first: 45, count: 19 }`, with the time of the first failure in steps of 10 µs. A failure counts one
+//! more; if the first one is too old by then, it starts from one. A good return clears the word.
+//!
+//! So failures further apart than the memory never add up. A window that slides would need the time of each failure.
+//! This one may start from one in the middle of a burst: then as many more reach the threshold.
 //!
 //! # Invariants
 //!
-//! - I1: of as many failures as the threshold, without a clear between them, exactly one reaches it.
+//! - I1: of as many failures as the threshold, within the memory of the first and without a clear between them, exactly
+//!   one reaches it.
 //!
 //! Arithmetic: the count saturates at 2¹⁹ - 1: I1 holds for a threshold below that. The time saturates at 11.1 years.
 //!
@@ -30,12 +34,14 @@ pub(crate) struct Strikes {
 }
 
 impl Strikes {
-    /// Counts one failure. Returns how many came in a row, none later than `memory` after the one before it (I1).
+    /// Counts one failure. Returns how many came in a row, all within `memory` of the first (I1).
     pub(crate) fn count(&self, now: Time, memory: Duration) -> u32 {
         let next = |word: u64| {
-            let (last, count) = (Time::from_steps(word >> COUNT_BITS), word & COUNT_MAX);
-            let count = if now.since(last) > memory { 1 } else { (count + 1).min(COUNT_MAX) };
-            now.steps() << COUNT_BITS | count
+            let (first, count) = (word >> COUNT_BITS, word & COUNT_MAX);
+            if count == 0 || now.since(Time::from_steps(first)) > memory {
+                return now.steps() << COUNT_BITS | 1;
+            }
+            first << COUNT_BITS | (count + 1).min(COUNT_MAX)
         };
         // Relaxed: see the module's page.
         let mut found = self.word.load(Ordering::Relaxed);
@@ -67,14 +73,14 @@ mod tests {
     use super::{Strikes, Time};
 
     #[test]
-    fn failures_add_up_until_a_clear_or_a_long_pause() {
+    fn failures_add_up_until_a_clear_or_the_end_of_the_memory() {
         let (strikes, memory) = (Strikes::default(), Duration::from_secs(10));
         let at = |seconds| Time::ZERO.after(Duration::from_secs(seconds));
-        assert_eq!([1, 2, 12].map(|seconds| strikes.count(at(seconds), memory)), [1, 2, 3]);
-        assert_eq!([23, 24].map(|seconds| strikes.count(at(seconds), memory)), [1, 2]);
+        assert_eq!([8, 12, 18].map(|seconds| strikes.count(at(seconds), memory)), [1, 2, 3]);
+        assert_eq!([19, 20].map(|seconds| strikes.count(at(seconds), memory)), [1, 2], "the first is too old");
         assert!(!strikes.is_clear());
         strikes.clear();
         assert!(strikes.is_clear());
-        assert_eq!(strikes.count(at(24), memory), 1);
+        assert_eq!([24, 31, 35].map(|seconds| strikes.count(at(seconds), memory)), [1, 2, 1]);
     }
 }

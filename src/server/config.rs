@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::error::ServerError;
 use crate::raw::{MAX_RPS, MIN_RPS, PermitCounts, Rate, TierInUse};
 use crate::server::Weight;
-use crate::sync::Arc;
+use crate::sync::{Arc, BTreeMap};
 
 /// A server: its address, and the settings in which it differs from the pool's defaults.
 ///
@@ -25,7 +25,8 @@ use crate::sync::Arc;
 pub struct Server {
     name: Arc<str>,
     address: Arc<str>,
-    tags: Vec<(Arc<str>, Arc<str>)>,
+    /// By key: tags in another order are the same.
+    tags: BTreeMap<Arc<str>, Arc<str>>,
     max_conns: Option<u32>,
     max_rps: Option<f64>,
     burst: Option<u32>,
@@ -38,7 +39,7 @@ impl Server {
     /// it must not be empty, and no blanks may stand around it.
     pub fn new(address: impl Into<Arc<str>>) -> Self {
         let address = address.into();
-        let (name, tags, weight, tier) = (Arc::clone(&address), Vec::new(), 1, 0);
+        let (name, tags, weight, tier) = (Arc::clone(&address), BTreeMap::new(), 1, 0);
         Self { name, address, tags, max_conns: None, max_rps: None, burst: None, weight, tier }
     }
 
@@ -67,7 +68,8 @@ impl Server {
         &self.name
     }
 
-    /// Adds a value for the connector, under a key; replaces an earlier one of the same key.
+    /// Adds a value for the connector, under a key; replaces an earlier one of the same key. The
+    /// order of keys does not count.
     ///
     /// # Examples
     ///
@@ -78,15 +80,13 @@ impl Server {
     /// assert_eq!(server.tag_value("sni"), Some("b.example"));
     /// ```
     pub fn tag(mut self, key: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
-        let key = key.into();
-        self.tags.retain(|(known, _)| *known != key);
-        self.tags.push((key, value.into()));
+        self.tags.insert(key.into(), value.into());
         self
     }
 
     /// The value that was added under a key.
     pub fn tag_value(&self, key: &str) -> Option<&str> {
-        self.tags.iter().find(|(known, _)| **known == *key).map(|(_, value)| &**value)
+        self.tags.get(key).map(|value| &**value)
     }
 
     /// Whether the connections of another server lead to the same place: address and tags are the same.

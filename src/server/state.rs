@@ -153,8 +153,13 @@ impl<C: Connector> ServerEntry<C> {
     pub(crate) fn down_until(&self) -> Option<Time> {
         let (health, breaker) = (self.health.snapshot(), self.breaker.snapshot());
         let may_be_tried = health.is_down() && !health.is_disabled() && breaker.state() != BreakerState::Trying;
-        let ends = [health.ejected_until(), breaker.paused_until()];
-        may_be_tried.then(|| ends.into_iter().flatten().max().unwrap_or(Time::ZERO))
+        let until = || self.health.ejected_until().max(breaker.paused_until());
+        may_be_tried.then(|| until().unwrap_or(Time::ZERO))
+    }
+
+    /// The later of the ends of its ejection and its pause, if it is ejected or connecting to it pauses.
+    pub(crate) fn avoided_until(&self) -> Option<Time> {
+        self.health.ejected_until().max(self.breaker.snapshot().paused_until())
     }
 
     /// When connecting to it resumes: it is disabled for a time, it is down and not tried, or it is up and connecting
@@ -188,6 +193,17 @@ impl<C: Connector> ServerEntry<C> {
     /// Enables it. True if it was disabled. Only under the lock of the server list.
     pub(crate) fn enable(&self, serving: &Serving) -> bool {
         self.health.set_disabled(serving, false)
+    }
+
+    /// The most attempts that callers may have run at it, where `most` are allowed at a server that is up. While it
+    /// recovers, its probe's connection serves alone; if that has closed, one attempt replaces it.
+    pub(crate) fn most_attempts(&self, most: u32) -> u32 {
+        let health = self.health.snapshot();
+        match () {
+            () if health.is_plainly_up() => most,
+            () if health.serves() && self.permits.counts().open() == 0 => 1,
+            () => 0,
+        }
     }
 
     pub(crate) fn recovering_until(&self) -> Time {
@@ -286,10 +302,9 @@ impl<C: Connector> ServerEntry<C> {
 
     /// Whether a removed server may be forgotten: nothing of it is open, its bucket is full, and it is not avoided.
     pub(crate) fn is_over(&self, now: Time) -> bool {
-        let avoided_until = self.health.snapshot().ejected_until().max(self.breaker.snapshot().paused_until());
         self.permits.counts().open() == 0
             && self.bucket().is_none_or(|bucket| bucket.is_full(now))
-            && avoided_until.is_none_or(|until| until <= now)
+            && self.avoided_until().is_none_or(|until| until <= now)
     }
 
     /// Wakes what may wait for a permit that was released: waiters, a due attempt, a drain, the close of the pool.

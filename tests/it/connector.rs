@@ -128,6 +128,9 @@ fn look_up_that_outlasts_the_connect_timeout_is_the_clients_fault() {
         let causes = causes.lock().expect("no panic").clone();
         assert!(causes.len() == 1, "{causes:#?}");
         assert!(causes[0].contains("cause=look-up of \"localhost\" timed out after 200ms"), "{causes:#?}");
+        let error = pool.acquire_now().await.expect_err("connecting pauses");
+        let cause = std::error::Error::source(&error).expect("the error names it").to_string();
+        assert_eq!(cause, "look-up of \"localhost\" timed out after 200ms");
         // Connecting pauses, and then goes on.
         drop(busy);
         clock.advance(2 * SECOND);

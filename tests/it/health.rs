@@ -1,7 +1,7 @@
 //! Backoff and health: the pauses between attempts at a down server, its probes, and its recovery.
 
 mod ejection;
-mod events;
+pub(crate) mod events;
 mod evidence;
 mod outage;
 mod probes;

@@ -252,3 +252,39 @@ fn long_idle_unix_connection_is_peeked() {
 fn quiet_unix_connection_is_reused() {
     runtime().block_on(quiet_connection_is_reused::<Unix>());
 }
+
+/// How many ends of connections to a port have been closed by the other end alone.
+#[cfg(target_os = "linux")]
+fn half_closed(port: u16) -> usize {
+    const CLOSE_WAIT: &str = "08";
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the system has it");
+    let remote = format!(":{port:04X}");
+    let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    fields.filter(|fields| fields[2].ends_with(&remote) && fields[3] == CLOSE_WAIT).count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn idle_connections_that_the_server_closed_do_not_stay_half_open() {
+    runtime().block_on(async {
+        let (net, clock) = (Tcp::listen().await, Clock::manual());
+        let port = net.0.local_addr().expect("it listens").port();
+        let builder = Pool::builder(TcpConnector::new()).server(net.address()).clock(clock.clone());
+        let pool = builder.build().expect("the settings are in range");
+        let (mut held, mut peers) = (Vec::new(), Vec::new());
+        for _ in 0..10 {
+            held.push(pool.acquire().await.expect("the server listens"));
+            peers.push(net.accept().await);
+        }
+        held.into_iter().for_each(PooledConn::release);
+        drop(peers);
+        while half_closed(port) < 10 {
+            settle().await;
+        }
+        for _ in 0..3 {
+            clock.advance(Duration::from_secs(1));
+            settle().await;
+        }
+        assert_eq!((half_closed(port), pool.status().servers[0].open), (0, 0));
+    });
+}

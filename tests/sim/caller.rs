@@ -234,10 +234,10 @@ impl Caller {
                 wrong.push("its server was removed".into());
             }
             let has_answered = open.answered == Some(server.health.outage);
-            if conn.uses > 0 && is_any_up && !server.health.serves() && !has_answered && !in_flux {
+            if is_any_up && !server.health.serves() && !has_answered && !in_flux {
                 wrong.push("its server is down, and another is up".into());
             }
-            if conn.uses > 0 && server.health.serves() && open.outage != server.health.outage && !in_flux {
+            if server.health.serves() && open.outage != server.health.outage && !in_flux {
                 wrong.push("its server went down since it was last used".into());
             }
             if server.reset_at > open.opened && server.reset_at < now {

@@ -1,6 +1,6 @@
 //! The model of one server's breaker and health, computed from what the server and the callers did.
 
-use connring::ServerState;
+mod learn;
 
 use crate::plan::Plan;
 use crate::world::MS;
@@ -80,11 +80,16 @@ pub(crate) struct Health {
     pub(crate) paused_at: Option<u64>,
     /// The fewest and the most failures in a row that the pool may have counted.
     pub(crate) strikes: (u32, u32),
-    pub(crate) struck: u64,
+    /// The earliest and the latest time of the first of them.
+    pub(crate) struck: (u64, u64),
     /// The fewest and the most ejections in a row.
     pub(crate) ejections: (u32, u32),
-    /// When it went down, or the end of its ejection.
-    pub(crate) served_from: u64,
+    /// When its ejection may be over, at the earliest: the status tells the later of its end and that of a pause.
+    pub(crate) ejected_from: u64,
+    /// How long it served since its last ejection, up to its last outage.
+    pub(crate) served: u64,
+    /// When it came out of its last outage.
+    pub(crate) serves_since: u64,
     /// The last good return.
     pub(crate) answered: Option<u64>,
     /// Since when an attempt that failed leaves open whether the server serves: the pool's status tells.
@@ -113,9 +118,11 @@ impl Health {
             round: 1,
             paused_at: None,
             strikes: (0, 0),
-            struck: 0,
+            struck: (0, 0),
             ejections: (0, 0),
-            served_from: 0,
+            ejected_from: 0,
+            served: 0,
+            serves_since: 0,
             answered: None,
             unsure: false,
             closed_at_once: None,
@@ -132,6 +139,16 @@ impl Health {
 
     pub(crate) fn is_ejected(&self) -> bool {
         matches!(self.state, State::Down { ejected_until: Some(_) })
+    }
+
+    /// Whether it is ejected, and that cannot be over.
+    pub(crate) fn stays_ejected(&self, now: u64) -> bool {
+        self.is_ejected() && now < self.ejected_from
+    }
+
+    /// How long it has served since its last ejection.
+    pub(crate) fn served(&self, now: u64) -> u64 {
+        self.served + now.saturating_sub(self.serves_since)
     }
 
     fn is_not_told(&self) -> bool {
@@ -177,14 +194,16 @@ impl Health {
     }
 
     fn set(&mut self, state: State, now: u64) {
+        if !self.serves() && !matches!(state, State::Down { .. }) {
+            self.serves_since = now;
+        }
         (self.state, self.turned) = (state, now);
     }
 
     pub(crate) fn goes_down(&mut self, ejected_until: Option<u64>, now: u64) {
         self.outage += 1;
         self.strikes = (0, 0);
-        // An ejection that was ended early goes on bounding the outage numbers.
-        self.served_from = ejected_until.unwrap_or(now.max(self.served_from));
+        self.served = if ejected_until.is_some() { 0 } else { self.served(now) };
         self.set(State::Down { ejected_until }, now);
     }
 
@@ -213,34 +232,38 @@ impl Health {
         Begun { outage: self.outage, round: self.round, is_trial: true, is_probe }
     }
 
-    /// The server sees a connect attempt. `ahead`: trials may begin ahead of their time.
+    /// The server sees a connect attempt. `ahead`: trials may begin ahead of their time. `alone`: nothing else is open.
     ///
     /// # Errors
     ///
     /// The reason why this attempt must not run.
-    pub(crate) fn attempt_began(&mut self, now: u64, ahead: bool) -> Result<Begun, String> {
+    pub(crate) fn attempt_began(&mut self, now: u64, ahead: bool, alone: bool) -> Result<Begun, String> {
         // The pool schedules an attempt and a task begins it. In between, within one instant, other attempts may fail.
         let ordinary = Begun { outage: self.outage, round: self.round, is_trial: false, is_probe: false };
         match (self.state, self.breaker) {
-            (State::Up, Breaker::Closed) => Ok(ordinary),
-            (State::Up, Breaker::Paused { until }) if until <= now && self.breaker_unsure => Ok(ordinary),
-            (State::Up, Breaker::Paused { until }) if until <= now => Ok(self.begin_trial(false)),
-            (State::Up, Breaker::Paused { .. }) if self.paused_at == Some(now) => Ok(ordinary),
-            (State::Up, Breaker::Paused { until }) => {
-                Err(format!("an attempt in a pause that lasts until {} us", until / 1_000))
+            (State::Recovering { .. }, _) if !alone => {
+                Err("an attempt at a server that recovers and has a connection".into())
             }
-            (State::Up, Breaker::Trying) => Err("an attempt beside the trial after a pause".into()),
-            (State::Recovering { .. }, _) => Err("an attempt at a server that recovers".into()),
+            (State::Up | State::Recovering { .. }, Breaker::Closed) => Ok(ordinary),
+            (State::Up | State::Recovering { .. }, Breaker::Paused { until }) => match () {
+                () if until <= now && self.breaker_unsure => Ok(ordinary),
+                () if until <= now => Ok(self.begin_trial(false)),
+                () if self.paused_at == Some(now) => Ok(ordinary),
+                () => Err(format!("an attempt in a pause that lasts until {} us", until / 1_000)),
+            },
+            (State::Up | State::Recovering { .. }, Breaker::Trying) => {
+                Err("an attempt beside the trial after a pause".into())
+            }
             (State::Down { .. }, Breaker::Trying) if self.turned == now => {
                 Ok(Begun { outage: self.outage - 1, round: self.round - 1, ..ordinary })
             }
             (State::Down { .. }, Breaker::Trying) => Err("a second attempt at a server that is being probed".into()),
-            (State::Down { ejected_until }, _) => {
+            (State::Down { .. }, _) => {
                 let due = self.due().unwrap_or(0);
                 if due <= now {
                     return Ok(self.begin_trial(true));
                 }
-                if ahead && ejected_until.is_none() {
+                if ahead && !self.stays_ejected(now) {
                     return Ok(self.begin_trial(true));
                 }
                 if self.turned == now {
@@ -293,84 +316,14 @@ impl Health {
         }
         match (self.state, evidence) {
             _ if begun.outage != self.outage => {}
-            (State::Down { ejected_until: Some(_) }, _) | (State::Down { .. }, Evidence::No) => {}
+            (State::Down { .. }, Evidence::No) => {}
+            (State::Down { ejected_until: Some(until) }, _) if until > now => self.unsure = !self.stays_ejected(now),
             (State::Down { .. }, Evidence::Yes) => self.comes_up(now),
             (State::Down { .. }, Evidence::Maybe) => self.unsure = true,
             (_, Evidence::Yes) => {}
             (_, Evidence::No) => self.goes_down(None, now),
             (_, Evidence::Maybe) => self.unsure = true,
         }
-    }
-
-    /// A trial that was scheduled before a removal or a reset, and whose attempt never began, is dropped unseen by the
-    /// network. It pauses again.
-    pub(crate) fn learn_of_dropped_trial(&mut self, paused_until: Option<u64>, changed: u64) {
-        let until = changed + self.interval(1);
-        let was_due = match self.state {
-            State::Up => matches!(self.breaker, Breaker::Paused { until } if until <= changed),
-            State::Recovering { .. } => false,
-            // Or it was to begin ahead of its time.
-            State::Down { .. } => self.due().is_some_and(|due| due <= changed) || !self.is_ejected(),
-        };
-        if was_due && paused_until.is_some_and(|said| said.abs_diff(until) <= 20_000) {
-            self.round += 1;
-            self.pause(self.failures, changed);
-            self.breaker = Breaker::Paused { until };
-        }
-    }
-
-    /// The pool's status: whether the server serves, and the end of its pause. Learns what the model cannot know.
-    pub(crate) fn learn(&mut self, state: ServerState, paused_until: Option<u64>, now: u64) {
-        let is_up = state == ServerState::Up;
-        let serves = is_up || state == ServerState::Recovering;
-        let failures = match state {
-            ServerState::Down { failures, .. } | ServerState::Probing { failures } => Some(failures),
-            _ => None,
-        };
-        if let Some((outage, at)) = self.closed_at_once.take() {
-            let is = |pause: u64| paused_until.is_some_and(|until| until.abs_diff(at + pause) <= 20_000);
-            let pauses = is(self.interval(self.failures + 1)) || self.failures_unsure && is(self.interval(1));
-            if self.breaker == Breaker::Closed && pauses {
-                self.unsure_since = self.failures_unsure.then_some(at);
-                self.pause(self.failures + 1, at);
-            }
-            self.unsure |= self.outage == outage;
-        }
-        if let Some(at) = self.unsure_since.take() {
-            let first = at + self.interval(1);
-            self.failures_unsure = first == self.paused_until();
-            if paused_until.is_some_and(|until| until.abs_diff(first) <= 20_000) {
-                (self.failures, self.breaker) = (1, Breaker::Paused { until: first });
-            }
-            self.breaker_unsure = false;
-        }
-        if let Some(failures) = failures.filter(|_| std::mem::take(&mut self.failures_unsure)) {
-            self.failures = failures;
-        }
-        if std::mem::take(&mut self.unsure) {
-            match (self.serves(), serves) {
-                (true, false) => self.goes_down(None, now),
-                (false, true) if !self.is_ejected() => self.comes_up(now),
-                _ => {}
-            }
-        }
-        if let (true, ServerState::Ejected { retry_after }) = (self.is_not_told(), state) {
-            let until = now + retry_after.as_nanos() as u64;
-            self.state = State::Down { ejected_until: Some(until) };
-            self.served_from = until;
-        }
-        if matches!(self.state, State::Recovering { until } if until <= now + 20_000) && is_up {
-            self.recovered(now);
-        }
-    }
-
-    pub(crate) fn may_learn(&self) -> bool {
-        self.unsure
-            || self.closed_at_once.is_some()
-            || self.unsure_since.is_some()
-            || self.failures_unsure
-            || self.is_not_told()
-            || matches!(self.state, State::Recovering { .. })
     }
 
     /// A connection came back well: the first time under this outage number?

@@ -176,7 +176,11 @@ fn waits_in_vain(
         return (due.max(health.due_from).max(server.listing_changed) + TICK + distance < now && may_probe)
             .then_some("the server is down and its trial is overdue");
     }
-    if health.state != Model::Up || health.breaker == Breaker::Trying || health.paused_until() + TICK > now {
+    let recovers_alone = matches!(health.state, Model::Recovering { .. }) && listed.open == 0;
+    if health.state != Model::Up && !recovers_alone {
+        return None;
+    }
+    if health.breaker == Breaker::Trying || health.paused_until() + TICK > now {
         return None;
     }
     let is_young = |began: u64| began + plan.hedge_delay * MS + TICK >= now;
@@ -222,7 +226,8 @@ impl Server {
             (ServerState::Up, Model::Up) | (ServerState::Recovering, Model::Recovering { .. }) => true,
             // Scheduled, and not yet begun.
             (ServerState::Probing { failures }, Model::Down { .. }) => {
-                has_failures(failures) && (health.breaker == Breaker::Trying || is_due || ahead && !health.is_ejected())
+                has_failures(failures)
+                    && (health.breaker == Breaker::Trying || is_due || ahead && !health.stays_ejected(now))
             }
             (ServerState::Ejected { retry_after }, Model::Down { ejected_until: Some(_) }) => {
                 health.due().is_some_and(|due| remaining(retry_after, due))

@@ -138,7 +138,8 @@ impl RunningAttempt {
             if !server.is_listed && server.listing_changed != now {
                 wrong.push("an attempt at a server that was removed".into());
             }
-            let begun = server.health.attempt_began(now, ahead).unwrap_or_else(|why| {
+            let is_alone = server.open == 1;
+            let begun = server.health.attempt_began(now, ahead, is_alone).unwrap_or_else(|why| {
                 wrong.push(why);
                 Begun::default()
             });

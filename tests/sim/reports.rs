@@ -12,7 +12,7 @@ use crate::world::{MS, Server, State, World};
 
 /// The coarse time may be this old, while the pool keeps one.
 const TICK: u64 = 104 * MS;
-/// Reports older than this do not add up.
+/// Reports further apart than this do not add up.
 const STRIKES_LAST: u64 = 10_000 * MS;
 /// Served for this long, an ejection is forgiven.
 const FORGIVEN_AFTER: u64 = 10_000 * MS;
@@ -57,6 +57,8 @@ pub(crate) struct Expected {
     counts: bool,
     /// Failures in a row with it: at least, at most.
     strikes: (u32, u32),
+    /// The earliest and the latest time of the first of them.
+    struck: (u64, u64),
     /// Enough failures: in any case, in some case.
     enough: (bool, bool),
     allowed: bool,
@@ -150,6 +152,7 @@ impl State {
             server: open.server,
             counts: false,
             strikes: health.strikes,
+            struck: health.struck,
             enough: (false, false),
             allowed: false,
             eject_for,
@@ -159,7 +162,17 @@ impl State {
         }
         expected.counts = true;
         let is_sure = evidence == Evidence::No;
-        let (least, most) = if now > health.struck + STRIKES_LAST { (0, 0) } else { health.strikes };
+        let (earliest, latest) = health.struck;
+        let (least, most) = match () {
+            () if now > latest + STRIKES_LAST + STEP => (0, 0),
+            () if now + STEP > earliest + STRIKES_LAST => (0, health.strikes.1),
+            () => health.strikes,
+        };
+        expected.struck = match (least, most) {
+            (_, 0) => (now, now),
+            (0, _) => (earliest, now),
+            _ => health.struck,
+        };
         expected.strikes = (least + u32::from(is_sure), most + 1);
         let at_once = eject_for.is_some() || matches!(health.state, Health::Recovering { .. });
         let enough = |strikes| at_once || strikes >= plan.consecutive_failures;
@@ -173,7 +186,7 @@ impl State {
 
     /// What followed a report.
     pub(crate) fn reported(&mut self, plan: &Plan, expected: Expected, status: &PoolStatus, now: u64) {
-        let Expected { server: index, counts, strikes, enough, allowed, eject_for } = expected;
+        let Expected { server: index, counts, strikes, struck, enough, allowed, eject_for } = expected;
         let server = &mut self.servers[index];
         let was_serving = server.health.serves();
         let listed = status_of(server, status).filter(|_| server.is_listed && was_serving);
@@ -199,7 +212,7 @@ impl State {
             return;
         }
         let health = &mut server.health;
-        health.struck = now;
+        health.struck = struck;
         let Some(until) = until else {
             health.strikes = match enough {
                 (true, _) => (0, 0),
@@ -209,21 +222,22 @@ impl State {
             };
             return;
         };
-        let forgiven = (now.saturating_sub(health.served_from) / FORGIVEN_AFTER) as u32;
+        // The model may learn a few milliseconds late when the server began or ceased to serve.
+        let forgiven = |ms: i64| (health.served(now).saturating_add_signed(ms * MS as i64) / FORGIVEN_AFTER) as u32;
         let (least, most) = health.ejections;
-        health.ejections = (least.saturating_sub(forgiven + 1) + 1, most.saturating_sub(forgiven) + 1);
-        // An ejection that was ended early bounds the next one from below: its end is the outage number.
-        let (paused_until, before) = (health.paused_until(), health.served_from);
+        let (least, most) = (least.saturating_sub(forgiven(100)) + 1, most.saturating_sub(forgiven(-100)) + 1);
+        health.ejections = (least, most);
+        let paused_until = health.paused_until();
         health.goes_down(Some(until), now);
         let nominal = |k: u32| (plan.ejection_base * MS) as f64 * 1.5f64.powi(k as i32 - 1);
         let nominal = |k: u32| nominal(k).min((plan.ejection_max * MS) as f64);
         let [shortest, longest] = match eject_for {
             Some(time) => [now + time, now + time],
-            None => [now + (0.5 * nominal(least.max(1))) as u64, now + (1.5 * nominal(most + 1)) as u64],
+            None => [now + (0.5 * nominal(least)) as u64, now + (1.5 * nominal(most)) as u64],
         };
-        if until == NOT_TOLD {
-            health.served_from = now;
-        } else if until + STEP < shortest.max(paused_until) || until > longest.max(paused_until).max(before) + STEP {
+        health.ejected_from = shortest.saturating_sub(STEP);
+        let is_told = until != NOT_TOLD;
+        if is_told && (until + STEP < shortest.max(paused_until) || until > longest.max(paused_until) + STEP) {
             let us = (until - now) / 1_000;
             let what = format!("{} is ejected for {us} us, {:?} in a row, {expected:?}", server.address, (least, most));
             self.violated(what);
@@ -330,7 +344,9 @@ impl State {
     pub(crate) fn could_connect(&self, plan: &Plan, now: u64) -> bool {
         let could = |(index, server): (usize, &Server)| {
             let connecting = self.attempts.values().filter(|attempt| attempt.server == index).count() as u32;
-            let is_plain = server.health.state == Health::Up && server.health.breaker == Breaker::Closed;
+            let recovers_alone = matches!(server.health.state, Health::Recovering { .. }) && server.open == 0;
+            let is_up = server.health.state == Health::Up || recovers_alone;
+            let is_plain = is_up && server.health.breaker == Breaker::Closed;
             let is_quiet = server.touched < now && server.health.turned < now && server.listing_changed < now;
             let has_permit = server.open < server.held.max_conns(now) && connecting < plan.max_attempts;
             server.is_listed && is_plain && is_quiet && has_permit && server.held.rate().is_none()

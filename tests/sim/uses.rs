@@ -179,13 +179,16 @@ impl Caller {
     /// The connections that have been idle as long close, too.
     fn broken(&self, conn: Conn) {
         let (server, idle_since) = (conn.server, self.world.state().open[&conn.id].idle_since);
+        let info = Conn::info(&conn);
+        // A new one tells nothing about the others.
+        let has_rested = info.uses() > 0 || info.idle() >= Duration::from_millis(100);
         self.ends(conn, "broken", |conn| conn.broken("the simulation says so"));
         let state = self.world.state();
         let coarse = if self.world.plan.maintenance { 104 * MS } else { 0 };
         let is_older = |open: &&Open| open.server == server && !open.in_use && open.idle_since + coarse <= idle_since;
         let older = state.open.values().filter(is_older).count();
         drop(state);
-        if older > 0 && !self.world.state().wait_queue.has_woken() {
+        if has_rested && older > 0 && !self.world.state().wait_queue.has_woken() {
             self.world.violated(format!("{older} connections that were idle for longer than a broken one are left"));
         }
     }

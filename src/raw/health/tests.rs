@@ -27,65 +27,69 @@ fn goes_down_recovers_and_is_up() {
     assert_eq!(health[0].connect_failed(&serving, first, at(2)), None, "failures of one outage count once");
     let second = down.outage();
     assert_ne!(first, second);
-    assert_eq!(health[0].recover(&serving, first), None, "another outage");
-    assert_eq!(health[0].recover(&serving, second).map(|left| left.state()), Some(HealthState::Recovering));
+    assert_eq!(health[0].recover(&serving, first, at(3)), None, "another outage");
+    assert_eq!(health[0].recover(&serving, second, at(3)).map(|left| left.state()), Some(HealthState::Recovering));
     assert_eq!(serving.serving(), 1);
     assert!(!health[0].recovered(&serving, first));
     assert!(health[0].recovered(&serving, second) && !health[0].recovered(&serving, second));
     assert!(health[0].snapshot().is_plainly_up());
 }
 
+/// Ejects a server at a time, for as many seconds as it is ejections in a row. Returns these.
+fn eject(serving: &Serving, health: &Health, now: u64) -> u64 {
+    let until = |ejections: u32| at(now + u64::from(ejections));
+    let ejected = health.eject(serving, health.snapshot().outage(), 0.5, at(now), until);
+    assert_eq!(ejected, Ejected::Down(health.snapshot()));
+    health.ejected_until().expect("it is ejected").since(at(now)).as_secs()
+}
+
+fn recover(serving: &Serving, health: &Health, now: u64) {
+    health.recover(serving, health.snapshot().outage(), at(now)).expect("it is down");
+}
+
 #[test]
-fn ejections_grow_and_are_forgiven_and_end_early() {
+fn ejections_grow_and_are_forgiven_by_the_time_served() {
     let (serving, health) = servers(2);
     let health = &health[0];
-    let until = |now: u64| move |ejections: u32| at(now + u64::from(ejections));
-    let eject = |now| match health.eject(&serving, health.snapshot().outage(), 0.5, at(now), until(now)) {
-        Ejected::Down(down) => down,
-        not => panic!("{not:?}"),
-    };
-    let down = eject(1);
-    assert_eq!((down.ejected_until(), serving.serving()), (Some(at(2)), 1));
-    assert_eq!(health.eject(&serving, down.outage(), 0.5, at(1), until(1)), Ejected::Ignored);
-    health.recover(&serving, down.outage()).expect("it is down");
-    assert_eq!(health.snapshot().ejected_until(), None);
-    let down = eject(3);
-    assert_eq!(down.ejected_until(), Some(at(5)), "the second in a row");
+    assert_eq!((eject(&serving, health, 1), serving.serving()), (1, 1));
+    assert_eq!(health.eject(&serving, health.snapshot().outage(), 0.5, at(1), |_| at(2)), Ejected::Ignored);
+    recover(&serving, health, 1_000);
+    assert_eq!((health.ejected_until(), health.snapshot().is_ejected()), (None, false));
+    assert_eq!(eject(&serving, health, 1_009), 2, "it served for 9 s since");
+    recover(&serving, health, 2_000);
+    // A connect fault between two times of service.
+    health.connect_failed(&serving, health.snapshot().outage(), at(2_006)).expect("it is up");
+    recover(&serving, health, 3_000);
+    assert_eq!(eject(&serving, health, 3_004), 2, "it served for 10 s since");
+    recover(&serving, health, 4_000);
+    assert_eq!(eject(&serving, health, 4_100), 1, "all were forgiven");
+}
+
+#[test]
+fn ejection_that_was_ended_early_makes_no_later_one_longer() {
+    let (serving, health) = servers(2);
+    let health = &health[0];
+    let fail_for = |now, until| health.eject(&serving, health.snapshot().outage(), 0.5, at(now), |_| until);
+    assert!(matches!(fail_for(1, Time::NEVER), Ejected::Down(_)));
+    let ejected = health.snapshot().outage();
+    assert_eq!(health.ejected_until(), Some(Time::NEVER));
     assert!(health.end_ejection(&serving) && !health.end_ejection(&serving));
     assert!(health.snapshot().is_down());
-    health.recover(&serving, down.outage()).expect("it is down");
-    assert_eq!(eject(26).ejected_until(), Some(at(27)), "two were forgiven");
+    recover(&serving, health, 2);
+    assert!(matches!(fail_for(3, at(4)), Ejected::Down(_)));
+    assert_eq!(health.ejected_until(), Some(at(4)));
+    recover(&serving, health, 5);
+    assert_eq!(health.connect_failed(&serving, ejected, at(6)), None, "a failure of an older outage");
 }
 
 #[test]
-fn a_connect_fault_keeps_what_was_forgiven() {
+fn answers_end_an_outage_once_its_ejection_is_over() {
     let (serving, health) = servers(2);
     let health = &health[0];
-    let eject = |now: u64| {
-        let until = |ejections: u32| at(now + u64::from(ejections));
-        let Ejected::Down(down) = health.eject(&serving, health.snapshot().outage(), 0.5, at(now), until) else {
-            panic!("it is up");
-        };
-        health.recover(&serving, down.outage()).expect("it is down");
-        until(down.ejections())
-    };
-    assert_eq!((eject(1), eject(3)), (at(2), at(5)));
-    let down = health.connect_failed(&serving, health.snapshot().outage(), at(40)).expect("it is up");
-    health.recover(&serving, down.outage()).expect("it is down");
-    assert_eq!(eject(41), at(42), "it served for 35 s before the connect fault");
-}
-
-#[test]
-fn an_ejection_without_end_leaves_numbers_for_later_outages() {
-    let (serving, health) = servers(2);
-    let health = &health[0];
-    let fail = |outage| health.connect_failed(&serving, outage, at(1));
-    health.eject(&serving, health.snapshot().outage(), 0.5, at(1), |_| Time::NEVER);
-    let ejected = health.snapshot().outage();
-    assert!(health.end_ejection(&serving) && health.recover(&serving, ejected).is_some());
-    let down = fail(ejected).expect("it is up");
-    health.recover(&serving, down.outage()).expect("it is down");
-    assert_eq!(fail(ejected), None, "a failure of an older outage");
+    eject(&serving, health, 1);
+    let outage = health.snapshot().outage();
+    assert!(!health.answers(&serving, outage, Time::from_nanos(1_999_999_999)));
+    assert!(health.answers(&serving, outage, at(2)) && health.snapshot().is_plainly_up());
 }
 
 #[test]
@@ -106,7 +110,7 @@ fn a_removed_server_counts_no_more_and_keeps_its_state() {
     assert_eq!(serving.serving(), 0);
     health[0].set_removed(&serving, false);
     assert_eq!((health[0].snapshot().state(), serving.serving()), (HealthState::Down, 0));
-    assert!(health[0].answers(&serving, down.outage()));
+    assert!(health[0].answers(&serving, down.outage(), at(2)));
     assert_eq!(serving.serving(), 1);
 }
 
@@ -118,9 +122,9 @@ fn each_outage_has_a_number_of_its_own_whatever_the_clock_says() {
         let down = health[0].connect_failed(&serving, health[0].snapshot().outage(), at(0)).expect("it goes down");
         assert_ne!(down.outage(), last);
         last = down.outage();
-        health[0].recover(&serving, last).expect("it is down");
+        health[0].recover(&serving, last, at(0)).expect("it is down");
     }
-    assert_eq!(format!("{:?}", health[0].snapshot()), "Recovering(outage 1000, ejections 0)");
+    assert_eq!(format!("{:?}", health[0].snapshot()), "Recovering(outage 1000)");
 }
 
 #[test]
@@ -145,7 +149,7 @@ fn a_changed_tier_moves_a_server_that_serves() {
     // While it is down it counts in no tier.
     serving.register(15);
     assert!(health[0].set_tier(&serving, 15));
-    assert!(health[0].recover(&serving, down.outage()).is_some() && serving.has_serving(15));
+    assert!(health[0].recover(&serving, down.outage(), Time::ZERO).is_some() && serving.has_serving(15));
     let outage = health[0].snapshot().outage();
     assert!(matches!(health[0].eject(&serving, outage, 1.0, at(1), |_| at(2)), Ejected::Down(_)));
     assert_eq!((health[0].snapshot().tier(), serving.has_serving(15)), (15, false));

@@ -87,7 +87,7 @@ async fn reported_success_ends_a_recovery_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_flapping_discovery_breaks_no_rate_and_no_backoff() {
     let world = World::new(2, |builder| builder.backoff(30 * SECOND, 30 * SECOND).outage_retry(None));
-    let limited = || Server::new("a").max_rps(1.0).burst(1);
+    let limited = || Server::new("a").max_rps(1.0);
     let mut checkouts = 0;
     for _ in 0..500 {
         world.pool.set_servers([limited(), "b".into()]).expect("in range");
@@ -151,4 +151,17 @@ async fn one_slow_request_in_a_hundred_takes_no_server_out_of_use() {
         let failed = callers.join_all().await.into_iter().filter(|answered| !answered).count();
         assert_eq!(failed, number / 100);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_requests_of_fresh_pools_are_spread_over_the_servers() {
+    let mut answers = [0; 4];
+    for seed in 0..200 {
+        let world = World::new(4, |builder| builder.seed(seed));
+        assert!(request(&world.pool, REQUEST, Patience::Fails(SECOND)).await);
+        for (answers, server) in answers.iter_mut().zip(&world.servers) {
+            *answers += server.answered();
+        }
+    }
+    assert!(answers.iter().all(|answers| (35..=65).contains(answers)), "{answers:?}");
 }

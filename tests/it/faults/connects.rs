@@ -1,6 +1,7 @@
 //! Connects that fail by the client's fault, that take long, or that bring connections that do not last.
 
 use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use connring::test_util::{Connect, Reuse};
@@ -171,4 +172,27 @@ async fn blanks_around_an_address_are_refused_at_build() {
     assert_eq!(pool.register("b:1\n"), Err(ServerError::Blanks { text: "b:1\n".into() }));
     assert_eq!(pool.set_servers(["c:1", " d:1"]), Err(ServerError::Blanks { text: " d:1".into() }));
     assert_eq!(pool.status().servers.len(), 1, "nothing changed");
+}
+
+/// IPv6 is off: the system says so, and each attempt fails.
+#[tokio::test(start_paused = true)]
+async fn a_server_of_an_address_family_that_is_off_is_down_with_the_cause_and_others_serve() {
+    let connector = connect_fn(|server: Server| async move {
+        let is_off = server.address().starts_with('[');
+        if is_off { Err(io::Error::from(io::ErrorKind::AddrNotAvailable)) } else { Ok(()) }
+    });
+    let builder = connring::Pool::builder(connector).clock(connring::Clock::tokio()).seed(0);
+    let pool = builder.servers(["[::1]:6379", "b:6379"]).max_conns_per_server(1).build().expect("in range");
+    for _ in 0..10 {
+        pool.acquire().await.expect("the other one serves").release();
+        assert_eq!(pool.status().servers[1].state, ServerState::Up);
+    }
+    assert!(matches!(pool.status().servers[0].state, ServerState::Down { .. }), "{:?}", pool.status());
+    let _held = pool.acquire().await.expect("the other one serves");
+    let error = pool.acquire_now().await.expect_err("it is down, and the other one is full");
+    let cause = error.source().and_then(Error::source).expect("the connector's error");
+    assert_eq!(cause.downcast_ref::<io::Error>().expect("that of the system").kind(), io::ErrorKind::AddrNotAvailable);
+    let AcquireError::Unavailable(reason) = &error else { panic!("{error:?}") };
+    assert!(matches!(reason.servers()[0].reason, Reason::Down { .. }), "{error:?}");
+    assert!(error.retry_after().is_some());
 }

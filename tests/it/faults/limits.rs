@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use connring::{PooledConn, ServerState};
+use connring::{PooledConn, Server, ServerState};
 use tokio::time::{Instant, sleep};
 
 use super::world::{Patience, World, request, send};
@@ -106,4 +106,20 @@ async fn a_refused_connect_closes_none_of_the_connections_that_work() {
     held.into_iter().for_each(PooledConn::release);
     assert_eq!(world.pool.status().servers[0].idle, 100);
     assert_eq!(world.servers[0].open.load(Ordering::Relaxed), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_raised_maximum_makes_room_for_as_many_idle_connections() {
+    let world = World::new(1, |builder| builder.max_conns_per_server(1));
+    let start = Instant::now();
+    world.pool.acquire().await.expect("it accepts").release();
+    world.pool.set_servers([Server::new("a").max_conns(10)]).expect("in range");
+    for _ in 0..100 {
+        let mut held = Vec::new();
+        for _ in 0..10 {
+            held.push(world.pool.acquire().await.expect("it accepts"));
+        }
+        held.into_iter().for_each(PooledConn::release);
+    }
+    assert_eq!(world.servers[0].connects_since(start), 10);
 }

@@ -25,8 +25,8 @@ async fn consecutive_failures_eject() {
 }
 
 #[tokio::test]
-async fn failures_are_forgotten_after_ten_seconds_without_another() {
-    for (distance, is_ejected) in [(10_000, true), (10_001, false)] {
+async fn failures_further_apart_than_ten_seconds_do_not_add_up() {
+    for (distance, is_ejected) in [(5_000, true), (5_001, false), (10_000, false)] {
         let rig = Rig::manual(|b| ejection(b, Ejection::new().consecutive_failures(3)));
         let [of_a, _of_b] = acquired_of_each(&rig, 3).await;
         for conn in of_a {
@@ -206,4 +206,49 @@ async fn failures_of_connections_from_before_outage_are_ignored() {
     fail_one();
     assert_eq!(state(&rig), ServerState::Up);
     assert_eq!(rig.connector.counts("a").open, 1, "failed connections were closed");
+}
+
+#[tokio::test]
+async fn ejection_that_was_ended_early_makes_no_later_one_longer() {
+    let rig = Rig::manual(two);
+    let [of_a, _of_b] = acquired_of_each(&rig, 1).await;
+    of_a.into_iter().for_each(|conn| conn.fail_for("broken", MINUTE * 60));
+    rig.connector.next_connects("b", [Connect::Refuse]);
+    let waiter = waiting(&rig);
+    pass(&rig, SECOND, async || {}).await;
+    waiter.await.expect("the caller was served, since no other server serves").release();
+    let busy = async || rig.pool.try_acquire().map_or((), PooledConn::release);
+    pass(&rig, MINUTE * 2, busy).await;
+    assert!(rig.pool.status().servers.iter().all(|server| server.state == ServerState::Up));
+    let mut held = Vec::new();
+    while ejected_for(&rig).is_none() {
+        match acquired(&rig).await {
+            conn if conn.address() == "a" => conn.fail_for("too many requests", SECOND),
+            conn => held.push(conn),
+        }
+    }
+    assert_eq!(ejected_for(&rig), Some(SECOND));
+}
+
+#[tokio::test]
+async fn only_time_in_service_forgives_ejections() {
+    let base = Duration::from_secs(4);
+    let rig = Rig::manual(|b| ejection(b, Ejection::new().consecutive_failures(1).base(base).max(base * 100)));
+    let mut ejected = Duration::ZERO;
+    for _ in 0..6 {
+        let mut held = Vec::new();
+        ejected = loop {
+            match acquired(&rig).await {
+                conn if conn.address() == "a" => {
+                    conn.fail("accepts, then fails");
+                    break ejected_for(&rig).expect("it is ejected");
+                }
+                conn => held.push(conn),
+            }
+        };
+        held.into_iter().for_each(PooledConn::release);
+        // No caller has it probed.
+        pass(&rig, MINUTE * 10, async || {}).await;
+    }
+    assert!(ejected >= base.mul_f64(1.5_f64.powi(5) * 0.499), "{ejected:?} is not that of the sixth in a row");
 }

@@ -8,18 +8,18 @@ use super::*;
 
 /// The level and fields of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Recorded {
+pub(crate) struct Recorded {
     level: Level,
     fields: BTreeMap<&'static str, String>,
 }
 
 /// A layer that records the pool's events.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Recorder(Arc<Mutex<Vec<Recorded>>>);
+pub(crate) struct Recorder(Arc<Mutex<Vec<Recorded>>>);
 
 impl Recorder {
     /// The events but those of connections.
-    pub(super) fn take(&self) -> Vec<Recorded> {
+    pub(crate) fn take(&self) -> Vec<Recorded> {
         self.take_those(|event| event.field("connection").is_empty())
     }
 
@@ -49,7 +49,7 @@ impl Visit for Recorded {
 }
 
 impl Recorded {
-    pub(super) fn field(&self, name: &str) -> &str {
+    pub(crate) fn field(&self, name: &str) -> &str {
         self.fields.get(name).map_or("", String::as_str)
     }
 
@@ -59,7 +59,7 @@ impl Recorded {
 }
 
 /// Records the events of the current thread until the guard is dropped.
-pub(super) fn record() -> (Recorder, DefaultGuard) {
+pub(crate) fn record() -> (Recorder, DefaultGuard) {
     // With a single subscriber in the process, a thread without one that reaches an event first would disable the event
     // for all threads.
     static ANOTHER: OnceLock<Dispatch> = OnceLock::new();

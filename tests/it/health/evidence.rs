@@ -192,3 +192,43 @@ async fn new_connection_that_a_sweep_finds_refused_counts_as_failed_connect() {
     let server = rig.pool.status().servers.remove(0);
     assert!(matches!(server.state, ServerState::Down { failures: 1, .. }), "{server:?}");
 }
+
+/// Its other connections answer again before the ejection is over, and the probes are refused.
+#[tokio::test]
+async fn ejected_server_at_its_limit_is_up_when_the_ejection_is_over() {
+    let rig = Rig::manual(|b| two(b).backoff(SECOND, SECOND * 5));
+    let [mut of_a, of_b] = acquired_of_each(&rig, 2).await;
+    rig.connector.on_connect("a", Connect::Refuse);
+    of_a.remove(0).fail_for("overloaded", SECOND * 10);
+    of_a.into_iter().chain(of_b).for_each(PooledConn::release);
+    let busy = async || rig.pool.try_acquire().map_or((), PooledConn::release);
+    pass(&rig, Duration::from_millis(9_500), busy).await;
+    assert_eq!(ejected_for(&rig), Some(SECOND / 2));
+    pass(&rig, SECOND * 2, busy).await;
+    assert_eq!((state(&rig), rig.pool.status().servers[0].idle), (ServerState::Up, 1));
+}
+
+#[tokio::test]
+async fn connections_of_an_older_outage_close_when_others_answer() {
+    let rig = Rig::manual(|b| single(b).server(Server::new("b").max_conns(1)));
+    let [mut of_a, of_b] = acquired_of_each(&rig, 1).await;
+    // Two attempts whose callers leave: one brings a connection that is idle unused, the other takes the server down.
+    rig.connector.next_connects("a", [Connect::Slow(SECOND), Connect::Never]);
+    let waiters = [waiting(&rig), waiting(&rig)];
+    settle().await;
+    waiters.iter().for_each(JoinHandle::abort);
+    advance_smoothly(&rig, TIMEOUT).await;
+    assert_eq!((state(&rig), rig.pool.status().servers[0].idle), (down(1, MINUTE), 1));
+    let works = of_a.remove(0);
+    let id = works.id();
+    works.release();
+    of_b.into_iter().for_each(PooledConn::release);
+    rig.connector.on_connect("a", Connect::Refuse);
+    let busy = async || {
+        let conn = rig.pool.try_acquire().expect("the other server serves");
+        assert!(conn.address() == "b" || conn.id() == id, "it died with the server, for all that is known");
+        conn.release();
+    };
+    pass(&rig, MINUTE + SECOND, busy).await;
+    assert_eq!((state(&rig), rig.pool.status().servers[0].idle), (ServerState::Up, 1));
+}

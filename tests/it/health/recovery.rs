@@ -140,3 +140,40 @@ async fn idle_connections_of_older_outages_are_closed_and_working_ones_serve() {
     assert_eq!(rig.pool.try_acquire().expect("it stays").id(), id);
     drop((probed, of_b));
 }
+
+/// Whatever the probe's connection ended by, the server has none then.
+#[tokio::test]
+async fn server_that_recovers_without_a_connection_is_connected_to_once_more() {
+    let ends: [fn(PooledConn<ScriptedConnector>); 3] =
+        [PooledConn::discard, |conn| conn.broken("reset by peer"), |conn| conn.fail("no answer")];
+    for end in ends {
+        let (rig, probed) = recovering(MINUTE).await;
+        end(probed);
+        assert_eq!(state(&rig), ServerState::Recovering);
+        let waiters = [(); 5].map(|()| waiting(&rig));
+        let served = acquired(&rig).await;
+        assert_eq!((rig.connector.counts("a").attempts, state(&rig)), (3, ServerState::Recovering));
+        drop(served);
+        waiters.iter().for_each(JoinHandle::abort);
+        let (rig, probed) = recovering(MINUTE).await;
+        rig.connector.on_connect("a", Connect::Refuse);
+        end(probed);
+        assert!(rig.pool.acquire_now().await.is_err());
+        assert!(matches!(state(&rig), ServerState::Down { failures: 2, .. }), "{:?}", state(&rig));
+    }
+}
+
+#[tokio::test]
+async fn errors_of_a_server_that_recovers_name_the_cause_and_when_connecting_resumes() {
+    let (rig, _probed) = recovering(MINUTE).await;
+    let error = rig.pool.acquire_now().await.expect_err("its one connection is in use");
+    let AcquireError::Unavailable(unavailable) = &error else { panic!("{error:?}") };
+    let Reason::Paused { cause: Some(cause), retry_after, .. } = &unavailable.servers()[0].reason else {
+        panic!("{unavailable:?}")
+    };
+    assert_eq!(cause.source().expect("a connect failed").to_string(), "a refused the connection, as scripted");
+    assert!((MINUTE - SECOND..=MINUTE).contains(retry_after), "{retry_after:?}");
+    assert_eq!(error.retry_after(), Some(*retry_after));
+    let error = rig.pool.try_acquire().expect_err("its one connection is in use");
+    assert_eq!(error.retry_after(), Some(*retry_after));
+}

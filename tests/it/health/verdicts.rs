@@ -190,3 +190,24 @@ async fn broken_closes_connections_that_moved_since_the_checkout() {
     conn.broken("reset by peer");
     assert_eq!(rig.pool.status().servers[0].idle, 0);
 }
+
+#[tokio::test]
+async fn broken_closes_no_other_where_the_connection_was_new() {
+    let rig = Rig::manual(steady);
+    let rested = acquired(&rig).await;
+    let new = acquired(&rig).await;
+    rested.release();
+    new.broken("reset by peer");
+    assert_eq!(rig.pool.status().servers[0].idle, 1);
+    // One that rested unused tells as much as one that was used.
+    let in_use = acquired(&rig).await;
+    assert!(rig.pool.try_acquire().is_err(), "this caller has another one opened");
+    settle().await;
+    in_use.release();
+    rig.clock.advance(SECOND);
+    settle().await;
+    let unused = acquired(&rig).await;
+    assert_eq!(PooledConn::info(&unused).uses(), 0);
+    unused.broken("reset by peer");
+    assert_eq!(rig.pool.status().servers[0].idle, 0);
+}

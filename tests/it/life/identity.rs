@@ -113,3 +113,15 @@ async fn connector_sees_name_and_tags_and_a_changed_tag_closes_connections() {
     let expected = ["x", "y"].map(|tag| ("n".to_owned(), Some(tag.to_owned())));
     assert_eq!(*seen.lock().expect("no panic"), expected);
 }
+
+#[tokio::test]
+async fn tags_in_another_order_are_the_same() {
+    let rig = Rig::paused(|builder| builder.server(Server::new("a:1").tag("sni", "a.example").tag("zone", "x")));
+    rig.pool.acquire().await.expect("it accepts").release();
+    let same = || Server::new("a:1").tag("zone", "x").tag("sni", "a.example");
+    assert_eq!(same(), Server::new("a:1").tag("sni", "a.example").tag("zone", "x"));
+    rig.pool.set_servers([same()]).expect("it is listed once");
+    assert_eq!(rig.pool.status().servers[0].idle, 1, "its connection stays");
+    rig.pool.update(same().tag("zone", "z")).expect("it is registered");
+    assert_eq!(rig.pool.status().servers[0].idle, 0);
+}

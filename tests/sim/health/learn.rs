@@ -1,0 +1,77 @@
+//! What the model learns from the pool, where it cannot know.
+
+use connring::ServerState;
+
+use super::{Breaker, Health, State};
+
+impl Health {
+    /// A trial that was scheduled before a removal or a reset, and whose attempt never began, is dropped unseen by the
+    /// network. It pauses again.
+    pub(crate) fn learn_of_dropped_trial(&mut self, paused_until: Option<u64>, changed: u64) {
+        let until = changed + self.interval(1);
+        let was_due = match self.state {
+            State::Up => matches!(self.breaker, Breaker::Paused { until } if until <= changed),
+            State::Recovering { .. } => false,
+            // Or it was to begin ahead of its time.
+            State::Down { .. } => self.due().is_some_and(|due| due <= changed) || !self.stays_ejected(changed),
+        };
+        if was_due && paused_until.is_some_and(|said| said.abs_diff(until) <= 20_000) {
+            self.round += 1;
+            self.pause(self.failures, changed);
+            self.breaker = Breaker::Paused { until };
+        }
+    }
+
+    /// The pool's status: whether the server serves, and the end of its pause. Learns what the model cannot know.
+    pub(crate) fn learn(&mut self, state: ServerState, paused_until: Option<u64>, now: u64) {
+        let is_up = state == ServerState::Up;
+        let serves = is_up || state == ServerState::Recovering;
+        let failures = match state {
+            ServerState::Down { failures, .. } | ServerState::Probing { failures } => Some(failures),
+            _ => None,
+        };
+        if let Some((outage, at)) = self.closed_at_once.take() {
+            let is = |pause: u64| paused_until.is_some_and(|until| until.abs_diff(at + pause) <= 20_000);
+            let pauses = is(self.interval(self.failures + 1)) || self.failures_unsure && is(self.interval(1));
+            if self.breaker == Breaker::Closed && pauses {
+                self.unsure_since = self.failures_unsure.then_some(at);
+                self.pause(self.failures + 1, at);
+            }
+            self.unsure |= self.outage == outage || !self.serves() && !self.stays_ejected(at);
+        }
+        if let Some(at) = self.unsure_since.take() {
+            let first = at + self.interval(1);
+            self.failures_unsure = first == self.paused_until();
+            if paused_until.is_some_and(|until| until.abs_diff(first) <= 20_000) {
+                (self.failures, self.breaker) = (1, Breaker::Paused { until: first });
+            }
+            self.breaker_unsure = false;
+        }
+        if let Some(failures) = failures.filter(|_| std::mem::take(&mut self.failures_unsure)) {
+            self.failures = failures;
+        }
+        if std::mem::take(&mut self.unsure) {
+            match (self.serves(), serves) {
+                (true, false) => self.goes_down(None, now),
+                (false, true) if !self.stays_ejected(now) => self.comes_up(now),
+                _ => {}
+            }
+        }
+        if let (true, ServerState::Ejected { retry_after }) = (self.is_not_told(), state) {
+            let until = now + retry_after.as_nanos() as u64;
+            self.state = State::Down { ejected_until: Some(until) };
+        }
+        if matches!(self.state, State::Recovering { until } if until <= now + 20_000) && is_up {
+            self.recovered(now);
+        }
+    }
+
+    pub(crate) fn may_learn(&self) -> bool {
+        self.unsure
+            || self.closed_at_once.is_some()
+            || self.unsure_since.is_some()
+            || self.failures_unsure
+            || self.is_not_told()
+            || matches!(self.state, State::Recovering { .. })
+    }
+}
