@@ -53,7 +53,7 @@ pub fn the_last_server_is_not_ejected() {
 /// Property: several threads that take down one server at the same time, of which one does, make the count too low at
 /// most (I1): the only server that serves is not ejected.
 /// Threads: two connects of a server fail; the main thread ejects it.
-/// Mutation that fails it: `Serving` takes a count below zero for a large one.
+/// Mutation that fails it: `lower_within` does not ask whether another server serves.
 pub fn the_only_server_that_serves_is_not_ejected() {
     check(3, || {
         let tier = Tier::<2>::new();
