@@ -60,8 +60,8 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
         Some(server)
     }
 
-    /// Takes a weighted turn. `share` tells in how many of 2⁶⁴ passes a server takes part: that of the largest weight in
-    /// almost all of them.
+    /// Takes a weighted turn. `share` tells in how many of 2⁶⁴ passes a server takes part, that of the largest weight
+    /// in almost all of them.
     #[inline]
     pub(crate) fn next_weighted(&self, near: usize, set: &UpSet, share: impl Fn(usize) -> u64) -> Option<usize> {
         let Cursors { next, passes, .. } = self.near(near);
