@@ -150,7 +150,7 @@ pub fn the_count_ends_as_the_truth() {
         (Some(Removed(true)), [Removed(false), ConnectFails, Ejected]),
         (Some(Disabled(true)), [Disabled(false), Removed(true), Ejected]),
         (None, [ConnectFails, MovesTo(1), Ejected]),
-        (Some(ConnectFails), [Recovers, MovesTo(1), Disabled(true)]),
+        (Some(ConnectFails), [Recovers, MovesTo(1), Answers]),
     ] {
         check(2, move || {
             let tier = Tier::<2>::new();
