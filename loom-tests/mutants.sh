@@ -77,6 +77,10 @@ look_fence='        // SeqCst: the word, then the look; pairs with the fence of 
         fence(Ordering::SeqCst);'
 wake_fence='        // SeqCst: the change, then the word; pairs with the fence of `look`.
         fence(Ordering::SeqCst);'
+tier_fence='        // SeqCst: the change, then the word; pairs with the fence of `announce`.
+        fence(Ordering::SeqCst);'
+announce_fence='        // SeqCst: the word, then the look at the servers; pairs with the fence of `after_change`.
+        fence(Ordering::SeqCst);'
 begin='self.word.compare_exchange_weak(found.0, next, Ordering::Acquire, Ordering::Relaxed)'
 begin_run='!self.running.swap(true, Ordering::Acquire)'
 
@@ -142,6 +146,12 @@ mutant due::a_server_that_goes_down_during_its_trial_is_tried_again up_set.rs "$
 mutant due::a_server_that_goes_down_during_its_trial_is_tried_again breaker.rs "$succeeded_fence" ''
 mutant due::a_due_attempt_finds_a_permit_or_is_woken up_set.rs "$refresh_fence" ''
 mutant due::a_due_attempt_finds_a_permit_or_is_woken signals.rs "$change_fence" ''
+
+# The tier in use.
+mutant tier_in_use::the_best_tier_that_serves_is_in_use up_set.rs 'if now == is_in {' 'if now == is_in || now != is_in {'
+mutant tier_in_use::the_up_set_is_not_empty_during_a_switch tier_in_use.rs "$tier_fence" ''
+mutant tier_in_use::the_up_set_is_not_empty_during_a_switch tier_in_use.rs "$announce_fence" ''
+mutant tier_in_use::the_up_set_is_not_empty_during_a_switch tier_in_use.rs 'self.get() | SWITCHING' 'self.get()'
 
 # The wait queue.
 for model in no_wake_up_is_lost no_wake_up_is_lost_behind_a_full_slot no_wake_up_is_lost_between_shards \
@@ -243,39 +253,39 @@ mutant answered::the_count_is_that_of_the_newest_outage answered.rs 'outage.numb
 mutant answered::the_count_is_that_of_the_newest_outage answered.rs '(newest == outage.number() && word' '(word'
 
 # The health, and its count of serving servers.
-change='            if stops && !lower() {
+change='            if stops && !lower(from) {
                 return Err(Ejected::Refused);
             }
             // AcqRel: pairs with itself (see the module'\''s page). Relaxed on failure: the next try decides.
             let changed = self.word.compare_exchange_weak(found.0, left.0, Ordering::AcqRel, Ordering::Relaxed);
             // After it: also where the change did not come about.
             if changed.is_ok() && starts || changed.is_err() && stops {
-                serving.raise();
+                serving.raise(if changed.is_ok() { to } else { from });
             }'
 cas='let changed = self.word.compare_exchange_weak(found.0, left.0, Ordering::AcqRel, Ordering::Relaxed);'
 lower_late="            let late = stops && !left.is_ejected();
-            if stops && !late && !lower() {
+            if stops && !late && !lower(from) {
                 return Err(Ejected::Refused);
             }
             $cas
             if late && changed.is_ok() {
-                lower();
+                lower(from);
             }
             if changed.is_ok() && starts || changed.is_err() && stops && !late {
-                serving.raise();
+                serving.raise(if changed.is_ok() { to } else { from });
             }"
-raise_early="            if stops && !lower() {
+raise_early="            if stops && !lower(from) {
                 return Err(Ejected::Refused);
             }
             if starts {
-                serving.raise();
+                serving.raise(to);
             }
             $cas
             if changed.is_err() && starts {
-                serving.lower();
+                serving.lower(to);
             }
             if changed.is_err() && stops {
-                serving.raise();
+                serving.raise(from);
             }"
 mutant health::failures_of_one_outage_take_the_server_down_once health.rs \
     '(!found.is_down() && found.outage() == outage).then(|| found.down(' '(found.0 > 0 || now == now).then(|| found.down('
@@ -297,21 +307,26 @@ mutant health::an_ejection_that_is_seen_has_its_end health.rs 'Err(not) => retur
 mutant health::an_outage_is_ended_once health.rs '(found.state() == from && found.outage() == outage).then(' \
     '(found.outage() == outage || from == to).then('
 mutant serving::ejections_keep_the_bound serving.rs \
-    'self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, allows).is_ok()' \
-    'allows(self.word.load(Ordering::Relaxed)).map(|left| self.word.store(left, Ordering::Relaxed)).is_some()'
-mutant serving::ejections_keep_the_bound health.rs '|| serving.lower_within(max_ejected_ratio),' \
-    '|| { serving.lower(); max_ejected_ratio <= 1.0 },'
+    'self.tiers[tier].fetch_update(Ordering::Relaxed, Ordering::Relaxed, allows).is_ok()' \
+    '{ let word = &self.tiers[tier];
+            allows(word.load(Ordering::Relaxed)).map(|left| word.store(left, Ordering::Relaxed)).is_some() }'
+mutant serving::ejections_keep_the_bound health.rs '|tier| serving.lower_within(tier, max_ejected_ratio),' \
+    '|tier| { serving.lower(tier); max_ejected_ratio <= 1.0 },'
 for model in the_last_server_is_not_ejected the_bound_holds_beside_other_changes; do
     mutant "serving::$model" health.rs "$change" "$lower_late"
 done
 for model in a_server_counts_once_it_serves the_bound_holds_beside_other_changes; do
     mutant "serving::$model" health.rs "$change" "$raise_early"
 done
-mutant serving::the_only_server_that_serves_is_not_ejected serving.rs 'f64::from(Counts(word).serving()) - 1.0' \
-    'f64::from(Counts(word).serving() as u32) - 1.0'
+mutant serving::the_only_server_that_serves_is_not_ejected serving.rs '(all as i64 > 1).then(|| all - SERVING)' \
+    'Some(all - SERVING)'
+mutant serving::ejections_leave_a_server_of_some_tier serving.rs \
+    'self.all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, leaves_one).is_err()' \
+    'leaves_one(self.all.load(Ordering::Relaxed)).map(|left| self.all.store(left, Ordering::Relaxed)).is_none()'
 mutant serving::a_server_counts_once_it_serves health.rs 'if changed.is_ok() && starts ||' 'if starts ||'
 mutant serving::the_count_ends_as_the_truth health.rs 'starts || changed.is_err() && stops {' 'starts {'
 mutant serving::the_count_ends_as_the_truth health.rs 'if changed.is_ok() && starts || ' 'if '
+mutant serving::the_count_ends_as_the_truth health.rs 'if changed.is_ok() { to } else { from }' 'from'
 
 # The bucket.
 mutant bucket::concurrent_takes_grant_the_quota bucket.rs \

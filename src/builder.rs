@@ -36,7 +36,7 @@ use crate::sync::Arc;
 /// | [`backoff_multiplier`](Self::backoff_multiplier) | 1.5 | 1.0 to 100.0 |
 /// | [`backoff_spread_ratio`](Self::backoff_spread_ratio) | 0.5 | 0.0 to 1.0 |
 /// | [`outage_retry`](Self::outage_retry) | 1 s | 10 ms to a year; `None`: the backoff alone |
-/// | [`ejection`](Self::ejection) | after 5 failures in a row, at most half of the servers | see [`Ejection`] |
+/// | [`ejection`](Self::ejection) | after 5 failures in a row, at most half of a tier | see [`Ejection`] |
 /// | [`abandoned_after`](Self::abandoned_after) | 300 ms | above 0, at most a year; `None`: never |
 /// | [`fail_fast_when_down`](Self::fail_fast_when_down) | off | |
 /// | [`goodbye_timeout`](Self::goodbye_timeout) | 1 s | above 0, at most a year |

@@ -18,9 +18,9 @@ use crate::range::{YEAR, check};
 /// connector's [`check`](crate::Connector::check) decides whether it serves again. The scheme is Envoy's outlier
 /// detection with a memory that fades.
 ///
-/// An ejection is refused if no server would serve afterwards, or if fewer than 1 −
-/// [`max_ejected_ratio`](Self::max_ejected_ratio) of the servers would. Servers that are down because connecting failed
-/// count among the ejected there. When no server serves any more, all ejections end.
+/// An ejection is refused if no server would serve afterwards, or, while no worse [tier](crate::Server::tier) serves,
+/// if fewer than 1 − [`max_ejected_ratio`](Self::max_ejected_ratio) of the servers of its tier would. Servers that are
+/// down because connecting failed count among the ejected there. When no server serves any more, all ejections end.
 ///
 /// # Examples
 ///
@@ -69,7 +69,8 @@ impl Ejection {
         self
     }
 
-    /// The largest part of the servers that ejections may leave out of use. Default: 0.5. Range: 0.0 to 1.0.
+    /// The largest part of the servers of a tier that ejections may leave out of use while no worse tier serves.
+    /// Default: 0.5. Range: 0.0 to 1.0.
     pub fn max_ejected_ratio(mut self, ratio: f64) -> Self {
         self.max_ejected_ratio = ratio;
         self

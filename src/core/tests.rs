@@ -13,6 +13,7 @@ use crate::connector::Connector;
 use crate::connector::scripted::ScriptedConnector;
 use crate::core::Shared;
 use crate::ejection::Ejection;
+use crate::load_balancing::LoadBalancing;
 use crate::pool::Pool;
 use crate::raw::{Health, Serving, Time, UpSet};
 use crate::server::Server;
@@ -294,4 +295,59 @@ async fn a_count_that_is_too_low_for_a_moment_is_no_outage() {
     assert!(poll().is_pending(), "both servers are up, and full");
     held.into_iter().for_each(PooledConn::release);
     assert!(poll().is_ready());
+}
+
+#[tokio::test]
+async fn no_use_is_counted_once_all_connections_are_back_whatever_the_policy_was_meanwhile() {
+    let rig = pool(|builder| builder.servers(["a", "b"]).load_balancing(LoadBalancing::LeastInUse));
+    let in_use = || {
+        let list = shared(&rig.pool).servers.list();
+        list.iter().map(|(_, entry)| entry.server().in_use.count()).sum::<usize>()
+    };
+    let mut held = Vec::new();
+    for (policy, counted) in
+        [(LoadBalancing::LeastInUse, 4), (LoadBalancing::RoundRobin, 4), (LoadBalancing::LeastInUse, 8)]
+    {
+        rig.pool.set_load_balancing(policy);
+        for _ in 0..4 {
+            held.push(rig.pool.acquire().await.expect("they accept"));
+        }
+        assert_eq!(in_use(), counted, "{policy:?}");
+    }
+    let mut ends = held.into_iter().enumerate();
+    let mut end_half = || {
+        for (index, conn) in ends.by_ref().take(6) {
+            match index % 4 {
+                0 => drop(conn.detach()),
+                1 => conn.fail("broken"),
+                _ => conn.release(),
+            }
+        }
+    };
+    end_half();
+    rig.pool.set_load_balancing(LoadBalancing::Weighted);
+    end_half();
+    assert_eq!(in_use(), 0);
+}
+
+#[tokio::test]
+async fn a_heavy_server_that_is_down_makes_no_pick_slow() {
+    let rig = pool(|builder| {
+        let ejection = Ejection::new().consecutive_failures(1).max_ejected_ratio(1.0);
+        let builder = builder.ejection(ejection).load_balancing(LoadBalancing::Weighted).max_conns_per_server(1);
+        builder.server(Server::new("heavy").weight(65_535)).servers(["a", "b"])
+    });
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(rig.pool.acquire().await.expect("they accept"));
+    }
+    let heavy = held.iter().position(|conn| conn.address() == "heavy").expect("each is connected to");
+    // Of the passes over the set, a server takes part in so many.
+    let part = |number| {
+        let servers = &shared(&rig.pool).servers;
+        servers.share(&servers.list(), number) as f64 / 2f64.powi(64)
+    };
+    assert!(part(0) > 0.99 && part(1) < 0.001);
+    held.swap_remove(heavy).fail("broken");
+    assert!(part(1) > 0.99, "the largest weight is that of the servers that are up");
 }

@@ -79,7 +79,8 @@ impl UpSet {
         }
     }
 
-    fn set(&self, number: usize, is_in: bool) {
+    /// Sets the bit of `number`. A `refresh` must follow.
+    pub(crate) fn set(&self, number: usize, is_in: bool) {
         let (word, bit) = (&self.words[number / BITS], 1 << (number % BITS));
         // AcqRel: pairs with itself in another `refresh`: releases the change before it, acquires earlier ones (I1).
         if is_in {

@@ -45,7 +45,8 @@ impl<C: Connector> Servers<C> {
     /// see [`TierInUse`].
     fn is_in_use(&self, health: impl Fn() -> Option<HealthSnapshot>) -> bool {
         loop {
-            if self.may_be_used(health()) {
+            let found = health();
+            if self.may_be_used(found) {
                 return true;
             }
             let (tier, is_switching) = self.tier.after_change();
@@ -54,26 +55,27 @@ impl<C: Connector> Servers<C> {
                 return false;
             }
             self.settle_tier();
+            if health() == found {
+                return self.may_be_used(found);
+            }
         }
     }
 
-    /// Brings the tier in use, and the bits that depend on it, to where they should be: see [`TierInUse`].
+    /// Brings the tier in use to the best one that serves, and the bits to where they should be: see [`TierInUse`].
     fn settle_tier(&self) {
-        // Dropped when the lock is released: lists hold user values.
-        let mut lists: Vec<Arc<List<C>>> = Vec::new();
-        let _lock = lock(&self.switching);
+        let (mut lists, mut numbers) = (Vec::new(), Vec::new());
+        let locked = lock(&self.switching);
         loop {
             lists.push(self.list.load_full());
-            let (list, is_known) = match &lists[..] {
-                [.., known, list] => (list, Arc::ptr_eq(known, list)),
-                lists => (&lists[0], true),
-            };
-            let health = |(_, entry): (usize, &ListEntry<C>)| entry.server().health.snapshot();
-            let best = || list.iter().map(health).filter(|health| health.serves()).map(HealthSnapshot::tier).min();
-            let best = || best().unwrap_or(TierInUse::LAST);
+            let list: &List<C> = &lists[lists.len() - 1];
+            let servers = || list.iter().map(|(number, entry)| (number, entry.server().health.snapshot()));
+            let serving = || servers().filter(|(_, health)| health.serves());
+            let best = || serving().map(|(_, health)| health.tier()).min().unwrap_or(TierInUse::LAST);
             let (before, tier) = (self.tier.get(), best());
-            if tier == before && is_known {
-                return self.tier.set(tier);
+            if tier == before {
+                // Takes an announcement back.
+                self.tier.set(tier);
+                break;
             }
             if tier < before {
                 self.tier.announce();
@@ -82,13 +84,15 @@ impl<C: Connector> Servers<C> {
                 }
             }
             self.tier.set(tier);
-            for (number, entry) in list.iter() {
-                let health = || Some(entry.server().health.snapshot());
-                list.up.refresh(number, || self.may_be_used(health()));
-                list.standby.refresh(number, || entry.server().serves() && !self.may_be_used(health()));
-            }
-            // Looks again: at the servers after the fence, and at the list, which another one may have replaced while
-            // its bits were refreshed.
+            let is_in_use = |(_, health): &(usize, HealthSnapshot)| health.tier() <= tier;
+            serving().filter(is_in_use).for_each(|(number, _)| list.up.set(number, true));
+            servers().filter(|server| !is_in_use(server)).for_each(|(number, _)| list.up.set(number, false));
+            numbers.extend(servers().map(|(number, _)| number));
         }
+        drop(locked);
+        // Not under the lock: lists hold user values.
+        drop(lists);
+        // Servers or the list may have changed meanwhile.
+        numbers.into_iter().for_each(|number| self.refresh(number));
     }
 }
