@@ -158,10 +158,9 @@ for model in no_wake_up_is_lost no_wake_up_is_lost_behind_a_full_slot no_wake_up
     an_impatient_waiter_sees_the_last_attempt_end a_freed_permit_is_seen_by_a_new_waiter_or_told; do
     mutant "wait_queue::$model" wait_queue.rs "$join_fence" ''
 done
-for model in no_wake_up_is_lost no_wake_up_is_lost_while_another_item_is_looked_for; do
-    swap "wait_queue::$model" slot.rs "$put" SeqCst Release
-done
-mutant wait_queue::no_wake_up_is_lost_while_another_item_is_looked_for wait_queue.rs "$join_fence" ''
+swap wait_queue::no_wake_up_is_lost slot.rs "$put" SeqCst Release
+swap put_back::no_wake_up_is_lost_while_another_item_is_looked_for slot.rs "$put" SeqCst Release
+mutant put_back::no_wake_up_is_lost_while_another_item_is_looked_for wait_queue.rs "$join_fence" ''
 mutant wait_queue::no_wake_up_is_lost_behind_a_full_slot idle.rs "$push_fence" ''
 swap wait_queue::no_wake_up_is_lost_between_shards slot.rs "$put" SeqCst Release
 mutant wait_queue::no_wake_up_is_lost_between_shards idle.rs "$pop" 'self.pop_near(near)'

@@ -18,6 +18,7 @@ pub mod health;
 pub mod idle;
 pub mod permits;
 pub mod pool;
+pub mod put_back;
 pub mod serving;
 pub mod slot;
 pub mod strikes;

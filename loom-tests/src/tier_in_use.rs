@@ -88,7 +88,7 @@ impl Servers {
     }
 
     fn comes_up(&self, number: usize) {
-        assert!(self.tier.health[number].recover(&self.tier.serving, self.tier.outage(number)).is_some());
+        assert!(self.tier.health[number].recover(&self.tier.serving, self.tier.outage(number), Time::ZERO).is_some());
         self.refresh(number);
     }
 

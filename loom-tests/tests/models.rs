@@ -27,6 +27,7 @@ models! {
     permits: never_more_than_the_maximum the_counts_are_kept a_changed_maximum_loses_none
         a_permit_carries_what_its_last_holder_did;
     pool: every_caller_is_served;
+    put_back: no_wake_up_is_lost_while_another_item_is_looked_for;
     serving: ejections_keep_the_bound the_last_server_is_not_ejected the_only_server_that_serves_is_not_ejected
         a_server_counts_once_it_serves the_count_ends_as_the_truth the_bound_holds_beside_other_changes
         ejections_leave_a_server_of_some_tier;
@@ -38,7 +39,6 @@ models! {
         a_bit_is_set_in_a_larger_bitmap;
     wait_queue: no_wake_up_is_lost no_wake_up_is_lost_behind_a_full_slot no_wake_up_is_lost_between_shards
         no_wake_up_is_lost_behind_a_waiter_with_a_wish
-        no_wake_up_is_lost_while_another_item_is_looked_for
         a_waiter_that_leaves_passes_its_item_on a_waiter_that_is_never_polled_blocks_no_other
         waiters_are_served_in_order a_waiter_that_rejoins_keeps_its_place a_waiter_that_rejoins_misses_no_item
         no_waiter_is_woken_without_an_item an_impatient_waiter_sees_the_last_attempt_end
