@@ -50,7 +50,9 @@
 //! | [`TcpConnector`], [`UnixConnector`], [`connect_fn`], [`BoxConnector`] | connectors that come with the crate |
 //! | [`is_idle`] | whether a stream with a layer above the socket, such as TLS, may be used again |
 //! | [`AcquireError`], [`TryAcquireError`] | why no server could serve, and when one may |
-//! | [`PoolStatus`] | a snapshot |
+//! | [`PoolStatus`] | a snapshot, which prints as a table |
+//! | [`Observer`] | hears what happens, with durations |
+//! | [`metrics`] | the names, kinds and units of all metrics, and their values |
 //! | [`Ejection`] | when reported failures take a server out of use |
 //! | [`operators`] | what the pool does when servers or clients fail, and in what time |
 //! | [`Clock`] | the time: the system's, tokio's, or one that a test advances |
@@ -150,8 +152,8 @@
 //!
 //! # Events
 //!
-//! Each change of a server's state is one `tracing` event with the fields `pool` (the pool's
-//! [name](Builder::name)), `server` and `state`:
+//! Each event has the field `pool`, the pool's [name](Builder::name). Each change of a server's state is one `tracing`
+//! event with the fields `server` and `state`, the name of a [`StateKind`]:
 //!
 //! | `state` | level | further fields | meaning |
 //! |---|---|---|---|
@@ -174,7 +176,8 @@
 //! - a connection that was opened or closed: `DEBUG`, with `connection`, which is `open` or `closed`; if closed, also
 //!   with `why`, the name of the [`CloseReason`], and `uses`
 //!
-//! An acquire or a release of an idle connection that changes no state has no event.
+//! An acquire or a release of an idle connection that changes no state has no event. An [`Observer`] hears the changes
+//! of state and of connections with their durations, as values instead of text.
 //!
 //! # Features
 //!
@@ -191,6 +194,8 @@ mod connector;
 mod core;
 mod ejection;
 mod error;
+pub mod metrics;
+mod observer;
 pub mod operators;
 mod pool;
 mod range;
@@ -216,9 +221,10 @@ pub use crate::error::{
     AcquireError, BuildError, CloseTimeout, Counts, Failure, Reason, ServerError, ServerReport, TryAcquireError,
     Unavailable,
 };
+pub use crate::observer::{Observer, StateChange, WaitOutcome};
 pub use crate::pool::Pool;
 pub use crate::server::Server;
-pub use crate::status::{PoolStatus, ServerState, ServerStatus, Totals};
+pub use crate::status::{PoolStatus, ServerState, ServerStatus, StateKind, Totals};
 
 #[cfg(feature = "test-util")]
 pub mod test_util {

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use connring::test_util::{Check, Connect, ConnectCounts, Reuse, ScriptedConn, ScriptedConnector, ScriptedError};
 use connring::{
-    AcquireError, BoxConnector, BoxError, BuildError, Builder, Clock, CloseTimeout, ConnInfo, ConnectFault, Connector,
-    Counts, Ejection, Failure, FnConnector, Pool, PoolStatus, PooledConn, Reason, Server, ServerError, ServerReport,
-    ServerState, ServerStatus, TcpConnector, TryAcquireError, Unavailable, connect_fn,
+    AcquireError, AfterUse, BoxConnector, BoxError, BuildError, Builder, Clock, CloseReason, CloseTimeout, ConnInfo,
+    ConnectFault, Connector, Counts, Ejection, Ended, Failure, FnConnector, Pool, PoolStatus, PooledConn, Reason,
+    Server, ServerError, ServerReport, ServerState, ServerStatus, StateChange, StateKind, TcpConnector, Totals,
+    TryAcquireError, Unavailable, WaitOutcome, connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -50,12 +51,14 @@ fn public_types_are_send_sync_and_unpin() {
     type Tcp = TcpConnector;
     let mut asserted: BTreeSet<_> = are_send_sync_unpin!(
         AcquireError<io::Error>,
+        AfterUse,
         BoxConnector<DuplexStream>,
         BoxError,
         BuildError,
         Builder<Tcp>,
         Check,
         Clock,
+        CloseReason,
         CloseTimeout,
         ConnInfo,
         Connect,
@@ -63,6 +66,7 @@ fn public_types_are_send_sync_and_unpin() {
         ConnectFault,
         Counts,
         Ejection,
+        Ended,
         Failure<io::Error>,
         FnConnector<fn(), DuplexStream, io::Error>,
         Pool<Tcp>,
@@ -78,11 +82,16 @@ fn public_types_are_send_sync_and_unpin() {
         ServerReport<io::Error>,
         ServerState,
         ServerStatus,
+        StateKind,
         TcpConnector,
+        Totals,
         TryAcquireError,
         Unavailable<io::Error>,
+        WaitOutcome,
     )
     .into();
+    is_send_sync_unpin::<StateChange<'_>>();
+    asserted.insert("StateChange");
     #[cfg(unix)]
     asserted.extend({
         use connring::UnixConnector;
@@ -106,7 +115,7 @@ fn exported() -> BTreeSet<&'static str> {
         name.split(|c: char| !c.is_alphanumeric()).next()
     });
     let words = exports.flat_map(|export| export.split(|c: char| !c.is_alphanumeric() && c != '_'));
-    let types = words.filter(|word| word.starts_with(char::is_uppercase) && *word != "Connector");
+    let types = words.filter(|word| word.starts_with(char::is_uppercase) && !["Connector", "Observer"].contains(word));
     types.chain(declared).collect()
 }
 

@@ -247,6 +247,6 @@ pub(crate) fn close_unusable<C: Connector>(shared: &Shared<C>, conn: Box<Connect
     if is_new {
         let pass = generation.server.breaker.pass();
         let failed = FailedConnect { pass, outage, unanswered_since: None, fault: ConnectFault::Server };
-        transition::connect_failed(shared, &generation, failed, Failure::ClosedAtOnce);
+        transition::connect_failed(shared, &generation, failed, Arc::new(Failure::ClosedAtOnce));
     }
 }

@@ -161,10 +161,11 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
             (HealthState::Down, _) if health.ejected_until().is_some() => ServerState::Ejected { retry_after },
             (HealthState::Down, _) => ServerState::Down { failures, retry_after },
         };
-        server_status(entry.server(), state, entry.generation.idle.len(), now)
+        let idle = &entry.generation.idle;
+        server_status(entry.server(), state, [idle.len(), idle.capacity()], now)
     });
     let draining = shared.servers.draining();
-    let draining = draining.iter().map(|server| server_status(server, ServerState::Draining, 0, now));
+    let draining = draining.iter().map(|server| server_status(server, ServerState::Draining, [0, 0], now));
     PoolStatus {
         name: Arc::clone(&shared.notifier.pool),
         servers: listed.chain(draining).collect(),
@@ -177,7 +178,13 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
     }
 }
 
-fn server_status<C: Connector>(server: &ServerEntry<C>, state: ServerState, idle: usize, now: Time) -> ServerStatus {
+/// `idle` is the number of idle connections, and the room for them.
+fn server_status<C: Connector>(
+    server: &ServerEntry<C>,
+    state: ServerState,
+    [idle, room]: [usize; 2],
+    now: Time,
+) -> ServerStatus {
     let (config, counts) = (server.config(), server.permits.counts());
     let paused_until = server.breaker.snapshot().paused_until().filter(|&until| until > now);
     ServerStatus {
@@ -187,6 +194,7 @@ fn server_status<C: Connector>(server: &ServerEntry<C>, state: ServerState, idle
         open: counts.open(),
         max_conns: counts.max(),
         idle,
+        max_idle: counts.max().min(room as u32),
         connecting: counts.connecting(),
         closing: server.closing(),
         in_use: counts.established().saturating_sub(idle as u32 + server.closing()),

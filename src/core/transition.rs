@@ -8,6 +8,7 @@ use crate::core::sweep;
 use crate::error::Failure;
 use crate::raw::{BreakerState, Ejected, HealthSnapshot, HealthState, Outage, Pass, Time};
 use crate::server::{Generation, Total, chain};
+use crate::status::StateKind;
 use crate::sync::Arc;
 
 /// A reported failure adds to those before it for this long.
@@ -29,10 +30,9 @@ pub(crate) fn connect_failed<C: Connector>(
     shared: &Shared<C>,
     generation: &Generation<C>,
     failed: FailedConnect,
-    failure: Failure<C::Error>,
+    failure: Arc<Failure<C::Error>>,
 ) {
     let (server, now) = (&generation.server, shared.clock.time());
-    let failure = Arc::new(failure);
     server.set_connect_error(Some(Arc::clone(&failure)));
     if let Some(paused) = server.breaker.failed(failed.pass, pause_end(shared, now)) {
         if let Some(until) = paused.paused_until() {
@@ -55,8 +55,7 @@ pub(crate) fn connect_failed<C: Connector>(
         if server.health.answers(&shared.servers.serving, server.health.snapshot().outage()) {
             shared.servers.refresh(server.number());
             shared.notifier.wake_if_waiters();
-            let (pool, name) = names(shared, generation);
-            tracing::info!(%pool, server = %name, state = "up", "server refuses connects, its connections answer");
+            server.state_changed(StateKind::Up, "server refuses connects, its connections answer");
         }
     } else if let Some(down) = server.health.connect_failed(&shared.servers.serving, failed.outage, now) {
         went_down(shared, generation, down, failure, now);
@@ -98,8 +97,7 @@ pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Gener
         push_due(shared, generation, until);
         shared.notifier.wake_if_waiters();
         // Last: it runs user code.
-        let (pool, name) = names(shared, generation);
-        tracing::info!(%pool, server = %name, state = "recovering", "server serves again");
+        server.state_changed(StateKind::Recovering, "server serves again");
     }
 }
 
@@ -119,8 +117,7 @@ pub(crate) fn recovered<C: Connector>(shared: &Shared<C>, generation: &Generatio
         generation.server.breaker.answered();
         // Waiters may connect to it again.
         shared.notifier.wake_if_waiters();
-        let (pool, name) = names(shared, generation);
-        tracing::info!(%pool, server = %name, state = "up", "server is up");
+        generation.server.state_changed(StateKind::Up, "server is up");
     }
 }
 
@@ -192,11 +189,8 @@ fn went_down<C: Connector>(
         return;
     }
     // Last: it runs user code, whose panic must not keep the server from being retried.
-    let (pool, name) = names(shared, generation);
-    let state = if down.ejected_until().is_some() { "ejected" } else { "down" };
-    tracing::warn!(
-        %pool, server = %name, state, cause = %chain(&*failure), retry_after = ?until.since(now), "server is {state}"
-    );
+    let state = if down.ejected_until().is_some() { StateKind::Ejected } else { StateKind::Down };
+    server.went_down(state, &failure, until.since(now));
 }
 
 /// Acts on a server that went down or was removed. If no other serves, those that were ejected are tried at once.

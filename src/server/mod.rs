@@ -2,6 +2,7 @@
 
 mod config;
 mod connection;
+mod events;
 mod generation;
 mod notifier;
 mod state;

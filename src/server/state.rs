@@ -12,6 +12,7 @@ use crate::error::Failure;
 use crate::raw::{Answered, Breaker, BreakerState, Bucket, Health, Permits, Rate, Serving, Strikes, Time};
 use crate::server::config::{Limits, Server};
 use crate::server::{Notifier, Total, Totals};
+use crate::status::StateKind;
 use crate::sync::{Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// See the module's page. It outlives the removal of its server while connections are in use.
@@ -42,6 +43,8 @@ pub(crate) struct ServerEntry<C: Connector> {
     number: AtomicUsize,
     /// The event `gone` was recorded, or must not be recorded yet.
     gone: AtomicBool,
+    /// The state that was recorded last: a `StateKind`.
+    last_state: AtomicU32,
 }
 
 impl<C: Connector> ServerEntry<C> {
@@ -63,6 +66,7 @@ impl<C: Connector> ServerEntry<C> {
             notifier,
             number: AtomicUsize::new(0),
             gone: AtomicBool::new(false),
+            last_state: AtomicU32::new(StateKind::Gone as u32),
         }
     }
 
@@ -93,6 +97,16 @@ impl<C: Connector> ServerEntry<C> {
 
     pub(crate) fn pool_name(&self) -> &str {
         &self.notifier.pool
+    }
+
+    pub(crate) fn notifier(&self) -> &Notifier {
+        &self.notifier
+    }
+
+    /// Keeps the state that is recorded now. Returns the one before.
+    pub(crate) fn swap_last_state(&self, state: StateKind) -> StateKind {
+        // Relaxed: each swap gets what the one before it left.
+        StateKind::ALL[self.last_state.swap(state as u32, Ordering::Relaxed) as usize]
     }
 
     pub(crate) fn is_pool_closed(&self) -> bool {
@@ -250,8 +264,7 @@ impl<C: Connector> ServerEntry<C> {
     fn record_if_gone(&self) {
         // Relaxed: one caller wins the flag; it publishes nothing.
         if self.permits.counts().open() == 0 && !self.gone.swap(true, Ordering::Relaxed) {
-            let (pool, server) = (&self.notifier.pool, self.config());
-            tracing::info!(%pool, server = %server.name(), state = "gone", "server is gone");
+            self.state_changed(StateKind::Gone, "server is gone");
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{Fault, code, is_in_src, is_tests, names};
 /// same line where it is one module in several files. Arrows run one way, and a new unit gets a place here. In `core`
 /// each file is a unit; elsewhere each module.
 const LAYERS: &[&[&str]] = &[
-    &["lib", "core::tests", "operators"],
+    &["lib", "core::tests", "metrics", "operators"],
     &["pool", "builder"],
     &["conn"],
     &["core"],
@@ -30,7 +30,7 @@ const LAYERS: &[&[&str]] = &[
     &["ejection"],
     &["range"],
     &["servers"],
-    &["server", "connector", "conn_info"],
+    &["server", "connector", "conn_info", "observer"],
     &["clock", "error", "status"],
     &["close_reason"],
     &["raw"],
@@ -38,9 +38,9 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// The units that may name each other, since together they are one thing: a pool and its builder; a server, its
-/// connector and its connections; the plain values.
+/// connector, its connections and what is observed of them; the plain values.
 const MAY_MEET: &[&[&str]] =
-    &[&["pool", "builder"], &["server", "connector", "conn_info"], &["clock", "error", "status"]];
+    &[&["pool", "builder"], &["server", "connector", "conn_info", "observer"], &["clock", "error", "status"]];
 
 /// Methods of the crate that types of the standard library or of other crates have too.
 const COMMON_METHODS: &[&str] = &[
