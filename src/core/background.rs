@@ -6,6 +6,7 @@
 use std::thread::panicking;
 
 use crate::connector::Connector;
+use crate::core::ratio::Ratios;
 use crate::core::retry::Retries;
 use crate::core::shared::{Shared, TICK};
 use crate::core::{membership, settle, sweep};
@@ -49,13 +50,13 @@ fn store_tick<C: Connector>(shared: &Shared<C>, now: Time) {
 
 impl<C: Connector> Background<C> {
     async fn run(mut self) {
-        let (mut retries, mut swept) = (Retries::new(), Time::ZERO);
+        let (mut retries, mut swept, mut ratios) = (Retries::new(), Time::ZERO, Ratios::new());
         loop {
             let Some(shared) = self.shared.upgrade() else { break };
             if shared.notifier.signals.is_closed() {
                 break;
             }
-            let wake_at = work(&shared, &mut retries, &mut swept);
+            let wake_at = work(&shared, &mut retries, &mut swept, &mut ratios);
             let clock = shared.clock.clone();
             drop(shared);
             clock.until(wake_at, self.notifier.woken()).await;
@@ -65,13 +66,20 @@ impl<C: Connector> Background<C> {
 }
 
 /// Does the work that is due, in order. Returns the time of the next.
-fn work<C: Connector>(shared: &Arc<Shared<C>>, retries: &mut Retries, swept: &mut Time) -> Time {
+fn work<C: Connector>(
+    shared: &Arc<Shared<C>>,
+    retries: &mut Retries,
+    swept: &mut Time,
+    ratios: &mut Ratios<C>,
+) -> Time {
     // Changes from here on wake the task again.
     shared.notifier.wake_at.look();
     let now = shared.clock.time();
     store_tick(shared, now);
     let mut wake_at = retries.run(shared, now);
     sweep::sweep_if_due(shared, now, swept);
+    // After the sweep, which completes the totals.
+    ratios.run(shared, now);
     if shared.settings.maintenance {
         wake_at = wake_at.min(now.after(TICK));
     }

@@ -8,6 +8,7 @@
 //! | `acquire` | the fast path, the pass over all servers |
 //! | `background` | the one task of a pool |
 //! | `retry`, `settle` | tries servers that are down, ends recoveries; serves waiters, starts attempts |
+//! | `ratio` | ejects servers by the part of their results that failed |
 //! | `attempt` | one connect attempt |
 //! | `membership`, `release` | changes the set of servers; ends a use |
 //! | `recycle` | makes a used connection fit for the next caller |
@@ -30,6 +31,7 @@ mod hand_over;
 mod membership;
 mod plan;
 mod random;
+mod ratio;
 mod recycle;
 mod release;
 mod report;

@@ -130,7 +130,7 @@ pub(crate) fn reported<C: Connector>(
     failure: Failure<C::Error>,
     eject_for: Option<Duration>,
 ) {
-    let (server, now, ejection) = (&generation.server, shared.clock.time(), &shared.settings.ejection);
+    let (server, consecutive) = (&generation.server, shared.settings.ejection.consecutive_failures);
     server.count(Total::Failures, 1);
     let health = server.health.snapshot();
     let (pool, name) = names(shared, generation);
@@ -138,13 +138,27 @@ pub(crate) fn reported<C: Connector>(
         tracing::debug!(%pool, server = %name, cause = %chain(&failure), "failure of an older outage reported");
         return;
     }
-    let strikes = server.strikes.count(now, STRIKES_LAST);
-    let is_enough =
-        eject_for.is_some() || health.state() == HealthState::Recovering || strikes >= ejection.consecutive_failures;
+    server.count(Total::CountedFailures, 1);
+    let strikes = server.strikes.count(shared.clock.time(), STRIKES_LAST);
+    let is_enough = eject_for.is_some() || health.state() == HealthState::Recovering || strikes >= consecutive;
     if !is_enough {
         tracing::debug!(%pool, server = %name, cause = %chain(&failure), failures = strikes, "failure reported");
         return;
     }
+    eject(shared, generation, outage, failure, strikes, eject_for);
+}
+
+/// Ejects a server after so many failures of connections of `outage`, if the settings allow it. Both the failures in a
+/// row and the failures of the last seconds come here.
+pub(crate) fn eject<C: Connector>(
+    shared: &Shared<C>,
+    generation: &Generation<C>,
+    outage: Outage,
+    failure: Failure<C::Error>,
+    failures: u32,
+    eject_for: Option<Duration>,
+) {
+    let (server, now, ejection) = (&generation.server, shared.clock.time(), &shared.settings.ejection);
     server.strikes.clear();
     let until = |k| now.after(eject_for.unwrap_or_else(|| ejection.duration(k, shared.random.draw())));
     let ejected = match ejection.enforce {
@@ -156,10 +170,13 @@ pub(crate) fn reported<C: Connector>(
             server.count(Total::Ejections, 1);
             went_down(shared, generation, down, Arc::new(failure), now);
         }
-        Ejected::Refused => tracing::warn!(
-            %pool, server = %name, cause = %chain(&failure), failures = strikes, enforce = ejection.enforce,
-            "server is not ejected"
-        ),
+        Ejected::Refused => {
+            let (pool, name) = names(shared, generation);
+            tracing::warn!(
+                %pool, server = %name, cause = %chain(&failure), failures, enforce = ejection.enforce,
+                "server is not ejected"
+            );
+        }
         Ejected::Ignored => {}
     }
 }

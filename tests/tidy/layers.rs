@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["core::wait"],
     &["core::acquire"],
     &["core::background"],
-    &["core::retry", "core::settle"],
+    &["core::ratio", "core::retry", "core::settle"],
     &["core::attempt"],
     &["core::membership", "core::release"],
     &["core::recycle"],
