@@ -13,6 +13,7 @@ use crate::core::Shared;
 use crate::ejection::Ejection;
 use crate::error::BuildError;
 use crate::load_balancing::LoadBalancing;
+use crate::observer::Observer;
 use crate::pool::Pool;
 use crate::server::{PoolLimits, Server};
 use crate::settings::{Backoff, Settings};
@@ -53,6 +54,7 @@ use crate::sync::Arc;
 /// | [`spill_when_full`](Self::spill_when_full) | off | |
 /// | [`clock`](Self::clock) | [`Clock::system`] | |
 /// | [`runtime`](Self::runtime) | the current one at `build`, else the first async caller's | |
+/// | [`observer`](Self::observer) | none | |
 ///
 /// # Examples
 ///
@@ -79,6 +81,7 @@ pub struct Builder<C: Connector> {
     servers: Vec<Server>,
     clock: Option<Clock>,
     runtime: Option<Handle>,
+    observer: Option<Box<dyn Observer>>,
 }
 
 impl<C: Connector> Builder<C> {
@@ -114,7 +117,7 @@ impl<C: Connector> Builder<C> {
             spill_when_full: false,
             seed: None,
         };
-        Self { connector, settings, servers: Vec::new(), clock: None, runtime: None }
+        Self { connector, settings, servers: Vec::new(), clock: None, runtime: None, observer: None }
     }
 
     /// The name of the pool in events and in its status. Default: `default`. Range: not empty.
@@ -162,6 +165,12 @@ impl<C: Connector> Builder<C> {
         self
     }
 
+    /// Hears what happens in the pool, with durations. Default: none, which costs nothing.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observer = Some(Box::new(observer));
+        self
+    }
+
     /// Builds the pool.
     ///
     /// # Errors
@@ -169,11 +178,12 @@ impl<C: Connector> Builder<C> {
     /// A [`BuildError`] that names the first value out of its range, or the server that was refused: its name or
     /// address is empty or has blanks around it, its name is listed twice, or a limit of its own is out of its range.
     pub fn build(self) -> Result<Pool<C>, BuildError> {
-        let Self { connector, settings, servers, clock, runtime } = self;
+        let Self { connector, settings, servers, clock, runtime, observer } = self;
         settings.check()?;
         let runtime = runtime.or_else(|| Handle::try_current().ok());
         let has_runtime = runtime.is_some();
-        let pool = Pool::new(Shared::new(connector, settings, clock.unwrap_or_else(Clock::system), runtime));
+        let clock = clock.unwrap_or_else(Clock::system);
+        let pool = Pool::new(Shared::new(connector, settings, clock, runtime, observer));
         pool.set_servers(servers)?;
         if has_runtime {
             pool.start_background();

@@ -13,6 +13,8 @@ use crate::range::{YEAR, check};
 /// within 10 s: a report later than 10 s after the first of the count starts it anew, as does a good return. While the
 /// server recovers, one report is enough.
 ///
+/// With [`failure_ratio`](Self::failure_ratio) it is also ejected for failures that come between good returns.
+///
 /// The k-th ejection lasts min([`base`](Self::base) × 1.5ᵏ⁻¹, [`max`](Self::max)), plus or minus 50 %; k falls by one
 /// for each 10 s that the server has served since its last ejection. Afterwards one connect attempt with the
 /// connector's [`check`](crate::Connector::check) decides whether it serves again. The scheme is Envoy's outlier
@@ -40,6 +42,8 @@ use crate::range::{YEAR, check};
 #[non_exhaustive]
 pub struct Ejection {
     pub(crate) consecutive_failures: u32,
+    pub(crate) failure_ratio: Option<f64>,
+    pub(crate) min_results: u32,
     pub(crate) max_ejected_ratio: f64,
     pub(crate) base: Duration,
     pub(crate) max: Duration,
@@ -56,6 +60,8 @@ impl Ejection {
     pub fn new() -> Self {
         Self {
             consecutive_failures: 5,
+            failure_ratio: None,
+            min_results: 10,
             max_ejected_ratio: 0.5,
             base: Duration::from_secs(1),
             max: Duration::from_secs(30),
@@ -66,6 +72,24 @@ impl Ejection {
     /// How many reported failures in a row eject a server. Default: 5. Range: 1 to 524 287.
     pub fn consecutive_failures(mut self, failures: u32) -> Self {
         self.consecutive_failures = failures;
+        self
+    }
+
+    /// The part of a server's results of the last 10 s that ejects it if it failed, where there were at least
+    /// [`min_results`](Self::min_results): for a server that fails often, but hardly ever many times in a row. Default
+    /// (`None`): none does. Range: 0.001 to 1.0.
+    ///
+    /// The background task looks once a second, so it needs the builder's `maintenance`. Results are the
+    /// [`Totals::successes`](crate::Totals::successes) and [`failures`](crate::Totals::failures) since the server last
+    /// went down. After an ejection, also one that is refused or not enforced, the count starts anew.
+    pub fn failure_ratio(mut self, ratio: impl Into<Option<f64>>) -> Self {
+        self.failure_ratio = ratio.into();
+        self
+    }
+
+    /// How many results in 10 s [`failure_ratio`](Self::failure_ratio) needs. Default: 10. Range: at least 1.
+    pub fn min_results(mut self, results: u32) -> Self {
+        self.min_results = results;
         self
     }
 
@@ -97,9 +121,11 @@ impl Ejection {
 
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         const MOST_FAILURES: u32 = (1 << 19) - 1;
-        let Self { consecutive_failures, max_ejected_ratio, base, max, enforce: _ } = self;
+        let Self { consecutive_failures, failure_ratio, min_results, max_ejected_ratio, base, max, enforce: _ } = self;
         let base_range: RangeInclusive<Duration> = Duration::from_millis(1)..=YEAR;
         check("ejection consecutive_failures", *consecutive_failures, 1..=MOST_FAILURES)?;
+        check("ejection failure_ratio", failure_ratio.unwrap_or(1.0), 0.001..=1.0)?;
+        check("ejection min_results", *min_results, 1..=u32::MAX)?;
         check("ejection max_ejected_ratio", *max_ejected_ratio, 0.0..=1.0)?;
         check("ejection base", *base, base_range)?;
         check("ejection max", *max, *base..=YEAR)

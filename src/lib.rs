@@ -53,7 +53,9 @@
 //! | [`is_idle`] | whether a stream with a layer above the socket, such as TLS, may be used again |
 //! | [`AcquireError`], [`TryAcquireError`] | why no server could serve, and when one may |
 //! | [`LoadBalancing`] | how servers are chosen: in turn, by weight, or by connections in use |
-//! | [`PoolStatus`] | a snapshot |
+//! | [`PoolStatus`] | a snapshot, which prints as a table |
+//! | [`Observer`] | hears what happens, with durations |
+//! | [`metrics`] | the names, kinds and units of all metrics, and their values |
 //! | [`Ejection`] | when reported failures take a server out of use |
 //! | [`operators`] | what the pool does when servers or clients fail, and in what time |
 //! | [`Clock`] | the time: the system's, tokio's, or one that a test advances |
@@ -154,8 +156,8 @@
 //!
 //! # Events
 //!
-//! Each change of a server's state is one `tracing` event with the fields `pool` (the pool's
-//! [name](Builder::name)), `server` and `state`:
+//! Each event has the field `pool`, the pool's [name](Builder::name). Each change of a server's state is one `tracing`
+//! event with the fields `server` and `state`, the name of a [`StateKind`]:
 //!
 //! | `state` | level | further fields | meaning |
 //! |---|---|---|---|
@@ -182,7 +184,8 @@
 //! - a connection that was opened or closed: `DEBUG`, with `connection`, which is `open` or `closed`; if closed, also
 //!   with `why`, the name of the [`CloseReason`], and `uses`
 //!
-//! An acquire or a release of an idle connection that changes no state has no event.
+//! An acquire or a release of an idle connection that changes no state has no event. An [`Observer`] hears the changes
+//! of state and of connections with their durations, as values instead of text.
 //!
 //! # Features
 //!
@@ -203,6 +206,8 @@ mod ejection;
 mod error;
 mod follow;
 mod load_balancing;
+pub mod metrics;
+mod observer;
 pub mod operators;
 mod pool;
 mod range;
@@ -232,10 +237,11 @@ pub use crate::error::{
 };
 pub use crate::follow::{Follow, FollowError};
 pub use crate::load_balancing::LoadBalancing;
+pub use crate::observer::{Observer, StateChange, WaitOutcome};
 pub use crate::pool::Pool;
 pub use crate::reports::{CloseTimeout, DrainReport, WarmUpReport, WarmUpServer};
 pub use crate::server::Server;
-pub use crate::status::{PoolStatus, ServerState, ServerStatus, Totals};
+pub use crate::status::{PoolStatus, ServerState, ServerStatus, StateKind, Totals};
 
 #[cfg(feature = "test-util")]
 pub mod test_util {

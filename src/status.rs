@@ -5,9 +5,21 @@ use std::time::Duration;
 use crate::close_reason::CloseReason;
 use crate::sync::Arc;
 
+mod table;
+
 /// A snapshot of a pool, from [`Pool::status`](crate::Pool::status).
 ///
 /// Each number is read by itself while the pool is in use, so two of them may disagree by what happened in between.
+///
+/// It prints as a table, for a person to read; its form may change. [`metrics`](crate::metrics) is for programs.
+///
+/// ```text
+/// pool sessions: waiters 2, waits 120 (1 timed out), queue full 0, checkouts 48210, failures 3, ejections 0
+/// server  state             open/max  idle  in use  connecting  closing  checkouts  failures  connects/failed  closed
+/// db-1    up                    8/10     5       2           1        0      48210         3              9/1       2
+/// db-2    down, retry 1.2s      0/10     0       0           0        0          0         0              0/4       0
+///   last connect error: connect failed: Connection refused (os error 111)
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PoolStatus {
@@ -53,6 +65,10 @@ pub struct ServerStatus {
     pub max_conns: u32,
     /// Idle connections. May be momentarily off under load.
     pub idle: usize,
+    /// The most connections that may be idle. 0 while it is draining.
+    pub max_idle: u32,
+    /// How many connections are kept idle: the builder's `min_idle_per_server`.
+    pub min_idle: u32,
     /// Connect attempts that run.
     pub connecting: u32,
     /// Connections that say goodbye: [`Connector::close`](crate::Connector::close).
@@ -139,4 +155,77 @@ pub enum ServerState {
     },
     /// It was deregistered, or the pool closed, while connections were in use.
     Draining,
+}
+
+impl ServerState {
+    /// The state without its numbers.
+    pub fn kind(self) -> StateKind {
+        match self {
+            Self::Up => StateKind::Up,
+            Self::Recovering => StateKind::Recovering,
+            Self::Down { .. } => StateKind::Down,
+            Self::Ejected { .. } => StateKind::Ejected,
+            Self::Probing { .. } => StateKind::Probing,
+            Self::Disabled { .. } => StateKind::Disabled,
+            Self::Draining => StateKind::Draining,
+        }
+    }
+}
+
+/// A state of a server without its numbers, as events, metrics and an [`Observer`](crate::Observer) name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StateKind {
+    /// See [`ServerState::Up`].
+    Up,
+    /// See [`ServerState::Recovering`].
+    Recovering,
+    /// See [`ServerState::Down`].
+    Down,
+    /// See [`ServerState::Ejected`].
+    Ejected,
+    /// See [`ServerState::Probing`].
+    Probing,
+    /// See [`ServerState::Disabled`].
+    Disabled,
+    /// See [`ServerState::Draining`].
+    Draining,
+    /// In events alone: the server was added.
+    Registered,
+    /// In events alone: it is no longer disabled, and its health decides.
+    Enabled,
+    /// In events alone: its last connection was closed after it was removed.
+    Gone,
+}
+
+impl StateKind {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 10] = [
+        Self::Up,
+        Self::Recovering,
+        Self::Down,
+        Self::Ejected,
+        Self::Probing,
+        Self::Disabled,
+        Self::Draining,
+        Self::Registered,
+        Self::Enabled,
+        Self::Gone,
+    ];
+
+    /// The name in events and metrics: `up`, `recovering` and so on.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Recovering => "recovering",
+            Self::Down => "down",
+            Self::Ejected => "ejected",
+            Self::Probing => "probing",
+            Self::Disabled => "disabled",
+            Self::Draining => "draining",
+            Self::Registered => "registered",
+            Self::Enabled => "enabled",
+            Self::Gone => "gone",
+        }
+    }
 }

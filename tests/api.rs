@@ -15,8 +15,8 @@ use connring::{
     AcquireError, AcquireOptions, AfterUse, BoxConn, BoxConnector, BoxError, BoxPool, BuildError, Builder, Clock,
     CloseReason, CloseTimeout, ConnInfo, ConnectFault, Connector, Counts, DrainReport, Ejection, Ended, Failure,
     FnConnector, Follow, FollowError, LoadBalancing, Pool, PoolStatus, PooledConn, Reason, Server, ServerError,
-    ServerReport, ServerState, ServerStatus, TcpConnector, Totals, TryAcquireError, Unavailable, WarmUpReport,
-    WarmUpServer, connect_fn,
+    ServerReport, ServerState, ServerStatus, StateChange, StateKind, TcpConnector, Totals, TryAcquireError,
+    Unavailable, WaitOutcome, WarmUpReport, WarmUpServer, connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -93,14 +93,18 @@ fn public_types_are_send_sync_and_unpin() {
         ServerReport<io::Error>,
         ServerState,
         ServerStatus,
+        StateKind,
         TcpConnector,
         Totals,
         TryAcquireError,
         Unavailable<io::Error>,
         WarmUpReport,
         WarmUpServer,
+        WaitOutcome,
     )
     .into();
+    is_send_sync_unpin::<StateChange<'_>>();
+    asserted.insert("StateChange");
     #[cfg(unix)]
     asserted.extend({
         use connring::UnixConnector;
@@ -124,7 +128,7 @@ fn exported() -> BTreeSet<&'static str> {
         name.split(|c: char| !c.is_alphanumeric()).next()
     });
     let words = exports.flat_map(|export| export.split(|c: char| !c.is_alphanumeric() && c != '_'));
-    let types = words.filter(|word| word.starts_with(char::is_uppercase) && *word != "Connector");
+    let types = words.filter(|word| word.starts_with(char::is_uppercase) && !["Connector", "Observer"].contains(word));
     types.chain(declared).collect()
 }
 

@@ -5,7 +5,7 @@ use loom::thread;
 
 use crate::check;
 use crate::health::Tier;
-use crate::raw::{TierInUse, UpSet};
+use crate::raw::{TierInUse, Time, UpSet};
 
 /// One server of each of two tiers.
 struct Servers {

@@ -20,6 +20,7 @@ use crate::core::transition::{self, FailedConnect};
 use crate::error::Failure;
 use crate::raw::{Outage, Pass, Time};
 use crate::server::{ConnectPermit, Connection, Generation, Server, Total};
+use crate::status::StateKind;
 use crate::sync::Arc;
 
 /// The default hedge delay is at least this.
@@ -33,6 +34,8 @@ struct Attempt<C: Connector> {
     outage: Outage,
     /// The coarse time at which it began.
     began: Time,
+    /// The exact one.
+    started: Time,
     /// The number of the runtime that it was spawned on, once it was.
     runtime: Option<u64>,
     /// While it is polled: if it is dropped then, it panicked.
@@ -95,6 +98,7 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
         counted,
         outage: health.outage(),
         began: shared.notifier.signals.tick().unwrap_or(now),
+        started: now,
         runtime: None,
         is_polled: false,
         is_finished: false,
@@ -103,9 +107,7 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
         _end: WakeAtEnd { generation: Arc::clone(generation), shared: Arc::clone(shared) },
     };
     if matches!(purpose, Purpose::Probe { .. }) {
-        tracing::info!(
-            pool = %shared.notifier.pool, server = %server.config().name(), state = "probing", "server is probed"
-        );
+        server.state_changed(StateKind::Probing, "server is probed");
     }
     let number = shared.runtime.number();
     let spawned = shared.runtime.spawn(move |runtime| {
@@ -128,6 +130,7 @@ impl<C: Connector> Attempt<C> {
         let shared = Arc::clone(&self.shared);
         let generation = Arc::clone(&self.generation);
         let started = shared.clock.time();
+        self.started = started;
         let mut ended = pin!(generation.epoch.over());
         ended.as_mut().enable();
         // After `enable`: a removal from here on is noticed.
@@ -170,7 +173,7 @@ impl<C: Connector> Attempt<C> {
         })
         .await;
         if let Outcome::Connected(_) = outcome {
-            generation.server.note_connect_time(shared.clock.time().since(started));
+            generation.server.note_connect_time(self.took());
         }
         outcome
     }
@@ -179,6 +182,11 @@ impl<C: Connector> Attempt<C> {
     fn hedge_delay(&self) -> Duration {
         let usual = || SHORTEST_HEDGE.max(2 * self.generation.server.connect_time());
         self.shared.settings.hedge_delay.unwrap_or_else(usual)
+    }
+
+    /// How long it has run.
+    fn took(&self) -> Duration {
+        self.shared.clock.time().since(self.started)
     }
 
     fn finish(mut self, outcome: Outcome<C>, config: Arc<Server>) {
@@ -191,6 +199,7 @@ impl<C: Connector> Attempt<C> {
         self.is_finished = true;
         match outcome {
             Outcome::Connected(conn) => {
+                let took = self.took();
                 self.generation.server.count(Total::Connects, 1);
                 transition::connected(&self.shared, &self.generation, self.pass, self.outage);
                 let opened_at = self.shared.clock.time();
@@ -201,8 +210,7 @@ impl<C: Connector> Attempt<C> {
                     let expires_at = expires_at(&self.shared, &self.generation, opened_at);
                     let conn = Connection::new(conn, connector, permit, self.outage, expires_at);
                     hand_over::offer(&self.shared, Box::new(conn));
-                    let (pool, name) = (&self.shared.notifier.pool, config.name());
-                    tracing::debug!(%pool, server = %name, connection = "open", "connection is open");
+                    self.generation.server.opened(&config, took);
                 }
             }
             Outcome::Failed(error) => self.fail(Failure::Connect(error), fault, false),
@@ -219,13 +227,16 @@ impl<C: Connector> Attempt<C> {
     }
 
     fn fail(&self, failure: Failure<C::Error>, fault: ConnectFault, timed_out: bool) {
-        self.generation.server.count(Total::ConnectFailures, 1);
+        let server = &self.generation.server;
+        server.count(Total::ConnectFailures, 1);
         if matches!(failure, Failure::ConnectTimeout { .. } | Failure::LookUpTimeout { .. }) {
-            self.generation.server.count(Total::ConnectTimeouts, 1);
+            server.count(Total::ConnectTimeouts, 1);
         }
+        let (failure, took) = (Arc::new(failure), self.took());
         let unanswered_since = timed_out.then_some(self.began);
         let failed = FailedConnect { pass: self.pass, outage: self.outage, unanswered_since, fault };
-        transition::connect_failed(&self.shared, &self.generation, failed, failure);
+        transition::connect_failed(&self.shared, &self.generation, failed, Arc::clone(&failure));
+        server.connect_failed(&server.config(), &failure, took);
     }
 
     fn abandon(&self) {

@@ -6,6 +6,7 @@
 use std::thread::panicking;
 
 use crate::connector::Connector;
+use crate::core::ratio::Ratios;
 use crate::core::retry::Retries;
 use crate::core::shared::{Shared, TICK};
 use crate::core::upkeep::Sweeps;
@@ -50,13 +51,13 @@ fn store_tick<C: Connector>(shared: &Shared<C>, now: Time) {
 
 impl<C: Connector> Background<C> {
     async fn run(mut self) {
-        let (mut retries, mut sweeps) = (Retries::new(), Sweeps::new());
+        let (mut retries, mut sweeps, mut ratios) = (Retries::new(), Sweeps::new(), Ratios::new());
         loop {
             let Some(shared) = self.shared.upgrade() else { break };
             if shared.notifier.signals.is_closed() {
                 break;
             }
-            let wake_at = work(&shared, &mut retries, &mut sweeps);
+            let wake_at = work(&shared, &mut retries, &mut sweeps, &mut ratios);
             let clock = shared.clock.clone();
             drop(shared);
             clock.until(wake_at, self.notifier.woken()).await;
@@ -66,7 +67,12 @@ impl<C: Connector> Background<C> {
 }
 
 /// Does the work that is due, in order. Returns the time of the next.
-fn work<C: Connector>(shared: &Arc<Shared<C>>, retries: &mut Retries, sweeps: &mut Sweeps) -> Time {
+fn work<C: Connector>(
+    shared: &Arc<Shared<C>>,
+    retries: &mut Retries,
+    sweeps: &mut Sweeps,
+    ratios: &mut Ratios<C>,
+) -> Time {
     // Changes from here on wake the task again.
     shared.notifier.wake_at.look();
     let now = shared.clock.time();
@@ -74,6 +80,8 @@ fn work<C: Connector>(shared: &Arc<Shared<C>>, retries: &mut Retries, sweeps: &m
     shared.servers.ramp(now);
     let mut wake_at = retries.run(shared, now);
     sweeps.run(shared, now);
+    // After the sweep, which completes the totals.
+    ratios.run(shared, now);
     if shared.settings.maintenance {
         wake_at = wake_at.min(now.after(TICK));
     }

@@ -9,6 +9,7 @@ use crate::error::ServerError;
 use crate::raw::Time;
 use crate::reports::DrainReport;
 use crate::server::Generation;
+use crate::status::StateKind;
 use crate::sync::Arc;
 
 /// See [`Pool::disable`](crate::Pool::disable).
@@ -32,9 +33,7 @@ fn take_out<C: Connector>(
     // If no server serves now, the connections of those that are down are a last resort.
     shared.notifier.wake_if_waiters();
     // Last: it runs user code.
-    let pool = &shared.notifier.pool;
-    let ends_in = time.map(tracing::field::debug);
-    tracing::info!(%pool, server = %name, state = "disabled", ends_in, "server is disabled");
+    generation.server.disabled(time);
     Ok(generation)
 }
 
@@ -59,8 +58,7 @@ fn enabled<C: Connector>(shared: &Shared<C>, generation: &Generation<C>) {
     shared.due_times.push(now, generation.number);
     shared.notifier.wake_before(now);
     shared.notifier.wake_if_waiters();
-    let (pool, config) = (&shared.notifier.pool, generation.server.config());
-    tracing::info!(%pool, server = %config.name(), state = "enabled", "server is enabled");
+    generation.server.state_changed(StateKind::Enabled, "server is enabled");
 }
 
 /// See [`Pool::drain`](crate::Pool::drain).

@@ -9,6 +9,7 @@ use crate::load_balancing::LoadBalancing;
 use crate::raw::HealthState;
 use crate::server::Server;
 use crate::servers::{Change, drop_closed_lists};
+use crate::status::StateKind;
 use crate::sync::Arc;
 
 /// See [`Pool::register`](crate::Pool::register).
@@ -72,13 +73,10 @@ pub(crate) fn runtime_lost<C: Connector>(shared: &Arc<Shared<C>>, number: u64) {
 /// Acts on a change. No lock is held: events, drops and wakers run user code. Drops come last: if one panics, unwinding
 /// drops the rest.
 fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
-    let pool = &shared.notifier.pool;
     for generation in &change.registered {
-        tracing::info!(
-            %pool, server = %generation.server.config().name(), state = "registered", "server is registered"
-        );
-        // A server that was down or recovered when it was removed still does.
         let server = &generation.server;
+        server.state_changed(StateKind::Registered, "server is registered");
+        // A server that was down or recovered when it was removed still does.
         let is_recovering = server.health.snapshot().state() == HealthState::Recovering;
         if let Some(until) = server.down_until().or_else(|| is_recovering.then(|| server.recovering_until())) {
             shared.due_times.push(until, generation.number);
@@ -93,7 +91,7 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
         generation.idle.drain(|conn| idle.push(conn));
     }
     for generation in &change.removed {
-        tracing::info!(%pool, server = %generation.server.config().name(), state = "draining", "server is removed");
+        generation.server.state_changed(StateKind::Draining, "server is removed");
         generation.server.allow_gone_event();
         if shared.servers.list().closed {
             // The failures hold user values; free them when the pool closes.

@@ -10,6 +10,7 @@
 //! | `background` | the one task of a pool |
 //! | `retry`, `settle` | tries servers that are down, ends recoveries; serves waiters, starts attempts |
 //! | `upkeep` | sweeps the idle connections |
+//! | `ratio` | ejects servers by the part of their results that failed |
 //! | `refill` | connects to servers below their minimum of idle connections |
 //! | `attempt` | one connect attempt |
 //! | `disable` | takes servers out of rotation by order, and back |
@@ -40,6 +41,7 @@ mod idle_task;
 mod membership;
 mod plan;
 mod random;
+mod ratio;
 mod recycle;
 mod refill;
 mod release;

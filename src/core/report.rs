@@ -183,6 +183,7 @@ pub(crate) fn not_returned<C: Connector>(shared: &Shared<C>) -> Vec<(Arc<str>, u
 /// See [`Pool::status`](crate::Pool::status).
 pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
     let (list, now, tier_in_use) = (shared.servers.list(), shared.clock.time(), shared.servers.tier_in_use());
+    let min_idle = shared.settings.kept_idle() as usize;
     let listed = list.iter().map(|(_, entry)| {
         let (health, breaker) = (entry.server().health.snapshot(), entry.server().breaker.snapshot());
         let failures = breaker.failures();
@@ -196,10 +197,11 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
             (None, HealthState::Down, _) if health.is_ejected() => ServerState::Ejected { retry_after },
             (None, HealthState::Down, _) => ServerState::Down { failures, retry_after },
         };
-        server_status(entry.server(), state, tier_in_use, entry.generation.idle.len(), now)
+        let idle = &entry.generation.idle;
+        server_status(entry.server(), state, tier_in_use, [idle.len(), idle.capacity(), min_idle], now)
     });
     let draining = shared.servers.draining();
-    let draining = draining.iter().map(|server| server_status(server, ServerState::Draining, tier_in_use, 0, now));
+    let draining = draining.iter().map(|server| server_status(server, ServerState::Draining, tier_in_use, [0; 3], now));
     PoolStatus {
         name: Arc::clone(&shared.notifier.pool),
         servers: listed.chain(draining).collect(),
@@ -212,11 +214,12 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
     }
 }
 
+/// `idle` is the number of idle connections, the room for them, and how many are kept.
 fn server_status<C: Connector>(
     server: &ServerEntry<C>,
     state: ServerState,
     tier_in_use: usize,
-    idle: usize,
+    [idle, room, min_idle]: [usize; 3],
     now: Time,
 ) -> ServerStatus {
     let (config, counts, health) = (server.config(), server.permits.counts(), server.health.snapshot());
@@ -231,6 +234,8 @@ fn server_status<C: Connector>(
         open: counts.open(),
         max_conns: counts.max(),
         idle,
+        min_idle: min_idle as u32,
+        max_idle: counts.max().min(room as u32),
         connecting: counts.connecting(),
         closing: server.closing(),
         in_use: counts.established().saturating_sub(idle as u32 + server.closing()),

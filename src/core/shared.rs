@@ -14,6 +14,7 @@ use crate::core::due_times::DueTimes;
 use crate::core::grant::Grant;
 use crate::core::random::Random;
 use crate::core::runtime::Runtime;
+use crate::observer::Observer;
 use crate::raw::{Time, WaitQueue};
 use crate::server::Notifier;
 use crate::servers::{MAX_SHARDS, Rotation, Servers};
@@ -46,8 +47,14 @@ pub(crate) struct Shared<C: Connector> {
 }
 
 impl<C: Connector> Shared<C> {
-    pub(crate) fn new(connector: C, settings: Settings, clock: Clock, runtime: Option<Handle>) -> Arc<Self> {
-        let notifier = Arc::new(Notifier::new(Arc::clone(&settings.name)));
+    pub(crate) fn new(
+        connector: C,
+        settings: Settings,
+        clock: Clock,
+        runtime: Option<Handle>,
+        observer: Option<Box<dyn Observer>>,
+    ) -> Arc<Self> {
+        let notifier = Arc::new(Notifier::new(Arc::clone(&settings.name), clock.clone(), observer));
         let seed = settings.seed.unwrap_or_else(Random::any_seed);
         // The first server of a fresh pool is a random one.
         let start = (seed % 1_048_576) as usize;

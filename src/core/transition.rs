@@ -11,6 +11,7 @@ use crate::core::{report, sweep};
 use crate::error::Failure;
 use crate::raw::{BreakerState, Ejected, HealthSnapshot, HealthState, Outage, Pass, Time};
 use crate::server::{Connection, Generation, Total, chain};
+use crate::status::StateKind;
 use crate::sync::{Arc, Ordering, fence};
 
 /// A reported failure adds to those before it for this long.
@@ -32,10 +33,9 @@ pub(crate) fn connect_failed<C: Connector>(
     shared: &Shared<C>,
     generation: &Arc<Generation<C>>,
     failed: FailedConnect,
-    failure: Failure<C::Error>,
+    failure: Arc<Failure<C::Error>>,
 ) {
     let (server, now) = (&generation.server, shared.clock.time());
-    let failure = Arc::new(failure);
     server.set_connect_error(Some(Arc::clone(&failure)));
     let paused = server.breaker.failed(failed.pass, pause_end(shared, now));
     if let Some((until, failures)) = paused.and_then(|paused| Some((paused.paused_until()?, paused.failures()))) {
@@ -63,8 +63,7 @@ pub(crate) fn connect_failed<C: Connector>(
         if server.health.answers(&shared.servers.serving, failed.outage, now) {
             shared.servers.refresh(server.number());
             shared.notifier.wake_if_waiters();
-            let (pool, name) = names(shared, generation);
-            tracing::info!(%pool, server = %name, state = "up", "server refuses connects, its connections answer");
+            server.state_changed(StateKind::Up, "server refuses connects, its connections answer");
         }
     } else if let Some(down) = server.health.connect_failed(&shared.servers.serving, failed.outage, now) {
         went_down(shared, generation, down, failure, now);
@@ -85,7 +84,7 @@ pub(crate) fn close_unusable<C: Connector>(shared: &Shared<C>, conn: Box<Connect
     if is_new {
         let pass = generation.server.breaker.pass();
         let failed = FailedConnect { pass, outage, unanswered_since: None, fault: ConnectFault::Server };
-        connect_failed(shared, &generation, failed, Failure::ClosedAtOnce);
+        connect_failed(shared, &generation, failed, Arc::new(Failure::ClosedAtOnce));
     }
 }
 
@@ -133,8 +132,7 @@ pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Gener
         // pairs with the push of that thread.
         close_outdated(shared, generation, outage);
         // Last: it runs user code.
-        let (pool, name) = names(shared, generation);
-        tracing::info!(%pool, server = %name, state = "recovering", "server serves again");
+        server.state_changed(StateKind::Recovering, "server serves again");
     }
 }
 
@@ -155,8 +153,7 @@ pub(crate) fn recovered<C: Connector>(shared: &Shared<C>, generation: &Generatio
         // Waiters may connect to it again.
         shared.notifier.wake_if_waiters();
         look_again(shared, generation);
-        let (pool, name) = names(shared, generation);
-        tracing::info!(%pool, server = %name, state = "up", "server is up");
+        generation.server.state_changed(StateKind::Up, "server is up");
     }
 }
 
@@ -169,7 +166,7 @@ pub(crate) fn reported<C: Connector>(
     failure: Failure<C::Error>,
     eject_for: Option<Duration>,
 ) {
-    let (server, now, ejection) = (&generation.server, shared.clock.time(), &shared.settings.ejection);
+    let (server, consecutive) = (&generation.server, shared.settings.ejection.consecutive_failures);
     server.count(Total::Failures, 1);
     let health = server.health.snapshot();
     let (pool, name) = names(shared, generation);
@@ -177,13 +174,27 @@ pub(crate) fn reported<C: Connector>(
         tracing::debug!(%pool, server = %name, cause = %chain(&failure), "failure of an older outage reported");
         return;
     }
-    let strikes = server.strikes.count(now, STRIKES_LAST);
-    let is_enough =
-        eject_for.is_some() || health.state() == HealthState::Recovering || strikes >= ejection.consecutive_failures;
+    server.count(Total::CountedFailures, 1);
+    let strikes = server.strikes.count(shared.clock.time(), STRIKES_LAST);
+    let is_enough = eject_for.is_some() || health.state() == HealthState::Recovering || strikes >= consecutive;
     if !is_enough {
         tracing::debug!(%pool, server = %name, cause = %chain(&failure), failures = strikes, "failure reported");
         return;
     }
+    eject(shared, generation, outage, failure, strikes, eject_for);
+}
+
+/// Ejects a server after so many failures of connections of `outage`, if the settings allow it. Both the failures in a
+/// row and the failures of the last seconds come here.
+pub(crate) fn eject<C: Connector>(
+    shared: &Shared<C>,
+    generation: &Generation<C>,
+    outage: Outage,
+    failure: Failure<C::Error>,
+    failures: u32,
+    eject_for: Option<Duration>,
+) {
+    let (server, now, ejection) = (&generation.server, shared.clock.time(), &shared.settings.ejection);
     server.strikes.clear();
     let until = |k| now.after(eject_for.unwrap_or_else(|| ejection.duration(k, shared.random.draw())));
     let ejected = match ejection.enforce {
@@ -195,10 +206,13 @@ pub(crate) fn reported<C: Connector>(
             server.count(Total::Ejections, 1);
             went_down(shared, generation, down, Arc::new(failure), now);
         }
-        Ejected::Refused => tracing::warn!(
-            %pool, server = %name, cause = %chain(&failure), failures = strikes, enforce = ejection.enforce,
-            "server is not ejected"
-        ),
+        Ejected::Refused => {
+            let (pool, name) = names(shared, generation);
+            tracing::warn!(
+                %pool, server = %name, cause = %chain(&failure), failures, enforce = ejection.enforce,
+                "server is not ejected"
+            );
+        }
         Ejected::Ignored => {}
     }
 }
@@ -228,11 +242,8 @@ fn went_down<C: Connector>(
         return;
     }
     // Last: it runs user code, whose panic must not keep the server from being retried.
-    let (pool, name) = names(shared, generation);
-    let state = if down.is_ejected() { "ejected" } else { "down" };
-    tracing::warn!(
-        %pool, server = %name, state, cause = %chain(&*failure), retry_after = ?until.since(now), "server is {state}"
-    );
+    let state = if down.is_ejected() { StateKind::Ejected } else { StateKind::Down };
+    server.went_down(state, &failure, until.since(now));
 }
 
 /// Acts on a server that went down or was removed. If no other serves, those that were ejected are tried at once.

@@ -14,6 +14,7 @@ use crate::core::shared::Shared;
 use crate::core::transition::close_unusable;
 use crate::core::{background, hand_over, report, settle};
 use crate::error::AcquireError;
+use crate::observer::WaitOutcome;
 use crate::raw::{Ticket, Time};
 use crate::server::{Connection, Total};
 use crate::sync::Arc;
@@ -56,10 +57,11 @@ async fn join<C: Connector>(
     let joined = shared.queue.join(shared.settings.max_waiters, is_patient, wish);
     let ticket = joined.map_err(|waiters| {
         shared.notifier.totals.add(Total::QueueFull, 1);
+        shared.notifier.tell(|observer| observer.queue_full());
         AcquireError::QueueFull { waiters }
     })?;
     shared.notifier.totals.add(Total::Waits, 1);
-    let mut waiter = Waiter { shared, ticket, is_patient };
+    let mut waiter = Waiter { shared, ticket, is_patient, started, outcome: WaitOutcome::Cancelled };
     // A caller of `acquire_now` gets what is due now, and does not wait for what will be.
     if !is_patient && shared.due_times.has_ready(started) {
         shared.due_times.note_caller();
@@ -68,6 +70,7 @@ async fn join<C: Connector>(
     settle::settle(shared);
     let deadline = timeout.map_or(Time::NEVER, |timeout| started.after(timeout));
     if is_patient && report::is_pointless(shared, started, deadline) {
+        waiter.outcome = WaitOutcome::Ended;
         drop(waiter);
         return Err(AcquireError::Unavailable(report::unavailable(shared)));
     }
@@ -75,6 +78,11 @@ async fn join<C: Connector>(
     let is_due = shared.due_times.has_ready(started) || report::is_outage(shared);
     shared.notifier.wake_before(if is_due { started } else { settle::next_token(shared, started) });
     let end = shared.clock.until(deadline, poll_fn(|cx| waiter.poll(cx))).await;
+    waiter.outcome = match end {
+        Some(End::Served(_)) => WaitOutcome::Served,
+        Some(End::Ended(_) | End::NoAttempt) => WaitOutcome::Ended,
+        None => WaitOutcome::TimedOut,
+    };
     // Leaves the queue first, so as not to count among the waiters of its own error.
     drop(waiter);
     match end {
@@ -103,6 +111,8 @@ struct Waiter<'a, C: Connector> {
     shared: &'a Arc<Shared<C>>,
     ticket: Ticket<Wish>,
     is_patient: bool,
+    started: Time,
+    outcome: WaitOutcome,
 }
 
 impl<C: Connector> Waiter<'_, C> {
@@ -178,5 +188,7 @@ impl<C: Connector> Drop for Waiter<'_, C> {
             // Others wait for tokens, perhaps without an attempt so far.
             self.shared.notifier.wake_if_waiters();
         }
+        let Self { shared, started, outcome, .. } = *self;
+        shared.notifier.tell(|observer| observer.waited(shared.clock.time().since(started), outcome));
     }
 }

@@ -242,6 +242,11 @@ impl<T> Idle<T> {
         self.closed.load(Ordering::Relaxed)
     }
 
+    /// The room for items.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Whether it has room for `capacity` items, and is bounded if it must be.
     pub(crate) fn fits(&self, capacity: usize, bounded: bool) -> bool {
         self.capacity >= capacity && (self.bounded || !bounded)

@@ -193,10 +193,7 @@ impl<C: Connector> Drop for Permit<C> {
         server.answered.discount(self.answered);
         server.count_close(self.why);
         // Last: it runs user code. The right is released also if that panics.
-        let (pool, name, why) = (server.pool_name(), self.info.server().name(), self.why.name());
-        tracing::debug!(
-            %pool, server = %name, connection = "closed", why, uses = self.info.uses(), "connection is closed"
-        );
+        server.closed(&self.info, self.why);
     }
 }
 

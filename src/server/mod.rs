@@ -2,6 +2,7 @@
 
 mod config;
 mod connection;
+mod events;
 mod generation;
 mod idle_record;
 mod notifier;

@@ -1,20 +1,24 @@
-//! Wakes the pool's background task, and a caller that closes the pool.
+//! Wakes the pool's background task, and a caller that closes the pool; tells the observer.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 
 use tokio::sync::Notify;
 
+use crate::clock::Clock;
+use crate::observer::Observer;
 use crate::raw::{Signals, Time, WakeAt};
 use crate::server::Totals;
 use crate::sync::Arc;
 
-/// The pool's name, signals, totals and wake-ups, shared by the pool and its servers.
-#[derive(Debug)]
+/// The pool's name, signals, totals, wake-ups and observer, shared by the pool and its servers.
 pub(crate) struct Notifier {
     /// The pool's name.
     pub(crate) pool: Arc<str>,
     pub(crate) signals: Arc<Signals>,
     pub(crate) totals: Totals,
+    pub(crate) clock: Clock,
+    observer: Option<Box<dyn Observer>>,
     pub(crate) wake_at: WakeAt,
     /// Wakes the background task.
     task: Notify,
@@ -25,16 +29,25 @@ pub(crate) struct Notifier {
 }
 
 impl Notifier {
-    pub(crate) fn new(pool: Arc<str>) -> Self {
-        let signals = Arc::new(Signals::new());
+    pub(crate) fn new(pool: Arc<str>, clock: Clock, observer: Option<Box<dyn Observer>>) -> Self {
         Self {
             pool,
-            signals,
+            signals: Arc::new(Signals::new()),
             totals: Totals::default(),
+            clock,
+            observer,
             wake_at: WakeAt::new(),
             task: Notify::new(),
             returned: Notify::new(),
             attempt_ended: Notify::new(),
+        }
+    }
+
+    /// Tells the observer something, if there is one. No lock may be held: it runs user code. A panic ends here: this
+    /// is also called while unwinding, and in the middle of work.
+    pub(crate) fn tell(&self, something: impl FnOnce(&dyn Observer)) {
+        if let Some(observer) = &self.observer {
+            let _reported_by_the_hook = catch_unwind(AssertUnwindSafe(|| something(&**observer)));
         }
     }
 

@@ -13,6 +13,7 @@ use crate::raw::{Answered, Breaker, BreakerState, Bucket, Health, InUse, Permits
 use crate::server::config::{Limits, Server};
 use crate::server::idle_record::IdleRecord;
 use crate::server::{Notifier, Total, Totals, Weight};
+use crate::status::StateKind;
 use crate::sync::{
     Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, fence,
     lock,
@@ -51,6 +52,8 @@ pub(crate) struct ServerEntry<C: Connector> {
     /// The event `gone` was recorded, or must not be recorded yet.
     gone: AtomicBool,
     pub(crate) in_use: InUse,
+    /// The state that was recorded last: a `StateKind`.
+    last_state: AtomicU32,
 }
 
 impl<C: Connector> ServerEntry<C> {
@@ -76,6 +79,7 @@ impl<C: Connector> ServerEntry<C> {
             number: AtomicUsize::new(0),
             gone: AtomicBool::new(false),
             in_use: InUse::default(),
+            last_state: AtomicU32::new(StateKind::Gone as u32),
         }
     }
 
@@ -106,6 +110,16 @@ impl<C: Connector> ServerEntry<C> {
 
     pub(crate) fn pool_name(&self) -> &str {
         &self.notifier.pool
+    }
+
+    pub(crate) fn notifier(&self) -> &Notifier {
+        &self.notifier
+    }
+
+    /// Keeps the state that is recorded now. Returns the one before.
+    pub(crate) fn swap_last_state(&self, state: StateKind) -> StateKind {
+        // Relaxed: each swap gets what the one before it left.
+        StateKind::ALL[self.last_state.swap(state as u32, Ordering::Relaxed) as usize]
     }
 
     pub(crate) fn is_pool_closed(&self) -> bool {
@@ -326,8 +340,7 @@ impl<C: Connector> ServerEntry<C> {
     fn record_if_gone(&self) {
         // Relaxed: one caller wins the flag; it publishes nothing.
         if self.permits.counts().open() == 0 && !self.gone.swap(true, Ordering::Relaxed) {
-            let (pool, server) = (&self.notifier.pool, self.config());
-            tracing::info!(%pool, server = %server.name(), state = "gone", "server is gone");
+            self.state_changed(StateKind::Gone, "server is gone");
         }
     }
 }

@@ -15,6 +15,8 @@ pub(crate) enum Total {
     Successes,
     /// Failures that callers reported, and abandoned uses.
     Failures,
+    /// Those of them that count towards an ejection: not of an older outage.
+    CountedFailures,
     Ejections,
     /// Attempts that connected.
     Connects,

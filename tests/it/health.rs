@@ -5,6 +5,7 @@ pub(crate) mod events;
 mod evidence;
 mod outage;
 mod probes;
+mod ratio;
 mod recovery;
 mod verdicts;
 
@@ -16,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use connring::test_util::{Connect, ScriptedConnector};
-use connring::{AcquireError, Builder, Ejection, Pool, PooledConn, Reason, Server, ServerState};
+use connring::{AcquireError, Builder, Ejection, Pool, PooledConn, Reason, Server, ServerState, StateKind};
 use tokio::runtime;
 use tokio::sync::Barrier;
 use tokio::task::{JoinHandle, JoinSet, yield_now};

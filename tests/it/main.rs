@@ -17,6 +17,8 @@ mod life;
 mod limits;
 mod liveness;
 mod maintenance;
+mod metrics;
+mod observer;
 mod races;
 mod rate;
 mod rotation;

@@ -8,7 +8,7 @@ use super::{Fault, code, is_in_src, is_tests, names};
 /// same line where it is one module in several files. Arrows run one way, and a new unit gets a place here. In `core`
 /// each file is a unit; elsewhere each module.
 const LAYERS: &[&[&str]] = &[
-    &["lib", "core::tests", "operators"],
+    &["lib", "core::tests", "metrics", "operators"],
     &["aliases"],
     &["pool", "builder"],
     &["conn"],
@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["core::follow", "core::wait", "core::warm_up"],
     &["core::acquire"],
     &["core::background"],
-    &["core::retry", "core::settle", "core::upkeep"],
+    &["core::ratio", "core::retry", "core::settle", "core::upkeep"],
     &["core::refill"],
     &["core::attempt"],
     &["core::disable"],
@@ -35,7 +35,7 @@ const LAYERS: &[&[&str]] = &[
     &["acquire_options", "ejection", "follow"],
     &["range"],
     &["servers"],
-    &["server", "connector", "conn_info"],
+    &["server", "connector", "conn_info", "observer"],
     &["clock", "error", "load_balancing", "reports", "status"],
     &["close_reason"],
     &["raw"],
@@ -43,9 +43,12 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// The units that may name each other, since together they are one thing: a pool and its builder; a server, its
-/// connector and its connections; the plain values.
-const MAY_MEET: &[&[&str]] =
-    &[&["pool", "builder"], &["server", "connector", "conn_info"], &["clock", "error", "load_balancing", "status"]];
+/// connector, its connections and what is observed of them; the plain values.
+const MAY_MEET: &[&[&str]] = &[
+    &["pool", "builder"],
+    &["server", "connector", "conn_info", "observer"],
+    &["clock", "error", "load_balancing", "status"],
+];
 
 /// Methods of the crate that types of the standard library or of other crates have too.
 const COMMON_METHODS: &[&str] = &[

@@ -1,0 +1,75 @@
+//! Records what happens to a server and its connections: each time one `tracing` event, and a call of the observer.
+//!
+//! No lock may be held: both run user code. Whatever must happen comes before, since a subscriber may panic.
+
+use std::error::Error;
+use std::time::Duration;
+
+use crate::close_reason::CloseReason;
+use crate::conn_info::ConnInfo;
+use crate::connector::Connector;
+use crate::error::Failure;
+use crate::observer::StateChange;
+use crate::server::{Server, ServerEntry, chain};
+use crate::status::StateKind;
+
+impl<C: Connector> ServerEntry<C> {
+    /// Its state changed, and it was neither taken down nor disabled.
+    pub(crate) fn state_changed(&self, to: StateKind, text: &'static str) {
+        let (pool, server) = (self.pool_name(), self.config());
+        tracing::info!(%pool, server = %server.name(), state = to.name(), "{text}");
+        self.tell_change(&server, to, None, None);
+    }
+
+    /// It went down or was ejected.
+    pub(crate) fn went_down(&self, to: StateKind, cause: &Failure<C::Error>, retry_after: Duration) {
+        let (pool, server, state) = (self.pool_name(), self.config(), to.name());
+        tracing::warn!(
+            %pool, server = %server.name(), state, cause = %chain(cause), ?retry_after, "server is {state}"
+        );
+        self.tell_change(&server, to, Some(cause), Some(retry_after));
+    }
+
+    /// It was disabled, for a time or by order only.
+    pub(crate) fn disabled(&self, ends_in: Option<Duration>) {
+        let (pool, server, state) = (self.pool_name(), self.config(), StateKind::Disabled.name());
+        let shown = ends_in.map(tracing::field::debug);
+        tracing::info!(%pool, server = %server.name(), state, ends_in = shown, "server is disabled");
+        self.tell_change(&server, StateKind::Disabled, None, ends_in);
+    }
+
+    fn tell_change(
+        &self,
+        server: &Server,
+        to: StateKind,
+        cause: Option<&(dyn Error + Send + Sync + 'static)>,
+        retry_after: Option<Duration>,
+    ) {
+        let from = self.swap_last_state(to);
+        self.notifier().tell(|observer| {
+            observer.state_changed(server, &StateChange { from, to, cause, retry_after });
+        });
+    }
+
+    /// An attempt connected.
+    pub(crate) fn opened(&self, server: &Server, took: Duration) {
+        let pool = self.pool_name();
+        tracing::debug!(%pool, server = %server.name(), connection = "open", "connection is open");
+        self.notifier().tell(|observer| observer.connected(server, took));
+    }
+
+    /// An attempt failed. The event comes with the pause, if connecting pauses for it.
+    pub(crate) fn connect_failed(&self, server: &Server, failure: &Failure<C::Error>, took: Duration) {
+        self.notifier().tell(|observer| observer.connect_failed(server, failure, took));
+    }
+
+    /// A connection closed.
+    pub(crate) fn closed(&self, info: &ConnInfo, why: CloseReason) {
+        let (pool, server, uses) = (self.pool_name(), info.server(), info.uses());
+        tracing::debug!(
+            %pool, server = %server.name(), connection = "closed", why = why.name(), uses, "connection is closed"
+        );
+        let notifier = self.notifier();
+        notifier.tell(|observer| observer.closed(server, why, notifier.clock.time().since(info.opened_at()), uses));
+    }
+}
