@@ -170,18 +170,20 @@ mutant wait_queue::an_impatient_waiter_sees_the_last_attempt_end wait_queue.rs \
 mutant wait_queue::a_freed_permit_is_seen_by_a_new_waiter_or_told signals.rs "$change_fence" ''
 mutant wait_queue::a_waiter_that_leaves_passes_its_item_on wait_queue.rs \
     'else { return queue.served.remove(&ticket.number) };' 'else { return None };'
-mutant wait_queue::a_waiter_that_is_never_polled_blocks_no_other wait_queue.rs 'front.remove_entry();' \
-    '{ let mut front = front;
-        (*front.key(), Waiter { patient: true, wish: None, waker: front.get_mut().waker.take() }) };'
+mutant wait_queue::a_waiter_that_is_never_polled_blocks_no_other wait_queue.rs \
+    'queue.joined.remove(number).map(|waiter| (number, waiter, item)),' \
+    'queue.joined.get_mut(number).map(|front| {
+                            (number, Waiter { patient: true, wish: None, waker: front.waker.take() }, item)
+                        }),'
 mutant wait_queue::no_wake_up_is_lost_behind_a_waiter_with_a_wish wait_queue.rs 'queue.take_behind(&mut supply)' 'None'
-mutant wait_queue::waiters_are_served_in_order wait_queue.rs 'queue.joined.first_entry()' 'queue.joined.last_entry()'
+mutant wait_queue::waiters_are_served_in_order wait_queue.rs 'queue.joined.front()' 'queue.joined.iter().last()'
 mutant wait_queue::a_waiter_that_rejoins_keeps_its_place wait_queue.rs 'queue.joined.insert(ticket.number,' \
     'ticket.number = queue.next_number; queue.next_number += 1; queue.joined.insert(ticket.number,'
 mutant wait_queue::a_waiter_that_rejoins_misses_no_item wait_queue.rs "$rejoin_fence" ''
 mutant wait_queue::no_waiter_is_woken_without_an_item wait_queue.rs \
-    '                    let (number, waiter, item) = match supply(' \
-    '                    if let Some(waker) = &front.get().waker { waker.wake_by_ref(); }
-                    let (number, waiter, item) = match supply('
+    '                    let taken = match supply(' \
+    '                    if let Some(waker) = &front.waker { waker.wake_by_ref(); }
+                    let taken = match supply('
 mutant wait_queue::the_number_of_waiters_is_that_of_the_queue wait_queue.rs \
     '        self.count(ticket.patient, ticket.wish.is_some(), -1);
         // Releases the lock before the waker drops (I5).' ''

@@ -3,7 +3,7 @@
 //! No other file imports them from std or another crate. So the files of `raw`, which import this module alone, compile
 //! unchanged against loom's versions of the same names.
 
-pub(crate) use std::collections::BTreeMap;
+pub(crate) use std::collections::{BTreeMap, VecDeque};
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use std::sync::{Arc, Mutex, MutexGuard, Weak};

@@ -1,7 +1,7 @@
 //! Loom's versions of the items of the library's `src/sync.rs`.
 
 use std::cell::Cell;
-pub(crate) use std::collections::BTreeMap;
+pub(crate) use std::collections::{BTreeMap, VecDeque};
 use std::ops::Deref;
 
 use loom::sync::atomic as loom_atomic;

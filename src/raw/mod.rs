@@ -9,6 +9,7 @@ mod bucket;
 mod health;
 mod idle;
 mod in_use;
+mod line;
 mod permits;
 mod serving;
 mod signals;

@@ -15,7 +15,8 @@
 //! A waiter may have a wish: then it does not accept each item. The supplier is given the wish of the waiter that it
 //! supplies. If it has nothing for a waiter with a wish, it is asked for the next waiter.
 //!
-//! The waiters and the items of those that were served are kept by number, in two ordered maps.
+//! The waiters and the items of those that were served are kept by number: the waiters in a [`Line`], where most come
+//! at the back and leave at the front, the items in an ordered map.
 //!
 //! # Invariants
 //!
@@ -36,6 +37,7 @@
 
 use core::task::Waker;
 
+use super::line::Line;
 use super::signals::Signals;
 use crate::sync::{Arc, AtomicUsize, BTreeMap, Mutex, Ordering, fence, lock};
 
@@ -66,7 +68,7 @@ pub(crate) struct Ticket<W = ()> {
 
 #[derive(Debug)]
 struct Queue<T, W> {
-    joined: BTreeMap<u64, Waiter<W>>,
+    joined: Line<Waiter<W>>,
     served: BTreeMap<u64, T>,
     /// One a nanosecond would take 584 years to wrap.
     next_number: u64,
@@ -83,24 +85,23 @@ struct Waiter<W> {
 impl<T, W> Queue<T, W> {
     /// Takes out the first waiter behind the front one that `supply` has an item for, with the item.
     fn take_behind(&mut self, mut supply: impl FnMut(Option<&W>) -> Option<T>) -> Option<(u64, Waiter<W>, T)> {
-        let mut behind = self.joined.iter().skip(1);
-        let (number, item) = loop {
-            let (&number, waiter) = behind.next()?;
-            match supply(waiter.wish.as_deref()) {
-                Some(item) => break (number, item),
-                // There is nothing for those behind it either.
-                None if waiter.wish.is_none() => return None,
-                None => {}
+        let mut found = None;
+        for (number, waiter) in self.joined.iter().skip(1) {
+            found = supply(waiter.wish.as_deref()).map(|item| (number, item));
+            // Where there is nothing for one without a wish, there is nothing for those behind it either.
+            if found.is_some() || waiter.wish.is_none() {
+                break;
             }
-        };
-        self.joined.remove(&number).map(|waiter| (number, waiter, item))
+        }
+        let (number, item) = found?;
+        self.joined.remove(number).map(|waiter| (number, waiter, item))
     }
 }
 
 impl<T, W> WaitQueue<T, W> {
     /// An empty queue that counts its waiters in `signals`.
     pub(crate) fn new(signals: Arc<Signals>) -> Self {
-        let queue = Queue { joined: BTreeMap::new(), served: BTreeMap::new(), next_number: 0 };
+        let queue = Queue { joined: Line::new(), served: BTreeMap::new(), next_number: 0 };
         let [impatient, wishing] = [(); 2].map(|()| AtomicUsize::new(0));
         Self { signals, impatient, wishing, queue: Mutex::new(queue) }
     }
@@ -123,7 +124,7 @@ impl<T, W> WaitQueue<T, W> {
             return Vec::new();
         }
         let queue = lock(&self.queue);
-        queue.joined.values().filter_map(|waiter| waiter.wish.clone()).take(most).collect()
+        queue.joined.iter().filter_map(|(_, waiter)| waiter.wish.clone()).take(most).collect()
     }
 
     /// Counts a waiter that comes or goes. Only under the lock.
@@ -183,7 +184,7 @@ impl<T, W> WaitQueue<T, W> {
         let mut new_waker = None;
         while !ticket.is_out {
             let mut queue = lock(&self.queue);
-            let Some(Waiter { waker: left, .. }) = queue.joined.get_mut(&ticket.number) else {
+            let Some(Waiter { waker: left, .. }) = queue.joined.get_mut(ticket.number) else {
                 ticket.is_out = true;
                 return queue.served.remove(&ticket.number);
             };
@@ -210,7 +211,7 @@ impl<T, W> WaitQueue<T, W> {
         }
         ticket.is_out = true;
         let mut queue = lock(&self.queue);
-        let Some(left) = queue.joined.remove(&ticket.number) else { return queue.served.remove(&ticket.number) };
+        let Some(left) = queue.joined.remove(ticket.number) else { return queue.served.remove(&ticket.number) };
         self.count(ticket.patient, ticket.wish.is_some(), -1);
         // Releases the lock before the waker drops (I5).
         drop(queue);
@@ -229,18 +230,13 @@ impl<T, W> WaitQueue<T, W> {
             {
                 let mut queue = lock(&self.queue);
                 while batch < BATCH {
-                    let Some(front) = queue.joined.first_entry() else { break };
-                    let (number, waiter, item) = match supply(front.get().wish.as_deref()) {
-                        Some(item) => {
-                            let (number, waiter) = front.remove_entry();
-                            (number, waiter, item)
-                        }
-                        None if front.get().wish.is_none() => break,
-                        None => match queue.take_behind(&mut supply) {
-                            Some(taken) => taken,
-                            None => break,
-                        },
+                    let Some((number, front)) = queue.joined.front() else { break };
+                    let taken = match supply(front.wish.as_deref()) {
+                        Some(item) => queue.joined.remove(number).map(|waiter| (number, waiter, item)),
+                        None if front.wish.is_none() => break,
+                        None => queue.take_behind(&mut supply),
                     };
+                    let Some((number, waiter, item)) = taken else { break };
                     queue.served.insert(number, item);
                     wakers[batch] = waiter.waker;
                     self.count(waiter.patient, waiter.wish.is_some(), -1);
