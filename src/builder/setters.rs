@@ -141,8 +141,8 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// How long [`Pool::acquire`] waits, connecting included. Default: 30 s. Range: above 0, at most a year; `None`: no
-    /// bound.
+    /// How long [`Pool::acquire`](crate::Pool::acquire) waits, connecting included. Default: 30 s. Range: above 0, at
+    /// most a year; `None`: no bound.
     pub fn wait_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.wait_timeout = timeout.into();
         self
@@ -225,7 +225,7 @@ impl<C: Connector> Builder<C> {
     }
 
     /// How the pool chooses servers. Default: [`LoadBalancing::RoundRobin`]. While the pool runs, see
-    /// [`Pool::set_load_balancing`].
+    /// [`Pool::set_load_balancing`](crate::Pool::set_load_balancing).
     pub fn load_balancing(mut self, policy: LoadBalancing) -> Self {
         self.settings.load_balancing = policy;
         self
@@ -241,8 +241,8 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// Whether a caller that would wait uses servers of the next [tier](Server::tier) while all servers of the tiers in
-    /// use are full: they have no idle connection and `max_conns` open. Default: off, such a caller waits.
+    /// Whether a caller that would wait uses servers of the next [tier](crate::Server::tier) while all servers of the
+    /// tiers in use are full: they have no idle connection and `max_conns` open. Default: off, such a caller waits.
     pub fn spill_when_full(mut self, on: bool) -> Self {
         self.settings.spill_when_full = on;
         self
