@@ -24,7 +24,7 @@ use crate::sync::Arc;
 /// Only [`release`](PooledConn::release) makes the connection reusable. **Dropping it closes it**: a request cut short
 /// by `?`, by a timeout or by a dropped future leaves a connection with half an answer in it, which its next user would
 /// read as its own. A connector that knows better may keep it:
-/// [`Connector::after_use`](crate::Connector::after_use).
+/// [`Connector::after_use`].
 ///
 /// It needs neither the pool nor a runtime: the pool may be closed and dropped while connections are in use.
 ///
