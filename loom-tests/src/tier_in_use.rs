@@ -17,12 +17,8 @@ struct Servers {
 
 impl Servers {
     fn new() -> Arc<Self> {
-        let servers = Self {
-            tier: Tier::of([0, 1]),
-            in_use: TierInUse::default(),
-            switching: Mutex::new(()),
-            up: UpSet::new(1),
-        };
+        let servers =
+            Self { tier: Tier::of([0, 1]), in_use: TierInUse::default(), switching: Mutex::new(()), up: UpSet::new(1) };
         servers.refresh(0);
         servers.refresh(1);
         Arc::new(servers)
