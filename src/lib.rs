@@ -151,7 +151,7 @@
 //! - It reuses no connection that was not [released](PooledConn::release), unless the connector's
 //!   [`after_use`](Connector::after_use) says so: one that was dropped in the middle of an answer would give the rest
 //!   of it to its next user.
-//! - It discovers no servers, and its limits hold for one process.
+//! - It discovers no servers, but [follows](Pool::follow) a stream of them; and its limits hold for one process.
 //! - It runs on tokio alone.
 //!
 //! # Events
