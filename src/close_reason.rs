@@ -12,9 +12,12 @@ pub enum CloseReason {
     MaxLifetime,
     /// The server's maximum was lowered, or `max_idle_per_server` connections were idle already.
     OverMaximum,
-    /// The server was removed or drained.
+    /// A caller wanted a new connection, and there was no room for it.
+    MadeRoom,
+    /// The server was removed.
     Removed,
-    /// [`Pool::reset`](crate::Pool::reset), or the server's address or a tag changed.
+    /// [`Pool::reset`](crate::Pool::reset), [`Pool::drain`](crate::Pool::drain), or the server's address or a tag
+    /// changed.
     Reset,
     /// The pool was closed.
     PoolClosed,
@@ -30,11 +33,11 @@ pub enum CloseReason {
     Detached,
     /// `is_reusable` or `after_use` refused it.
     Unfit,
-    /// `check` failed.
+    /// `check` failed, or it had been idle for as long as one that failed.
     CheckFailed,
     /// `recycle` failed.
     RecycleFailed,
-    /// The server went down while it was idle.
+    /// The server went down, and it has not come back well since.
     Outage,
     /// A task that held it was dropped, or a hook panicked.
     Lost,
@@ -42,11 +45,12 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::IdleTimeout,
         Self::Surplus,
         Self::MaxLifetime,
         Self::OverMaximum,
+        Self::MadeRoom,
         Self::Removed,
         Self::Reset,
         Self::PoolClosed,
@@ -69,6 +73,7 @@ impl CloseReason {
             Self::Surplus => "surplus",
             Self::MaxLifetime => "max_lifetime",
             Self::OverMaximum => "over_maximum",
+            Self::MadeRoom => "made_room",
             Self::Removed => "removed",
             Self::Reset => "reset",
             Self::PoolClosed => "pool_closed",
@@ -93,6 +98,7 @@ impl CloseReason {
                 | Self::Surplus
                 | Self::MaxLifetime
                 | Self::OverMaximum
+                | Self::MadeRoom
                 | Self::Removed
                 | Self::Reset
                 | Self::PoolClosed

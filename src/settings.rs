@@ -18,6 +18,8 @@ pub(crate) const LEAST_TRIAL_DISTANCE: Duration = Duration::from_millis(10);
 /// The shortest and the longest time between two sweeps.
 const SWEEP_MIN: Duration = Duration::from_millis(100);
 const SWEEP_MAX: Duration = Duration::from_secs(1);
+/// The default hedge delay is at least this.
+const SHORTEST_HEDGE: Duration = Duration::from_millis(100);
 /// The largest `max_idle_per_server`: 16 MiB of room.
 const MAX_IDLE: u32 = 1 << 20;
 
@@ -122,6 +124,11 @@ impl Settings {
         let times = [self.idle_timeout, self.max_lifetime, self.idle_check_interval];
         let shortest = times.into_iter().flatten().min().unwrap_or(YEAR);
         (shortest / 4).clamp(SWEEP_MIN, SWEEP_MAX)
+    }
+
+    /// The hedge delay at a server to which a connect usually takes so long.
+    pub(crate) fn hedge_after(&self, usual: Duration) -> Duration {
+        self.hedge_delay.unwrap_or(SHORTEST_HEDGE.max(2 * usual))
     }
 
     /// The distance of attempts ahead of their time, so that each of so many servers is tried once in `outage_retry`;

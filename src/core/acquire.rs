@@ -94,7 +94,10 @@ fn take_of<C: Connector>(shared: &Shared<C>, name: &str) -> Option<Box<Connectio
         return None;
     }
     let entry = ListEntry { bucket: generation.server.bucket(), generation };
-    take_good(shared, &entry, shared.clock.time(), || entry.generation.idle.pop(thread_number())).ok()
+    let pop = || entry.generation.idle.pop(thread_number());
+    let mut conn = take_good(shared, &entry, shared.clock.time(), pop).ok()?;
+    count_use(shared, &mut conn);
+    Some(conn)
 }
 
 /// The hot path: takes a connection of the next server in turn from this thread's shard. Otherwise `take_any` looks
@@ -234,7 +237,7 @@ fn look_everywhere<C: Connector>(
     let (near, now) = (thread_number(), shared.clock.time());
     let take_from = |entry: &ListEntry<C>| take_good(shared, entry, now, || entry.generation.idle.pop(near));
     if list.up.is_empty() {
-        return shared.rotation.pass(near, &list.open, |number| {
+        return shared.open_rotation.pass(near, &list.open, |number| {
             let entry = list.entry(number)?;
             if !entry.is_open() {
                 shared.servers.refresh(number);
@@ -283,7 +286,7 @@ fn take_answered<C: Connector>(
     now: Time,
     wish: Option<&Wish>,
 ) -> Option<Box<Connection<C>>> {
-    shared.rotation.pass(near, &list.open, |number| {
+    shared.open_rotation.pass(near, &list.open, |number| {
         let (entry, Usable::Answered(outage)) = list.usable(number)? else { return None };
         if refuses_idle(list, wish, entry.server()) {
             return None;

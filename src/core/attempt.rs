@@ -23,9 +23,6 @@ use crate::server::{ConnectPermit, Connection, Generation, Server, Total};
 use crate::status::StateKind;
 use crate::sync::Arc;
 
-/// The default hedge delay is at least this.
-const SHORTEST_HEDGE: Duration = Duration::from_millis(100);
-
 /// An attempt that runs. What it holds it releases when dropped, finished or not, in the order of the fields.
 struct Attempt<C: Connector> {
     pass: Pass,
@@ -180,8 +177,7 @@ impl<C: Connector> Attempt<C> {
 
     /// The setting, else the larger of 100 ms and twice what connecting to the server takes.
     fn hedge_delay(&self) -> Duration {
-        let usual = || SHORTEST_HEDGE.max(2 * self.generation.server.connect_time());
-        self.shared.settings.hedge_delay.unwrap_or_else(usual)
+        self.shared.settings.hedge_after(self.generation.server.connect_time())
     }
 
     /// How long it has run.

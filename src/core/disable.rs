@@ -58,6 +58,8 @@ fn enabled<C: Connector>(shared: &Shared<C>, generation: &Generation<C>) {
     shared.due_times.push(now, generation.number);
     shared.notifier.wake_before(now);
     shared.notifier.wake_if_waiters();
+    // One that drains it has nothing to wait for.
+    shared.notifier.returned.notify_waiters();
     generation.server.state_changed(StateKind::Enabled, "server is enabled");
 }
 
@@ -71,7 +73,9 @@ pub(crate) async fn drain<C: Connector>(
     let server = Arc::clone(&take_out(shared, name, None)?.server);
     membership::reset_server(shared, name)?;
     let open = || server.permits.counts().open() as usize;
-    let all_returned = shared.notifier.wait_until(|| open() == 0);
+    // Also until another order ends this one.
+    let is_over = || open() == 0 || !server.health.snapshot().is_disabled();
+    let all_returned = shared.notifier.wait_until(is_over);
     shared.clock.until(started.after(deadline), all_returned).await;
     Ok(DrainReport { open: open(), waited: shared.clock.time().since(started) })
 }

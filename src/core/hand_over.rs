@@ -204,7 +204,7 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
             take(&entry.generation, usable, near, now, &mut rejected)
         };
         shared.queue.serve(|wish| {
-            let served = shared.rotation.pass(near, &list.open, |number| take_from(wish, number, false));
+            let served = shared.open_rotation.pass(near, &list.open, |number| take_from(wish, number, false));
             served.or_else(|| spill::pass(shared, &list, near, now, |number| take_from(wish, number, true)))
         });
     }
@@ -261,5 +261,5 @@ fn may_serve<C: Connector>(shared: &Shared<C>, list: &List<C>, conn: &Connection
 
 /// Whether callers may use a standby server now.
 fn is_spilled_to<C: Connector>(shared: &Shared<C>, list: &List<C>, number: usize, now: Time) -> bool {
-    spill::servers(shared, list, now).any(|(other, _)| other == number)
+    spill::servers(shared, list, 0, now).any(|(other, _)| other == number)
 }

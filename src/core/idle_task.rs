@@ -22,7 +22,7 @@ use crate::sync::Arc;
 struct IdleTask<C: Connector> {
     /// Closes if the task is dropped, by a panic or by the end of the runtime.
     conn: Option<Box<Connection<C>>>,
-    _counted: Counted,
+    counted: Counted,
     away: Away<C>,
 }
 
@@ -40,13 +40,50 @@ impl<C: Connector> Drop for Away<C> {
     }
 }
 
-/// How the hook ended.
-enum Outcome<C: Connector> {
+/// How a hook ended that runs on a connection which no caller has.
+pub(crate) enum HookEnd<E> {
     Passed,
-    Failed(C::Error),
+    Failed(E),
     TimedOut,
     /// The server was removed or reset, or the pool closed.
     Ended,
+}
+
+/// Runs a hook as an attempt runs: it ends with the epoch, and after the connect timeout in the time that the runtime
+/// really ran. After the hedge delay it no longer counts as young.
+pub(crate) async fn run_hook<C: Connector>(
+    shared: &Shared<C>,
+    generation: &Generation<C>,
+    counted: &mut Counted,
+    hook: impl Future<Output = Result<(), C::Error>>,
+) -> HookEnd<C::Error> {
+    let mut ended = pin!(generation.epoch.over());
+    ended.as_mut().enable();
+    // After `enable`: a removal from here on is noticed.
+    if generation.epoch.is_over() {
+        return HookEnd::Ended;
+    }
+    let hedge_at = shared.clock.time().after(shared.settings.hedge_after(generation.server.connect_time()));
+    let mut hedge = pin!(shared.clock.sleep_until_time(hedge_at));
+    let mut timeout = pin!(time_out(&shared.clock, shared.settings.connect_timeout));
+    let mut hook = pin!(hook);
+    poll_fn(|cx| {
+        if ended.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(HookEnd::Ended);
+        }
+        // Before the hook, which may use up the task's budget: then no timer is ever due.
+        let is_over = timeout.as_mut().poll(cx).is_ready();
+        if counted.is_young() && hedge.as_mut().poll(cx).is_ready() {
+            counted.grow_late();
+            shared.notifier.wake_if_waiters();
+        }
+        match hook.as_mut().poll(cx) {
+            Poll::Ready(result) => Poll::Ready(result.map_or_else(HookEnd::Failed, |()| HookEnd::Passed)),
+            Poll::Pending if is_over => Poll::Ready(HookEnd::TimedOut),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// Checks a connection that was taken out of its queue.
@@ -56,68 +93,45 @@ pub(crate) fn check<C: Connector>(shared: &Arc<Shared<C>>, conn: Box<Connection<
     let generation = Arc::clone(conn.generation());
     generation.server.idle_record().away += 1;
     let away = Away { generation, shared: Arc::clone(shared) };
-    let Some(_counted) = shared.attempts.begin(Purpose::IdleTask, 0) else { return };
-    let task = IdleTask { conn: Some(conn), _counted, away };
+    let Some(counted) = shared.attempts.begin(Purpose::IdleTask, 0) else { return };
+    let task = IdleTask { conn: Some(conn), counted, away };
     shared.runtime.spawn(|_| task.run());
 }
 
 impl<C: Connector> IdleTask<C> {
     async fn run(mut self) {
-        let outcome = self.outcome().await;
-        self.finish(outcome);
-    }
-
-    async fn outcome(&mut self) -> Outcome<C> {
         let Away { generation, shared } = &self.away;
-        let Some(conn) = &mut self.conn else { return Outcome::Ended };
-        let mut ended = pin!(generation.epoch.over());
-        ended.as_mut().enable();
-        // After `enable`: a removal from here on is noticed.
-        if generation.epoch.is_over() {
-            return Outcome::Ended;
-        }
-        let mut hook = pin!(shared.connector.check(&mut conn.conn));
-        let mut timeout = pin!(time_out(&shared.clock, shared.settings.connect_timeout));
-        poll_fn(|cx| {
-            if ended.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Outcome::Ended);
-            }
-            // Before the hook, which may use up the task's budget: then no timer is ever due.
-            let is_over = timeout.as_mut().poll(cx).is_ready();
-            match hook.as_mut().poll(cx) {
-                Poll::Ready(result) => Poll::Ready(result.map_or_else(Outcome::Failed, |()| Outcome::Passed)),
-                Poll::Pending if is_over => Poll::Ready(Outcome::TimedOut),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await
+        let Some(conn) = &mut self.conn else { return };
+        let check = shared.connector.check(&mut conn.conn);
+        let end = run_hook(shared, generation, &mut self.counted, check).await;
+        self.finish(end);
     }
 
-    fn finish(mut self, outcome: Outcome<C>) {
+    fn finish(mut self, end: HookEnd<C::Error>) {
         let Away { generation, shared } = &self.away;
         let Some(mut conn) = self.conn.take() else { return };
-        match outcome {
-            Outcome::Passed => {
+        match end {
+            HookEnd::Passed => {
                 conn.info_mut().check_out(shared.clock.time());
                 hand_over::keep(conn);
             }
-            Outcome::Failed(error) => {
+            HookEnd::Failed(error) => {
                 let (pool, config) = (&shared.notifier.pool, generation.server.config());
                 let (server, cause) = (config.name(), chain(&error));
                 tracing::debug!(%pool, %server, %cause, "idle connection fails its check");
                 let idle_since = conn.info().idle_since();
-                close(conn, CloseReason::CheckFailed);
+                transition::close_refused(shared, conn, CloseReason::CheckFailed);
                 if let Some(current) = shared.servers.current(generation) {
-                    sweep::close_idle_since(&current, idle_since);
+                    sweep::close_idle_since(&current, idle_since, CloseReason::CheckFailed);
                 }
             }
-            Outcome::TimedOut => {
+            HookEnd::TimedOut => {
                 let outage = conn.outage;
                 close(conn, CloseReason::CheckFailed);
                 let failure = Failure::Unanswered { after: shared.settings.connect_timeout };
                 transition::reported(shared, generation, outage, failure, None);
             }
-            Outcome::Ended => close(conn, why_over(generation)),
+            HookEnd::Ended => close(conn, why_over(generation)),
         }
     }
 }

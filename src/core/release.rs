@@ -15,11 +15,15 @@ use crate::server::{Connection, Generation};
 use crate::servers::{List, with_any};
 use crate::sync::Arc;
 
+/// The callers of `reuse`.
+const PLAIN: u8 = 0;
+const COUNTED: u8 = 1;
+
 /// Takes a connection back as the connector says.
-#[inline]
+#[inline(always)]
 pub(crate) fn release<C: Connector>(mut conn: Box<Connection<C>>) {
     match conn.after_use(Ended::Released) {
-        AfterUse::Reuse => reuse(conn),
+        AfterUse::Reuse => reuse::<C, PLAIN>(conn),
         AfterUse::Recycle => recycle(conn),
         AfterUse::Close => {
             end_good_use(&mut conn);
@@ -33,9 +37,9 @@ pub(crate) fn release<C: Connector>(mut conn: Box<Connection<C>>) {
 /// The hot path: the list that this thread keeps also keeps the generation alive while the connection goes into its
 /// idle queue, from where another thread may take and drop it. `reuse_slowly` handles a generation that no kept list
 /// has, a pool without a tick, the first return in a tick, and the first good return under an outage number.
-/// `after_push` acts on waiters and health.
+/// `after_push` acts on waiters and health. `CALLER` gives each caller closures of its own type, as in `acquire`.
 #[inline(always)]
-fn reuse<C: Connector>(conn: Box<Connection<C>>) {
+fn reuse<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>) {
     let generation = conn.generation();
     let (cache_index, number) = (generation.cache_index, generation.number);
     let mut conn = Some(conn);
@@ -77,7 +81,7 @@ fn after_release<C: Connector>(generation: &Arc<Generation<C>>, near: usize, out
 #[cold]
 fn reuse_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     if conn.end_counted_use() {
-        return reuse(conn);
+        return reuse::<C, COUNTED>(conn);
     }
     // A dropped pool has closed all generations.
     let Some(shared) = end_good_use(&mut conn) else { return close(conn, CloseReason::PoolClosed) };
@@ -122,7 +126,7 @@ pub(crate) fn broken<C: Connector>(mut conn: Box<Connection<C>>, reason: &dyn fm
     // In the generation that took over, if the settings changed since the checkout.
     let current = || pool_of::<C>(&generation.pool).and_then(|shared| shared.servers.current(&generation));
     if let Some(current) = has_rested.then(current).flatten() {
-        sweep::close_idle_since(&current, idle_since);
+        sweep::close_idle_since(&current, idle_since, CloseReason::Broken);
     }
 }
 

@@ -88,7 +88,7 @@ pub(crate) fn unavailable<C: Connector>(shared: &Shared<C>) -> Unavailable<C::Er
 fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Counts {
     let now = shared.clock.time();
     let mut counts = Counts { waiters: shared.notifier.signals.waiters(), ..Counts::default() };
-    let spilled_to = || spill::servers(shared, list, now).map(|(_, entry)| entry);
+    let spilled_to = || spill::servers(shared, list, 0, now).map(|(_, entry)| entry);
     counts.standby = list.standby.len().saturating_sub(spilled_to().count());
     counts.disabled = shared.servers.disabled();
     counts.down = list.len.saturating_sub(list.up.len() + list.standby.len() + counts.disabled);

@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
@@ -155,7 +156,7 @@ impl Retries {
         if is_full {
             // First: the drop of a connection may panic. If the probe starts, it is not due when it is looked at.
             shared.due_times.add_full(number);
-            sweep::make_room(&generation);
+            sweep::make_room(&generation, CloseReason::Outage);
         }
         if attempt::start(shared, &generation, Purpose::Probe { ahead }) {
             self.next_trial = now.after(LEAST_TRIAL_DISTANCE);

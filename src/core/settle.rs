@@ -4,6 +4,7 @@
 //! background task runs it at each wake-up while there are waiters.
 
 use crate::acquire_options::Wish;
+use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::core::attempt_counts::Purpose;
 use crate::core::hand_over::serve_waiters;
@@ -55,6 +56,7 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
     let now = shared.clock.time();
     let list = shared.servers.list();
     let Some(first) = shared.connect_rotation.next(0, &list.up) else { return };
+    let first_standby = shared.standby_rotation.next(0, &list.standby).unwrap_or(0);
     let may_wait = waiters > shared.queue.impatient();
     let (wanted, is_hedge) = (waiters - young, young + late >= waiters);
     let choose = |wish: Option<&Wish>, makes_room, wanted| {
@@ -62,7 +64,7 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
             let server = list.entry(*number).map(ListEntry::server);
             !wish.zip(server).is_some_and(|(wish, server)| avoids(&list, wish, server))
         };
-        let standby = spill::servers(shared, &list, now).map(|(number, _)| number);
+        let standby = spill::servers(shared, &list, first_standby, now).map(|(number, _)| number);
         let numbers = list.up.iter_from(first).chain(standby).filter(may_use);
         plan(numbers.filter_map(|number| candidate(shared, &list, number, now, may_wait, makes_room)), wanted, is_hedge)
     };
@@ -79,7 +81,7 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
         let full = || choose(Some(&wish), true, 1).pop().filter(|_| wish.fresh);
         let Some(generation) = chosen().or_else(full).and_then(|number| list.generation(number)) else { continue };
         if !generation.server.permits.counts().is_free() {
-            sweep::make_room(&generation);
+            sweep::make_room(&generation, CloseReason::MadeRoom);
         }
         attempt::start(shared, &generation, Purpose::Waiters);
     }

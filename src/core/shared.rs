@@ -35,6 +35,10 @@ pub(crate) struct Shared<C: Connector> {
     pub(crate) servers: Servers<C>,
     /// The order in which callers try the servers.
     pub(crate) rotation: Rotation<MAX_SHARDS>,
+    /// The order in which callers and waiters try standby servers.
+    pub(crate) standby_rotation: Rotation<MAX_SHARDS>,
+    /// The order in which they try servers with open connections, whether up or not.
+    pub(crate) open_rotation: Rotation<MAX_SHARDS>,
     /// The order in which servers are connected to.
     pub(crate) connect_rotation: Rotation<1>,
     pub(crate) queue: WaitQueue<Grant<C>, Wish>,
@@ -72,6 +76,8 @@ impl<C: Connector> Shared<C> {
                 weak.clone(),
             ),
             rotation: Rotation::new(start),
+            standby_rotation: Rotation::new(start),
+            open_rotation: Rotation::new(start),
             connect_rotation: Rotation::new(start),
             queue: WaitQueue::new(Arc::clone(&notifier.signals)),
             attempts: Arc::default(),

@@ -24,14 +24,15 @@ pub(crate) fn worst_tier<C: Connector>(shared: &Shared<C>, list: &List<C>, now: 
     }
 }
 
-/// The standby servers that callers may use now.
+/// The standby servers that callers may use now, from a number on.
 pub(crate) fn servers<'a, C: Connector>(
     shared: &'a Shared<C>,
     list: &'a List<C>,
+    first: usize,
     now: Time,
 ) -> impl Iterator<Item = (usize, &'a ListEntry<C>)> {
     let worst = if list.standby.is_empty() { 0 } else { worst_tier(shared, list, now) };
-    let entries = list.standby.iter_from(0).filter_map(|number| Some((number, list.entry(number)?)));
+    let entries = list.standby.iter_from(first).filter_map(|number| Some((number, list.entry(number)?)));
     entries.filter(move |(_, entry)| entry.server().health.snapshot().tier() <= worst)
 }
 
@@ -49,7 +50,7 @@ pub(crate) fn pass<C: Connector, T>(
     let worst = worst_tier(shared, list, now);
     let is_used = |number: usize| Some(list.entry(number)?.server().health.snapshot().tier() <= worst);
     let serve = |number| is_used(number).filter(|&is| is).and_then(|_| serve(number));
-    shared.rotation.pass(near, &list.standby, serve)
+    shared.standby_rotation.pass(near, &list.standby, serve)
 }
 
 /// Whether a server can neither serve nor be connected to.

@@ -37,17 +37,17 @@ pub(crate) fn why_unfit<C: Connector>(shared: &Shared<C>, conn: &mut Connection<
 }
 
 /// Closes the connections that have been idle since `idle_since` or longer.
-pub(crate) fn close_idle_since<C: Connector>(generation: &Arc<Generation<C>>, idle_since: Time) {
-    close_unfit(generation, |conn| (conn.info().idle_since() <= idle_since).then_some(CloseReason::Broken));
+pub(crate) fn close_idle_since<C: Connector>(generation: &Arc<Generation<C>>, idle_since: Time, why: CloseReason) {
+    close_unfit(generation, |conn| (conn.info().idle_since() <= idle_since).then_some(why));
 }
 
 /// Closes one idle connection of a server, to make room for an attempt: the oldest that has not come back well since
 /// the server last went down, if there is one, else the oldest of a shard.
-pub(crate) fn make_room<C: Connector>(generation: &Generation<C>) {
+pub(crate) fn make_room<C: Connector>(generation: &Generation<C>, why: CloseReason) {
     let (near, outage) = (thread_number(), generation.server.health.snapshot().outage());
     let older = generation.idle.pop_if(near, |conn| conn.outage != outage, move_or_close);
     if let Some(conn) = older.or_else(|| generation.idle.pop(near)) {
-        close(conn, CloseReason::Outage);
+        close(conn, why);
     }
 }
 

@@ -70,17 +70,24 @@ pub(crate) fn connect_failed<C: Connector>(
     }
 }
 
-/// Closes a connection that may not be reused, out of line of the hot path. One that never came back well and is closed
-/// right after its connect counts as a failed connect.
+/// Closes a connection that may not be reused, out of line of the hot path.
 #[cold]
 pub(crate) fn close_unusable<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>, now: Time) {
+    match conn.is_over(now, shared.idle_timeout) {
+        Some(why) => close(conn, why),
+        None => close_refused(shared, conn, CloseReason::Unfit),
+    }
+}
+
+/// Closes a connection that the connector refuses. One that never came back well and is refused right after its connect
+/// counts as a failed connect.
+pub(crate) fn close_refused<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>, why: CloseReason) {
     const AT_ONCE: Duration = Duration::from_secs(1);
     // The tick stands still while the client is stalled.
     let age = shared.clock.time().since(conn.info().opened_at());
-    let over = conn.is_over(now, shared.idle_timeout);
-    let is_new = conn.info().uses() == 0 && age < AT_ONCE && over.is_none();
+    let is_new = conn.info().uses() == 0 && age < AT_ONCE;
     let (generation, outage) = (Arc::clone(conn.generation()), conn.outage);
-    close(conn, over.unwrap_or(CloseReason::Unfit));
+    close(conn, why);
     if is_new {
         let pass = generation.server.breaker.pass();
         let failed = FailedConnect { pass, outage, unanswered_since: None, fault: ConnectFault::Server };

@@ -236,6 +236,7 @@ impl<C: Connector> Drop for ConnectPermit<C> {
         if let Some(generation) = self.generation.take() {
             generation.server.permits.failed();
             generation.server.permit_freed();
+            generation.server.notifier().attempt_ended.notify_waiters();
         }
     }
 }
