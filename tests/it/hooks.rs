@@ -100,6 +100,23 @@ async fn callers_wait_for_a_connection_that_is_recycled() {
     assert_eq!(rig.pool.status().totals.connects, 1);
 }
 
+/// After the hedge delay it no longer stands for an attempt.
+#[tokio::test]
+async fn a_recycle_that_hangs_holds_up_no_other_attempt() {
+    let rig = rig(|builder| builder.max_conns_per_server(2));
+    rig.connector.set_after_use("a", Ended::Released, AfterUse::Recycle);
+    rig.connector.set_recycle("a", Check::Never);
+    acquired(&rig).await.release();
+    let waiter = tokio::spawn({
+        let pool = rig.pool.clone();
+        async move { pool.acquire().await }
+    });
+    settle().await;
+    assert_eq!(counts(&rig).0, 1, "the recycled one is about to come");
+    advance(&rig, 100 * MS).await;
+    assert_eq!(waiter.await.expect("no panic").map(|conn| PooledConn::info(&conn).uses()).ok(), Some(0));
+}
+
 #[tokio::test]
 async fn a_failed_recycle_closes_the_connection_and_counts_one_reported_failure() {
     for (recycle, cause) in [(Check::Fail, "RecycleFailed"), (Check::Never, "RecycleTimeout")] {

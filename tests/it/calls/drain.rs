@@ -73,6 +73,18 @@ async fn dropped_drain_leaves_server_disabled() {
 }
 
 #[tokio::test]
+async fn drain_ends_when_the_server_is_enabled() {
+    let rig = Rig::manual(|builder| builder.servers(["a", "b"]));
+    fill(&rig).await;
+    let held = acquire_of(&rig, "a").await;
+    let mut drain = pin!(rig.pool.drain("a", Duration::MAX));
+    assert!(poll_once(drain.as_mut()).await);
+    rig.pool.enable("a").expect("it is registered");
+    assert!(!drain.await.expect("it is registered").is_drained());
+    held.release();
+}
+
+#[tokio::test]
 async fn drain_of_removed_server_ends_when_its_connections_are_gone() {
     let rig = Rig::manual(|builder| builder.server("a"));
     let held = open(&rig, 1).await;

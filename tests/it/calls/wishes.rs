@@ -124,6 +124,7 @@ async fn fresh_acquire_makes_room_at_a_full_server_by_its_oldest_idle_connection
     assert_eq!((counts.open, counts.max_open, counts.attempts), (2, 2, 3));
     let left = rig.pool.try_acquire().expect("the other one stays");
     assert_eq!(left.id(), 2, "the oldest is closed");
+    assert_eq!(rig.pool.status().totals.closes(connring::CloseReason::MadeRoom), 1);
 }
 
 #[tokio::test]

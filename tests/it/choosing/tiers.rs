@@ -209,3 +209,30 @@ async fn no_caller_sees_an_empty_set_while_tiers_change() {
         assert!(!matches!(rig.pool.try_acquire(), Err(TryAcquireError::Unavailable(counts)) if counts.down > 0));
     }
 }
+
+/// Callers and waiters that spill.
+#[tokio::test]
+async fn standby_servers_take_turns() {
+    for waits in [false, true] {
+        let rig = rig(|builder| {
+            let standby = ["c", "d", "e"].map(|name| Server::new(name).tier(1).max_conns(8));
+            let builder = builder.servers(["a", "b"]).servers(standby);
+            builder.spill_when_full(true).max_conns_per_server(1)
+        });
+        let mut served = BTreeMap::<String, usize>::new();
+        let _held = open(&rig, 2).await;
+        // One idle connection at each, and more callers than the first tier has connections.
+        let first = open(&rig, 3).await;
+        release(first);
+        for _ in 0..60 {
+            let conn = match waits {
+                false => rig.pool.try_acquire().expect("each has an idle connection"),
+                true => rig.pool.acquire().await.expect("each accepts"),
+            };
+            *served.entry(server_of(&conn)).or_default() += 1;
+            conn.release();
+        }
+        let least = served.values().min().copied().unwrap_or_default();
+        assert!(served.len() == 3 && least >= 15, "{served:?}");
+    }
+}
