@@ -120,7 +120,7 @@ impl<C: Connector> Builder<C> {
         Self { connector, settings, servers: Vec::new(), clock: None, runtime: None, observer: None }
     }
 
-    /// The name of the pool in events and in its status. Default: `default`. Range: not empty.
+    /// The name of the pool in events, metrics and its status. Default: `default`. Range: not empty.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.settings.name = name.into();
         self

@@ -83,11 +83,13 @@ pub struct PooledConn<C: Connector> {
 }
 
 /// A checkout ends in one of three verdicts on the server. The first one stands. A drop is late after the builder's
-/// `abandoned_after` in use without an answer of the server.
+/// `abandoned_after` in use without an answer of the server. Where [`after_use`](Connector::after_use) asks to recycle,
+/// the recycling decides.
 ///
 /// | verdict | by |
 /// |---|---|
 /// | success | [`release`](Self::release), [`report_success`](Self::report_success) |
+/// | success | a drop that [`after_use`](Connector::after_use) answers with `Reuse` |
 /// | failure | [`fail`](Self::fail), [`fail_for`](Self::fail_for) |
 /// | failure | [`report_failure`](Self::report_failure), a late drop |
 /// | none | [`discard`](Self::discard), [`broken`](Self::broken), [`detach`](Self::detach), an early drop |

@@ -1,4 +1,5 @@
-//! One lock-free async connection pool over many servers, for any protocol.
+//! One async connection pool over many servers, for any protocol. Taking an idle connection and returning it take no
+//! lock.
 //!
 //! You ask the [`Pool`] for a connection. It returns an open connection to a healthy server, in round-robin order or by
 //! another [policy](LoadBalancing), within each server's limits on connections and rate, and avoids a failed server
@@ -43,18 +44,21 @@
 //! |---|---|
 //! | [`Pool`] | the handle that you clone: acquire, servers, status, close |
 //! | [`Builder`] | every knob, with its default and its range in one table |
-//! | [`PooledConn`] | a connection that was checked out: release, discard, broken, fail, detach |
+//! | [`PooledConn`] | a connection that was checked out: release, discard, broken, fail, report, detach |
+//! | [`AcquireOptions`] | wishes of one acquire: a timeout, servers to avoid or prefer, a new connection |
 //! | [`ConnInfo`] | its server, age, idle time and use count |
 //! | [`Server`] | an address, and the settings in which it differs from the pool's |
 //! | [`Connector`] | connects to servers, and checks idle connections |
 //! | [`ConnectFault`] | whose fault a failed connect is |
+//! | [`Ended`], [`AfterUse`], [`CloseReason`] | how a use ended, what follows, and why a connection was closed |
 //! | [`TcpConnector`], [`UnixConnector`], [`connect_fn`], [`BoxConnector`] | connectors that come with the crate |
 //! | [`BoxPool`], [`BoxConn`] | a pool and its connections as types to name in a struct |
 //! | [`is_idle`] | whether a stream with a layer above the socket, such as TLS, may be used again |
 //! | [`AcquireError`], [`TryAcquireError`] | why no server could serve, and when one may |
 //! | [`LoadBalancing`] | how servers are chosen: in turn, by weight, or by connections in use |
-//! | [`PoolStatus`] | a snapshot, which prints as a table |
-//! | [`Observer`] | hears what happens, with durations |
+//! | [`PoolStatus`], [`Totals`] | a snapshot, which prints as a table, with counts |
+//! | [`Follow`], [`DrainReport`], [`WarmUpReport`], [`CloseTimeout`] | what the longer calls return |
+//! | [`Observer`], [`StateChange`], [`WaitOutcome`] | hears what happens, with durations |
 //! | [`metrics`] | the names, kinds and units of all metrics, and their values |
 //! | [`Ejection`] | when reported failures take a server out of use |
 //! | [`operators`] | what the pool does when servers or clients fail, and in what time |
@@ -63,9 +67,10 @@
 //! # How an acquire works
 //!
 //! 1. **Look for an idle connection.** Starting at the next server in turn, the pool looks at each server that is up
-//!    for an idle connection and, if its rate is limited, for a token. The [`Connector`] says whether the connection is
-//!    reusable. This takes no lock and allocates nothing. The last resort are idle connections of servers that are
-//!    down: those that have answered since their server went down, and all of them if no server is up.
+//!    and whose tier is in use, for an idle connection and, if its rate is limited, for a token. The [`Connector`] says
+//!    whether the connection is reusable. This takes no lock and allocates nothing. The last resort are idle
+//!    connections of servers that are down: those that have answered since their server went down, and all of them if
+//!    no server is up.
 //! 2. **Connect.** The pool connects to a server without an idle connection in the background, and probes a server
 //!    whose backoff is over with exactly one attempt. An attempt is a task of its own: it blocks no caller, and its
 //!    connection goes to the front waiter.
@@ -178,7 +183,7 @@
 //! - a reported failure that did not take its server out of use: `DEBUG`, with `cause` and `failures`; without
 //!   `failures` if the server went down since the connection was opened or last released
 //! - an ejection that is not enforced or would leave too few servers: `WARN`, with `cause`, `failures` and `enforce`
-//! - a connection that its caller called broken: `DEBUG`, with `cause`
+//! - a connection that its caller called broken, or an idle one that fails its check: `DEBUG`, with `cause`
 //! - once for each pool, that 100 connections were closed by drop and none was returned: `WARN`
 //! - a followed set of servers that is refused: `WARN`, with `cause`
 //! - a connection that was opened or closed: `DEBUG`, with `connection`, which is `open` or `closed`; if closed, also

@@ -294,7 +294,12 @@ impl<C: Connector> Pool<C> {
         core::set_load_balancing(&self.shared, policy);
     }
 
-    /// Returns a snapshot of the pool. Takes no lock.
+    /// The registered servers with their settings, in the order of the pool's [`status`](Pool::status).
+    pub fn servers(&self) -> Vec<Server> {
+        core::servers(&self.shared)
+    }
+
+    /// Returns a snapshot of the pool. Waits for no caller and no connect attempt.
     pub fn status(&self) -> PoolStatus {
         core::status(&self.shared)
     }

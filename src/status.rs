@@ -1,4 +1,4 @@
-//! A snapshot of a pool, taken without a lock.
+//! A snapshot of a pool.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub struct PoolStatus {
     pub waiters: usize,
     /// What happened at all servers since the pool was built, those that are gone included.
     pub totals: Totals,
-    /// Callers that had to wait.
+    /// Callers that joined the wait queue.
     pub waits: u64,
     /// Those of them whose timeout came first.
     pub wait_timeouts: u64,
@@ -67,14 +67,14 @@ pub struct ServerStatus {
     pub idle: usize,
     /// The most connections that may be idle. 0 while it is draining.
     pub max_idle: u32,
-    /// How many connections are kept idle: the builder's `min_idle_per_server`.
+    /// How many connections are kept idle: the builder's `min_idle_per_server`. 0 without `maintenance`.
     pub min_idle: u32,
     /// Connect attempts that run.
     pub connecting: u32,
     /// Connections that say goodbye: [`Connector::close`](crate::Connector::close).
     pub closing: u32,
-    /// Connections that are checked out, or out of the pool for a check: `open - idle - connecting - closing`, clamped
-    /// at 0. May be momentarily off under load.
+    /// Connections that are checked out, or out of the pool for a check or a recycle:
+    /// `open - idle - connecting - closing`, clamped at 0. May be momentarily off under load.
     pub in_use: u32,
     /// The rate limit in checkouts a second, if there is one.
     pub max_rps: Option<f64>,
@@ -88,16 +88,17 @@ pub struct ServerStatus {
 
 /// Counts since a server was registered, or since the pool was built.
 ///
-/// A use is counted at most a second after it ended. When all connections were returned and a second has passed, they
-/// are exact.
+/// A use is counted within about a second of its end, or when its connection comes back if that was checked out again
+/// before. When all connections were returned and a second has passed, the counts are exact.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Totals {
     /// Uses of connections that ended.
     pub checkouts: u64,
-    /// Uses that ended well: released, or reported a success.
+    /// Uses that ended well: released, kept after a drop, or reported a success.
     pub successes: u64,
-    /// Failures of the server: reported by callers, or abandoned uses.
+    /// Failures of the server: reported by callers, abandoned uses, failed recycles, and checks of idle connections
+    /// that timed out.
     pub failures: u64,
     /// How often reported failures took the server out of use.
     pub ejections: u64,
@@ -148,12 +149,12 @@ pub enum ServerState {
         /// Failed attempts in a row.
         failures: u32,
     },
-    /// It was [disabled](crate::Pool::disable), whatever its health.
+    /// It was [disabled](crate::Pool::disable) or [drained](crate::Pool::drain) by order, whatever its health.
     Disabled {
         /// Until it is enabled again. `None`: by order only.
         ends_in: Option<Duration>,
     },
-    /// It was deregistered, or the pool closed, while connections were in use.
+    /// It was deregistered, or the pool closed, while connections were in use. Not [`Pool::drain`](crate::Pool::drain).
     Draining,
 }
 

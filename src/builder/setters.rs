@@ -155,7 +155,7 @@ impl<C: Connector> Builder<C> {
     }
 
     /// How long a connection may be idle before it is closed, to about a second. Default: 5 min. Range: above 0, at
-    /// most a year; `None`: no end.
+    /// most a year; `None`: no end, and none is closed for not being needed.
     ///
     /// Connections that were not needed for as long are closed, too, a few a second, those that have been idle for
     /// longest first: where requests take turns on more connections than they need, none is ever idle for that long.
@@ -168,9 +168,9 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// Runs [`Connector::check`] on connections that were neither used nor checked for that long, to about a quarter of
-    /// it or 100 ms. Finds servers that hang, and connections that a network in between has dropped, without callers.
-    /// Default: `None`, no checks. Range: 10 ms to a year.
+    /// Runs [`Connector::check`] on connections that were neither used nor checked for that long, to about a second, or
+    /// for a short interval a quarter of it, 100 ms at least. Finds servers that hang, and connections that a network in
+    /// between has dropped, without callers. Default: `None`, no checks. Range: 10 ms to a year.
     ///
     /// A check is bounded by [`connect_timeout`](Self::connect_timeout). An error closes the connection, and those of
     /// its server that have been idle for as long. A timeout closes it and counts as a reported failure of the server.
@@ -206,7 +206,8 @@ impl<C: Connector> Builder<C> {
     /// | [`idle_check_interval`](Self::idle_check_interval) | checked | no |
     /// | [`Connector::is_reusable`] | sweeps and checkouts | checkouts |
     /// | the time | every 100 ms for all | each acquire and each release reads the clock |
-    /// | waiters, probes, recoveries, the end of the runtime | yes | yes |
+    /// | [`Ejection::failure_ratio`], [`slow_start`](Self::slow_start) | yes | no |
+    /// | waiters, probes, recoveries, the end of a disabling, the end of the runtime | yes | yes |
     pub fn maintenance(mut self, on: bool) -> Self {
         self.settings.maintenance = on;
         self

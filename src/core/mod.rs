@@ -70,7 +70,7 @@ pub(crate) use self::membership::{
     close, deregister, register, reset, reset_server, set_load_balancing, set_servers, update,
 };
 pub(crate) use self::release::{broken, detach, discard, dropped, fail, release};
-pub(crate) use self::report::{not_returned, status};
+pub(crate) use self::report::{not_returned, servers, status};
 pub(crate) use self::shared::Shared;
 pub(crate) use self::verdict::{report_failure, report_success};
 pub(crate) use self::wait::{acquire_with, wait, wait_for_attempt};

@@ -7,7 +7,7 @@ use crate::core::shared::Shared;
 use crate::core::spill;
 use crate::error::{AcquireError, Counts, Reason, Report, ServerReport, TryAcquireError, Unavailable};
 use crate::raw::{BreakerState, HealthState, Time};
-use crate::server::{ServerEntry, Total, chain};
+use crate::server::{Server, ServerEntry, Total, chain};
 use crate::servers::List;
 use crate::status::{PoolStatus, ServerState, ServerStatus};
 use crate::sync::Arc;
@@ -178,6 +178,11 @@ pub(crate) fn not_returned<C: Connector>(shared: &Shared<C>) -> Vec<(Arc<str>, u
     let mut servers: Vec<_> = shared.servers.draining().iter().map(of).filter(|&(_, open)| open > 0).collect();
     servers.sort_unstable();
     servers
+}
+
+/// See [`Pool::servers`](crate::Pool::servers).
+pub(crate) fn servers<C: Connector>(shared: &Shared<C>) -> Vec<Server> {
+    shared.servers.list().iter().map(|(_, entry)| (*entry.server().config()).clone()).collect()
 }
 
 /// See [`Pool::status`](crate::Pool::status).

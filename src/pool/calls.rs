@@ -170,13 +170,14 @@ impl<C: Connector> Pool<C> {
         core::drain(&self.shared, name, deadline).await
     }
 
-    /// Opens a connection at every server that has none, and waits until each is there or its attempt has failed, at
-    /// most `timeout`.
+    /// Opens connections at every server that has fewer than
+    /// [`min_idle_per_server`](crate::Builder::min_idle_per_server), at least one, and waits until they are open or their
+    /// attempts have failed, at most `timeout`. Connections in use count.
     ///
     /// For a start without a burst of connects: call it before the first callers come. The attempts run at all servers
     /// at once, within [`max_concurrent_connects_per_server`](crate::Builder::max_concurrent_connects_per_server) of
-    /// each. A server that is down, disabled or paused is not connected to. What is still under way at the end goes on.
-    /// `timeout` is any duration.
+    /// each. A server that is down, recovering, disabled or paused is not connected to. What is still under way at the
+    /// end goes on. `timeout` is any duration.
     ///
     /// It returns no error: the report names the servers that lack connections, with the last connect error. In a
     /// closed pool there are none.

@@ -215,3 +215,13 @@ async fn set_servers_applies_new_limits() {
     let server = rig.pool.status().servers[0].clone();
     assert_eq!((server.max_conns, server.max_rps), (3, None));
 }
+
+#[tokio::test]
+async fn servers_are_told_with_their_settings() {
+    let connector = connring::test_util::ScriptedConnector::new(Clock::manual());
+    let servers = [Server::new("a:1").max_conns(3), Server::named("second", "b:1").tag("zone", "west")];
+    let pool = Pool::builder(connector).servers(servers.clone()).build().expect("in range");
+    assert_eq!(pool.servers(), servers);
+    pool.deregister("a:1").expect("it is registered");
+    assert_eq!(pool.servers(), servers[1..]);
+}
