@@ -169,8 +169,8 @@ impl<C: Connector> Builder<C> {
     }
 
     /// Runs [`Connector::check`] on connections that were neither used nor checked for that long, to about a second, or
-    /// for a short interval a quarter of it, 100 ms at least. Finds servers that hang, and connections that a network in
-    /// between has dropped, without callers. Default: `None`, no checks. Range: 10 ms to a year.
+    /// for a short interval a quarter of it, 100 ms at least. Finds servers that hang, and connections that a network
+    /// in between has dropped, without callers. Default: `None`, no checks. Range: 10 ms to a year.
     ///
     /// A check is bounded by [`connect_timeout`](Self::connect_timeout). An error closes the connection, and those of
     /// its server that have been idle for as long. A timeout closes it and counts as a reported failure of the server.

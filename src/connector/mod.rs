@@ -237,8 +237,8 @@ pub trait Connector: Send + Sync + 'static {
     /// counts as open until it ends. Without a runtime it is dropped.
     ///
     /// Asked only where the connection works as far as the pool knows: its server is not down, and it was closed for
-    /// its age, for being one too many, by a reset or a drain, or because server or pool were taken away. All others are
-    /// dropped.
+    /// its age, for being one too many, by a reset or a drain, or because server or pool were taken away. All others
+    /// are dropped.
     ///
     /// Called on the thread that closes the connection, so it must be cheap and must not block. A connector around
     /// another one passes this on to it.

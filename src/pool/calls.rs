@@ -171,8 +171,8 @@ impl<C: Connector> Pool<C> {
     }
 
     /// Opens connections at every server that has fewer than
-    /// [`min_idle_per_server`](crate::Builder::min_idle_per_server), at least one, and waits until they are open or their
-    /// attempts have failed, at most `timeout`. Connections in use count.
+    /// [`min_idle_per_server`](crate::Builder::min_idle_per_server), at least one, and waits until they are open or
+    /// their attempts have failed, at most `timeout`. Connections in use count.
     ///
     /// For a start without a burst of connects: call it before the first callers come. The attempts run at all servers
     /// at once, within [`max_concurrent_connects_per_server`](crate::Builder::max_concurrent_connects_per_server) of
