@@ -19,8 +19,8 @@ use crate::sync::Arc;
 const PLAIN: u8 = 0;
 const COUNTED: u8 = 1;
 
-/// Takes a connection back as the connector says.
-#[inline(always)]
+/// Takes a connection back as the connector says. Out of line: compilers inline its parts there, not in its callers.
+#[inline(never)]
 pub(crate) fn release<C: Connector>(mut conn: Box<Connection<C>>) {
     match conn.after_use(Ended::Released) {
         AfterUse::Reuse => reuse::<C, PLAIN>(conn),

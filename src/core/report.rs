@@ -88,15 +88,20 @@ pub(crate) fn unavailable<C: Connector>(shared: &Shared<C>) -> Unavailable<C::Er
 fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Counts {
     let now = shared.clock.time();
     let mut counts = Counts { waiters: shared.notifier.signals.waiters(), ..Counts::default() };
-    let spilled_to = || spill::servers(shared, list, 0, now).map(|(_, entry)| entry);
-    counts.standby = list.standby.len().saturating_sub(spilled_to().count());
+    let (up, standby) = (list.up.len(), list.standby.len());
+    // A look at the bitmap costs as much as the rest of a refusal, so none more where it is empty.
+    let spilled_to: Vec<_> = match standby {
+        0 => Vec::new(),
+        _ => spill::servers(shared, list, 0, now).map(|(_, entry)| entry).collect(),
+    };
+    counts.standby = standby.saturating_sub(spilled_to.len());
     counts.disabled = shared.servers.disabled();
-    counts.down = list.len.saturating_sub(list.up.len() + list.standby.len() + counts.disabled);
+    counts.down = list.len.saturating_sub(up + standby + counts.disabled);
     let mut retry = (shared.attempts.probes() > 0).then_some(now);
     if counts.down + counts.disabled > 0 && retry.is_none() {
         retry = shared.due_times.earliest(now, |number| resumes_at(shared, number, now));
     }
-    for entry in list.up.iter_from(0).filter_map(|number| list.entry(number)).chain(spilled_to()) {
+    for entry in list.up.iter_from(0).filter_map(|number| list.entry(number)).chain(spilled_to) {
         let at = match limit(entry.server(), now) {
             Limit::Token { available_at } => {
                 counts.limited += 1;
