@@ -56,6 +56,10 @@ impl Health {
         if std::mem::take(&mut self.unsure) {
             match (self.serves(), serves) {
                 (true, false) => self.goes_down(None, now),
+                (false, true) if state == ServerState::Recovering => {
+                    let at = self.connected_at;
+                    self.set(State::Recovering { until: at + self.interval(1) }, at);
+                }
                 (false, true) if !self.stays_ejected(now) => self.comes_up(now),
                 _ => {}
             }
