@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use connring::{AcquireError, Pool, PooledConn, TryAcquireError};
+use connring::{AcquireError, AcquireOptions, Pool, PooledConn, TryAcquireError};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
@@ -13,7 +13,7 @@ use crate::plan::stream;
 use crate::rng::Rng;
 use crate::uses::Answer;
 use crate::wait_queue::{Course, GiveUp, SimulatedCall};
-use crate::world::{Event, MS, World};
+use crate::world::{Event, MS, Server, World};
 
 pub(crate) type Conn = PooledConn<SimConnector>;
 
@@ -28,10 +28,47 @@ pub(crate) enum Call {
     },
     AcquireNow,
     TryAcquire,
+    With {
+        wish: Wish,
+        ms: Option<u64>,
+    },
     /// After the trouble: `acquire_timeout`.
     Last {
         ms: u64,
     },
+}
+
+/// The wishes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Wish {
+    /// A bit for each server.
+    avoid: u64,
+    prefer: Option<usize>,
+    fresh: bool,
+}
+
+impl Wish {
+    fn avoids(self, server: usize) -> bool {
+        self.avoid & 1 << server != 0
+    }
+
+    /// Whether others may be served before it: it does not accept every connection.
+    fn is_choosy(self) -> bool {
+        self.fresh || self.avoid != 0
+    }
+
+    fn options(self, ms: Option<u64>) -> AcquireOptions {
+        let name = |server| format!("server-{server}");
+        let avoided: Vec<_> = (0..64).filter(|&server| self.avoids(server)).map(name).collect();
+        let mut options = AcquireOptions::new().avoid(avoided);
+        if let Some(ms) = ms {
+            options = options.timeout(Duration::from_millis(ms));
+        }
+        if let Some(server) = self.prefer {
+            options = options.prefer(name(server));
+        }
+        if self.fresh { options.fresh() } else { options }
+    }
 }
 
 pub(crate) struct Caller {
@@ -84,7 +121,10 @@ impl Caller {
 
     fn pick_call(&mut self) -> Call {
         let ms = self.rng.pick(&[0, 1, 5, 30, 300]);
+        let wish = if self.world.plan.has(Feature::Wishes) { self.draw_wish() } else { Wish::default() };
         let calls = [
+            (Feature::Wishes, Call::With { wish, ms: Some(ms) }),
+            (Feature::Wishes, Call::With { wish, ms: None }),
             (Feature::Acquire, Call::Acquire),
             (Feature::Acquire, Call::Acquire),
             (Feature::AcquireTimeout, Call::AcquireTimeout { ms }),
@@ -94,6 +134,15 @@ impl Caller {
         let on = calls.into_iter().filter(|&(feature, _)| self.world.plan.has(feature));
         let on: Vec<_> = on.map(|(_, call)| call).collect();
         self.rng.pick(&on)
+    }
+
+    fn draw_wish(&mut self) -> Wish {
+        let servers = self.world.plan.servers as u64;
+        Wish {
+            avoid: if self.rng.chance(60) { self.rng.within(0..=(1 << servers) - 1) } else { 0 },
+            prefer: self.rng.chance(30).then(|| self.rng.within(0..=servers - 1) as usize),
+            fresh: self.rng.chance(30),
+        }
     }
 
     pub(crate) async fn yields(&mut self) {
@@ -122,13 +171,18 @@ impl Caller {
                     pool.acquire_timeout(Duration::from_millis(ms)).await
                 }
                 Call::AcquireNow => pool.acquire_now().await,
+                Call::With { wish, ms } => pool.acquire_with(wish.options(ms)).await,
                 Call::Acquire | Call::TryAcquire => pool.acquire().await,
             }
         };
-        let joins = call != Call::AcquireNow;
+        let joins = match call {
+            Call::AcquireNow => None,
+            Call::With { wish, .. } => Some(wish.is_choosy()),
+            _ => Some(false),
+        };
         let (ended, course) = SimulatedCall::new(&world, self.number, rng, joins, give_up, acquire).await;
         match ended? {
-            Ok(conn) => Some(self.got(conn, course)),
+            Ok(conn) => Some(self.got(conn, course, call)),
             Err(error) => {
                 self.check_error(call, &error, started, course);
                 None
@@ -141,7 +195,7 @@ impl Caller {
         match self.pool.try_acquire() {
             Ok(conn) => {
                 let overtook = ahead.filter(|&ahead| self.world.state().wait_queue.is_unserved(ahead));
-                Some(self.got(conn, Course { overtook, ..Course::default() }))
+                Some(self.got(conn, Course { overtook, ..Course::default() }, Call::TryAcquire))
             }
             Err(error) => {
                 let state = self.world.state();
@@ -167,7 +221,9 @@ impl Caller {
 
     fn check_error(&self, call: Call, error: &AcquireError<SimError>, started: u64, course: Course) {
         self.world.sync();
-        let (state, now) = (self.world.state(), self.world.now());
+        let (mut state, now) = (self.world.state(), self.world.now());
+        state.counts.wait_timeouts += u64::from(matches!(error, AcquireError::Timeout { .. }));
+        state.counts.queue_full += u64::from(matches!(error, AcquireError::QueueFull { .. }));
         let is_right = match error {
             AcquireError::Closed => state.is_closed,
             AcquireError::NoServers => state.listed() == 0,
@@ -189,13 +245,14 @@ impl Caller {
     fn timeout(&self, call: Call) -> Option<u64> {
         match call {
             Call::AcquireTimeout { ms } | Call::Last { ms } => Some(ms),
+            Call::With { ms, .. } => ms.or(self.world.plan.wait_timeout),
             Call::Acquire => self.world.plan.wait_timeout,
             Call::AcquireNow | Call::TryAcquire => None,
         }
     }
 
     /// Checks a connection that was checked out, and its server.
-    fn got(&mut self, mut conn: Conn, course: Course) -> Conn {
+    fn got(&mut self, mut conn: Conn, course: Course, call: Call) -> Conn {
         self.world.sync();
         let now = self.world.now();
         let caller = self.number;
@@ -208,9 +265,22 @@ impl Caller {
         (open.in_use, open.since) = (true, now);
         let open = *open;
         let in_flux = state.servers.iter().any(|server| server.health.turned == now || server.listing_changed == now);
+        let mut wrong = Vec::new();
+        if let Call::With { wish, .. } = call {
+            if wish.fresh && (conn.uses > 0 || Conn::info(&conn).uses() > 0) {
+                wrong.push("it was used, and the caller wanted a new one".into());
+            }
+            let is_other =
+                |(index, server): (usize, &Server)| server.is_listed && server.health.serves() && !wish.avoids(index);
+            let has_other = state.servers.iter().enumerate().any(is_other);
+            // What is preferred goes first; a new connection is not of the preferred server.
+            let is_preferred = !wish.fresh && wish.prefer == Some(conn.server);
+            if wish.avoids(conn.server) && has_other && !is_preferred && !course.is_late && !in_flux {
+                wrong.push("the caller avoids its server, and another serves".into());
+            }
+        }
         let server = &mut state.servers[conn.server];
         server.touched = now;
-        let mut wrong = Vec::new();
         if let Some(ahead) = course.overtook {
             wrong.push(format!("it overtook caller {ahead}, which had joined before"));
         }

@@ -117,6 +117,10 @@ features! {
     ClosesEarly 15,
     /// The pool is closed at the end; without it, only dropped.
     Closes 50,
+    /// Servers have weights, and the policy of load balancing changes at any time.
+    Weights 40,
+    /// `acquire_with`: callers avoid servers, prefer one, or want a new connection.
+    Wishes 40,
 }
 
 /// The features that [`Features::shown_by`] can find in a trace.
@@ -150,6 +154,8 @@ const SHOW: &[Feature] = &[
     Feature::ReportsSuccess,
     Feature::ReportsFailure,
     Feature::FailsFor,
+    Feature::Weights,
+    Feature::Wishes,
 ];
 
 /// A set of features.
@@ -227,6 +233,8 @@ impl Features {
             Event::Server { becomes: Mode::Mute, .. } => Feature::Mute,
             Event::Server { becomes: Mode::Limited { .. }, .. } => Feature::ServerLimits,
             Event::SetsServers => Feature::SetServers,
+            Event::SetsPolicy { .. } => Feature::Weights,
+            Event::Calls { call: Call::With { .. }, .. } => Feature::Wishes,
             Event::Flaps { .. } => Feature::Flaps,
             Event::Resets { .. } => Feature::Resets,
             Event::Calls { call: Call::Acquire, .. } => Feature::Acquire,

@@ -57,6 +57,8 @@ pub(crate) struct Begun {
     pub(crate) is_trial: bool,
     /// The trial of a server that is down.
     pub(crate) is_probe: bool,
+    /// It may have been scheduled in the same instant, before the server went down: then it does not end the outage.
+    may_be_older: bool,
 }
 
 /// Times are in nanoseconds.
@@ -94,6 +96,8 @@ pub(crate) struct Health {
     pub(crate) answered: Option<u64>,
     /// Since when an attempt that failed leaves open whether the server serves: the pool's status tells.
     pub(crate) unsure: bool,
+    /// When a trial connected of which only the status tells whether it ended the outage.
+    connected_at: u64,
     /// A connection with this outage number was refused right after its connect, at this time, by a caller or by a
     /// sweep: the first counts as a failed connect.
     pub(crate) closed_at_once: Option<(u64, u64)>,
@@ -125,6 +129,7 @@ impl Health {
             serves_since: 0,
             answered: None,
             unsure: false,
+            connected_at: 0,
             closed_at_once: None,
             breaker_unsure: false,
             unsure_since: None,
@@ -226,10 +231,11 @@ impl Health {
         self.breaker = Breaker::Paused { until: now + self.interval(failures) };
     }
 
-    fn begin_trial(&mut self, is_probe: bool) -> Begun {
+    fn begin_trial(&mut self, is_probe: bool, now: u64) -> Begun {
         self.breaker = Breaker::Trying;
         self.round += 1;
-        Begun { outage: self.outage, round: self.round, is_trial: true, is_probe }
+        let may_be_older = is_probe && self.turned == now;
+        Begun { outage: self.outage, round: self.round, is_trial: true, is_probe, may_be_older }
     }
 
     /// The server sees a connect attempt. `ahead`: trials may begin ahead of their time. `alone`: nothing else is open.
@@ -239,7 +245,7 @@ impl Health {
     /// The reason why this attempt must not run.
     pub(crate) fn attempt_began(&mut self, now: u64, ahead: bool, alone: bool) -> Result<Begun, String> {
         // The pool schedules an attempt and a task begins it. In between, within one instant, other attempts may fail.
-        let ordinary = Begun { outage: self.outage, round: self.round, is_trial: false, is_probe: false };
+        let ordinary = Begun { outage: self.outage, round: self.round, ..Begun::default() };
         match (self.state, self.breaker) {
             (State::Recovering { .. }, _) if !alone => {
                 Err("an attempt at a server that recovers and has a connection".into())
@@ -247,7 +253,7 @@ impl Health {
             (State::Up | State::Recovering { .. }, Breaker::Closed) => Ok(ordinary),
             (State::Up | State::Recovering { .. }, Breaker::Paused { until }) => match () {
                 () if until <= now && self.breaker_unsure => Ok(ordinary),
-                () if until <= now => Ok(self.begin_trial(false)),
+                () if until <= now => Ok(self.begin_trial(false, now)),
                 () if self.paused_at == Some(now) => Ok(ordinary),
                 () => Err(format!("an attempt in a pause that lasts until {} us", until / 1_000)),
             },
@@ -261,10 +267,10 @@ impl Health {
             (State::Down { .. }, _) => {
                 let due = self.due().unwrap_or(0);
                 if due <= now {
-                    return Ok(self.begin_trial(true));
+                    return Ok(self.begin_trial(true, now));
                 }
                 if ahead && !self.stays_ejected(now) {
-                    return Ok(self.begin_trial(true));
+                    return Ok(self.begin_trial(true, now));
                 }
                 if self.turned == now {
                     return Ok(Begun { outage: self.outage - 1, ..ordinary });
@@ -284,7 +290,9 @@ impl Health {
                 if begun.is_trial || std::mem::take(&mut self.breaker_unsure) {
                     self.breaker = Breaker::Closed;
                 }
-                if begun.is_trial && !self.serves() && self.outage == begun.outage {
+                if begun.may_be_older && !self.serves() {
+                    (self.unsure, self.connected_at) = (true, now);
+                } else if begun.is_trial && !self.serves() && self.outage == begun.outage {
                     self.set(State::Recovering { until: now + self.interval(1) }, now);
                 }
             }

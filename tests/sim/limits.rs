@@ -9,6 +9,7 @@ pub(crate) struct Held {
     max_conns: u32,
     max_before: u32,
     changed: u64,
+    weight: u32,
     /// The rates and their beginnings, since there is one.
     rates: Vec<(u64, Option<Rate>)>,
     /// The checkouts since then.
@@ -17,8 +18,8 @@ pub(crate) struct Held {
 
 impl Held {
     pub(crate) fn new(limits: Limits) -> Self {
-        let Limits { max_conns, rate } = limits;
-        Self { max_conns, max_before: 0, changed: 0, rates: vec![(0, rate)], checkouts: Vec::new() }
+        let Limits { max_conns, rate, weight } = limits;
+        Self { max_conns, max_before: 0, changed: 0, weight, rates: vec![(0, rate)], checkouts: Vec::new() }
     }
 
     pub(crate) fn rate(&self) -> Option<Rate> {
@@ -26,7 +27,7 @@ impl Held {
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        Limits { max_conns: self.max_conns, rate: self.rate() }
+        Limits { max_conns: self.max_conns, rate: self.rate(), weight: self.weight }
     }
 
     /// Sets new limits. A server that is removed and registered again keeps its tokens: the pool forgets it only with a
@@ -35,6 +36,7 @@ impl Held {
         self.max_before = if self.changed == now { self.max_before.max(self.max_conns) } else { self.max_conns };
         self.max_conns = limits.max_conns;
         self.changed = now;
+        self.weight = limits.weight;
         if self.rate().is_none() || limits.rate.is_none() {
             self.checkouts.clear();
             self.rates = vec![(now, limits.rate)];

@@ -61,7 +61,8 @@ fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
         let ahead = state.may_try_ahead(&world.plan, status.waiters, now);
         let mut problem = state.servers[index].disagrees(status, ahead, now);
         let vain = waits_in_vain(&world.plan, state, index, status, listed, now);
-        let vain = vain.filter(|_| unserved > 0);
+        // A waiter with wishes may not accept what is there.
+        let vain = vain.filter(|_| unserved > state.wait_queue.choosy());
         match vain {
             None => *since = None,
             Some(why) => {
@@ -186,7 +187,8 @@ fn waits_in_vain(
     let is_young = |began: u64| began + plan.hedge_delay * MS + TICK >= now;
     let young = state.attempts.values().filter(|attempt| is_young(attempt.began)).count();
     let may_connect = has_permit && listed.connecting == 0 && listed.idle == 0;
-    (may_connect && young < status.waiters).then_some("a permit is free and no attempt runs")
+    (may_connect && young + state.wait_queue.choosy() < status.waiters)
+        .then_some("a permit is free and no attempt runs")
 }
 
 impl Server {

@@ -172,6 +172,10 @@ impl RunningAttempt {
         if now > attempt.began + (self.world.plan.connect_timeout + 1) * MS {
             state.violated(format!("an attempt lasted {} ms", (now - attempt.began) / MS));
         }
+        let is_failure = matches!(outcome, Outcome::Refused | Outcome::OwnFault | Outcome::TimedOut);
+        state.counts.connects += u64::from(outcome == Outcome::Connected);
+        state.counts.connect_failures += u64::from(is_failure);
+        state.counts.connect_timeouts += u64::from(outcome == Outcome::TimedOut);
         let evidence = match outcome {
             Outcome::Refused | Outcome::TimedOut => {
                 state.evidence(&self.world.plan, self.server, outcome, attempt.began, now)

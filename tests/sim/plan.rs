@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use connring::Server;
+use connring::{LoadBalancing, Server};
 
 use crate::features::{Feature, Features};
 use crate::rng::Rng;
@@ -22,6 +22,7 @@ pub(crate) mod stream {
 pub(crate) struct Limits {
     pub(crate) max_conns: u32,
     pub(crate) rate: Option<Rate>,
+    pub(crate) weight: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,11 +37,12 @@ impl Limits {
             .then(|| Rate { rps: rng.pick(&[20.0, 70.0, 300.0, 3_000.0]), burst: rng.within(1..=6) as u32 });
         let least = u64::from(min_idle(features)).max(1);
         let max_conns = if features.has(Feature::OneConnection) { 1 } else { rng.within(least..=4) as u32 };
-        Self { max_conns, rate }
+        let weight = if features.has(Feature::Weights) { rng.pick(&[1, 1, 2, 5, 60]) } else { 1 };
+        Self { max_conns, rate, weight }
     }
 
     pub(crate) fn server(self, address: &str) -> Server {
-        let server = Server::new(address).max_conns(self.max_conns);
+        let server = Server::new(address).max_conns(self.max_conns).weight(self.weight);
         match self.rate {
             Some(rate) => server.max_rps(rate.rps).burst(rate.burst),
             None => server,
@@ -61,6 +63,9 @@ fn min_idle(features: Features) -> u32 {
         false => 0,
     }
 }
+
+pub(crate) const POLICIES: [LoadBalancing; 3] =
+    [LoadBalancing::RoundRobin, LoadBalancing::Weighted, LoadBalancing::LeastInUse];
 
 /// Later than the end of any attempt, in milliseconds.
 const NO_HEDGE: u64 = 30_000;
@@ -90,6 +95,8 @@ pub(crate) struct Plan {
     pub(crate) maintenance: bool,
     pub(crate) min_idle: u32,
     pub(crate) idle_check_interval: Option<u64>,
+    pub(crate) policy: LoadBalancing,
+    pub(crate) slow_start: Option<u64>,
     /// The servers registered at the start. The operator may add the others.
     pub(crate) first_servers: Vec<Limits>,
     pub(crate) servers: usize,
@@ -139,6 +146,9 @@ impl Plan {
             callers: rng.within(2..=12),
             calls: rng.within(5..=25),
             trouble: rng.within(200..=1_200),
+            // Last, so that a seed without the feature has the plan that it had before there was one.
+            policy: if features.has(Feature::Weights) { rng.pick(&POLICIES) } else { LoadBalancing::RoundRobin },
+            slow_start: if features.has(Feature::Weights) { rng.pick(&[None, Some(200)]) } else { None },
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use connring::{Pool, ServerState};
+use connring::{LoadBalancing, Pool, ServerState};
 use tokio::time::sleep;
 
 use crate::caller::Caller;
@@ -13,6 +13,8 @@ use crate::world::{MS, World};
 /// Has one caller after another use the pool until all servers are up and have served.
 pub(crate) async fn heals(world: &Arc<World>, pool: &Pool<SimConnector>) -> Result<(), String> {
     let (begin, patience) = (world.now(), world.plan.healing());
+    // A server of a small weight would serve late.
+    pool.set_load_balancing(LoadBalancing::RoundRobin);
     let mut caller = Caller::new(world, pool, world.plan.callers);
     let mut served = vec![false; world.plan.servers];
     loop {

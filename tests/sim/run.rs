@@ -5,7 +5,7 @@ use std::panic;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use connring::{Clock, Ejection, Pool, ServerState};
+use connring::{Clock, Ejection, Pool, PoolStatus, ServerState};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -18,7 +18,7 @@ use crate::plan::{Plan, stream};
 use crate::recovery::heals;
 use crate::rng::Rng;
 use crate::weather::{Operator, blow, clear_up, removing};
-use crate::world::{Event, MS, World};
+use crate::world::{Counts, Event, MS, World};
 
 /// The result of a seed.
 #[derive(Debug)]
@@ -122,6 +122,8 @@ fn build(world: &Arc<World>) -> Pool<SimConnector> {
         .maintenance(plan.maintenance)
         .min_idle_per_server(plan.min_idle)
         .idle_check_interval(plan.idle_check_interval.map(ms))
+        .load_balancing(plan.policy)
+        .slow_start(plan.slow_start.map(ms))
         .seed(plan.seed);
     builder.build().expect("the plan is in range")
 }
@@ -162,6 +164,7 @@ async fn simulate(world: &Arc<World>) -> Result<(), String> {
     sleep(Duration::from_millis(1)).await;
     // The background task runs with maintenance off, too.
     rests(world, &pool, Some(usize::from(!is_closed))).await?;
+    check_totals(world, &pool)?;
     if plan.has(Feature::Closes) {
         ends("the close", vec![tokio::spawn(close(Arc::clone(world), pool.clone()))], Duration::from_millis(10))
             .await?;
@@ -231,6 +234,27 @@ fn is_at_rest(world: &World, pool: &Pool<SimConnector>) -> Result<(), String> {
         if server.state == ServerState::Up && server.idle < kept && server.open < server.max_conns {
             return Err(format!("at rest fewer than {kept} are idle of {server:?}"));
         }
+    }
+    Ok(())
+}
+
+/// The pool's totals at rest, more than a second after the last use.
+fn check_totals(world: &World, pool: &Pool<SimConnector>) -> Result<(), String> {
+    let status = pool.status();
+    let PoolStatus { totals, wait_timeouts, queue_full, .. } = &status;
+    let said = Counts {
+        uses_ended: totals.checkouts,
+        connects: totals.connects,
+        connect_failures: totals.connect_failures,
+        connect_timeouts: totals.connect_timeouts,
+        wait_timeouts: *wait_timeouts,
+        queue_full: *queue_full,
+    };
+    let counts = world.state().counts;
+    let open: u64 = status.servers.iter().map(|server| u64::from(server.open)).sum();
+    let is_balanced = totals.connects == totals.closed() + open;
+    if said != counts || !is_balanced || totals.successes > totals.checkouts {
+        return Err(format!("the totals say {totals:?} and {said:?}, with {open} open; it is {counts:?}"));
     }
     Ok(())
 }

@@ -195,6 +195,7 @@ impl Caller {
 
     pub(crate) fn ends(&self, mut conn: Conn, how: &'static str, end: impl FnOnce(Conn)) {
         self.world.record(Event::Ends { caller: self.number, conn: conn.id, how });
+        self.world.state().counts.uses_ended += 1;
         conn.holder = None;
         // Without the world's lock.
         end(conn);

@@ -28,6 +28,8 @@ struct Waiting {
     /// The number of callers that had joined, this one included.
     place: u64,
     is_woken: bool,
+    /// It does not accept every connection, so others may be served before it.
+    is_choosy: bool,
     wakes: u64,
     /// The first place ahead that was not woken when this caller was, and that place's count of wakes.
     overtakes: Option<(u64, u64)>,
@@ -43,9 +45,9 @@ pub(crate) struct WaitQueue {
 }
 
 impl WaitQueue {
-    /// The first waiter that is not served.
+    /// The first waiter that is not served and accepts every connection.
     pub(crate) fn first_unserved(&self) -> Option<u64> {
-        self.waiting.iter().find(|waiting| !waiting.is_woken).map(|waiting| waiting.caller)
+        self.waiting.iter().find(|waiting| !waiting.is_woken && !waiting.is_choosy).map(|waiting| waiting.caller)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -54,6 +56,11 @@ impl WaitQueue {
 
     pub(crate) fn unserved(&self) -> usize {
         self.waiting.iter().filter(|waiting| !waiting.is_woken).count()
+    }
+
+    /// The waiters that are not served and do not accept every connection.
+    pub(crate) fn choosy(&self) -> usize {
+        self.waiting.iter().filter(|waiting| !waiting.is_woken && waiting.is_choosy).count()
     }
 
     /// Whether a caller was woken and has not been polled since.
@@ -70,9 +77,9 @@ impl WaitQueue {
         self.waiting.iter_mut().find(|waiting| waiting.caller == caller)
     }
 
-    fn join(&mut self, caller: u64, is_woken: bool) {
+    fn join(&mut self, caller: u64, is_woken: bool, is_choosy: bool) {
         self.places += 1;
-        self.waiting.push(Waiting { caller, place: self.places, is_woken, wakes: 0, overtakes: None });
+        self.waiting.push(Waiting { caller, place: self.places, is_woken, is_choosy, wakes: 0, overtakes: None });
     }
 
     fn woken(&mut self, caller: u64) {
@@ -83,7 +90,8 @@ impl WaitQueue {
         this.wakes += 1;
         if !this.is_woken {
             this.is_woken = true;
-            this.overtakes = ahead.iter().find(|ahead| !ahead.is_woken).map(|ahead| (ahead.place, ahead.wakes));
+            this.overtakes =
+                ahead.iter().find(|ahead| !ahead.is_woken && !ahead.is_choosy).map(|ahead| (ahead.place, ahead.wakes));
         }
     }
 
@@ -161,7 +169,7 @@ pub(crate) struct SimulatedCall<F> {
     world: Arc<World>,
     caller: u64,
     rng: Rng,
-    joins: bool,
+    joins: Option<bool>,
     may_stall: bool,
     give_up: GiveUp,
     give_up_at: Option<Pin<Box<Sleep>>>,
@@ -170,8 +178,15 @@ pub(crate) struct SimulatedCall<F> {
 }
 
 impl<F: Future> SimulatedCall<F> {
-    /// `joins`: the call joins the wait queue if it waits.
-    pub(crate) fn new(world: &Arc<World>, caller: u64, rng: Rng, joins: bool, give_up: GiveUp, call: F) -> Self {
+    /// `joins`: the call joins the wait queue if it waits, and whether it is choosy.
+    pub(crate) fn new(
+        world: &Arc<World>,
+        caller: u64,
+        rng: Rng,
+        joins: Option<bool>,
+        give_up: GiveUp,
+        call: F,
+    ) -> Self {
         let call_waker = CallWaker { world: Arc::clone(world), caller, state: Mutex::default() };
         let after = |ms| Box::pin(sleep(Duration::from_millis(ms)));
         Self {
@@ -262,8 +277,8 @@ impl<F: Future> Future for SimulatedCall<F> {
         if !was_woken {
             state.wait_queue.woken.remove(&this.caller);
         }
-        if is_first && this.joins {
-            state.wait_queue.join(this.caller, was_woken);
+        if let Some(is_choosy) = this.joins.filter(|_| is_first) {
+            state.wait_queue.join(this.caller, was_woken, is_choosy);
             state.trace.push((now, Event::Joins { caller: this.caller }));
         } else if let Some(waiting) = state.wait_queue.find(this.caller) {
             waiting.is_woken = was_woken;

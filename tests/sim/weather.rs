@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::features::Feature;
 use crate::net::SimConnector;
-use crate::plan::{Limits, stream};
+use crate::plan::{Limits, POLICIES, stream};
 use crate::rng::Rng;
 use crate::world::{Event, MS, State, World};
 
@@ -137,8 +137,14 @@ pub(crate) struct Operator {
 impl Operator {
     pub(crate) async fn run(mut self) {
         let has = |feature| self.world.plan.has(feature);
-        let kinds =
-            [Feature::Registrations, Feature::Registrations, Feature::SetServers, Feature::Flaps, Feature::Resets];
+        let kinds = [
+            Feature::Registrations,
+            Feature::Registrations,
+            Feature::SetServers,
+            Feature::Flaps,
+            Feature::Resets,
+            Feature::Weights,
+        ];
         let kinds: Vec<_> = kinds.into_iter().filter(|&feature| has(feature)).collect();
         while !kinds.is_empty() {
             sleep(Duration::from_millis(self.rng.within(1..=120))).await;
@@ -154,6 +160,11 @@ impl Operator {
                     self.set_servers(&listed);
                 }
                 Feature::Flaps => self.flap(&listed).await,
+                Feature::Weights => {
+                    let policy = self.rng.pick(&POLICIES);
+                    self.world.record(Event::SetsPolicy { policy });
+                    self.pool.set_load_balancing(policy);
+                }
                 Feature::Resets if listed[server] => self.reset(server),
                 Feature::Resets => {}
                 _ if listed[server] => {

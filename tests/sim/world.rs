@@ -101,6 +101,9 @@ pub(crate) enum Event {
         server: usize,
     },
     SetsServers,
+    SetsPolicy {
+        policy: connring::LoadBalancing,
+    },
     /// The same servers are removed and registered with the same limits.
     Flaps {
         at_once: bool,
@@ -140,6 +143,17 @@ pub(crate) struct Server {
     pub(crate) touched: u64,
 }
 
+/// What the pool's totals must say at rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counts {
+    pub(crate) uses_ended: u64,
+    pub(crate) connects: u64,
+    pub(crate) connect_failures: u64,
+    pub(crate) connect_timeouts: u64,
+    pub(crate) wait_timeouts: u64,
+    pub(crate) queue_full: u64,
+}
+
 /// A running connect attempt.
 #[derive(Debug)]
 pub(crate) struct Attempt {
@@ -160,6 +174,7 @@ pub(crate) struct State {
     pub(crate) outage_since: Option<u64>,
     /// When the last call ended.
     pub(crate) call_ended: Option<u64>,
+    pub(crate) counts: Counts,
     /// Since when callers wait while no server serves.
     pub(crate) waits_since: Option<u64>,
     /// When a server served again after that.
@@ -190,7 +205,8 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(plan: Plan) -> Self {
         let server = |index: usize| {
-            let limits = plan.first_servers.get(index).copied().unwrap_or(Limits { max_conns: 1, rate: None });
+            let limits =
+                plan.first_servers.get(index).copied().unwrap_or(Limits { max_conns: 1, rate: None, weight: 1 });
             Server {
                 address: format!("server-{index}"),
                 mode: crate::weather::Mode::Good,
@@ -213,6 +229,7 @@ impl World {
             open: BTreeMap::new(),
             outage_since: None,
             call_ended: None,
+            counts: Counts::default(),
             waits_since: None,
             healed_at: None,
             last_probe: None,

@@ -31,6 +31,9 @@ impl Health {
             _ => None,
         };
         if let Some((outage, at)) = self.closed_at_once.take() {
+            // Its recovery may have ended by time in the same instant, before the connection closed.
+            let is_over = matches!(self.state, State::Recovering { until } if until <= at + 20_000);
+            self.failures_unsure |= is_over && self.failures > 0;
             let is = |pause: u64| paused_until.is_some_and(|until| until.abs_diff(at + pause) <= 20_000);
             let pauses = is(self.interval(self.failures + 1)) || self.failures_unsure && is(self.interval(1));
             if self.breaker == Breaker::Closed && pauses {
@@ -53,6 +56,10 @@ impl Health {
         if std::mem::take(&mut self.unsure) {
             match (self.serves(), serves) {
                 (true, false) => self.goes_down(None, now),
+                (false, true) if state == ServerState::Recovering => {
+                    let at = self.connected_at;
+                    self.set(State::Recovering { until: at + self.interval(1) }, at);
+                }
                 (false, true) if !self.stays_ejected(now) => self.comes_up(now),
                 _ => {}
             }
