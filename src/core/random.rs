@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use crate::servers::{GOLDEN, mix};
 use crate::sync::{AtomicU64, Ordering};
 
 /// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
@@ -11,8 +12,6 @@ pub(crate) struct Random {
     start: u64,
 }
 
-/// 2⁶⁴ divided by the golden ratio.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 /// 2⁶⁴ times the fraction of the square root of 2.
 const ROOT: u64 = 0x6a09_e667_f3bc_c908;
 
@@ -43,12 +42,6 @@ impl Random {
         // Relaxed: each caller gets a number of its own; nothing is published.
         mix(self.state.fetch_add(GOLDEN, Ordering::Relaxed).wrapping_add(GOLDEN))
     }
-}
-
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// The number in `0.0..1.0` of the upper 53 bits.

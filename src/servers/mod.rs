@@ -10,7 +10,7 @@ mod weights;
 
 pub(crate) use self::cache::{drop_closed_lists, with_any};
 pub(crate) use self::list::{List, ListEntry, Usable};
-pub(crate) use self::rotation::Rotation;
+pub(crate) use self::rotation::{GOLDEN, Rotation, mix};
 pub(crate) use self::set::{Change, MAX_DEFAULT_IDLE, Servers};
 #[cfg(feature = "test-util")]
 pub use self::shard::set_shard;

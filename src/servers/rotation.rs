@@ -14,7 +14,7 @@ use crate::raw::{ANYWHERE, UpSet};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// 2⁶⁴ divided by the golden ratio: the multiples of the fraction lie evenly between 0 and 1.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -131,9 +131,13 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
     }
 }
 
-/// SplitMix64's function of a counter.
+/// SplitMix64's number of a counter.
 fn mixed(counter: u64) -> u64 {
-    let mut z = counter.wrapping_mul(GOLDEN);
+    mix(counter.wrapping_mul(GOLDEN))
+}
+
+/// SplitMix64's function of its state, which grows by [`GOLDEN`].
+pub(crate) fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
