@@ -296,7 +296,7 @@ fn take_answered<C: Connector>(
             let popped = entry.generation.idle.pop_if(near, has_answered, move_or_close);
             // Those that it put back had left the queue for a moment, in which a waiter may have looked.
             if shared.notifier.signals.waiters() > 0 {
-                after_push(&entry.generation, near);
+                after_push(shared, &entry.generation, near);
             }
             popped
         };

@@ -18,9 +18,9 @@ pub(crate) struct Grant<C: Connector> {
 pub(crate) struct Token(Option<(Arc<Bucket>, Receipt)>);
 
 impl Token {
-    /// Takes a token. `None` if the server has a rate limit and no token.
-    pub(crate) fn take(bucket: Option<Arc<Bucket>>, now: Time) -> Option<Self> {
-        let Some(bucket) = bucket else { return Some(Self(None)) };
+    /// Takes a token of the bucket, if there is one, at a time. `None` if the server has a rate limit and no token.
+    pub(crate) fn take(limit: Option<(Arc<Bucket>, Time)>) -> Option<Self> {
+        let Some((bucket, now)) = limit else { return Some(Self(None)) };
         let receipt = bucket.take(now)?;
         Some(Self(Some((bucket, receipt))))
     }

@@ -23,13 +23,12 @@ pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) 
     if shared.notifier.signals.waiters_after_change() > 0
         && conn.as_ref().is_some_and(|conn| may_serve(shared, &list, conn))
     {
-        let now = shared.clock.time();
         shared.queue.serve(|wish| {
             let server = &conn.as_ref()?.generation().server;
             if wish.is_some_and(|wish| avoids(&list, wish, server)) {
                 return None;
             }
-            let token = Token::take(server.bucket(), now)?;
+            let token = Token::take(server.bucket().map(|bucket| (bucket, shared.clock.time())))?;
             conn.take().map(|conn| Grant { conn, token, fresh: true })
         });
     }
@@ -68,7 +67,9 @@ pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
     }
     let outage = conn.outage;
     generation.idle.push(conn, near, move_or_close);
-    after_push_of(&generation, near, outage);
+    if let Some(shared) = pool_of(&generation.pool) {
+        after_push_of(&shared, &generation, near, outage);
+    }
 }
 
 /// Moves a connection that may not stay in its idle queue to the generation that took over. Closes it if there is none,
@@ -94,13 +95,18 @@ pub(crate) fn move_or_close<C: Connector>(mut conn: Box<Connection<C>>) {
 
 /// Acts on a push into an idle queue of a connection that last came back well under `outage`.
 #[cold]
-pub(crate) fn after_push_of<C: Connector>(generation: &Arc<Generation<C>>, near: usize, outage: Outage) {
+pub(crate) fn after_push_of<C: Connector>(
+    shared: &Shared<C>,
+    generation: &Arc<Generation<C>>,
+    near: usize,
+    outage: Outage,
+) {
     let health = generation.server.health.snapshot_after_push();
     if !health.is_down() && health.outage() != outage {
         // The server went down and recovered since the look before the push, and closed its idle connections before it.
         return close_of_older_outages(generation, health.outage());
     }
-    after_push(generation, near);
+    after_push(shared, generation, near);
 }
 
 /// Closes the idle connections that have not come back well since `outage` began.
@@ -138,43 +144,45 @@ pub(crate) fn take_out<C: Connector, T>(
         },
     );
     refused.into_iter().for_each(move_or_close);
-    after_push(generation, thread_number());
+    if let Some(shared) = pool_of(&generation.pool) {
+        after_push(&shared, generation, thread_number());
+    }
     taken
 }
 
 /// Acts on a push into an idle queue, where there are waiters or the server is not plainly up.
 #[cold]
-pub(crate) fn after_push<C: Connector>(generation: &Arc<Generation<C>>, near: usize) {
-    let Some(shared) = pool_of::<C>(&generation.pool) else { return };
+pub(crate) fn after_push<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, near: usize) {
     if generation.server.health.snapshot_after_push().is_down() {
         // A due attempt may close this connection to make room.
         shared.notifier.wake();
     }
     if shared.notifier.signals.waiters() > 0 {
-        serve_from(&shared, generation, near);
+        serve_from(shared, generation, near);
     }
 }
 
 /// Serves waiters from one server.
 fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, near: usize) {
-    let now = shared.clock.time();
     let mut rejected = Vec::new();
+    let bucket;
     {
         let list = shared.servers.list();
         let Some((_, usable)) = list.usable(generation.number) else { return };
-        if usable == Usable::Standby && !is_spilled_to(shared, &list, generation.number, now) {
+        if usable == Usable::Standby && !is_spilled_to(shared, &list, generation.number, shared.clock.time()) {
             return;
         }
         shared.queue.serve(|wish| {
             if refuses_idle(&list, wish, &generation.server) {
                 return None;
             }
-            take(generation, usable, near, now, &mut rejected)
+            take(shared, &list, generation, usable, near, &mut rejected)
         });
+        bucket = list.bucket_of(generation);
     }
     rejected.into_iter().for_each(move_or_close);
     if shared.notifier.signals.waiters() > 0 {
-        if let Some(bucket) = generation.server.bucket() {
+        if let Some(bucket) = bucket {
             shared.notifier.wake_before(bucket.available_at());
         }
         if shared.queue.wishing() > 0 {
@@ -201,7 +209,7 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
             if !entry.is_open() {
                 closed.push(number);
             }
-            take(&entry.generation, usable, near, now, &mut rejected)
+            take(shared, &list, &entry.generation, usable, near, &mut rejected)
         };
         shared.queue.serve(|wish| {
             let served = shared.open_rotation.pass(near, &list.open, |number| take_from(wish, number, false));
@@ -217,18 +225,19 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
 ///
 /// Runs under the lock of the wait queue, so it pushes a connection that may not stay to `rejected`.
 fn take<C: Connector>(
+    shared: &Shared<C>,
+    list: &List<C>,
     generation: &Generation<C>,
     usable: Usable,
     near: usize,
-    now: Time,
     rejected: &mut Vec<Box<Connection<C>>>,
 ) -> Option<Grant<C>> {
     if generation.idle.is_empty() {
         return None;
     }
-    // The server's own bucket, not that of the list: wakers run while waiters are served, and may change the limit.
-    let bucket = generation.server.bucket();
-    if bucket.as_ref().is_some_and(|bucket| !bucket.has_token(now)) {
+    // Wakers run while waiters are served, and may change the limit.
+    let limit = list.bucket_of(generation).map(|bucket| (bucket, shared.clock.time()));
+    if limit.as_ref().is_some_and(|(bucket, now)| !bucket.has_token(*now)) {
         return None;
     }
     let conn = match usable {
@@ -238,7 +247,7 @@ fn take<C: Connector>(
             generation.idle.pop_if(near, has_answered, |refused| rejected.push(refused))?
         }
     };
-    match Token::take(bucket, now) {
+    match Token::take(limit) {
         Some(token) => Some(Grant { conn, token, fresh: false }),
         None => {
             generation.idle.push(conn, near, |refused| rejected.push(refused));

@@ -71,10 +71,10 @@ fn reuse<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>) {
 /// Acts on a return to an idle queue, where there are waiters or the server is not plainly up.
 #[cold]
 fn after_release<C: Connector>(generation: &Arc<Generation<C>>, near: usize, outage: Outage) {
-    if let Some(shared) = pool_of::<C>(&generation.pool) {
+    if let Some(shared) = pool_of(&generation.pool) {
         transition::succeeded(&shared, generation, outage);
+        after_push_of(&shared, generation, near, outage);
     }
-    after_push_of(generation, near, outage);
 }
 
 /// Takes a connection back for reuse, holding a reference to the generation and the pool.

@@ -7,7 +7,7 @@ use crate::core::shared::Shared;
 use crate::core::spill;
 use crate::error::{AcquireError, Counts, Reason, Report, ServerReport, TryAcquireError, Unavailable};
 use crate::raw::{BreakerState, HealthState, Time};
-use crate::server::{Server, ServerEntry, Total, chain};
+use crate::server::{Server, ServerEntry, chain};
 use crate::servers::List;
 use crate::status::{PoolStatus, ServerState, ServerStatus};
 use crate::sync::Arc;
@@ -101,7 +101,8 @@ fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Counts {
     if counts.down + counts.disabled > 0 && retry.is_none() {
         retry = shared.due_times.earliest(now, |number| resumes_at(shared, number, now));
     }
-    for entry in list.up.iter_from(0).filter_map(|number| list.entry(number)).chain(spilled_to) {
+    // Not beyond the last one: see above.
+    for entry in list.up.iter_from(0).take(up).filter_map(|number| list.entry(number)).chain(spilled_to) {
         let at = match limit(entry.server(), now) {
             Limit::Token { available_at } => {
                 counts.limited += 1;
@@ -212,14 +213,15 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
     });
     let draining = shared.servers.draining();
     let draining = draining.iter().map(|server| server_status(server, ServerState::Draining, tier_in_use, [0; 3], now));
+    let waits = &shared.notifier.waits;
     PoolStatus {
         name: Arc::clone(&shared.notifier.pool),
         servers: listed.chain(draining).collect(),
         waiters: shared.notifier.signals.waiters(),
         totals: shared.notifier.totals.read(),
-        waits: shared.notifier.totals.get(Total::Waits),
-        wait_timeouts: shared.notifier.totals.get(Total::WaitTimeouts),
-        queue_full: shared.notifier.totals.get(Total::QueueFull),
+        waits: waits.all.get(),
+        wait_timeouts: waits.timeouts.get(),
+        queue_full: waits.queue_full.get(),
         closed: list.closed,
     }
 }

@@ -40,9 +40,8 @@ pub(crate) fn connect_failed<C: Connector>(
     let paused = server.breaker.failed(failed.pass, pause_end(shared, now));
     if let Some((until, failures)) = paused.and_then(|paused| Some((paused.paused_until()?, paused.failures()))) {
         push_due(shared, generation, until);
-        let (pool, name) = names(shared, generation);
         tracing::warn!(
-            %pool, server = %name, cause = %chain(&*failure), failures, retry_after = ?until.since(now),
+            pool = %server.pool_name(), server = %server.config().name(), cause = %chain(&*failure), failures, retry_after = ?until.since(now),
             "connecting pauses"
         );
     }
@@ -176,16 +175,16 @@ pub(crate) fn reported<C: Connector>(
     let (server, consecutive) = (&generation.server, shared.settings.ejection.consecutive_failures);
     server.count(Total::Failures, 1);
     let health = server.health.snapshot();
-    let (pool, name) = names(shared, generation);
+    let pool = server.pool_name();
     if health.is_down() || health.outage() != outage {
-        tracing::debug!(%pool, server = %name, cause = %chain(&failure), "failure of an older outage reported");
+        tracing::debug!(%pool, server = %server.config().name(), cause = %chain(&failure), "failure of an older outage reported");
         return;
     }
     server.count(Total::CountedFailures, 1);
     let strikes = server.strikes.count(shared.clock.time(), STRIKES_LAST);
     let is_enough = eject_for.is_some() || health.state() == HealthState::Recovering || strikes >= consecutive;
     if !is_enough {
-        tracing::debug!(%pool, server = %name, cause = %chain(&failure), failures = strikes, "failure reported");
+        tracing::debug!(%pool, server = %server.config().name(), cause = %chain(&failure), failures = strikes, "failure reported");
         return;
     }
     eject(shared, generation, outage, failure, strikes, eject_for);
@@ -214,10 +213,9 @@ pub(crate) fn eject<C: Connector>(
             went_down(shared, generation, down, Arc::new(failure), now);
         }
         Ejected::Refused => {
-            let (pool, name) = names(shared, generation);
             tracing::warn!(
-                %pool, server = %name, cause = %chain(&failure), failures, enforce = ejection.enforce,
-                "server is not ejected"
+                pool = %server.pool_name(), server = %server.config().name(), cause = %chain(&failure), failures,
+                enforce = ejection.enforce, "server is not ejected"
             );
         }
         Ejected::Ignored => {}
@@ -292,8 +290,4 @@ fn push_due<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, at: Ti
 /// When a pause ends that begins now, after that many failures in a row.
 fn pause_end<C: Connector>(shared: &Shared<C>, now: Time) -> impl Fn(u32) -> Time + '_ {
     move |failures| now.after(shared.settings.backoff.interval(failures, shared.random.draw()))
-}
-
-fn names<'a, C: Connector>(shared: &'a Shared<C>, generation: &Generation<C>) -> (&'a str, Arc<str>) {
-    (&shared.notifier.pool, Arc::clone(generation.server.config().shared_name()))
 }

@@ -16,7 +16,7 @@ use crate::core::{background, hand_over, report, settle};
 use crate::error::AcquireError;
 use crate::observer::WaitOutcome;
 use crate::raw::{Ticket, Time};
-use crate::server::{Connection, Total};
+use crate::server::Connection;
 use crate::sync::Arc;
 
 /// Joins the wait queue and waits, at most `timeout`, for any server.
@@ -56,11 +56,11 @@ async fn join<C: Connector>(
     let started = shared.clock.time();
     let joined = shared.queue.join(shared.settings.max_waiters, is_patient, wish);
     let ticket = joined.map_err(|waiters| {
-        shared.notifier.totals.add(Total::QueueFull, 1);
+        shared.notifier.waits.queue_full.add(1);
         shared.notifier.tell(|observer| observer.queue_full());
         AcquireError::QueueFull { waiters }
     })?;
-    shared.notifier.totals.add(Total::Waits, 1);
+    shared.notifier.waits.all.add(1);
     let mut waiter = Waiter { shared, ticket, is_patient, started, outcome: WaitOutcome::Cancelled };
     // A caller of `acquire_now` gets what is due now, and does not wait for what will be.
     if !is_patient && shared.due_times.has_ready(started) {
@@ -90,7 +90,7 @@ async fn join<C: Connector>(
         Some(End::Ended(error)) => Err(error),
         Some(End::NoAttempt) => Err(AcquireError::Unavailable(report::unavailable(shared))),
         None => {
-            shared.notifier.totals.add(Total::WaitTimeouts, 1);
+            shared.notifier.waits.timeouts.add(1);
             let waited = shared.clock.time().since(started);
             Err(AcquireError::Timeout { waited, reason: report::unavailable(shared) })
         }

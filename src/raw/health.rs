@@ -209,8 +209,9 @@ impl Ejections {
     }
 }
 
-/// See the module's page.
+/// See the module's page. Each release reads the word, which comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Health {
     word: AtomicU64,
     ejections: Mutex<Ejections>,

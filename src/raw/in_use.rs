@@ -15,9 +15,8 @@
 
 use crate::sync::{AtomicUsize, Ordering};
 
-/// See the module's page. Alone on its cache line, since each checkout and each return writes it.
+/// See the module's page. Each checkout and each return writes it: it must share no cache line with what they read.
 #[derive(Debug, Default)]
-#[repr(align(64))]
 pub(crate) struct InUse {
     word: AtomicUsize,
 }

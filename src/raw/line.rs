@@ -25,9 +25,9 @@ impl<V> Line<V> {
 
     /// Where a number is, or would be inserted.
     fn place(&self, number: u64) -> Result<usize, usize> {
+        let Some((front, _)) = self.entries.front().filter(|(front, _)| *front <= number) else { return Err(0) };
         // Without compaction each entry is as far from the front as its number.
-        let front = self.entries.front().map_or(number, |(front, _)| *front);
-        let guess = usize::try_from(number.wrapping_sub(front)).unwrap_or(usize::MAX);
+        let guess = usize::try_from(number - front).unwrap_or(usize::MAX);
         if self.entries.get(guess).is_some_and(|(found, _)| *found == number) {
             return Ok(guess);
         }
@@ -55,23 +55,40 @@ impl<V> Line<V> {
         let at = self.place(number).ok()?;
         let value = self.entries[at].1.take()?;
         self.len -= 1;
-        while self.entries.front().is_some_and(|(_, value)| value.is_none()) {
-            self.entries.pop_front();
-        }
+        self.drop_front_gaps();
         if self.entries.len() > 2 * self.len + FEW {
             self.entries.retain(|(_, value)| value.is_some());
         }
         Some(value)
     }
 
+    fn drop_front_gaps(&mut self) {
+        while self.entries.front().is_some_and(|(_, value)| value.is_none()) {
+            self.entries.pop_front();
+        }
+    }
+
     /// The front value and its number.
     pub(super) fn front(&self) -> Option<(u64, &V)> {
-        self.iter().next()
+        let (number, value) = self.entries.front()?;
+        Some((*number, value.as_ref()?))
+    }
+
+    /// Removes the front value.
+    pub(super) fn pop_front(&mut self) -> Option<(u64, V)> {
+        let (number, value) = self.entries.pop_front()?;
+        self.len -= 1;
+        self.drop_front_gaps();
+        Some((number, value?))
     }
 
     /// The values and their numbers, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &V)> {
         self.entries.iter().filter_map(|(number, value)| Some((*number, value.as_ref()?)))
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.iter().filter_map(|(_, value)| value.as_ref())
     }
 
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
@@ -102,7 +119,9 @@ mod tests {
                     let front = map.first_key_value().map(|(number, _)| *number);
                     assert_eq!(line.front().map(|(number, _)| number), front);
                     if let Some(front) = front {
-                        assert_eq!(line.remove(front), map.remove(&front));
+                        let popped =
+                            if pick == 7 { line.pop_front() } else { line.remove(front).map(|value| (front, value)) };
+                        assert_eq!(popped, map.pop_first());
                         left.push(front);
                     }
                 }

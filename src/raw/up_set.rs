@@ -100,6 +100,10 @@ impl UpSet {
         // Relaxed: see the module's page.
         if let Some(word) = self.words.get(at / BITS) {
             let rest = word.load(Ordering::Relaxed) >> (at % BITS);
+            // Mostly so. A processor that predicts it goes on with `at` and does not wait for the word.
+            if rest & 1 != 0 {
+                return Some(at);
+            }
             if rest != 0 {
                 return Some(at + rest.trailing_zeros() as usize);
             }
@@ -126,7 +130,7 @@ impl UpSet {
 
     /// The n-th number of the set, modulo the size of the set.
     pub(crate) fn nth(&self, n: usize) -> Option<usize> {
-        let mut left = n % self.len().max(1);
+        let mut left = n.checked_rem(self.len())?;
         for index in 0..self.words.len() {
             let mut word = self.word(index);
             let ones = word.count_ones() as usize;

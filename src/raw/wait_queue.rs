@@ -15,15 +15,15 @@
 //! A waiter may have a wish: then it does not accept each item. The supplier is given the wish of the waiter that it
 //! supplies. If it has nothing for a waiter with a wish, it is asked for the next waiter.
 //!
-//! The waiters and the items of those that were served are kept by number: the waiters in a [`Line`], where most come
-//! at the back and leave at the front, the items in an ordered map.
+//! The waiters, and the items of those that were served, are kept by number in a [`Line`] each: most come at the back
+//! and leave at the front.
 //!
 //! # Invariants
 //!
 //! - I1: an item goes to the first waiter, in the order of their numbers, that accepts it. One without a wish accepts
 //!   each item.
 //! - I2: [`Signals::waiters`] is the number of joined waiters, changed under the lock together with the list.
-//! - I3: an item is owned by the supplier, by the map of the served, or by the waiter that took it: none is lost, none
+//! - I3: an item is owned by the supplier, by the line of the served, or by the waiter that took it: none is lost, none
 //!   is there twice.
 //! - I4: a served waiter is woken once; no other is, except by [`WaitQueue::wake_all`] and
 //!   [`WaitQueue::wake_impatient`].
@@ -39,7 +39,7 @@ use core::task::Waker;
 
 use super::line::Line;
 use super::signals::Signals;
-use crate::sync::{Arc, AtomicUsize, BTreeMap, Mutex, Ordering, fence, lock};
+use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, fence, lock};
 
 /// How many waiters are served before the lock is released to wake them. Small: mostly one is, and the array of their
 /// wakers is on the stack.
@@ -69,7 +69,7 @@ pub(crate) struct Ticket<W = ()> {
 #[derive(Debug)]
 struct Queue<T, W> {
     joined: Line<Waiter<W>>,
-    served: BTreeMap<u64, T>,
+    served: Line<T>,
     /// One a nanosecond would take 584 years to wrap.
     next_number: u64,
 }
@@ -101,7 +101,7 @@ impl<T, W> Queue<T, W> {
 impl<T, W> WaitQueue<T, W> {
     /// An empty queue that counts its waiters in `signals`.
     pub(crate) fn new(signals: Arc<Signals>) -> Self {
-        let queue = Queue { joined: Line::new(), served: BTreeMap::new(), next_number: 0 };
+        let queue = Queue { joined: Line::new(), served: Line::new(), next_number: 0 };
         let [impatient, wishing] = [(); 2].map(|()| AtomicUsize::new(0));
         Self { signals, impatient, wishing, queue: Mutex::new(queue) }
     }
@@ -186,7 +186,7 @@ impl<T, W> WaitQueue<T, W> {
             let mut queue = lock(&self.queue);
             let Some(Waiter { waker: left, .. }) = queue.joined.get_mut(ticket.number) else {
                 ticket.is_out = true;
-                return queue.served.remove(&ticket.number);
+                return queue.served.remove(ticket.number);
             };
             if left.as_ref().is_some_and(|left| left.will_wake(waker)) {
                 return None;
@@ -211,7 +211,7 @@ impl<T, W> WaitQueue<T, W> {
         }
         ticket.is_out = true;
         let mut queue = lock(&self.queue);
-        let Some(left) = queue.joined.remove(ticket.number) else { return queue.served.remove(&ticket.number) };
+        let Some(left) = queue.joined.remove(ticket.number) else { return queue.served.remove(ticket.number) };
         self.count(ticket.patient, ticket.wish.is_some(), -1);
         // Releases the lock before the waker drops (I5).
         drop(queue);
@@ -230,9 +230,9 @@ impl<T, W> WaitQueue<T, W> {
             {
                 let mut queue = lock(&self.queue);
                 while batch < BATCH {
-                    let Some((number, front)) = queue.joined.front() else { break };
+                    let Some((_, front)) = queue.joined.front() else { break };
                     let taken = match supply(front.wish.as_deref()) {
-                        Some(item) => queue.joined.remove(number).map(|waiter| (number, waiter, item)),
+                        Some(item) => queue.joined.pop_front().map(|(number, waiter)| (number, waiter, item)),
                         None if front.wish.is_none() => break,
                         None => queue.take_behind(&mut supply),
                     };
@@ -244,7 +244,11 @@ impl<T, W> WaitQueue<T, W> {
                 }
             }
             // Outside the lock (I5).
-            wakers.into_iter().flatten().for_each(Waker::wake);
+            for waker in &mut wakers[..batch] {
+                if let Some(waker) = waker.take() {
+                    waker.wake();
+                }
+            }
             served += batch;
             if batch < BATCH {
                 return served;

@@ -16,38 +16,35 @@ use crate::status::StateKind;
 impl<C: Connector> ServerEntry<C> {
     /// Its state changed, and it was neither taken down nor disabled.
     pub(crate) fn state_changed(&self, to: StateKind, text: &'static str) {
-        let (pool, server) = (self.pool_name(), self.config());
-        tracing::info!(%pool, server = %server.name(), state = to.name(), "{text}");
-        self.tell_change(&server, to, None, None);
+        tracing::info!(pool = %self.pool_name(), server = %self.config().name(), state = to.name(), "{text}");
+        self.tell_change(to, None, None);
     }
 
     /// It went down or was ejected.
     pub(crate) fn went_down(&self, to: StateKind, cause: &Failure<C::Error>, retry_after: Duration) {
-        let (pool, server, state) = (self.pool_name(), self.config(), to.name());
+        let (pool, state) = (self.pool_name(), to.name());
         tracing::warn!(
-            %pool, server = %server.name(), state, cause = %chain(cause), ?retry_after, "server is {state}"
+            %pool, server = %self.config().name(), state, cause = %chain(cause), ?retry_after, "server is {state}"
         );
-        self.tell_change(&server, to, Some(cause), Some(retry_after));
+        self.tell_change(to, Some(cause), Some(retry_after));
     }
 
     /// It was disabled, for a time or by order only.
     pub(crate) fn disabled(&self, ends_in: Option<Duration>) {
-        let (pool, server, state) = (self.pool_name(), self.config(), StateKind::Disabled.name());
-        let shown = ends_in.map(tracing::field::debug);
-        tracing::info!(%pool, server = %server.name(), state, ends_in = shown, "server is disabled");
-        self.tell_change(&server, StateKind::Disabled, None, ends_in);
+        let (pool, state, shown) = (self.pool_name(), StateKind::Disabled.name(), ends_in.map(tracing::field::debug));
+        tracing::info!(%pool, server = %self.config().name(), state, ends_in = shown, "server is disabled");
+        self.tell_change(StateKind::Disabled, None, ends_in);
     }
 
     fn tell_change(
         &self,
-        server: &Server,
         to: StateKind,
         cause: Option<&(dyn Error + Send + Sync + 'static)>,
         retry_after: Option<Duration>,
     ) {
         let from = self.swap_last_state(to);
         self.notifier().tell(|observer| {
-            observer.state_changed(server, &StateChange { from, to, cause, retry_after });
+            observer.state_changed(&self.config(), &StateChange { from, to, cause, retry_after });
         });
     }
 

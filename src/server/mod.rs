@@ -16,5 +16,5 @@ pub(crate) use self::connection::{ConnectPermit, Connection, NOT_QUIET, Permit};
 pub(crate) use self::generation::{Epoch, Generation};
 pub(crate) use self::notifier::Notifier;
 pub(crate) use self::state::{ServerEntry, chain};
-pub(crate) use self::totals::{Total, Totals};
+pub(crate) use self::totals::{Total, Totals, Waits};
 pub(crate) use self::weight::Weight;

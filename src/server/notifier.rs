@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::observer::Observer;
 use crate::raw::{Signals, Time, WakeAt};
-use crate::server::Totals;
+use crate::server::{Totals, Waits};
 use crate::sync::Arc;
 
 /// The pool's name, signals, totals, wake-ups and observer, shared by the pool and its servers.
@@ -17,6 +17,7 @@ pub(crate) struct Notifier {
     pub(crate) pool: Arc<str>,
     pub(crate) signals: Arc<Signals>,
     pub(crate) totals: Totals,
+    pub(crate) waits: Waits,
     pub(crate) clock: Clock,
     observer: Option<Box<dyn Observer>>,
     pub(crate) wake_at: WakeAt,
@@ -34,6 +35,7 @@ impl Notifier {
             pool,
             signals: Arc::new(Signals::new()),
             totals: Totals::default(),
+            waits: Waits::default(),
             clock,
             observer,
             wake_at: WakeAt::new(),

@@ -21,65 +21,66 @@ use crate::sync::{
 
 /// See the module's page. It outlives the removal of its server while connections are in use.
 ///
-/// Each release reads the health. The words share no cache line with the reference counts of the `Arc` around this.
+/// In the order of its cache lines, which are not that of the reference counts of the `Arc` around it: what each
+/// release reads comes first, what each checkout may write last. A change of state touches few of them.
 #[repr(C, align(64))]
 pub(crate) struct ServerEntry<C: Connector> {
     pub(crate) health: Health,
-    pub(crate) permits: Permits,
     pub(crate) strikes: Strikes,
     pub(crate) answered: Answered,
+    pub(crate) permits: Permits,
     pub(crate) breaker: Breaker,
-    pub(crate) weight: Weight,
-    bucket: ArcSwapOption<Bucket>,
     config: ArcSwap<Server>,
-    /// What took it down last.
-    last_failure: ArcSwapOption<Failure<C::Error>>,
-    /// Why connecting pauses.
-    connect_error: ArcSwapOption<Failure<C::Error>>,
+    bucket: ArcSwapOption<Bucket>,
     /// The end of its recovery without a failure, in nanoseconds.
     recovering_until: AtomicU64,
     /// When it is enabled again, in nanoseconds, if it is disabled.
     disabled_until: AtomicU64,
-    /// The smoothed time of a connect, in nanoseconds; zero if it is unknown.
-    connect_time: AtomicU64,
-    totals: Totals,
-    /// Connections that say goodbye.
-    closing: AtomicU32,
-    idle_record: Mutex<IdleRecord>,
+    /// What took it down last.
+    last_failure: ArcSwapOption<Failure<C::Error>>,
+    /// Why connecting pauses.
+    connect_error: ArcSwapOption<Failure<C::Error>>,
     notifier: Arc<Notifier>,
     /// Its number in the list, if it is registered.
     number: AtomicUsize,
-    /// The event `gone` was recorded, or must not be recorded yet.
-    gone: AtomicBool,
-    pub(crate) in_use: InUse,
+    /// The smoothed time of a connect, in nanoseconds; zero if it is unknown.
+    connect_time: AtomicU64,
+    pub(crate) weight: Weight,
+    totals: Totals,
+    /// Connections that say goodbye.
+    closing: AtomicU32,
     /// The state that was recorded last: a `StateKind`.
     last_state: AtomicU32,
+    /// The event `gone` was recorded, or must not be recorded yet.
+    gone: AtomicBool,
+    idle_record: Mutex<IdleRecord>,
+    pub(crate) in_use: InUse,
 }
 
 impl<C: Connector> ServerEntry<C> {
     pub(crate) fn new(config: Server, limits: Limits, notifier: Arc<Notifier>) -> Self {
         Self {
             health: Health::new(limits.tier),
-            permits: Permits::new(limits.max_conns),
             strikes: Strikes::default(),
             answered: Answered::default(),
+            permits: Permits::new(limits.max_conns),
             breaker: Breaker::new(),
-            weight: Weight::new(limits.weight),
-            bucket: ArcSwapOption::new(limits.rate.map(|rate| Arc::new(Bucket::new(rate)))),
             config: ArcSwap::from_pointee(config),
-            last_failure: ArcSwapOption::empty(),
-            connect_error: ArcSwapOption::empty(),
+            bucket: ArcSwapOption::new(limits.rate.map(|rate| Arc::new(Bucket::new(rate)))),
             recovering_until: AtomicU64::new(0),
             disabled_until: AtomicU64::new(0),
-            connect_time: AtomicU64::new(0),
-            totals: Totals::default(),
-            closing: AtomicU32::new(0),
-            idle_record: Mutex::new(IdleRecord::new()),
+            last_failure: ArcSwapOption::empty(),
+            connect_error: ArcSwapOption::empty(),
             notifier,
             number: AtomicUsize::new(0),
-            gone: AtomicBool::new(false),
-            in_use: InUse::default(),
+            connect_time: AtomicU64::new(0),
+            weight: Weight::new(limits.weight),
+            totals: Totals::default(),
+            closing: AtomicU32::new(0),
             last_state: AtomicU32::new(StateKind::Gone as u32),
+            gone: AtomicBool::new(false),
+            idle_record: Mutex::new(IdleRecord::new()),
+            in_use: InUse::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::close_reason::CloseReason;
 use crate::status;
 use crate::sync::{AtomicU64, Ordering};
 
-/// What is counted of a server, and of the pool.
+/// What is counted of each server, and of the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Total {
     /// Uses that ended.
@@ -23,37 +23,44 @@ pub(crate) enum Total {
     /// Attempts that failed, those that timed out among them.
     ConnectFailures,
     ConnectTimeouts,
-    /// Of the pool alone: callers that had to wait.
-    Waits,
-    /// Those of them whose timeout came first.
-    WaitTimeouts,
-    /// Callers that found the wait queue full.
-    QueueFull,
 }
 
-const TOTALS: usize = Total::QueueFull as usize + 1;
+const TOTALS: usize = Total::ConnectTimeouts as usize + 1;
 const REASONS: usize = CloseReason::ALL.len();
+
+/// A plain counter.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        // Relaxed, here and below: it publishes nothing.
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// See the module's page.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
-    counts: [AtomicU64; TOTALS],
-    closes: [AtomicU64; REASONS],
+    counts: [Counter; TOTALS],
+    closes: [Counter; REASONS],
 }
 
 impl Totals {
-    // Relaxed: plain counters.
-
     pub(crate) fn add(&self, total: Total, count: u64) {
-        self.counts[total as usize].fetch_add(count, Ordering::Relaxed);
+        self.counts[total as usize].add(count);
     }
 
     pub(crate) fn add_close(&self, why: CloseReason) {
-        self.closes[why as usize].fetch_add(1, Ordering::Relaxed);
+        self.closes[why as usize].add(1);
     }
 
     pub(crate) fn get(&self, total: Total) -> u64 {
-        self.counts[total as usize].load(Ordering::Relaxed)
+        self.counts[total as usize].get()
     }
 
     /// A snapshot for the status.
@@ -66,7 +73,18 @@ impl Totals {
             connects: self.get(Total::Connects),
             connect_failures: self.get(Total::ConnectFailures),
             connect_timeouts: self.get(Total::ConnectTimeouts),
-            closes: self.closes.each_ref().map(|count| count.load(Ordering::Relaxed)),
+            closes: self.closes.each_ref().map(Counter::get),
         }
     }
+}
+
+/// What is counted of the pool alone.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    /// Callers that had to wait.
+    pub(crate) all: Counter,
+    /// Those of them whose timeout came first.
+    pub(crate) timeouts: Counter,
+    /// Callers that found the wait queue full.
+    pub(crate) queue_full: Counter,
 }

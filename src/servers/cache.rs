@@ -24,8 +24,8 @@ const SLOTS: usize = 8;
 struct Kept {
     /// The thread's number.
     near: usize,
-    /// An `Arc<List<C>>`, since a thread local cannot be generic over the connector. Not an `Arc<dyn Any>`, which
-    /// computes at each use where its value begins.
+    /// A `List<C>`, since a thread local cannot be generic over the connector. A copy of its own: behind an `Arc` in the
+    /// box each use would wait for one more load.
     list: Box<dyn Any>,
     signals: Arc<Signals>,
 }
@@ -60,7 +60,7 @@ pub(crate) fn with_any<C: Connector, T>(
     let used = KEPT.try_with(|slots| {
         let kept = slots[index % SLOTS].try_borrow().ok()?;
         let kept = kept.as_ref()?;
-        use_list(kept.list.downcast_ref::<Arc<List<C>>>()?, kept.near)
+        use_list(kept.list.downcast_ref::<List<C>>()?, kept.near)
     });
     // A thread that ends has dropped its lists.
     used.ok().flatten()
@@ -68,9 +68,9 @@ pub(crate) fn with_any<C: Connector, T>(
 
 /// Keeps a list for this thread's next call, and drops lists whose pools were closed.
 #[cold]
-pub(crate) fn keep<C: Connector>(index: usize, list: &Arc<List<C>>) {
+pub(crate) fn keep<C: Connector>(index: usize, list: &List<C>) {
     let signals = Arc::clone(&list.signals);
-    let kept = Kept { near: thread_number(), list: Box::new(Arc::clone(list)), signals };
+    let kept = Kept { near: thread_number(), list: Box::new(list.clone()), signals };
     // A slot is in use if a check, a drop or a waker acquires within an acquire. The list before is dropped when the
     // slot is no longer borrowed.
     let _before = KEPT.try_with(|slots| slots[index % SLOTS].try_borrow_mut().ok()?.replace(kept));

@@ -3,6 +3,8 @@
 //! A list changes only when the set of servers or their settings do: whether a server is up is kept in a separate
 //! bitmap. It is copied on write, in chunks of 64 servers: one change copies 64 entries and n/64 pointers.
 
+use std::iter;
+
 use crate::connector::Connector;
 use crate::raw::{Bucket, Outage, Signals, UpSet};
 use crate::server::{Generation, ServerEntry};
@@ -16,8 +18,10 @@ type Chunk<C> = [Option<ListEntry<C>>; CHUNK];
 pub(crate) struct List<C: Connector> {
     /// The list version, unique in the process.
     pub(crate) version: u64,
-    /// By server number. A server keeps its number for as long as it is registered.
-    chunks: Vec<Arc<Chunk<C>>>,
+    /// By server number. A server keeps its number for as long as it is registered. The first chunk is found without a
+    /// look at the others: each look waits for the one before.
+    first: Arc<Chunk<C>>,
+    rest: Vec<Arc<Chunk<C>>>,
     /// How many servers are registered.
     pub(crate) len: usize,
     /// The servers that callers may use: they serve, and their tier is in use.
@@ -68,12 +72,30 @@ impl<C: Connector> Clone for ListEntry<C> {
     }
 }
 
+impl<C: Connector> Clone for List<C> {
+    fn clone(&self) -> Self {
+        Self {
+            version: self.version,
+            first: Arc::clone(&self.first),
+            rest: self.rest.clone(),
+            len: self.len,
+            up: Arc::clone(&self.up),
+            standby: Arc::clone(&self.standby),
+            open: Arc::clone(&self.open),
+            limited: self.limited,
+            signals: Arc::clone(&self.signals),
+            closed: self.closed,
+        }
+    }
+}
+
 impl<C: Connector> List<C> {
     pub(crate) fn new(signals: Arc<Signals>) -> Self {
         let [up, standby, open] = [(); 3].map(|()| Arc::new(UpSet::new(0)));
         Self {
             version: next_version(),
-            chunks: Vec::new(),
+            first: Arc::new([const { None }; CHUNK]),
+            rest: Vec::new(),
             len: 0,
             up,
             standby,
@@ -85,29 +107,22 @@ impl<C: Connector> List<C> {
     }
 
     /// Returns a copy to change and publish.
-    pub(crate) fn copy(&self) -> Self {
-        Self {
-            version: next_version(),
-            chunks: self.chunks.clone(),
-            len: self.len,
-            up: Arc::clone(&self.up),
-            standby: Arc::clone(&self.standby),
-            open: Arc::clone(&self.open),
-            limited: self.limited,
-            signals: Arc::clone(&self.signals),
-            closed: self.closed,
-        }
+    pub(crate) fn next(&self) -> Self {
+        Self { version: next_version(), ..self.clone() }
     }
 
     #[inline(always)]
     pub(crate) fn entry(&self, number: usize) -> Option<&ListEntry<C>> {
-        self.chunks.get(number / CHUNK)?[number % CHUNK].as_ref()
+        if number < CHUNK {
+            return self.first[number].as_ref();
+        }
+        self.rest.get(number / CHUNK - 1)?[number % CHUNK].as_ref()
     }
 
     /// Sets the entry of a number. The bits are refreshed after the list is published.
     pub(crate) fn set(&mut self, number: usize, entry: Option<ListEntry<C>>) {
-        while self.chunks.len() <= number / CHUNK {
-            self.chunks.push(Arc::new([const { None }; CHUNK]));
+        while self.rest.len() < number / CHUNK {
+            self.rest.push(Arc::new([const { None }; CHUNK]));
         }
         if number >= self.up.capacity() {
             // Doubled, so that registering servers one by one costs amortized constant time.
@@ -117,7 +132,11 @@ impl<C: Connector> List<C> {
                 *set = Arc::new(set.grown(capacity));
             }
         }
-        let place = &mut Arc::make_mut(&mut self.chunks[number / CHUNK])[number % CHUNK];
+        let chunk = match number.checked_sub(CHUNK) {
+            None => &mut self.first,
+            Some(beyond) => &mut self.rest[beyond / CHUNK],
+        };
+        let place = &mut Arc::make_mut(chunk)[number % CHUNK];
         let limited =
             |entry: &Option<ListEntry<C>>| usize::from(entry.as_ref().is_some_and(|entry| entry.bucket.is_some()));
         self.len = self.len + usize::from(entry.is_some()) - usize::from(place.is_some());
@@ -143,10 +162,19 @@ impl<C: Connector> List<C> {
         Some((entry, usable))
     }
 
+    /// The bucket of a server, also where a newer list has another than this one.
+    pub(crate) fn bucket_of(&self, generation: &Generation<C>) -> Option<Arc<Bucket>> {
+        let is_current = self.version == self.signals.list_version();
+        match self.entry(generation.number).filter(|_| is_current) {
+            Some(entry) if core::ptr::eq(&*entry.generation, generation) => entry.bucket.clone(),
+            _ => generation.server.bucket(),
+        }
+    }
+
     /// The registered servers with their numbers, in their order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &ListEntry<C>)> {
-        self.chunks
-            .iter()
+        iter::once(&self.first)
+            .chain(&self.rest)
             .flat_map(|chunk| chunk.iter())
             .enumerate()
             .filter_map(|(number, entry)| Some((number, entry.as_ref()?)))

@@ -140,7 +140,7 @@ impl<C: Connector> Servers<C> {
 
     /// Keeps the current list for the next call of this thread.
     pub(crate) fn keep_list(&self) {
-        cache::keep(self.cache_index, &self.list.load_full());
+        cache::keep(self.cache_index, &self.list.load());
     }
 
     /// Removed servers with open connections.
@@ -235,7 +235,7 @@ impl<C: Connector> Servers<C> {
         if list.closed {
             return Err(ServerError::Closed);
         }
-        let list = list.copy();
+        let list = list.next();
         Ok(Edit { servers: self, registry, list, change: Change::none(), touched: Vec::new(), maxima: Vec::new(), now })
     }
 }

@@ -1,10 +1,12 @@
 //! connring with its defaults, maintenance included, but like the others without lifetimes. One background thread runs
 //! the connect attempts and the maintenance of all pools.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::hint;
 use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use connring::{Connector, Pool, PooledConn};
@@ -111,6 +113,40 @@ impl<C: Connector<Conn: Value>> Sync for Connring<C> {
 
     fn value(conn: &Self::Conn<'_>) -> u64 {
         (**conn).value()
+    }
+
+    fn release(&self, conn: Self::Conn<'_>) {
+        conn.release();
+    }
+}
+
+/// A pool for each of several threads: nothing is shared, so that what two threads reach together is what the machine
+/// allows.
+pub struct Apart {
+    pools: Vec<Connring<Numbers>>,
+    threads: AtomicUsize,
+}
+
+impl Apart {
+    pub fn new(setup: Setup, threads: u32) -> Self {
+        Self { pools: (0..threads).map(|_| Connring::new(setup)).collect(), threads: AtomicUsize::new(0) }
+    }
+}
+
+impl Sync for Apart {
+    type Conn<'a> = PooledConn<Numbers>;
+
+    fn acquire(&self) -> Self::Conn<'_> {
+        thread_local! {
+            static THREAD: Cell<Option<usize>> = const { Cell::new(None) };
+        }
+        let thread = THREAD.get().unwrap_or_else(|| self.threads.fetch_add(1, Ordering::Relaxed));
+        THREAD.set(Some(thread));
+        Sync::acquire(&self.pools[thread % self.pools.len()])
+    }
+
+    fn value(conn: &Self::Conn<'_>) -> u64 {
+        **conn
     }
 
     fn release(&self, conn: Self::Conn<'_>) {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 
 pub use self::bb8::Bb8;
-pub use self::connring::{Connring, Numbers, Setup, background};
+pub use self::connring::{Apart, Connring, Numbers, Setup, background};
 pub use self::deadpool::Deadpool;
 pub use self::fast_pool::FastPool;
 pub use self::mobc::Mobc;

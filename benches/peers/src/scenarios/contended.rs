@@ -6,14 +6,15 @@
 //! `try_get`, its fastest call.
 //!
 //! Sources of error: other load on the machine, above all with more threads than cores; on a virtual machine, the
-//! placement of its cores.
+//! placement of its cores, which may be two threads of one core for some rounds and not for others. `a pool a thread`
+//! shows what the machine allowed: its threads share nothing.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::contestants::{Connring, Contestant, Setup, peers};
+use crate::contestants::{Apart, Connring, Contestant, Setup, peers};
 use crate::floor::Floor;
 use crate::report::{Entrant, Metric, Options, Report, Target, cores, ratio};
 
@@ -56,6 +57,8 @@ fn contestants(threads: u32) -> Vec<Contestant> {
             ),
         ]);
     }
+    let apart = Apart::new(Setup { servers: 4, conns, is_limited: false }, threads);
+    contestants.push(Contestant::by_sync("connring, sync, a pool a thread", apart));
     contestants.extend(peers(conns).into_iter().filter(|peer| peer.name != "r2d2"));
     contestants
 }
