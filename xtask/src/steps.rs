@@ -97,8 +97,15 @@ fn rate() -> Outcome {
     run("cargo test --locked --release --test rate_on_the_real_clock")
 }
 
+/// The servers of the adapters' tests, and Debian's packages. The tests fail if one is missing.
+const REAL_SERVERS: &[(&str, &str)] = &[("redis-server", "redis-server")];
+
 fn test_members() -> Outcome {
-    run("cargo test --locked --workspace --exclude connring")
+    for (program, package) in REAL_SERVERS {
+        debian::require(program, package)?;
+    }
+    let line = "cargo test --locked --workspace --exclude connring";
+    run_command(line, command(line).env("CONNRING_REAL_SERVERS", "required"))
 }
 
 fn instructions() -> Outcome {
