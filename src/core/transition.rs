@@ -41,7 +41,8 @@ pub(crate) fn connect_failed<C: Connector>(
     if let Some((until, failures)) = paused.and_then(|paused| Some((paused.paused_until()?, paused.failures()))) {
         push_due(shared, generation, until);
         tracing::warn!(
-            pool = %server.pool_name(), server = %server.config().name(), cause = %chain(&*failure), failures, retry_after = ?until.since(now),
+            pool = %server.pool_name(), server = %server.config().name(), cause = %chain(&*failure), failures,
+            retry_after = ?until.since(now),
             "connecting pauses"
         );
     }
@@ -177,14 +178,18 @@ pub(crate) fn reported<C: Connector>(
     let health = server.health.snapshot();
     let pool = server.pool_name();
     if health.is_down() || health.outage() != outage {
-        tracing::debug!(%pool, server = %server.config().name(), cause = %chain(&failure), "failure of an older outage reported");
+        tracing::debug!(
+            %pool, server = %server.config().name(), cause = %chain(&failure), "failure of an older outage reported"
+        );
         return;
     }
     server.count(Total::CountedFailures, 1);
     let strikes = server.strikes.count(shared.clock.time(), STRIKES_LAST);
     let is_enough = eject_for.is_some() || health.state() == HealthState::Recovering || strikes >= consecutive;
     if !is_enough {
-        tracing::debug!(%pool, server = %server.config().name(), cause = %chain(&failure), failures = strikes, "failure reported");
+        tracing::debug!(
+            %pool, server = %server.config().name(), cause = %chain(&failure), failures = strikes, "failure reported"
+        );
         return;
     }
     eject(shared, generation, outage, failure, strikes, eject_for);

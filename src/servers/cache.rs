@@ -24,8 +24,8 @@ const SLOTS: usize = 8;
 struct Kept {
     /// The thread's number.
     near: usize,
-    /// A `List<C>`, since a thread local cannot be generic over the connector. A copy of its own: behind an `Arc` in the
-    /// box each use would wait for one more load.
+    /// A `List<C>`, since a thread local cannot be generic over the connector. A copy of its own: behind an `Arc` in
+    /// the box each use would wait for one more load.
     list: Box<dyn Any>,
     signals: Arc<Signals>,
 }
