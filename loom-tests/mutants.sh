@@ -3,12 +3,27 @@
 # first mutant that its model does not catch or that does not compile.
 #
 # ./mutants.sh [MODEL]: only the mutants of models whose name contains MODEL.
+#
+# Two halves run at the same time, since a mutant keeps one core busy.
 set -euo pipefail
+
+if [ -z "${HALF:-}" ]; then
+    HALF=0 "$0" "$@" &
+    first=$!
+    HALF=1 "$0" "$@" &
+    second=$!
+    wait "$first" || {
+        wait "$second"
+        exit 1
+    }
+    wait "$second"
+    exit
+fi
 
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$here/target}/mutants
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$here/target}/mutants-$HALF
 # A mutant runs so briefly that optimizing it would take longer.
 export CARGO_PROFILE_TEST_DEBUG=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0
 cargo_test=(cargo test --quiet --test models)
@@ -16,12 +31,15 @@ for profile in dev test; do
     cargo_test+=(--config "profile.$profile.opt-level=0" --config "profile.$profile.package.'*'.opt-level=2")
 done
 only=${1:-}
+seen=0
 caught=0
 
 # mutant MODEL FILE FROM TO: replaces the only occurrence of FROM in src/raw/FILE with TO, and runs MODEL.
 mutant() {
     local model=$1 file=$2
     [[ $model == *"$only"* ]] || return 0
+    seen=$((seen + 1))
+    [ $((seen % 2)) = "$HALF" ] || return 0
     rm -rf "$work/src" "$work/loom-tests"
     mkdir -p "$work/src" "$work/loom-tests"
     cp -r "$here/../src/raw" "$work/src/raw"
@@ -169,14 +187,21 @@ mutant wait_queue::an_impatient_waiter_sees_the_last_attempt_end wait_queue.rs \
     'self.wake(|patient| !patient);' 'self.wake(|_| true);'
 mutant wait_queue::a_freed_permit_is_seen_by_a_new_waiter_or_told signals.rs "$change_fence" ''
 mutant wait_queue::a_waiter_that_leaves_passes_its_item_on wait_queue.rs \
-    'else { return queue.served.remove(&ticket.number) };' 'else { return None };'
+    'else { return queue.served.remove(ticket.number) };' 'else { return None };'
 mutant wait_queue::a_waiter_that_is_never_polled_blocks_no_other wait_queue.rs \
-    'queue.joined.remove(number).map(|waiter| (number, waiter, item)),' \
-    'queue.joined.get_mut(number).map(|front| {
-                            (number, Waiter { patient: true, wish: None, waker: front.waker.take() }, item)
-                        }),'
+    'queue.joined.pop_front().map(|(number, waiter)| (number, waiter, item)),' \
+    '{
+                            let number = queue.joined.front().map_or(0, |(number, _)| number);
+                            queue.joined.get_mut(number).map(|front| {
+                                (number, Waiter { patient: true, wish: None, waker: front.waker.take() }, item)
+                            })
+                        }'
 mutant wait_queue::no_wake_up_is_lost_behind_a_waiter_with_a_wish wait_queue.rs 'queue.take_behind(&mut supply)' 'None'
-mutant wait_queue::waiters_are_served_in_order wait_queue.rs 'queue.joined.front()' 'queue.joined.iter().last()'
+mutant wait_queue::waiters_are_served_in_order wait_queue.rs 'queue.joined.pop_front().map(' \
+    '({
+                            let last = queue.joined.iter().last().map_or(0, |(number, _)| number);
+                            queue.joined.remove(last).map(|waiter| (last, waiter))
+                        }).map('
 mutant wait_queue::a_waiter_that_rejoins_keeps_its_place wait_queue.rs 'queue.joined.insert(ticket.number,' \
     'ticket.number = queue.next_number; queue.next_number += 1; queue.joined.insert(ticket.number,'
 mutant wait_queue::a_waiter_that_rejoins_misses_no_item wait_queue.rs "$rejoin_fence" ''
@@ -347,4 +372,4 @@ mutant pool::every_caller_is_served wait_queue.rs "$join_fence" ''
 mutant pool::every_caller_is_served permits.rs \
     'self.word.fetch_sub(change, Ordering::Release)' 'self.word.fetch_sub(0 * change, Ordering::Release)'
 
-echo "$caught mutants, all caught"
+echo "half $((HALF + 1)) of 2: $caught mutants, all caught"

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use connring::test_util::{
-    Check, Connect, ConnectCounts, FaultyConnector, Reuse, ScriptedConn, ScriptedConnector, ScriptedError,
+    Connect, ConnectCounts, FaultyConnector, Reuse, RoundTrip, ScriptedConn, ScriptedConnector, ScriptedError,
 };
 use connring::{
     AcquireError, AcquireOptions, AfterUse, BoxConn, BoxConnector, BoxError, BoxPool, BuildError, Builder, Clock,
@@ -62,7 +62,7 @@ fn public_types_are_send_sync_and_unpin() {
         BoxPool<DuplexStream>,
         BuildError,
         Builder<Tcp>,
-        Check,
+        RoundTrip,
         Clock,
         CloseReason,
         CloseTimeout,

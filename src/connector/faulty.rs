@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 
-use super::scripted::{Check, Connect, Reuse, ScriptedConnector, ScriptedError};
+use super::scripted::{Connect, Reuse, RoundTrip, ScriptedConnector, ScriptedError};
 use super::{AfterUse, BoxError, CloseReason, ConnectFault, Connector, Ended};
 use crate::clock::Clock;
 use crate::conn_info::ConnInfo;
@@ -49,14 +49,14 @@ pub struct FaultyConnector<C> {
     inner: Arc<C>,
     script: ScriptedConnector,
     clock: Clock,
-    check: Arc<Mutex<Check>>,
+    check: Arc<Mutex<RoundTrip>>,
 }
 
 impl<C: Connector> FaultyConnector<C> {
     /// Wraps a connector. Slow attempts and checks take their time on `clock`.
     pub fn new(inner: C, clock: Clock) -> Self {
         let script = ScriptedConnector::new(clock.clone());
-        Self { inner: Arc::new(inner), script, clock, check: Arc::new(Mutex::new(Check::Ok)) }
+        Self { inner: Arc::new(inner), script, clock, check: Arc::new(Mutex::new(RoundTrip::Ok)) }
     }
 
     /// What happens to attempts at `address` from now on, before the connector inside is asked. It is not asked where
@@ -76,10 +76,10 @@ impl<C: Connector> FaultyConnector<C> {
         self.script.set_reuse(address, reuse);
     }
 
-    /// What happens to checks from now on, before the connector inside is asked. Default: [`Check::Ok`], nothing.
+    /// What happens to checks from now on, before the connector inside is asked. Default: [`RoundTrip::Ok`], nothing.
     ///
     /// Holds for all addresses: a check is given the connection alone.
-    pub fn set_check(&self, check: Check) {
+    pub fn set_check(&self, check: RoundTrip) {
         *lock(&self.check) = check;
     }
 }
@@ -209,10 +209,10 @@ mod tests {
 
         switches.set_reuse("a", Reuse::No);
         assert!(!faulty.is_reusable(&mut conn, &info("a")) && faulty.is_reusable(&mut conn, &info("b")));
-        switches.set_check(Check::Fail);
+        switches.set_check(RoundTrip::Fail);
         let error = faulty.check(&mut conn).await.unwrap_err();
         assert_eq!((error.to_string().as_str(), conn.as_str()), ("the server fails the check, as scripted", "a"));
-        switches.set_check(Check::Ok);
+        switches.set_check(RoundTrip::Ok);
         faulty.check(&mut conn).await.unwrap();
         assert_eq!(conn, "a checked");
     }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::{Future, pending};
 use std::time::Duration;
 
-pub use self::script::{Check, Connect, Reuse};
+pub use self::script::{Connect, Reuse, RoundTrip};
 pub use self::tally::ConnectCounts;
 
 use self::script::{Lines, Script, Target};
@@ -73,7 +73,7 @@ pub enum ScriptedError {
         /// The address that was connected to.
         address: Arc<str>,
     },
-    /// By [`Check::Fail`], or since the connection was killed.
+    /// By [`RoundTrip::Fail`], or since the connection was killed.
     #[error("{address} fails the check, as scripted")]
     CheckFailed {
         /// The address that was connected to.
@@ -142,19 +142,19 @@ impl ScriptedConnector {
     }
 
     /// Sets how checks of the connections to `address` end from now on, of old connections and new ones. Default:
-    /// [`Check::Ok`].
-    pub fn set_check(&self, address: &str, check: Check) {
+    /// [`RoundTrip::Ok`].
+    pub fn set_check(&self, address: &str, check: RoundTrip) {
         lock(&self.shared.script).lines(address).check = check;
     }
 
-    /// Sets how recyclings of the connections to `address` end from now on. Default: [`Check::Ok`].
-    pub fn set_recycle(&self, address: &str, recycle: Check) {
+    /// Sets how recyclings of the connections to `address` end from now on. Default: [`RoundTrip::Ok`].
+    pub fn set_recycle(&self, address: &str, recycle: RoundTrip) {
         lock(&self.shared.script).lines(address).recycle = recycle;
     }
 
     /// Sets how goodbyes of the connections to `address` end from now on. `None` says no goodbye, and the connection is
     /// dropped. Default: `None`.
-    pub fn set_close(&self, address: &str, close: Option<Check>) {
+    pub fn set_close(&self, address: &str, close: Option<RoundTrip>) {
         lock(&self.shared.script).lines(address).close = close;
     }
 
@@ -216,7 +216,7 @@ impl ScriptedConnector {
     }
 
     /// Plays a check or a recycling, and returns whether it succeeds.
-    async fn play(&self, conn: &ScriptedConn, what: &str, how: fn(&Lines) -> Check) -> bool {
+    async fn play(&self, conn: &ScriptedConn, what: &str, how: fn(&Lines) -> RoundTrip) -> bool {
         let how = how(lock(&self.shared.script).lines(conn.address()));
         how.play(&self.shared.clock, what).await && conn.is_alive()
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-/// The default of `peek_after`.
-pub(super) const PEEK_AFTER: Duration = Duration::from_millis(500);
+/// The default of `check_idle_after`.
+pub(super) const CHECK_IDLE_AFTER: Duration = Duration::from_millis(500);
 
 /// Whether an idle socket is reusable. `read` is the result of a non-blocking read; with `peek`, one system call looks
 /// for data as well.

@@ -33,7 +33,7 @@ const KEEPALIVE_SECONDS: std::ops::RangeInclusive<u64> = 1..=32_767;
 ///
 /// An idle connection is reusable while it has nothing to read. The check sees data that tokio's reactor has delivered
 /// without a system call (with one, if the last read filled its buffer completely). A connection that was idle longer
-/// than [`peek_after`](TcpConnector::peek_after) gets one non-blocking peek.
+/// than [`check_idle_after`](TcpConnector::check_idle_after) gets one non-blocking peek.
 ///
 /// # Errors
 ///
@@ -50,7 +50,7 @@ const KEEPALIVE_SECONDS: std::ops::RangeInclusive<u64> = 1..=32_767;
 /// # Race window
 ///
 /// A server may close between the check and the first write, or its close may be on the way to this host. For a
-/// connection that was idle no longer than `peek_after` the window is wider by what the reactor has not delivered
+/// connection that was idle no longer than `check_idle_after` the window is wider by what the reactor has not delivered
 /// yet. So a first request may fail on a connection that was found good: retry what is safe to retry.
 ///
 /// # Examples
@@ -75,7 +75,7 @@ const KEEPALIVE_SECONDS: std::ops::RangeInclusive<u64> = 1..=32_767;
 pub struct TcpConnector {
     nodelay: bool,
     keepalive: Option<Duration>,
-    peek_after: Duration,
+    check_idle_after: Duration,
     /// Clones share it.
     last_good: Arc<LastGood>,
 }
@@ -83,7 +83,7 @@ pub struct TcpConnector {
 impl TcpConnector {
     /// A connector with the defaults: nodelay on, keepalive off, a peek after 500 ms.
     pub fn new() -> Self {
-        Self { nodelay: true, keepalive: None, peek_after: socket::PEEK_AFTER, last_good: Arc::default() }
+        Self { nodelay: true, keepalive: None, check_idle_after: socket::CHECK_IDLE_AFTER, last_good: Arc::default() }
     }
 
     /// Whether small writes are sent at once (`TCP_NODELAY`) or gathered into larger packets. Default: `true`.
@@ -110,8 +110,8 @@ impl TcpConnector {
     /// Default: 500 ms. Any value: zero peeks at each one whose idle time is not zero, [`Duration::MAX`] at none.
     /// The pool measures idle times in steps of up to 100 ms.
     #[must_use]
-    pub fn peek_after(mut self, idle: Duration) -> Self {
-        self.peek_after = idle;
+    pub fn check_idle_after(mut self, idle: Duration) -> Self {
+        self.check_idle_after = idle;
         self
     }
 
@@ -143,7 +143,7 @@ impl Connector for TcpConnector {
     }
 
     fn is_reusable(&self, conn: &mut TcpStream, info: &ConnInfo) -> bool {
-        socket::is_reusable(conn.try_read(&mut [0]), SockRef::from(&*conn), info.idle() > self.peek_after)
+        socket::is_reusable(conn.try_read(&mut [0]), SockRef::from(&*conn), info.idle() > self.check_idle_after)
     }
 }
 

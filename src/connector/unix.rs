@@ -40,13 +40,13 @@ use crate::server::Server;
 /// ```
 #[derive(Debug, Clone)]
 pub struct UnixConnector {
-    peek_after: Duration,
+    check_idle_after: Duration,
 }
 
 impl UnixConnector {
     /// A connector with the default: a peek after 500 ms.
     pub fn new() -> Self {
-        Self { peek_after: socket::PEEK_AFTER }
+        Self { check_idle_after: socket::CHECK_IDLE_AFTER }
     }
 
     /// A connection that was idle longer than this is peeked at, with one system call, before its checkout.
@@ -54,8 +54,8 @@ impl UnixConnector {
     /// Default: 500 ms. Any value: zero peeks at each one whose idle time is not zero, [`Duration::MAX`] at none.
     /// The pool measures idle times in steps of up to 100 ms.
     #[must_use]
-    pub fn peek_after(mut self, idle: Duration) -> Self {
-        self.peek_after = idle;
+    pub fn check_idle_after(mut self, idle: Duration) -> Self {
+        self.check_idle_after = idle;
         self
     }
 }
@@ -81,7 +81,7 @@ impl Connector for UnixConnector {
     }
 
     fn is_reusable(&self, conn: &mut UnixStream, info: &ConnInfo) -> bool {
-        socket::is_reusable(conn.try_read(&mut [0]), SockRef::from(&*conn), info.idle() > self.peek_after)
+        socket::is_reusable(conn.try_read(&mut [0]), SockRef::from(&*conn), info.idle() > self.check_idle_after)
     }
 
     fn classify(&self, error: &io::Error) -> ConnectFault {
@@ -108,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    /// Longer than the default `peek_after`.
+    /// Longer than the default `check_idle_after`.
     const LONG: Duration = Duration::from_millis(501);
 
     fn idle(idle: Duration) -> ConnInfo {
@@ -174,7 +174,7 @@ mod tests {
         let (mut conn, server) = pair("peek").await;
         drop(server);
         assert!(UnixConnector::new().is_reusable(&mut conn, &idle(Duration::from_millis(500))));
-        assert!(UnixConnector::new().peek_after(Duration::MAX).is_reusable(&mut conn, &idle(Duration::MAX)));
+        assert!(UnixConnector::new().check_idle_after(Duration::MAX).is_reusable(&mut conn, &idle(Duration::MAX)));
         assert!(!UnixConnector::new().is_reusable(&mut conn, &idle(LONG)));
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use connring::test_util::{Check, ScriptedConnector};
+use connring::test_util::{RoundTrip, ScriptedConnector};
 use connring::{
     AcquireError, AfterUse, BoxConn, Builder, Clock, CloseReason, Connector, Ejection, Ended, Pool, PooledConn, Server,
     ServerState, connect_fn,
@@ -74,7 +74,7 @@ async fn a_released_connection_closes_if_the_connector_says_so() {
 #[tokio::test]
 async fn callers_wait_for_a_connection_that_is_recycled() {
     let rig = rig(|builder| builder.max_conns_per_server(8));
-    rig.connector.set_recycle("a", Check::Slow(10 * MS));
+    rig.connector.set_recycle("a", RoundTrip::Slow(10 * MS));
     for ended in [Ended::Released, Ended::Dropped] {
         rig.connector.set_after_use("a", ended, AfterUse::Recycle);
         let conn = acquired(&rig).await;
@@ -105,7 +105,7 @@ async fn callers_wait_for_a_connection_that_is_recycled() {
 async fn a_recycle_that_hangs_holds_up_no_other_attempt() {
     let rig = rig(|builder| builder.max_conns_per_server(2));
     rig.connector.set_after_use("a", Ended::Released, AfterUse::Recycle);
-    rig.connector.set_recycle("a", Check::Never);
+    rig.connector.set_recycle("a", RoundTrip::Never);
     acquired(&rig).await.release();
     let waiter = tokio::spawn({
         let pool = rig.pool.clone();
@@ -119,7 +119,7 @@ async fn a_recycle_that_hangs_holds_up_no_other_attempt() {
 
 #[tokio::test]
 async fn a_failed_recycle_closes_the_connection_and_counts_one_reported_failure() {
-    for (recycle, cause) in [(Check::Fail, "RecycleFailed"), (Check::Never, "RecycleTimeout")] {
+    for (recycle, cause) in [(RoundTrip::Fail, "RecycleFailed"), (RoundTrip::Never, "RecycleTimeout")] {
         let ejection = Ejection::new().consecutive_failures(2);
         let rig = rig(|builder| builder.server("b").ejection(ejection).connect_timeout(50 * MS));
         rig.connector.set_after_use("a", Ended::Released, AfterUse::Recycle);
@@ -151,12 +151,12 @@ async fn a_failed_recycle_closes_the_connection_and_counts_one_reported_failure(
 async fn a_panic_of_recycle_closes_the_connection_and_loses_nothing() {
     let rig = rig(|builder| builder);
     rig.connector.set_after_use("a", Ended::Released, AfterUse::Recycle);
-    rig.connector.set_recycle("a", Check::Panic);
+    rig.connector.set_recycle("a", RoundTrip::Panic);
     acquired(&rig).await.release();
     settle().await;
     assert_eq!(counts(&rig), (0, 0, 0));
     assert_eq!(rig.pool.status().totals.checkouts, 1);
-    rig.connector.set_recycle("a", Check::Ok);
+    rig.connector.set_recycle("a", RoundTrip::Ok);
     acquired(&rig).await.release();
     settle().await;
     assert_eq!(counts(&rig), (1, 1, 0));
@@ -166,7 +166,7 @@ async fn a_panic_of_recycle_closes_the_connection_and_loses_nothing() {
 async fn a_recycle_ends_when_the_server_is_removed_or_the_pool_closed() {
     let rig = rig(|builder| builder);
     rig.connector.set_after_use("a", Ended::Released, AfterUse::Recycle);
-    rig.connector.set_recycle("a", Check::Never);
+    rig.connector.set_recycle("a", RoundTrip::Never);
     acquired(&rig).await.release();
     settle().await;
     rig.pool.close().await;
@@ -191,7 +191,7 @@ fn a_connection_to_recycle_closes_where_the_runtime_is_gone() {
 #[tokio::test]
 async fn the_connector_says_goodbye_where_the_connection_works() {
     let rig = rig(|builder| builder.goodbye_timeout(100 * MS));
-    rig.connector.set_close("a", Some(Check::Slow(30 * MS)));
+    rig.connector.set_close("a", Some(RoundTrip::Slow(30 * MS)));
     acquired(&rig).await.release();
     rig.pool.reset();
     settle().await;
@@ -199,7 +199,7 @@ async fn the_connector_says_goodbye_where_the_connection_works() {
     assert_eq!(rig.pool.status().servers[0].in_use, 0);
     advance(&rig, 30 * MS).await;
     assert_eq!(counts(&rig), (0, 0, 0));
-    rig.connector.set_close("a", Some(Check::Never));
+    rig.connector.set_close("a", Some(RoundTrip::Never));
     acquired(&rig).await.release();
     rig.pool.reset();
     advance(&rig, 99 * MS).await;
@@ -212,7 +212,7 @@ async fn the_connector_says_goodbye_where_the_connection_works() {
 #[tokio::test]
 async fn closing_the_pool_waits_for_goodbyes() {
     let rig = rig(|builder| builder);
-    rig.connector.set_close("a", Some(Check::Slow(30 * MS)));
+    rig.connector.set_close("a", Some(RoundTrip::Slow(30 * MS)));
     acquired(&rig).await.release();
     let close = tokio::spawn({
         let pool = rig.pool.clone();
@@ -241,7 +241,7 @@ async fn hooks_of_a_boxed_connector_are_asked() {
     let clock = Clock::manual();
     let connector = ScriptedConnector::new(clock.clone());
     connector.set_after_use("a", Ended::Dropped, AfterUse::Recycle);
-    connector.set_close("a", Some(Check::Ok));
+    connector.set_close("a", Some(RoundTrip::Ok));
     let pool = Pool::builder(connector.clone().boxed()).clock(clock).server("a").build().expect("in range");
     drop(pool.acquire().await.expect("it accepts"));
     settle().await;
@@ -266,7 +266,7 @@ async fn a_panic_of_after_use_closes_the_connection_and_goes_on_to_the_caller() 
 #[tokio::test]
 async fn a_connection_that_says_goodbye_tells_no_more_that_the_server_answers() {
     let rig = rig(|builder| builder.max_conns_per_server(2).goodbye_timeout(10_000 * MS));
-    rig.connector.set_close("a", Some(Check::Never));
+    rig.connector.set_close("a", Some(RoundTrip::Never));
     acquired(&rig).await.release();
     rig.pool.reset();
     settle().await;
@@ -281,7 +281,7 @@ async fn a_connection_that_says_goodbye_is_not_in_use_while_its_server_recovers(
         let builder = ejects_at_once(builder.server("b"), second).backoff(second, second);
         builder.goodbye_timeout(60 * second).idle_timeout(None).max_lifetime(None)
     });
-    rig.connector.set_close("a", Some(Check::Never));
+    rig.connector.set_close("a", Some(RoundTrip::Never));
     let (first, second_conn) = (acquired(&rig).await, acquired(&rig).await);
     let (of_a, _of_b) = if first.address() == "a" { (first, second_conn) } else { (second_conn, first) };
     of_a.fail("it is loading");

@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::support::settle;
 
 /// The default of the connectors.
-const PEEK_AFTER: Duration = Duration::from_millis(500);
+const CHECK_IDLE_AFTER: Duration = Duration::from_millis(500);
 
 /// A transport under test, with a server that listens.
 trait Net: Sized {
@@ -31,7 +31,7 @@ trait Net: Sized {
     async fn listen() -> Self;
     fn address(&self) -> String;
     async fn accept(&self) -> Self::Stream;
-    fn connector(peek_after: Duration) -> Self::Connector;
+    fn connector(check_idle_after: Duration) -> Self::Connector;
 }
 
 struct Tcp(TcpListener);
@@ -52,8 +52,8 @@ impl Net for Tcp {
         self.0.accept().await.expect("the pool connects").0
     }
 
-    fn connector(peek_after: Duration) -> TcpConnector {
-        TcpConnector::new().peek_after(peek_after)
+    fn connector(check_idle_after: Duration) -> TcpConnector {
+        TcpConnector::new().check_idle_after(check_idle_after)
     }
 }
 
@@ -78,8 +78,8 @@ impl Net for Unix {
         self.0.accept().await.expect("the pool connects").0
     }
 
-    fn connector(peek_after: Duration) -> UnixConnector {
-        UnixConnector::new().peek_after(peek_after)
+    fn connector(check_idle_after: Duration) -> UnixConnector {
+        UnixConnector::new().check_idle_after(check_idle_after)
     }
 }
 
@@ -108,10 +108,10 @@ struct Scene<N: Net> {
 }
 
 impl<N: Net> Scene<N> {
-    async fn new(peek_after: Duration) -> Self {
+    async fn new(check_idle_after: Duration) -> Self {
         let net = N::listen().await;
         let clock = Clock::manual();
-        let builder = Pool::builder(N::connector(peek_after)).server(net.address()).clock(clock.clone());
+        let builder = Pool::builder(N::connector(check_idle_after)).server(net.address()).clock(clock.clone());
         let pool = builder.max_conns_per_server(1).idle_timeout(None).max_lifetime(None).maintenance(false).build();
         let pool = pool.expect("the settings are in range");
         let conn = pool.acquire().await.expect("the server listens");
@@ -185,25 +185,25 @@ async fn delivered_harm_is_detected<N: Net>(harm: Harm) {
 /// Harm that the reactor has not delivered is detected by a peek, and only by a peek.
 fn undelivered_harm_is_detected_by_peek<N: Net>(harm: Harm) {
     let (pools, another) = (runtime(), runtime());
-    let mut scene = pools.block_on(Scene::<N>::new(PEEK_AFTER));
+    let mut scene = pools.block_on(Scene::<N>::new(CHECK_IDLE_AFTER));
     another.block_on(async {
         scene.harm(harm).await;
         scene.delivered().await;
     });
     // The pool's runtime has not run since.
-    scene.clock.advance(PEEK_AFTER);
+    scene.clock.advance(CHECK_IDLE_AFTER);
     let conn = scene.pool.try_acquire().expect("a peek is not due yet: this is the documented race");
     assert!(scene.is_same(&conn));
     conn.release();
-    scene.clock.advance(PEEK_AFTER + Duration::from_millis(1));
+    scene.clock.advance(CHECK_IDLE_AFTER + Duration::from_millis(1));
     let conn = pools.block_on(scene.pool.acquire()).expect("the server listens");
     assert!(!scene.is_same(&conn), "reused after {harm:?}");
 }
 
 /// A quiet connection is reused after a short and after a long idle time.
 async fn quiet_connection_is_reused<N: Net>() {
-    let mut scene = Scene::<N>::new(PEEK_AFTER).await;
-    for idle in [Duration::ZERO, PEEK_AFTER * 2, Duration::from_secs(3_600)] {
+    let mut scene = Scene::<N>::new(CHECK_IDLE_AFTER).await;
+    for idle in [Duration::ZERO, CHECK_IDLE_AFTER * 2, Duration::from_secs(3_600)] {
         scene.clock.advance(idle);
         let conn = scene.pool.acquire().await.expect("the server listens");
         assert!(scene.is_same(&conn), "closed after {idle:?}");

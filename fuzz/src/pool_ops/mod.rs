@@ -23,7 +23,7 @@ mod rig;
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
-use connring::test_util::{Check, Connect, Reuse, ScriptedConnector};
+use connring::test_util::{Connect, Reuse, RoundTrip, ScriptedConnector};
 use tokio::task::coop::unconstrained;
 
 use self::caller::Kind;
@@ -295,7 +295,7 @@ impl Rig {
                 self.at(which, |connector, at| connector.set_reuse(at, reuse));
             }
             Op::SetCheck(which, yes) => {
-                let check = if yes { Check::Ok } else { Check::Fail };
+                let check = if yes { RoundTrip::Ok } else { RoundTrip::Fail };
                 self.at(which, |connector, at| connector.set_check(at, check));
             }
             Op::ClosePool => self.close_pool(),

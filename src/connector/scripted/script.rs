@@ -44,7 +44,7 @@ pub enum Reuse {
 /// How a check, a recycling or a goodbye ends. It is chosen when the future is first polled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Check {
+pub enum RoundTrip {
     /// It succeeds at once, unless the connection was killed.
     Ok,
     /// It fails at once.
@@ -57,7 +57,7 @@ pub enum Check {
     Panic,
 }
 
-impl Check {
+impl RoundTrip {
     /// Takes its time, and returns whether it succeeds.
     pub(in crate::connector) async fn play(self, clock: &Clock, what: &str) -> bool {
         match self {
@@ -84,10 +84,10 @@ pub(super) struct Lines {
     pub(super) next: VecDeque<Connect>,
     /// Each attempt after those.
     pub(super) from_then_on: Option<Connect>,
-    pub(super) check: Check,
-    pub(super) recycle: Check,
+    pub(super) check: RoundTrip,
+    pub(super) recycle: RoundTrip,
     /// How a goodbye ends, if one is said.
-    pub(super) close: Option<Check>,
+    pub(super) close: Option<RoundTrip>,
     /// Why `close` was asked.
     pub(super) closes: Vec<CloseReason>,
 }
@@ -129,8 +129,8 @@ impl Lines {
             target: Arc::new(target),
             next: VecDeque::new(),
             from_then_on: None,
-            check: Check::Ok,
-            recycle: Check::Ok,
+            check: RoundTrip::Ok,
+            recycle: RoundTrip::Ok,
             close: None,
             closes: Vec::new(),
         }

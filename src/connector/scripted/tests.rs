@@ -133,14 +133,14 @@ fn checks_end_as_they_were_told_to_and_are_counted() {
     let (mut conn, mut other) = (connect(&connector, "a").unwrap(), connect(&connector, "b").unwrap());
     let failed = Err(ScriptedError::CheckFailed { address: "a".into() });
     assert_eq!(poll_once(&mut pin!(connector.check(&mut conn))), Poll::Ready(Ok(())));
-    connector.set_check("a", Check::Fail);
+    connector.set_check("a", RoundTrip::Fail);
     assert_eq!(poll_once(&mut pin!(connector.check(&mut conn))), Poll::Ready(failed.clone()));
-    connector.set_check("a", Check::Never);
+    connector.set_check("a", RoundTrip::Never);
     assert_eq!(poll_once(&mut pin!(connector.check(&mut conn))), Poll::Pending);
-    connector.set_check("a", Check::Panic);
+    connector.set_check("a", RoundTrip::Panic);
     let panics = || poll_once(&mut pin!(connector.check(&mut conn)));
     assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
-    connector.set_check("a", Check::Ok);
+    connector.set_check("a", RoundTrip::Ok);
     connector.kill_connections("a");
     assert_eq!(poll_once(&mut pin!(connector.check(&mut conn))), Poll::Ready(failed));
     assert_eq!(poll_once(&mut pin!(connector.check(&mut other))), Poll::Ready(Ok(())));
@@ -168,10 +168,10 @@ fn recyclings_end_as_they_were_told_to_and_are_counted() {
     let mut conn = connect(&connector, "a").unwrap();
     let failed = Err(ScriptedError::RecycleFailed { address: "a".into() });
     assert_eq!(poll_once(&mut pin!(connector.recycle(&mut conn))), Poll::Ready(Ok(())));
-    connector.set_recycle("a", Check::Fail);
+    connector.set_recycle("a", RoundTrip::Fail);
     assert_eq!(poll_once(&mut pin!(connector.recycle(&mut conn))), Poll::Ready(failed.clone()));
     assert_eq!(poll_once(&mut pin!(connector.check(&mut conn))), Poll::Ready(Ok(())), "checks have their own script");
-    connector.set_recycle("a", Check::Slow(SECOND));
+    connector.set_recycle("a", RoundTrip::Slow(SECOND));
     {
         let mut slow = pin!(connector.recycle(&mut conn));
         assert!(poll_once(&mut slow).is_pending());
@@ -179,7 +179,7 @@ fn recyclings_end_as_they_were_told_to_and_are_counted() {
         assert_eq!(poll_once(&mut slow), Poll::Ready(Ok(())));
     }
     connector.kill_connections("a");
-    connector.set_recycle("a", Check::Ok);
+    connector.set_recycle("a", RoundTrip::Ok);
     assert_eq!(poll_once(&mut pin!(connector.recycle(&mut conn))), Poll::Ready(failed));
     assert_eq!((connector.counts("a").recycles, connector.total_counts().recycles), (4, 4));
 }
@@ -190,14 +190,14 @@ fn goodbyes_are_said_as_they_were_told_to_and_their_reasons_are_remembered() {
     let conn = || connect(&connector, "a").unwrap();
     assert!(connector.close(conn(), CloseReason::Reset).is_none());
     assert_eq!(connector.counts("a").open, 0);
-    connector.set_close("a", Some(Check::Slow(SECOND)));
+    connector.set_close("a", Some(RoundTrip::Slow(SECOND)));
     let mut slow = Box::pin(connector.close(conn(), CloseReason::Surplus).unwrap());
     assert!(poll_once(&mut slow).is_pending());
     assert_eq!(connector.counts("a").open, 1);
     clock.advance(SECOND);
     assert!(poll_once(&mut slow).is_ready());
     assert_eq!(connector.counts("a").open, 0);
-    connector.set_close("a", Some(Check::Never));
+    connector.set_close("a", Some(RoundTrip::Never));
     let mut never = Box::pin(connector.close(conn(), CloseReason::PoolClosed).unwrap());
     assert!(poll_once(&mut never).is_pending());
     drop(never);

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::connector::ConnectFault;
 use crate::sync::{Mutex, lock};
 
-/// Longer than the default `peek_after`.
+/// Longer than the default `check_idle_after`.
 const LONG: Duration = Duration::from_millis(501);
 
 fn idle_for(idle: Duration) -> ConnInfo {
@@ -102,12 +102,12 @@ async fn a_peek_sees_what_the_reactor_has_not_delivered() {
 }
 
 #[tokio::test]
-async fn peek_after_sets_when() {
-    let connector = TcpConnector::new().peek_after(Duration::ZERO);
+async fn check_idle_after_sets_when() {
+    let connector = TcpConnector::new().check_idle_after(Duration::ZERO);
     let (mut conn, server) = pair(&connector).await;
     drop(server);
     assert!(becomes_unfit(&connector, &mut conn, Duration::from_nanos(1)));
-    assert!(TcpConnector::new().peek_after(Duration::MAX).is_reusable(&mut conn, &idle_for(Duration::MAX)));
+    assert!(TcpConnector::new().check_idle_after(Duration::MAX).is_reusable(&mut conn, &idle_for(Duration::MAX)));
 }
 
 #[tokio::test]

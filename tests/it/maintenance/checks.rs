@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use connring::test_util::{Check, ScriptedConnector};
+use connring::test_util::{RoundTrip, ScriptedConnector};
 use connring::{Builder, Clock, Connector, Ejection, Pool, Server, ServerState};
 use tokio::sync::Semaphore;
 
@@ -59,7 +59,7 @@ async fn failed_check_closes_those_idle_as_long_without_blame() {
     conns.into_iter().for_each(PooledConn::release);
     advance_smoothly(&rig, secs(20)).await;
     last.release();
-    rig.connector.set_check("a", Check::Fail);
+    rig.connector.set_check("a", RoundTrip::Fail);
     advance_smoothly(&rig, secs(10) + LATE).await;
     let server = rig.pool.status().servers.remove(0);
     // One was checked; the two that had been idle for as long are closed with it.
@@ -70,7 +70,7 @@ async fn failed_check_closes_those_idle_as_long_without_blame() {
 async fn hung_server_is_found_without_traffic() {
     let rig = Rig::manual(|b| checked(b).server("b").connect_timeout(secs(2)).min_idle_per_server(8));
     advance_smoothly(&rig, TICK).await;
-    rig.connector.set_check("a", Check::Never);
+    rig.connector.set_check("a", RoundTrip::Never);
     let mut found = None;
     for second in 0..60 {
         advance_smoothly(&rig, secs(1)).await;
@@ -86,7 +86,7 @@ async fn hung_server_is_found_without_traffic() {
 #[tokio::test]
 async fn check_that_times_out_closes_its_connection() {
     let rig = Rig::manual(|b| checked(b).connect_timeout(secs(2)));
-    rig.connector.set_check("a", Check::Never);
+    rig.connector.set_check("a", RoundTrip::Never);
     rig.pool.acquire().await.expect("the server accepts").release();
     advance_smoothly(&rig, secs(31)).await;
     assert_eq!((checks(&rig), open_now(&rig)), (1, 1));
@@ -100,7 +100,7 @@ async fn a_quarter_of_the_idle_connections_is_checked_at_once() {
     for (count, at_once) in [(1, 1), (7, 1), (8, 2), (40, 10)] {
         let rig = Rig::manual(|b| checked(b).max_conns_per_server(40).connect_timeout(secs(60)));
         open(&rig, count).await.into_iter().for_each(PooledConn::release);
-        rig.connector.set_check("a", Check::Never);
+        rig.connector.set_check("a", RoundTrip::Never);
         advance_smoothly(&rig, secs(40)).await;
         let server = rig.pool.status().servers.remove(0);
         assert_eq!((checks(&rig), server.idle, server.open), (at_once, count - at_once as usize, count as u32));
@@ -111,10 +111,10 @@ async fn a_quarter_of_the_idle_connections_is_checked_at_once() {
 async fn panic_of_check_closes_its_connection_alone() {
     let rig = Rig::manual(checked);
     open(&rig, 2).await.into_iter().for_each(PooledConn::release);
-    rig.connector.set_check("a", Check::Panic);
+    rig.connector.set_check("a", RoundTrip::Panic);
     advance_smoothly(&rig, secs(30) + TICK).await;
     assert_eq!((checks(&rig), open_now(&rig)), (1, 1));
-    rig.connector.set_check("a", Check::Ok);
+    rig.connector.set_check("a", RoundTrip::Ok);
     advance_smoothly(&rig, secs(2)).await;
     assert_eq!((checks(&rig), open_now(&rig)), (2, 1));
 }
@@ -123,7 +123,7 @@ async fn panic_of_check_closes_its_connection_alone() {
 async fn reset_ends_checks() {
     let rig = Rig::manual(checked);
     rig.pool.acquire().await.expect("the server accepts").release();
-    rig.connector.set_check("a", Check::Never);
+    rig.connector.set_check("a", RoundTrip::Never);
     advance_smoothly(&rig, secs(31)).await;
     assert_eq!((checks(&rig), open_now(&rig)), (1, 1));
     rig.pool.reset();

@@ -20,7 +20,7 @@
 mod connecting;
 mod in_use;
 
-use connring::test_util::Check;
+use connring::test_util::RoundTrip;
 
 use self::connecting::{Uses, refuses_once, swallows};
 use self::in_use::{clients_leave, fails_half, hangs};
@@ -67,7 +67,7 @@ pub fn run(options: &Options) {
     let taken_down = seeds().map(|seed| clients_leave(seed) as f64).collect();
     add("clients drop a fifth of the requests to healthy servers: outages", "servers", Some(0.0), taken_down);
 
-    for (check, name) in [(Check::Ok, "a server hangs"), (Check::Never, "a server and its check hang")] {
+    for (check, name) in [(RoundTrip::Ok, "a server hangs"), (RoundTrip::Never, "a server and its check hang")] {
         let hung: Vec<_> = seeds().map(|seed| hangs(seed, check)).collect();
         let ejected = hung.iter().map(|hung| hung.ejected_after).collect();
         add(&format!("{name}: until it is ejected"), "s", Some(3.0), ejected);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use connring::test_util::{Check, ScriptedConn};
+use connring::test_util::{RoundTrip, ScriptedConn};
 
 use super::super::world::{Draws, World, sleep};
 
@@ -85,7 +85,7 @@ pub struct Hangs {
 
 /// One of three servers accepts connections and answers nothing from some time on. The callers' timeout of a second
 /// lies outside: the future of the whole request is dropped. `check` tells how the check of a probe ends there.
-pub fn hangs(seed: u64, check: Check) -> Hangs {
+pub fn hangs(seed: u64, check: RoundTrip) -> Hangs {
     const RPS: u32 = 2_000;
     const CALLERS_TIMEOUT: Duration = Duration::from_secs(1);
     let world = World::new(seed, &SERVERS[..3], |builder| builder.max_conns_per_server(64));
@@ -131,7 +131,7 @@ fn is_sick(conn: &ScriptedConn) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use connring::test_util::Check;
+    use connring::test_util::RoundTrip;
 
     use super::{clients_leave, fails_half, hangs};
 
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn server_that_hangs_is_found_without_a_report() {
-        let hangs = hangs(1, Check::Ok);
+        let hangs = hangs(1, RoundTrip::Ok);
         assert!(hangs.ejected_after > 0.3 && hangs.ejected_after < 3.0, "after {} s", hangs.ejected_after);
         assert!(hangs.met_percent < 0.5, "{} %", hangs.met_percent);
     }
