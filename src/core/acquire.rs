@@ -138,7 +138,7 @@ fn read_clock<C: Connector>(shared: &Shared<C>) -> Time {
     shared.clock.time()
 }
 
-/// Waiters come first. Otherwise a retry is due, and `take_any` goes on from this caller's turn; or servers are not
+/// Waiters come first. Otherwise a probe is due, and `take_any` goes on from this caller's turn; or servers are not
 /// chosen in turn.
 #[cold]
 fn give_way<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
@@ -146,7 +146,7 @@ fn give_way<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
     if signals.waiters() > 0 {
         return None;
     }
-    if signals.is_retry_due() {
+    if signals.is_probe_due() {
         take_turn(shared);
         return None;
     }
@@ -226,9 +226,9 @@ fn look_everywhere<C: Connector>(
     wish: Option<&Wish>,
 ) -> Option<Box<Connection<C>>> {
     let list = shared.servers.list();
-    if shared.notifier.signals.is_retry_due() {
+    if shared.notifier.signals.is_probe_due() {
         // The background task tries the servers that are due: here is a caller.
-        shared.notifier.signals.set_retry_due(false);
+        shared.notifier.signals.set_probe_due(false);
         shared.notifier.wake();
     }
     if shared.notifier.signals.waiters() > 0 {

@@ -6,8 +6,8 @@
 use std::thread::panicking;
 
 use crate::connector::Connector;
+use crate::core::probes::Probes;
 use crate::core::ratio::Ratios;
-use crate::core::retry::Retries;
 use crate::core::shared::{Shared, TICK};
 use crate::core::upkeep::Sweeps;
 use crate::core::{membership, settle};
@@ -51,13 +51,13 @@ fn store_tick<C: Connector>(shared: &Shared<C>, now: Time) {
 
 impl<C: Connector> Background<C> {
     async fn run(mut self) {
-        let (mut retries, mut sweeps, mut ratios) = (Retries::new(), Sweeps::new(), Ratios::new());
+        let (mut probes, mut sweeps, mut ratios) = (Probes::new(), Sweeps::new(), Ratios::new());
         loop {
             let Some(shared) = self.shared.upgrade() else { break };
             if shared.notifier.signals.is_closed() {
                 break;
             }
-            let wake_at = work(&shared, &mut retries, &mut sweeps, &mut ratios);
+            let wake_at = work(&shared, &mut probes, &mut sweeps, &mut ratios);
             let clock = shared.clock.clone();
             drop(shared);
             clock.until(wake_at, self.notifier.woken()).await;
@@ -69,7 +69,7 @@ impl<C: Connector> Background<C> {
 /// Does the work that is due, in order. Returns the time of the next.
 fn work<C: Connector>(
     shared: &Arc<Shared<C>>,
-    retries: &mut Retries,
+    probes: &mut Probes,
     sweeps: &mut Sweeps,
     ratios: &mut Ratios<C>,
 ) -> Time {
@@ -78,7 +78,7 @@ fn work<C: Connector>(
     let now = shared.clock.time();
     store_tick(shared, now);
     shared.servers.ramp(now);
-    let mut wake_at = retries.run(shared, now);
+    let mut wake_at = probes.run(shared, now);
     sweeps.run(shared, now);
     // After the sweep, which completes the totals.
     ratios.run(shared, now);

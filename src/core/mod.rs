@@ -8,7 +8,7 @@
 //! | `warm_up`, `follow` | opens connections ahead of the callers; applies a stream of server sets |
 //! | `acquire` | the fast path, the pass over all servers |
 //! | `background` | the one task of a pool |
-//! | `retry`, `settle` | tries servers that are down, ends recoveries; serves waiters, starts attempts |
+//! | `probes`, `settle` | tries servers that are down, ends recoveries; serves waiters, starts attempts |
 //! | `upkeep` | sweeps the idle connections |
 //! | `ratio` | ejects servers by the part of their results that failed |
 //! | `refill` | connects to servers below their minimum of idle connections |
@@ -40,13 +40,13 @@ mod hand_over;
 mod idle_task;
 mod membership;
 mod plan;
+mod probes;
 mod random;
 mod ratio;
 mod recycle;
 mod refill;
 mod release;
 mod report;
-mod retry;
 mod runtime;
 mod settle;
 mod shared;

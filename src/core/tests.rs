@@ -90,12 +90,12 @@ async fn an_acquire_looks_at_no_server_outside_the_up_set() {
 }
 
 #[tokio::test]
-async fn a_due_retry_costs_no_server_its_turn() {
+async fn a_due_probe_costs_no_server_its_turn() {
     let rig = pool(|builder| builder.max_conns_per_server(1).servers(["a", "b"]));
     let held = [rig.pool.acquire().await.expect("it accepts"), rig.pool.acquire().await.expect("it accepts")];
     held.into_iter().for_each(PooledConn::release);
     let addresses = [(); 4].map(|()| {
-        shared(&rig.pool).notifier.signals.set_retry_due(true);
+        shared(&rig.pool).notifier.signals.set_probe_due(true);
         let conn = rig.pool.try_acquire().expect("both are idle");
         let address = conn.address().to_owned();
         conn.release();

@@ -7,7 +7,7 @@
 //! | `waiters` | the wait queue, under its lock | acquire: do not overtake; release: hand over |
 //! | `tick` | the background task | acquire, release: the coarse time |
 //! | `list_version` | a change of the server list | acquire: is the list that this thread keeps the current one? |
-//! | `detours`: retry due | the background task, and the caller that clears it | acquire: wake the task, which probes |
+//! | `detours`: probe due | the background task, and the caller that clears it | acquire: wake the task, which probes |
 //! | `detours`: policy | the user | acquire: how to choose the server, if not in turn |
 //! | `running` | the start and the end of the background task | async acquire: start the task |
 //! | `closed` | the close of the pool | threads that keep a list: drop it |
@@ -28,8 +28,8 @@ use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 /// The value of `tick` while no task stores the coarse time.
 const NO_TICK: Time = Time::NEVER;
 
-/// In `detours`: a retry is due. The policy stands in the bits above.
-const RETRY_DUE: usize = 1;
+/// In `detours`: a probe is due. The policy stands in the bits above.
+const PROBE_DUE: usize = 1;
 const POLICY_SHIFT: u32 = 1;
 
 /// See the module's page.
@@ -109,25 +109,25 @@ impl Signals {
         self.list_version.store(version, Ordering::Relaxed);
     }
 
-    /// Whether a caller must leave the hot path: waiters come first, a retry is due, or servers are not chosen in turn.
+    /// Whether a caller must leave the hot path: waiters come first, a probe is due, or servers are not chosen in turn.
     #[inline(always)]
     pub(crate) fn has_detour(&self) -> bool {
         // Relaxed: hints; if this caller misses one, the next one sees it.
         (self.waiters() | self.detours.load(Ordering::Relaxed)) != 0
     }
 
-    /// Whether a retry is due and waits for a caller.
-    pub(crate) fn is_retry_due(&self) -> bool {
+    /// Whether a probe is due and waits for a caller.
+    pub(crate) fn is_probe_due(&self) -> bool {
         // Relaxed: a hint; see `has_detour`.
-        self.detours.load(Ordering::Relaxed) & RETRY_DUE != 0
+        self.detours.load(Ordering::Relaxed) & PROBE_DUE != 0
     }
 
-    pub(crate) fn set_retry_due(&self, due: bool) {
+    pub(crate) fn set_probe_due(&self, due: bool) {
         // Relaxed: a hint; a lock guards the due times.
         if due {
-            self.detours.fetch_or(RETRY_DUE, Ordering::Relaxed);
+            self.detours.fetch_or(PROBE_DUE, Ordering::Relaxed);
         } else {
-            self.detours.fetch_and(!RETRY_DUE, Ordering::Relaxed);
+            self.detours.fetch_and(!PROBE_DUE, Ordering::Relaxed);
         }
     }
 
@@ -138,7 +138,7 @@ impl Signals {
     }
 
     pub(crate) fn set_policy(&self, policy: usize) {
-        let set = |detours| Some(detours & RETRY_DUE | policy << POLICY_SHIFT);
+        let set = |detours| Some(detours & PROBE_DUE | policy << POLICY_SHIFT);
         // Relaxed: see `policy`. The closure always returns a value.
         let _ = self.detours.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
     }
@@ -190,15 +190,15 @@ mod tests {
     }
 
     #[test]
-    fn a_due_retry_and_a_policy_lead_off_the_hot_path() {
+    fn a_due_probe_and_a_policy_lead_off_the_hot_path() {
         let signals = Signals::new();
         assert!(!signals.has_detour());
         signals.set_policy(2);
-        signals.set_retry_due(true);
+        signals.set_probe_due(true);
         signals.set_policy(1);
-        assert_eq!((signals.has_detour(), signals.is_retry_due(), signals.policy()), (true, true, 1));
-        signals.set_retry_due(false);
-        assert_eq!((signals.has_detour(), signals.is_retry_due(), signals.policy()), (true, false, 1));
+        assert_eq!((signals.has_detour(), signals.is_probe_due(), signals.policy()), (true, true, 1));
+        signals.set_probe_due(false);
+        assert_eq!((signals.has_detour(), signals.is_probe_due(), signals.policy()), (true, false, 1));
         signals.set_policy(0);
         assert!(!signals.has_detour());
     }

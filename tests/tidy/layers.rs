@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["core::follow", "core::wait", "core::warm_up"],
     &["core::acquire"],
     &["core::background"],
-    &["core::ratio", "core::retry", "core::settle", "core::upkeep"],
+    &["core::ratio", "core::probes", "core::settle", "core::upkeep"],
     &["core::refill"],
     &["core::attempt"],
     &["core::disable"],

@@ -159,7 +159,7 @@ fn acquire_now_continues_after_immediate_failure() {
     }
 }
 
-/// The retry is due while the list does not yet contain the server.
+/// The probe is due while the list does not yet contain the server.
 #[test]
 fn retry_survives_pass_concurrent_with_registration() {
     let runtime =

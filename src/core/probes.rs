@@ -1,7 +1,7 @@
 //! Runs what is due: the probes of servers that are down, the ends of recoveries, the refill of servers that are up.
 //!
 //! The background task alone runs it. Without a caller since the last look no probe starts: the task then sets the
-//! signal `retry_due`, and the next caller clears it and wakes the task. With a minimum of idle connections it is as if
+//! signal `probe_due`, and the next caller clears it and wakes the task. With a minimum of idle connections it is as if
 //! callers always waited.
 //!
 //! In a total outage, while no server serves, probes keep a distance. If callers wait then, each server is probed at
@@ -30,7 +30,7 @@ const LONGEST_RECOVERY: Duration = Duration::from_secs(30);
 
 /// What the background task remembers between two looks.
 #[derive(Debug)]
-pub(crate) struct Retries {
+pub(crate) struct Probes {
     /// Servers are due and wait for a caller.
     waits_for_caller: bool,
     /// There was a total outage at the last look.
@@ -43,7 +43,7 @@ pub(crate) struct Retries {
     probed: HashMap<usize, Time>,
 }
 
-impl Retries {
+impl Probes {
     pub(crate) fn new() -> Self {
         let [healing_until, next_trial] = [Time::ZERO; 2];
         Self { waits_for_caller: false, all_down: false, healing_until, next_trial, probed: HashMap::new() }
@@ -58,7 +58,7 @@ impl Retries {
         // A minimum of idle connections wants each server up, as a caller does.
         let keeps_idle = shared.settings.kept_idle() > 0;
         let has_caller =
-            keeps_idle || has_waiters || callers.is_some() || self.waits_for_caller && !signals.is_retry_due();
+            keeps_idle || has_waiters || callers.is_some() || self.waits_for_caller && !signals.is_probe_due();
         let servers = shared.servers.list().len.saturating_sub(shared.servers.disabled());
         self.note_outage(shared, servers, now);
         while let Some(number) = shared.due_times.pop(now) {
@@ -102,7 +102,7 @@ impl Retries {
         }
         // Not if it goes on waiting: a caller may just have cleared the signal.
         if has_caller || waited != self.waits_for_caller {
-            shared.notifier.signals.set_retry_due(self.waits_for_caller);
+            shared.notifier.signals.set_probe_due(self.waits_for_caller);
         }
         next
     }
