@@ -62,6 +62,7 @@
 //! | [`metrics`] | the names, kinds and units of all metrics, and their values |
 //! | [`Ejection`] | when reported failures take a server out of use |
 //! | [`operators`] | what the pool does when servers or clients fail, and in what time |
+//! | [`guide`] | limits, cancel safety, writing a connector, coming from other pools, how it works inside |
 //! | [`Clock`] | the time: the system's, tokio's, or one that a test advances |
 //!
 //! # How an acquire works
@@ -210,6 +211,7 @@ mod core;
 mod ejection;
 mod error;
 mod follow;
+pub mod guide;
 mod load_balancing;
 pub mod metrics;
 mod observer;

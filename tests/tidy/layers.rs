@@ -8,7 +8,7 @@ use super::{Fault, code, is_in_src, is_tests, names};
 /// same line where it is one module in several files. Arrows run one way, and a new unit gets a place here. In `core`
 /// each file is a unit; elsewhere each module.
 const LAYERS: &[&[&str]] = &[
-    &["lib", "core::tests", "metrics", "operators"],
+    &["lib", "core::tests", "guide", "metrics", "operators"],
     &["aliases"],
     &["pool", "builder"],
     &["conn"],
