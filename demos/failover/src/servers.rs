@@ -98,6 +98,7 @@ impl OwnServer {
     ///
     /// Returns an error if the server cannot listen on its port, or if the system does not bound the backlog.
     pub(crate) async fn hang(&mut self) -> io::Result<()> {
+        self.hanging = None;
         self.listening.shutdown().await;
         let listener = listen(self.address, 0)?;
         let mut filling = Vec::new();
