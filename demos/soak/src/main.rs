@@ -101,7 +101,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let mut callers = start(&calm, arguments, &calm_counts);
     sleep(CALM).await;
     callers.shutdown().await;
-    calm.close().await;
+    calm.close_timeout(PATIENCE).await?;
     drop(calm);
     let before = Usage::settled(&mut servers).await?;
 
