@@ -70,6 +70,8 @@ async fn body_that_is_dropped_closes_its_connection_and_is_no_failure() {
         let frame = body.frame().await.unwrap().unwrap();
         assert_eq!(frame.into_data().unwrap(), Bytes::from(number.to_string()));
     }
+    // Each head was an answer.
+    until(client.pool(), |status| status.totals.successes == 3).await;
     let totals = client.pool().status().totals;
     assert_eq!((totals.closes(CloseReason::Dropped), totals.failures), (3, 0));
 }
