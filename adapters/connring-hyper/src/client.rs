@@ -1,0 +1,289 @@
+//! The client: a request to whichever server the pool chooses.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use connring::{AcquireOptions, Connector, Pool, PooledConn};
+use http::header::{CONNECTION, HOST};
+use http::response::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body;
+use tokio::time::timeout;
+
+use crate::body::{AtEnd, ResponseBody};
+use crate::connector::HttpConn;
+use crate::error::SendError;
+
+/// What the head of a response says of its server, by [`HttpClient::verdict`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It serves.
+    Success,
+    /// It failed. After a few of these in a row the pool avoids it for a time: see [`Ejection`](connring::Ejection).
+    Failure,
+    /// It failed, and the pool avoids it for this time: it has said when to come back.
+    FailureFor(Duration),
+}
+
+/// The step in which the pool measures idle times: a new connection may seem to have been idle for less.
+const TICK: Duration = Duration::from_millis(100);
+
+type Judge = dyn Fn(&Parts) -> Verdict + Send + Sync;
+
+/// Sends each request on a connection of a pool. Clones share the pool.
+///
+/// Also a [`tower_service::Service`], which is always ready: the pool's `wait_timeout` and `max_waiters` bound what
+/// waits.
+pub struct HttpClient<C: Connector> {
+    pool: Pool<C>,
+    head_timeout: Option<Duration>,
+    judge: Arc<Judge>,
+}
+
+impl<C: Connector> HttpClient<C> {
+    /// A client of the servers of `pool`.
+    pub fn new(pool: Pool<C>) -> Self {
+        Self { pool, head_timeout: Some(Duration::from_secs(30)), judge: Arc::new(|_| Verdict::Success) }
+    }
+
+    /// How long to wait for the head of a response, from the checkout of the connection on: the time to send the request
+    /// counts. Afterwards a failure of the server is counted. Default: 30 s. Range: any; `None`: no bound.
+    #[must_use]
+    pub fn head_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.head_timeout = timeout.into();
+        self
+    }
+
+    /// Whether a response is a failure of its server. Default: no response is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use connring::Connector;
+    /// use connring_hyper::{HttpClient, Verdict};
+    ///
+    /// fn honours_retry_after<C: Connector>(client: HttpClient<C>) -> HttpClient<C> {
+    ///     client.verdict(|head| {
+    ///         let seconds = head.headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+    ///         match (head.status.as_u16(), seconds) {
+    ///             (503, Some(seconds)) => Verdict::FailureFor(Duration::from_secs(seconds)),
+    ///             (502..=504, _) => Verdict::Failure,
+    ///             _ => Verdict::Success,
+    ///         }
+    ///     })
+    /// }
+    /// ```
+    #[must_use]
+    pub fn verdict(mut self, judge: impl Fn(&Parts) -> Verdict + Send + Sync + 'static) -> Self {
+        self.judge = Arc::new(judge);
+        self
+    }
+
+    /// The pool.
+    pub fn pool(&self) -> &Pool<C> {
+        &self.pool
+    }
+
+    /// Sends a request and returns the response, whose body holds the connection until it was read to its end.
+    ///
+    /// The request goes out as HTTP/1.1. Of an absolute URI only path and query are sent, and its authority as `Host`;
+    /// with neither, `Host` is the server's tag `host`, else its address.
+    ///
+    /// The extensions of the response have the [`ConnInfo`](connring::ConnInfo) of its connection, with the server.
+    ///
+    /// If hyper says that the connection was closed before the request was sent, it is sent once more on a new
+    /// connection. Any other retry is yours: only you know whether a request is safe to send twice.
+    ///
+    /// A response to an upgrade (101, or 2xx to `CONNECT`) takes the connection out of the pool and its counts: take the
+    /// stream by [`hyper::upgrade::on`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time: the connection closes. The server may have got the request.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Pool::acquire`]. Outside a tokio runtime with the time driver, if there is a `head_timeout`.
+    pub async fn send<B>(&self, request: Request<B>) -> Result<Response<ResponseBody<C>>, SendError<C::Error>>
+    where
+        C: Connector<Conn = HttpConn<B>>,
+        B: Body + 'static,
+    {
+        self.send_with(AcquireOptions::new(), request).await
+    }
+
+    /// The same as [`send`](Self::send), with wishes for the acquire: after a failure, to
+    /// [avoid](AcquireOptions::avoid) the [server](SendError::server) that failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`].
+    ///
+    /// # Panics
+    ///
+    /// As [`send`](Self::send).
+    pub async fn send_with<B>(
+        &self,
+        options: AcquireOptions,
+        mut request: Request<B>,
+    ) -> Result<Response<ResponseBody<C>>, SendError<C::Error>>
+    where
+        C: Connector<Conn = HttpConn<B>>,
+        B: Body + 'static,
+    {
+        let has_host = prepare(&mut request);
+        let is_connect = request.method() == Method::CONNECT;
+        let (mut options, mut is_last) = (options, false);
+        loop {
+            let mut conn = self.pool.acquire_with(options.clone()).await.map_err(SendError::Acquire)?;
+            if !has_host {
+                let host = conn.host.clone();
+                request.headers_mut().insert(HOST, host);
+            }
+            let sending = conn.sender.try_send_request(request);
+            let sent = match self.head_timeout {
+                None => sending.await,
+                Some(after) => match timeout(after, sending).await {
+                    Ok(sent) => sent,
+                    Err(_) => {
+                        let error = SendError::Timeout { server: name_of(&conn), after };
+                        conn.fail(format_args!("no response in {after:?}"));
+                        return Err(error);
+                    }
+                },
+            };
+            let mut failure = match sent {
+                Ok(response) => return Ok(self.receive(conn, response, is_connect)),
+                Err(failure) => failure,
+            };
+            let unsent = failure.take_message();
+            let error = end_broken(conn, failure.into_error(), unsent.is_some());
+            match unsent {
+                Some(again) if !is_last => request = again,
+                _ => return Err(error),
+            }
+            (options, is_last) = (options.fresh(), true);
+        }
+    }
+
+    fn receive<B>(
+        &self,
+        mut conn: PooledConn<C>,
+        response: Response<hyper::body::Incoming>,
+        is_connect: bool,
+    ) -> Response<ResponseBody<C>>
+    where
+        C: Connector<Conn = HttpConn<B>>,
+    {
+        let (mut head, incoming) = response.into_parts();
+        head.extensions.insert(PooledConn::info(&conn));
+        let mut at_end = if stays_open(&head) { AtEnd::Release } else { AtEnd::Discard };
+        // Now, not at the end of the body: a reader that is slow, or drops it, says nothing about the server.
+        match (self.judge)(&head) {
+            Verdict::Success => conn.report_success(),
+            Verdict::Failure => conn.report_failure(head.status),
+            Verdict::FailureFor(time) => at_end = AtEnd::FailFor(head.status.to_string(), time),
+        }
+        let is_upgrade = head.status == StatusCode::SWITCHING_PROTOCOLS || is_connect && head.status.is_success();
+        let conn = if is_upgrade {
+            conn.detach().let_go();
+            None
+        } else {
+            Some(conn)
+        };
+        Response::from_parts(head, ResponseBody::new(incoming, conn, at_end))
+    }
+}
+
+/// Whether the server keeps the connection open after the response.
+fn stays_open(head: &Parts) -> bool {
+    let tokens = head.headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let closes = tokens.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("close"));
+    head.version == Version::HTTP_11 && !closes
+}
+
+/// Ends the use of a connection that broke before the response.
+fn end_broken<C: Connector>(conn: PooledConn<C>, error: hyper::Error, unsent: bool) -> SendError<C::Error> {
+    if error.is_user() {
+        conn.discard();
+        return SendError::Request(error);
+    }
+    let (server, info) = (name_of(&conn), PooledConn::info(&conn));
+    let has_rested = info.uses() > 0 || info.idle() >= TICK;
+    // A server may close an idle connection, but not answer in another protocol.
+    let reused = has_rested && !error.is_parse();
+    if reused || unsent {
+        conn.broken(&error)
+    } else {
+        conn.fail(&error)
+    }
+    SendError::Broken { server, reused, unsent, error }
+}
+
+fn name_of<C: Connector>(conn: &PooledConn<C>) -> String {
+    PooledConn::info(conn).server().name().to_owned()
+}
+
+/// Makes a request fit for an HTTP/1.1 server. Returns whether it has a `Host`.
+pub(crate) fn prepare<B>(request: &mut Request<B>) -> bool {
+    *request.version_mut() = Version::HTTP_11;
+    if let Some(authority) = request.uri().authority() {
+        // Without the user's name and password.
+        let host = authority.as_str().rsplit('@').next().and_then(|host| HeaderValue::from_str(host).ok());
+        if request.method() != Method::CONNECT {
+            let path = request.uri().path_and_query().cloned();
+            *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        }
+        if let Some(host) = host {
+            request.headers_mut().entry(HOST).or_insert(host);
+        }
+    }
+    request.headers().contains_key(HOST)
+}
+
+impl<C, B> tower_service::Service<Request<B>> for HttpClient<C>
+where
+    C: Connector<Conn = HttpConn<B>>,
+    B: Body + Send + 'static,
+{
+    type Response = Response<ResponseBody<C>>;
+    type Error = SendError<C::Error>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let client = self.clone();
+        Box::pin(async move { client.send(request).await })
+    }
+}
+
+impl<C: Connector> Clone for HttpClient<C> {
+    fn clone(&self) -> Self {
+        Self { pool: self.pool.clone(), head_timeout: self.head_timeout, judge: Arc::clone(&self.judge) }
+    }
+}
+
+impl<C: Connector> fmt::Debug for HttpClient<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pool, head_timeout, judge: _ } = self;
+        f.debug_struct("HttpClient").field("pool", pool).field("head_timeout", head_timeout).finish_non_exhaustive()
+    }
+}

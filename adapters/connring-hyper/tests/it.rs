@@ -1,0 +1,10 @@
+//! The client against nginx, and against servers that send what nginx never would.
+
+#![allow(missing_docs)]
+
+mod it {
+    mod connections;
+    mod nginx;
+    mod requests;
+    mod support;
+}
