@@ -36,7 +36,7 @@ use crate::durations::{Durations, Record};
 const POOL_NAME: &str = "db.client.connection.pool.name";
 
 /// How old a snapshot may become in a collection.
-const MAX_AGE: Duration = Duration::from_secs(1);
+const MAX_AGE: Duration = Duration::from_secs(5);
 
 /// Returns an observer that records the durations of a pool: how long connecting and waiting took, and how old
 /// connections became. `pool` is the name that the builder gets too: an observer does not hear it.
