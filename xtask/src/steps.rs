@@ -101,7 +101,13 @@ fn rate() -> Outcome {
 }
 
 /// The servers of the adapters' tests, and Debian's packages. The tests fail if one is missing.
-const REAL_SERVERS: &[(&str, &str)] = &[("nginx", "nginx"), ("redis-server", "redis-server")];
+const REAL_SERVERS: &[(&str, &str)] = &[
+    ("dnsmasq", "dnsmasq-base"),
+    ("nginx", "nginx"),
+    ("pg_ctlcluster", "postgresql"),
+    ("promtool", "prometheus"),
+    ("redis-server", "redis-server"),
+];
 
 fn test_members() -> Outcome {
     for (program, package) in REAL_SERVERS {

@@ -1,0 +1,80 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
+
+use super::*;
+
+struct Nowhere;
+
+impl PushMetricExporter for Nowhere {
+    async fn export(&self, _: &ResourceMetrics) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn temporality(&self) -> Temporality {
+        Temporality::Cumulative
+    }
+}
+
+fn provider() -> SdkMeterProvider {
+    let reader = PeriodicReader::builder(Nowhere).with_interval(Duration::from_secs(86_400)).build();
+    SdkMeterProvider::builder().with_reader(reader).build()
+}
+
+#[tokio::test]
+async fn reads_the_status_once_for_each_collection() {
+    let connector = connring::connect_fn(|_: Server| async { Ok::<_, std::io::Error>(()) });
+    let pool = Pool::builder(connector).servers(["a", "b"]).build().unwrap();
+    let provider = provider();
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&reads);
+    let read = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        pool.status()
+    };
+    let export = Export::of(read, &provider.meter("test"));
+    for collections in 1..4 {
+        provider.force_flush().unwrap();
+        assert_eq!(reads.load(Ordering::Relaxed), collections);
+    }
+    drop(export);
+    provider.force_flush().unwrap();
+    assert_eq!(reads.load(Ordering::Relaxed), 3, "the export was dropped");
+}
+
+#[test]
+fn snapshot_that_is_too_old_is_not_used() {
+    let status = || Pool::builder(connring::TcpConnector::new()).build().unwrap().status();
+    let shared = Shared { read: Box::new(status), current: Mutex::new(None) };
+    let first = shared.snapshot(&METRICS[0]);
+    assert!(Arc::ptr_eq(&first, &shared.snapshot(&METRICS[1])));
+    shared.current.lock().unwrap().as_mut().unwrap().taken -= MAX_AGE;
+    assert!(!Arc::ptr_eq(&first, &shared.snapshot(&METRICS[2])));
+}
+
+#[test]
+fn addresses_are_split_where_they_are_a_host_and_a_port() {
+    for (address, host, port) in [
+        ("10.0.0.1:6379", "10.0.0.1", Some(6379)),
+        ("db-1.example:5432", "db-1.example", Some(5432)),
+        ("[::1]:80", "::1", Some(80)),
+        ("fe80::1:80", "fe80::1:80", None),
+        ("/run/db.sock", "/run/db.sock", None),
+        ("host:http", "host:http", None),
+        ("host:70000", "host:70000", None),
+    ] {
+        assert_eq!(split(address), (host, port), "{address}");
+    }
+}

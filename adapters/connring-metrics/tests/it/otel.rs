@@ -1,0 +1,234 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use connring::metrics::{Kind, METRICS, Metric};
+use connring::{PoolStatus, ServerStatus};
+use connring_metrics::otel::{Export, observer};
+use connring_metrics::{BUCKETS, otel};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics};
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
+
+use crate::scenario::{POOL, SECOND, scenario};
+
+/// A series: the name and the attributes.
+type Series = (String, BTreeSet<String>);
+
+#[derive(Debug, Clone, Default)]
+struct Collected {
+    /// Of histograms their sums.
+    values: BTreeMap<Series, f64>,
+    /// The unit, the description and the kind, by name.
+    kinds: BTreeMap<String, (String, String, Kind)>,
+}
+
+/// Keeps what was collected last.
+#[derive(Clone, Default)]
+struct Exporter(Arc<Mutex<Collected>>);
+
+impl Exporter {
+    fn provider(&self) -> SdkMeterProvider {
+        let reader = PeriodicReader::builder(self.clone()).with_interval(Duration::from_secs(86_400)).build();
+        SdkMeterProvider::builder().with_reader(reader).build()
+    }
+
+    fn collect(&self, provider: &SdkMeterProvider) -> Collected {
+        provider.force_flush().expect("it exports");
+        self.0.lock().expect("it is not poisoned").clone()
+    }
+}
+
+fn attributes<'a>(attributes: impl Iterator<Item = &'a KeyValue>) -> BTreeSet<String> {
+    attributes.map(|a| format!("{}={}", a.key, a.value)).collect()
+}
+
+impl PushMetricExporter for Exporter {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let mut collected = Collected::default();
+        for metric in metrics.scope_metrics().flat_map(|scope| scope.metrics()) {
+            let mut put = |of, value| {
+                let before = collected.values.insert((metric.name().to_owned(), of), value);
+                assert_eq!(before, None, "{} has two values of the same attributes", metric.name());
+            };
+            let kind = match metric.data() {
+                AggregatedMetrics::U64(MetricData::Sum(sum)) if sum.is_monotonic() => {
+                    sum.data_points().for_each(|point| put(attributes(point.attributes()), point.value() as f64));
+                    Kind::Counter
+                }
+                AggregatedMetrics::I64(MetricData::Sum(sum)) if !sum.is_monotonic() => {
+                    sum.data_points().for_each(|point| put(attributes(point.attributes()), point.value() as f64));
+                    Kind::Gauge
+                }
+                AggregatedMetrics::F64(MetricData::Sum(sum)) if !sum.is_monotonic() => {
+                    sum.data_points().for_each(|point| put(attributes(point.attributes()), point.value()));
+                    Kind::Gauge
+                }
+                AggregatedMetrics::F64(MetricData::Histogram(histogram)) => {
+                    for point in histogram.data_points() {
+                        assert_eq!(point.bounds().collect::<Vec<_>>(), BUCKETS);
+                        put(attributes(point.attributes()), point.sum());
+                    }
+                    Kind::Histogram
+                }
+                other => panic!("{} is {other:?}", metric.name()),
+            };
+            let about = (metric.unit().to_owned(), metric.description().to_owned(), kind);
+            collected.kinds.insert(metric.name().to_owned(), about);
+        }
+        *self.0.lock().expect("it is not poisoned") = collected;
+        Ok(())
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn temporality(&self) -> Temporality {
+        Temporality::Cumulative
+    }
+}
+
+fn name(metric: &Metric) -> &'static str {
+    metric.opentelemetry.unwrap_or(metric.name)
+}
+
+/// The attributes that a value must have.
+fn expected(server: Option<&ServerStatus>, own: Option<(&str, &str)>) -> BTreeSet<String> {
+    let mut all = BTreeSet::from([format!("db.client.connection.pool.name={POOL}")]);
+    if let Some(server) = server {
+        let (host, port) = server.address.split_once(':').expect("it has a port");
+        all.extend([
+            format!("server.address={host}"),
+            format!("server.port={port}"),
+            format!("connring.server={}", server.name),
+        ]);
+    }
+    all.extend(own.map(|(key, value)| format!("{key}={value}")));
+    all
+}
+
+fn assert_has_the_values(collected: &Collected, status: &PoolStatus) {
+    let mut values = collected.values.clone();
+    for metric in METRICS.iter().filter(|metric| metric.kind != Kind::Histogram) {
+        metric.read(status, &mut |sample| {
+            let server = sample.server.and_then(|name| status.servers.iter().find(|server| &*server.name == name));
+            let own_key = match metric.name {
+                "connring.connections" => "db.client.connection.state",
+                "connring.server.state" => "connring.state",
+                _ => "connring.reason",
+            };
+            let own = sample.attribute.map(|(_, value)| (own_key, value));
+            let series = (name(metric).to_owned(), expected(server, own));
+            let is_left_out = metric.name == "connring.closes" && sample.value == 0.0;
+            assert_eq!(values.remove(&series), (!is_left_out).then_some(sample.value), "{series:?}");
+        });
+    }
+    values.retain(|(name, _), _| collected.kinds[name].2 != Kind::Histogram);
+    assert!(values.is_empty(), "{values:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn collection_has_the_values_of_the_status_under_the_names_of_the_conventions() {
+    let exporter = Exporter::default();
+    let provider = exporter.provider();
+    let meter = provider.meter("test");
+    let mut scenario = scenario(observer(POOL, &meter)).await;
+    let _export = Export::new(&scenario.pool, &meter);
+    let collected = exporter.collect(&provider);
+    assert_has_the_values(&collected, &scenario.pool.status());
+    for metric in METRICS {
+        let about = (metric.unit.to_owned(), metric.help.to_owned(), metric.kind);
+        assert_eq!(collected.kinds.get(name(metric)), Some(&about), "{}", metric.name);
+    }
+    for known in ["count", "idle.max", "idle.min", "max", "pending_requests", "timeouts", "create_time", "wait_time"] {
+        assert!(collected.kinds.contains_key(&format!("db.client.connection.{known}")), "{known}");
+    }
+
+    scenario.held.clear();
+    tokio::time::sleep(SECOND * 3).await;
+    assert_has_the_values(&exporter.collect(&provider), &scenario.pool.status());
+}
+
+#[tokio::test(start_paused = true)]
+async fn histograms_have_the_durations_in_seconds() {
+    let exporter = Exporter::default();
+    let provider = exporter.provider();
+    let meter = provider.meter("test");
+    let scenario = scenario(observer(POOL, &meter)).await;
+    let collected = exporter.collect(&provider);
+    for server in &scenario.pool.status().servers {
+        let sum = collected.values[&("db.client.connection.create_time".to_owned(), expected(Some(server), None))];
+        let each = sum / server.totals.connects as f64;
+        assert!((each - 0.02).abs() < 0.002, "{each} s");
+    }
+    let timed_out = expected(None, Some(("connring.outcome", "timed_out")));
+    assert_eq!(collected.values.get(&("db.client.connection.wait_time".to_owned(), timed_out)), Some(&0.5));
+    let ages: Vec<_> = collected.values.keys().filter(|(name, _)| name == "connring.connection_age").collect();
+    assert!(matches!(&ages[..], [(_, of)] if of.contains("connring.reason=discarded")), "{ages:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn series_of_a_removed_server_end() {
+    let exporter = Exporter::default();
+    let provider = exporter.provider();
+    let mut scenario = scenario(observer(POOL, &provider.meter("test"))).await;
+    // Its observer has another provider here: histograms stay.
+    let exporter = Exporter::default();
+    let provider = exporter.provider();
+    let _export = Export::new(&scenario.pool, &provider.meter("test"));
+    let servers = |collected: Collected| {
+        let attributes = collected.values.into_keys().flat_map(|(_, attributes)| attributes);
+        attributes.filter(|text| text.starts_with("connring.server=")).collect::<BTreeSet<_>>().len()
+    };
+    assert_eq!(servers(exporter.collect(&provider)), 2);
+    scenario.pool.deregister("10.0.0.1:6379").expect("it is registered");
+    scenario.held.clear();
+    assert_eq!(servers(exporter.collect(&provider)), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pools_share_a_meter() {
+    let exporter = Exporter::default();
+    let provider = exporter.provider();
+    let meter = provider.meter("test");
+    let scenario = scenario(observer(POOL, &meter)).await;
+    let other = connring::Pool::builder(scenario.script.clone()).name("other").server("10.0.0.1:6379").build();
+    let other = other.expect("the settings are in range");
+    let exports = (Export::new(&scenario.pool, &meter), otel::Export::new(&other, &meter));
+    let of = |collected: &Collected, pool| {
+        let attribute = format!("db.client.connection.pool.name={pool}");
+        collected
+            .values
+            .keys()
+            .filter(|(name, of)| name == "db.client.connection.max" && of.contains(&attribute))
+            .count()
+    };
+    let collected = exporter.collect(&provider);
+    assert_eq!((of(&collected, POOL), of(&collected, "other")), (2, 1));
+    drop(exports.1);
+    let collected = exporter.collect(&provider);
+    assert_eq!((of(&collected, POOL), of(&collected, "other")), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pool_closes_when_its_last_handle_and_the_export_are_dropped() {
+    let provider = Exporter::default().provider();
+    let meter = provider.meter("test");
+    let mut scenario = scenario(observer(POOL, &meter)).await;
+    let export = Export::new(&scenario.pool, &meter);
+    scenario.held.clear();
+    let script = scenario.script.clone();
+    drop(scenario);
+    assert!(script.total_counts().open > 0, "the export keeps it open");
+    drop(export);
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(script.total_counts().open, 0);
+}
