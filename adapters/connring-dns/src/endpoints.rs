@@ -126,6 +126,9 @@ mod tests {
         assert_eq!(made(&zeros), [server("10.0.0.1:1", "a", 0, 1), server("10.0.0.2:1", "b", 0, 1)]);
         let mixed = [endpoint("10.0.0.1:1", "a", 0, 0), endpoint("10.0.0.2:1", "b", 0, 2)];
         assert_eq!(made(&mixed), [server("10.0.0.1:1", "a", 0, 1), server("10.0.0.2:1", "b", 0, 65_534)]);
+        let uneven = [zeros[0].clone(), zeros[1].clone(), endpoint("10.0.0.3:1", "b", 0, 0)];
+        let weights = [("10.0.0.1:1", "a", 65_535), ("10.0.0.2:1", "b", 32_767), ("10.0.0.3:1", "b", 32_767)];
+        assert_eq!(made(&uneven), weights.map(|(address, host, weight)| server(address, host, 0, weight)));
     }
 
     #[test]
@@ -147,7 +150,7 @@ mod tests {
     fn an_address_with_two_records_keeps_the_best() {
         let one = |host, priority, weight| endpoint("10.0.0.1:1", host, priority, weight);
         let other = endpoint("10.0.0.1:2", "a", 9, 9);
-        let all = vec![other.clone(), one("a", 2, 9), one("d", 1, 4), one("c", 1, 8), one("b", 1, 8)];
+        let all = vec![other.clone(), one("a", 2, 9), one("a", 1, 4), one("c", 1, 8), one("b", 1, 8)];
         assert_eq!(unique(all), [one("b", 1, 8), other]);
     }
 }

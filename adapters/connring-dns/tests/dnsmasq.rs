@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use connring::{Connector, Follow, Pool, PoolStatus, Server, ServerState, connect_fn};
 use connring_dns::{AddressFamily, Dns, DnsError, ServerSets, TLS_SERVER_NAME};
-use connring_real_servers::{Dnsmasq, dnsmasq};
+use connring_real_servers::{Dnsmasq, dnsmasq, free_port};
+use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
 /// Bounds a wait that should end long before.
@@ -175,14 +176,29 @@ async fn an_answer_that_does_not_fit_into_a_datagram_is_whole() {
 
 #[tokio::test]
 async fn the_next_name_server_is_asked_if_the_first_is_dead_or_refuses() {
-    let Some(server) = dnsmasq("10.0.0.1 db.test", "") else { return };
+    // A name outside its domain that it does not know is refused.
     let Some(refuses) = dnsmasq("", "") else { return };
-    let dead = ([127, 0, 0, 1], connring_real_servers::free_port()).into();
-    // Names outside its domain are refused by dnsmasq, since it has no server to ask.
+    let Some(server) = dnsmasq("10.0.0.1 db.example", "") else { return };
+    let dead = ([127, 0, 0, 1], free_port()).into();
     let three = [refuses.socket_address(), dead, server.socket_address()];
-    server.set_hosts("10.0.0.1 db.example");
     let dns = Dns::name_servers(three).min_interval(STEP).query_timeout(30 * STEP);
     let (pool, _follow) = pool(dns.addresses("db.example", 5432).expect("a name"));
+    until(&pool, &[A]).await;
+}
+
+#[tokio::test]
+async fn look_ups_leave_no_task_behind() {
+    let Some(server) = dnsmasq("10.0.0.1 db.test", "log-queries") else { return };
+    let (pool, _follow) = pool(dns(&server).addresses("db.test", 5432).expect("a name"));
+    let before = Handle::current().metrics().num_alive_tasks();
+    let wait = async {
+        while server.output().matches("query[A]").count() < 50 {
+            sleep(STEP).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.expect("50 look-ups");
+    let alive = Handle::current().metrics().num_alive_tasks();
+    assert!(alive <= before + 8, "{alive} tasks after, {before} before");
     until(&pool, &[A]).await;
 }
 

@@ -148,6 +148,8 @@ async fn services_have_the_addresses_of_their_targets() {
     assert_eq!(found(&answer), expected);
     assert_eq!(answer.ttl, Duration::from_secs(10), "the TTL of an address counts");
     assert!(answer.failure.is_none());
+    let answer = script.says("_web._tcp.test.", RecordType::SRV, 5, &[srv(1, 5, 80, "a.test.")]).services().await;
+    assert_eq!(answer.ttl, Duration::from_secs(5), "and that of an SRV record");
 }
 
 #[tokio::test]
