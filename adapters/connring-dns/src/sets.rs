@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use connring::{Clock, Server};
 use futures_core::Stream;
-use futures_util::stream::unfold;
+use futures_util::stream::{StreamExt, unfold};
 
 use crate::policy::{Answer, Policy};
 
@@ -45,6 +45,17 @@ impl ServerSets {
             }
         });
         Self { name: name.to_owned(), stream: Box::pin(stream) }
+    }
+
+    /// Waits for the next set. The first one is what a pool can be built with before it follows the others; it comes
+    /// once the name has records, so bound the wait.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the next call goes on with the same look-up.
+    pub async fn next_set(&mut self) -> Vec<Server> {
+        // It never ends.
+        self.stream.next().await.unwrap_or_default()
     }
 }
 

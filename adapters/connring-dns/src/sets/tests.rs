@@ -1,4 +1,4 @@
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -47,8 +47,7 @@ fn asked(answers: impl IntoIterator<Item = Answer>) -> (ServerSets, Arc<Mutex<Ve
 }
 
 async fn next(sets: &mut ServerSets) -> Vec<String> {
-    let set = poll_fn(|cx| Pin::new(&mut *sets).poll_next(cx)).await.expect("it never ends");
-    set.iter().map(|server| server.address().to_owned()).collect()
+    sets.next_set().await.iter().map(|server| server.address().to_owned()).collect()
 }
 
 #[tokio::test(start_paused = true)]
