@@ -7,6 +7,7 @@
 #![cfg(unix)]
 #![allow(clippy::disallowed_methods, reason = "real servers take real time")]
 
+mod dnsmasq;
 mod nginx;
 mod redis;
 
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
+pub use crate::dnsmasq::{Dnsmasq, dnsmasq};
 pub use crate::nginx::nginx;
 pub use crate::redis::{redis, redis_with};
 
