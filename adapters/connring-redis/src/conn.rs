@@ -29,7 +29,7 @@ use crate::command::{Effect, cannot_serve, has_ended};
 ///
 /// A request fails with [`redis::ErrorKind::Client`] if a command is refused; nothing is sent then. It fails with
 /// [`redis::ErrorKind::Io`] or [`redis::ErrorKind::Parse`] if the connection fails, or if an earlier request on it was
-/// cut short. All others are answers of the server.
+/// cut short. All others are answers of the server; of a transaction that was not executed, the first error is returned.
 #[derive(Debug)]
 pub struct RedisConn<S = TcpStream> {
     pub(crate) stream: S,

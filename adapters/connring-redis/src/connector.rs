@@ -201,3 +201,19 @@ impl<C: fmt::Debug> fmt::Debug for RedisConnector<C> {
         debug.field("client_name", &self.client_name).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn fault_of_the_client_is_that_of_the_connector_below() {
+        let fault = |error: io::Error| RedisConnector::new().classify(&Error::Connect(error));
+        // `EMFILE`.
+        assert_eq!(fault(io::Error::from_raw_os_error(24)), ConnectFault::Client);
+        assert_eq!(fault(io::ErrorKind::ConnectionRefused.into()), ConnectFault::Server);
+    }
+}

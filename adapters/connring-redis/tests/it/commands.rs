@@ -1,9 +1,14 @@
 //! Commands, pipelines and transactions; the login.
 
+use std::time::Duration;
+
 use connring::{Connector, Pool, Server, UnixConnector};
 use connring_real_servers::{redis, redis_with};
 use connring_redis::{Error, RedisConnector};
 use redis::{AsyncCommands, ErrorKind, RedisResult, cmd, pipe};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use crate::{chain, send, single};
 
@@ -36,17 +41,43 @@ async fn commands_pipelines_and_scans_are_answered() {
 }
 
 #[tokio::test]
-async fn large_answers_and_pipelines_pass_in_both_directions_at_once() {
-    let Some(server) = redis() else { return };
-    let pool = single(RedisConnector::new(), &server);
-    let mut conn = pool.acquire().await.unwrap();
-    let value = "v".repeat(200_000);
+async fn server_that_reads_on_only_when_its_answers_are_read_causes_no_deadlock() {
+    // It sends each request back, which is an array of two: a valid answer.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connector = RedisConnector::new();
+    let server = Server::from(listener.local_addr().unwrap());
+    let echo = tokio::spawn(async move {
+        let (mut reader, mut writer) = listener.accept().await.unwrap().0.into_split();
+        tokio::io::copy(&mut reader, &mut writer).await
+    });
+    let mut conn = connector.connect(&server).await.unwrap();
+    // More than the buffers of two sockets hold.
+    let value = "v".repeat(400_000);
     let mut requests = pipe();
-    for key in 0..50 {
-        requests.set(key, &value).get(key);
+    for _ in 0..80 {
+        requests.cmd("ECHO").arg(&value);
     }
-    let answers: Vec<String> = requests.query_async(&mut *conn).await.unwrap();
-    assert!(answers.chunks(2).all(|pair| pair[0] == "OK" && pair[1] == value));
+    let asking = requests.query_async::<Vec<(String, String)>>(&mut conn);
+    let answers = timeout(Duration::from_secs(20), asking).await.expect("no deadlock").unwrap();
+    assert_eq!(answers.len(), 80);
+    assert!(answers.iter().all(|(_, answer)| *answer == value));
+    drop(conn);
+    echo.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn surplus_answers_make_a_request_fail() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = Server::from(listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut stream = listener.accept().await.unwrap().0;
+        stream.read_exact(&mut [0; 14]).await.unwrap();
+        stream.write_all(b"+PONG\r\n+more\r\n").await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await
+    });
+    let error = RedisConnector::new().connect(&server).await.unwrap_err();
+    assert!(matches!(error, Error::NoAnswer { command: "PING", .. }), "{error:?}");
+    assert!(chain(&error).contains("more answers than there were requests"), "{}", chain(&error));
 }
 
 #[tokio::test]

@@ -107,7 +107,8 @@ async fn connection_whose_request_was_cut_short_sends_nothing_and_is_closed_even
     let id: i64 = send(&mut conn, "CLIENT ID").await.unwrap();
     let waiting = send::<Vec<String>>(&mut conn, "BLPOP queue 0");
     assert!(timeout(Duration::from_millis(20), waiting).await.is_err());
-    let error = send::<String>(&mut conn, "ECHO next").await.unwrap_err();
+    let next = timeout(Duration::from_secs(5), send::<String>(&mut conn, "ECHO next")).await;
+    let error = next.expect("it waits for no answer").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.to_string().contains("cut short"), "{error}");
     assert!(error.is_connection_dropped(), "what decides on retries asks this");
