@@ -98,7 +98,7 @@ fn rate() -> Outcome {
 }
 
 /// The servers of the adapters' tests, and Debian's packages. The tests fail if one is missing.
-const REAL_SERVERS: &[(&str, &str)] = &[("redis-server", "redis-server")];
+const REAL_SERVERS: &[(&str, &str)] = &[("redis-server", "redis-server"), ("pg_ctlcluster", "postgresql")];
 
 fn test_members() -> Outcome {
     for (program, package) in REAL_SERVERS {
