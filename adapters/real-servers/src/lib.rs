@@ -9,6 +9,7 @@
 
 mod dnsmasq;
 mod nginx;
+mod postgres;
 mod redis;
 
 use std::env;
@@ -21,11 +22,12 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
 pub use crate::dnsmasq::{Dnsmasq, dnsmasq};
 pub use crate::nginx::nginx;
+pub use crate::postgres::{postgres, postgres_standby, postgres_with};
 pub use crate::redis::{redis, redis_with};
 
 /// Set in the environment, it makes a test fail whose server is not installed.
@@ -34,15 +36,24 @@ pub const REQUIRE: &str = "CONNRING_REAL_SERVERS";
 /// How long a server may take to accept connections.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How often it is asked whether it does.
+const STEP: Duration = Duration::from_millis(20);
+
 /// Finds an installed program.
 ///
 /// # Panics
 ///
 /// If it is missing and [`REQUIRE`] is set.
 pub fn find(program: &str) -> Option<PathBuf> {
+    find_also_in(program, &[])
+}
+
+/// The same, also in further folders.
+fn find_also_in(program: &str, more: &[PathBuf]) -> Option<PathBuf> {
     let path = env::var("PATH").unwrap_or_default();
-    let folders = path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]);
-    let found = folders.map(|folder| Path::new(folder).join(program)).find(|file| file.is_file());
+    let folders = path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]).map(Path::new);
+    let folders = folders.chain(more.iter().map(PathBuf::as_path));
+    let found = folders.map(|folder| folder.join(program)).find(|file| file.is_file());
     if found.is_none() {
         assert!(env::var_os(REQUIRE).is_none(), "{program} is not installed");
         eprintln!("skipped: {program} is not installed");
@@ -109,7 +120,7 @@ impl RealServer {
             if has_ended || began.elapsed() > PATIENCE {
                 panic!("{} accepts no connection:\n{}", self.name, self.output());
             }
-            sleep(Duration::from_millis(20));
+            sleep(STEP);
         }
     }
 
@@ -146,9 +157,14 @@ impl RealServer {
 
     /// Kills it with SIGKILL: its kernel answers connects with a reset.
     pub fn kill(&mut self) {
+        let children = self.children();
         self.signal(Signal::KILL);
         if let Some(mut child) = self.child.take() {
             let _ = child.wait();
+        }
+        // What they hold in common, such as shared memory, would keep it from starting again.
+        while children.iter().any(|&child| is_alive(child)) {
+            sleep(Duration::from_millis(1));
         }
     }
 
@@ -164,12 +180,28 @@ impl RealServer {
 
     /// Sends a signal to all its processes.
     pub fn signal(&self, signal: Signal) {
+        // Before the group, since a child whose parent is dead is not found. One that has ended by itself is no error.
+        for child in self.children() {
+            let _ = kill_process(child, signal);
+        }
         let group = self.child.as_ref().and_then(|child| Pid::from_raw(child.id() as i32));
         if let Some(group) = group {
-            // One that has ended by itself is no error.
             let _ = kill_process_group(group, signal);
         }
     }
+
+    /// The children of its first process, some of which may have a group of their own. Empty where there is no `/proc`.
+    fn children(&self) -> Vec<Pid> {
+        let Some(parent) = self.child.as_ref().map(Child::id) else { return Vec::new() };
+        let text = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+        text.split_whitespace().filter_map(|number| Pid::from_raw(number.parse().ok()?)).collect()
+    }
+}
+
+/// Whether a process runs. One that has ended may remain as a zombie.
+fn is_alive(process: Pid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap_or_default();
+    status.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
 }
 
 impl Drop for RealServer {

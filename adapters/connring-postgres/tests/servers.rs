@@ -1,0 +1,172 @@
+//! Servers that are full, killed, restarted and promoted. Each test has servers of its own.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use connring::{CloseReason, ConnectFault, Connector, Pool, PooledConn, Server, ServerState};
+use connring_postgres::{Error, PostgresConnector, TargetRole};
+use connring_real_servers::{postgres, postgres_standby, postgres_with};
+use tokio::time::{sleep, timeout};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+fn connector() -> PostgresConnector {
+    PostgresConnector::new("user=postgres dbname=postgres".parse().unwrap())
+}
+
+/// The answer to a question that has this answer alone.
+async fn echo(client: &Client, number: i32) -> Result<i32, tokio_postgres::Error> {
+    Ok(client.query_one("SELECT $1::int", &[&number]).await?.get(0))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_with_as_many_slots_as_the_pool_refuses_none() {
+    let Some(server) = postgres_with(&["max_connections=4", "superuser_reserved_connections=0"]) else { return };
+    let pool = Pool::builder(connector()).max_conns_per_server(4).server(server.address()).build().unwrap();
+    let work = |worker: i32| {
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            for round in 0..25 {
+                let conn = pool.acquire().await.unwrap();
+                assert_eq!(echo(&conn, round).await.unwrap(), round);
+                match (worker + round) % 5 {
+                    0 => conn.release(),
+                    1 => conn.discard(),
+                    2 => {
+                        let slow = conn.batch_execute("SELECT pg_sleep(60)");
+                        assert!(timeout(Duration::from_millis(5), slow).await.is_err());
+                        conn.discard();
+                    }
+                    3 => drop(conn),
+                    _ => {
+                        conn.release();
+                        pool.reset();
+                    }
+                }
+            }
+        })
+    };
+    for worker in (0..8).map(work).collect::<Vec<_>>() {
+        worker.await.unwrap();
+    }
+    let totals = pool.status().totals;
+    assert_eq!((totals.connect_failures, totals.failures), (0, 0), "{}", server.output());
+    assert!(totals.closes(CloseReason::Discarded) > 50 && totals.closes(CloseReason::Reset) > 0, "{totals:?}");
+
+    // And one that is full is the server's fault.
+    pool.close().await;
+    let address = Server::new(server.address());
+    let connector = connector();
+    let mut open = Vec::new();
+    let error = loop {
+        match connector.connect(&address).await {
+            Ok(conn) => open.push(conn),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(open.len(), 4);
+    assert_eq!(connector.classify(&error), ConnectFault::Server);
+    assert!(
+        matches!(&error, Error::Postgres(error) if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)),
+        "{error:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_and_restarted_server_gives_no_wrong_answer() {
+    let Some(mut server) = postgres() else { return };
+    let pool = Pool::builder(connector()).max_conns_per_server(4).server(server.address()).build().unwrap();
+    let (right, failed) = (&*Box::leak(Box::new(AtomicU64::new(0))), &*Box::leak(Box::new(AtomicU64::new(0))));
+    let work = |worker: i32| {
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            for round in 0.. {
+                let Ok(conn) = pool.acquire().await else { return };
+                let number = worker * 1_000_000 + round;
+                match timeout(Duration::from_secs(5), echo(&conn, number)).await {
+                    Ok(Ok(answer)) => {
+                        assert_eq!(answer, number);
+                        right.fetch_add(1, Ordering::Relaxed);
+                        // Some cut a request short.
+                        match round % 4 {
+                            0 => drop(timeout(Duration::ZERO, echo(&conn, -number)).await),
+                            _ => conn.release(),
+                        }
+                    }
+                    Ok(Err(error)) => {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                        conn.broken(error);
+                    }
+                    Err(elapsed) => conn.fail(elapsed),
+                }
+            }
+        })
+    };
+    let workers: Vec<_> = (0..8).map(work).collect();
+    for _ in 0..2 {
+        let before = right.load(Ordering::Relaxed);
+        while right.load(Ordering::Relaxed) < before + 200 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        server.kill();
+        while !matches!(pool.status().servers[0].state, ServerState::Down { .. } | ServerState::Probing { .. }) {
+            sleep(Duration::from_millis(5)).await;
+        }
+        // It says that it starts up before it serves.
+        server.start_again();
+    }
+    let before = right.load(Ordering::Relaxed);
+    while right.load(Ordering::Relaxed) < before + 200 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    pool.close().await;
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    // A kill costs at most the requests that ran, and those that met a connection whose end was not seen yet.
+    assert!(failed.load(Ordering::Relaxed) <= 2 * 8, "{failed:?} failed, {right:?} answered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pool_of_primaries_follows_a_failover() {
+    let settings = ["max_connections=10", "hot_standby_feedback=on"];
+    let Some(mut first) = postgres_with(&settings) else { return };
+    let Some(second) = postgres_standby(&first, &settings) else { return };
+    let servers = || [Server::named("first", first.address()), Server::named("second", second.address())];
+    let primaries = Pool::builder(connector().role(TargetRole::Primary)).servers(servers()).build().unwrap();
+    let replicas = Pool::builder(connector().role(TargetRole::Replica)).servers(servers());
+    let replicas = replicas.idle_check_interval(Duration::from_millis(100)).build().unwrap();
+    let name = |conn: &PooledConn<PostgresConnector>| PooledConn::info(conn).server().name().to_owned();
+
+    for _ in 0..10 {
+        let (primary, replica) = (primaries.acquire().await.unwrap(), replicas.acquire().await.unwrap());
+        primary.batch_execute("CREATE TABLE IF NOT EXISTS written()").await.unwrap();
+        assert!(replica.batch_execute("CREATE TABLE refused()").await.is_err());
+        assert_eq!((&*name(&primary), &*name(&replica)), ("first", "second"));
+        primary.release();
+        replica.release();
+    }
+
+    first.kill();
+    let admin = connector().connect(&Server::new(second.address())).await.unwrap();
+    admin.batch_execute("SELECT pg_promote()").await.unwrap();
+    let primary = loop {
+        match primaries.acquire().await {
+            // The end of an idle connection to the killed one may not be seen yet.
+            Ok(conn) if name(&conn) == "first" => conn.discard(),
+            conn => break conn.unwrap(),
+        }
+    };
+    assert_eq!(name(&primary), "second");
+    primary.batch_execute("CREATE TABLE written_again()").await.unwrap();
+
+    // No server is a replica now. A check closes the connection that was opened to one.
+    while replicas.status().servers.iter().any(|server| server.idle > 0) {
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(replicas.status().totals.closes(CloseReason::CheckFailed), 1);
+    assert!(replicas.acquire_timeout(Duration::from_millis(300)).await.is_err());
+    let second = &replicas.status().servers[1];
+    assert!(!matches!(second.state, ServerState::Up), "{second:?}");
+    assert!(second.connect_error.as_ref().is_some_and(|error| error.contains("not a Replica")), "{second:?}");
+}
