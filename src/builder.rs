@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::clock::Clock;
+use crate::config::PoolConfig;
 use crate::connector::Connector;
 use crate::core::Shared;
 use crate::ejection::Ejection;
@@ -55,6 +56,8 @@ use crate::sync::Arc;
 /// | [`clock`](Self::clock) | [`Clock::system`] | |
 /// | [`runtime`](Self::runtime) | the current one at `build`, else the first async caller's | |
 /// | [`observer`](Self::observer) | none | |
+///
+/// [`config`](Self::config) sets those that come from a file or from flags.
 ///
 /// # Examples
 ///
@@ -136,6 +139,13 @@ impl<C: Connector> Builder<C> {
     /// Adds several servers.
     pub fn servers<S: Into<Server>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
         self.servers.extend(servers.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets the settings that a config gives, and leaves the others as they are. Its servers replace those that were
+    /// added before.
+    pub fn config(mut self, config: PoolConfig) -> Self {
+        config.apply_to(&mut self.settings, &mut self.servers);
         self
     }
 

@@ -44,6 +44,7 @@
 //! |---|---|
 //! | [`Pool`] | the handle that you clone: acquire, servers, status, close |
 //! | [`Builder`] | every knob, with its default and its range in one table |
+//! | [`PoolConfig`] | the same from a file or from flags |
 //! | [`PooledConn`] | a connection that was checked out: release, discard, broken, fail, report, detach |
 //! | [`AcquireOptions`] | wishes of one acquire: a timeout, servers to avoid or prefer, a new connection |
 //! | [`ConnInfo`] | its server, age, idle time and use count |
@@ -197,6 +198,8 @@
 //!
 //! | feature | default | cost |
 //! |---|---|---|
+//! | `serde` | off | `serde` without its macros, and `humantime`; reads and writes [`PoolConfig`] and [`Server`] |
+//! | `clap` | off | `clap` without its default features, and `humantime`; makes [`PoolConfig`] a set of flags |
 //! | `test-util` | off | no dependency; compiles `connring::test_util` and `Builder::seed` |
 
 mod acquire_options;
@@ -204,6 +207,7 @@ mod aliases;
 mod builder;
 mod clock;
 mod close_reason;
+mod config;
 mod conn;
 mod conn_info;
 mod connector;
@@ -212,6 +216,8 @@ mod ejection;
 mod error;
 mod follow;
 pub mod guide;
+#[cfg(feature = "serde")]
+mod keyed;
 mod load_balancing;
 pub mod metrics;
 mod observer;
@@ -231,6 +237,9 @@ pub use crate::aliases::{BoxConn, BoxPool};
 pub use crate::builder::Builder;
 pub use crate::clock::Clock;
 pub use crate::close_reason::CloseReason;
+pub use crate::config::PoolConfig;
+#[cfg(feature = "clap")]
+pub use crate::config::{FlagPrefix, PrefixedConfig};
 pub use crate::conn::PooledConn;
 pub use crate::conn_info::ConnInfo;
 #[cfg(unix)]

@@ -14,9 +14,9 @@ use connring::test_util::{
 use connring::{
     AcquireError, AcquireOptions, AfterUse, BoxConn, BoxConnector, BoxError, BoxPool, BuildError, Builder, Clock,
     CloseReason, CloseTimeout, ConnInfo, ConnectFault, Connector, Counts, DrainReport, Ejection, Ended, Failure,
-    FnConnector, Follow, FollowError, LoadBalancing, Pool, PoolStatus, PooledConn, Reason, Server, ServerError,
-    ServerReport, ServerState, ServerStatus, StateChange, StateKind, TcpConnector, Totals, TryAcquireError,
-    Unavailable, WaitOutcome, WarmUpReport, WarmUpServer, connect_fn,
+    FnConnector, Follow, FollowError, LoadBalancing, Pool, PoolConfig, PoolStatus, PooledConn, PrefixedConfig, Reason,
+    Server, ServerError, ServerReport, ServerState, ServerStatus, StateChange, StateKind, TcpConnector, Totals,
+    TryAcquireError, Unavailable, WaitOutcome, WarmUpReport, WarmUpServer, connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -81,8 +81,10 @@ fn public_types_are_send_sync_and_unpin() {
         FnConnector<fn(), DuplexStream, io::Error>,
         LoadBalancing,
         Pool<Tcp>,
+        PoolConfig,
         PoolStatus,
         PooledConn<Tcp>,
+        PrefixedConfig<*const ()>,
         Reason<io::Error>,
         Reuse,
         ScriptedConn,
@@ -115,6 +117,8 @@ fn public_types_are_send_sync_and_unpin() {
     assert_eq!(asserted, exported(), "the list above and the exports of src/lib.rs differ");
 }
 
+const TRAITS: &[&str] = &["Connector", "FlagPrefix", "Observer"];
+
 /// Returns the names of the types that `src/lib.rs` and `connring::test_util` export.
 fn exported() -> BTreeSet<&'static str> {
     let exports = include_str!("../src/lib.rs").split(';').filter_map(|item| item.split("pub use crate::").nth(1));
@@ -128,7 +132,7 @@ fn exported() -> BTreeSet<&'static str> {
         name.split(|c: char| !c.is_alphanumeric()).next()
     });
     let words = exports.flat_map(|export| export.split(|c: char| !c.is_alphanumeric() && c != '_'));
-    let types = words.filter(|word| word.starts_with(char::is_uppercase) && !["Connector", "Observer"].contains(word));
+    let types = words.filter(|word| word.starts_with(char::is_uppercase) && !TRAITS.contains(word));
     types.chain(declared).collect()
 }
 

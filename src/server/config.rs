@@ -1,5 +1,8 @@
 //! The settings of a server, and the limits that follow from them.
 
+#[cfg(feature = "serde")]
+mod entry;
+
 use std::net::SocketAddr;
 
 use crate::error::ServerError;

@@ -9,6 +9,8 @@ mod config;
 mod connector;
 #[allow(clippy::disallowed_methods, reason = "these tests run on paused time, which tokio reads")]
 mod faults;
+mod file;
+mod flags;
 mod hazards;
 mod health;
 mod hooks;

@@ -13,7 +13,7 @@ pub(crate) struct Step {
 
 pub(crate) const STEPS: &[Step] = &[
     Step { name: "format", about: "formatting by rustfmt", run: format },
-    Step { name: "clippy", about: "clippy on the library, with all features and with none", run: clippy },
+    Step { name: "clippy", about: "clippy on the library, with all features, each alone and none", run: clippy },
     Step { name: "clippy-members", about: "clippy on the other members of the workspace", run: clippy_members },
     Step { name: "docs", about: "rustdoc without warnings, with and without private items", run: docs },
     Step { name: "readme-test", about: "the command under \"Test\" in README.md", run: readme_test },
@@ -43,7 +43,10 @@ fn format() -> Outcome {
 
 fn clippy() -> Outcome {
     run("cargo clippy --locked --all-targets --all-features -- -D warnings")?;
-    run("cargo clippy --locked --no-default-features --lib -- -D warnings")
+    for features in ["", "serde", "clap", "test-util"] {
+        run(&format!("cargo clippy --locked --no-default-features --features={features} --lib -- -D warnings"))?;
+    }
+    Ok(())
 }
 
 fn clippy_members() -> Outcome {
