@@ -267,5 +267,5 @@ async fn waiter_uses_next_tier_as_soon_as_attempt_has_filled_the_first_one() {
     let calls = [(); 3].map(|()| spawn());
     sleep(MS * 5).await;
     assert_eq!(calls.each_ref().map(|call| call.is_finished()), [true, true, false]);
-    calls.each_ref().map(|call| call.abort());
+    calls.iter().for_each(|call| call.abort());
 }

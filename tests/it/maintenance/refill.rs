@@ -179,6 +179,9 @@ async fn standby_server_without_open_connections_is_filled_by_sweep() {
         let conn = rig.pool.acquire_with(AcquireOptions::new().prefer("b")).await.expect("it has idle ones");
         conn.discard();
     }
+    // A switch of the tier in use and back: "b" is known to have no open connection.
+    rig.pool.deregister("a").expect("it is registered");
+    rig.pool.register("a").expect("it was removed");
     advance_smoothly(&rig, LATE).await;
     assert_eq!(idle(&rig), [2, 2]);
 }
