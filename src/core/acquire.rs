@@ -288,7 +288,8 @@ fn take_answered<C: Connector>(
 ) -> Option<Box<Connection<C>>> {
     shared.open_rotation.pass(near, &list.open, |number| {
         let (entry, Usable::Answered(outage)) = list.usable(number)? else { return None };
-        if refuses_idle(list, wish, entry.server()) {
+        let tier = entry.server().health.snapshot().tier();
+        if refuses_idle(list, wish, entry.server()) || !spill::is_reached(shared, list, tier, now) {
             return None;
         }
         let has_answered = |conn: &Connection<C>| conn.permit.answered() == outage;

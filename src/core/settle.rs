@@ -19,9 +19,8 @@ use crate::sync::Arc;
 /// See the module's page.
 pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) {
     serve_waiters(shared);
-    connect_for_waiters(shared);
-    if !shared.servers.list().standby.is_empty() {
-        // The attempt that ends a pause may just have begun: until it ends, standby servers serve.
+    while connect_for_waiters(shared) && !shared.servers.list().standby.is_empty() {
+        // An attempt that just began may have ended a pause or filled its server: standby servers serve meanwhile.
         serve_waiters(shared);
     }
 }
@@ -45,17 +44,17 @@ pub(crate) fn has_attempt<C: Connector>(shared: &Shared<C>) -> bool {
     shared.attempts.running() > 0
 }
 
-/// Starts attempts for waiters. Count the attempts for waiters that are younger than the hedge delay: there are never
+/// Starts attempts for waiters, and returns whether there was any. Count the attempts for waiters that are younger than the hedge delay: there are never
 /// more of them than waiters.
-fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
+fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) -> bool {
     let (young, late) = (shared.attempts.young(), shared.attempts.late());
     let waiters = shared.notifier.signals.waiters();
     if young >= waiters {
-        return;
+        return false;
     }
     let now = shared.clock.time();
     let list = shared.servers.list();
-    let Some(first) = shared.connect_rotation.next(0, &list.up) else { return };
+    let Some(first) = shared.connect_rotation.next(0, &list.up) else { return false };
     let first_standby = shared.standby_rotation.next(0, &list.standby).unwrap_or(0);
     let may_wait = waiters > shared.queue.impatient();
     let (wanted, is_hedge) = (waiters - young, young + late >= waiters);
@@ -71,10 +70,11 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
     // It is not known for which waiters the young attempts were started. Each one that is wanted for a waiter with a
     // wish goes to a server that it accepts.
     let wishes = shared.queue.wishes(wanted);
+    let mut has_started = false;
     for number in choose(None, false, wanted - wishes.len()) {
         let Some(generation) = list.generation(number) else { continue };
         // One that loses the race for its permit does not keep the rest of the plan from starting.
-        attempt::start(shared, &generation, Purpose::Waiters);
+        has_started |= attempt::start(shared, &generation, Purpose::Waiters);
     }
     for wish in wishes {
         let chosen = || choose(Some(&wish), false, 1).pop();
@@ -83,8 +83,9 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) {
         if !generation.server.permits.counts().is_free() {
             sweep::make_room(&generation, CloseReason::MadeRoom);
         }
-        attempt::start(shared, &generation, Purpose::Waiters);
+        has_started |= attempt::start(shared, &generation, Purpose::Waiters);
     }
+    has_started
 }
 
 /// Returns a server as a candidate if it may be connected to now. One without a token gets at most one attempt, and

@@ -24,6 +24,14 @@ pub(crate) fn worst_tier<C: Connector>(shared: &Shared<C>, list: &List<C>, now: 
     }
 }
 
+/// Whether callers may use servers of a tier now: it is not worse than the one in use, or no server of a better one can
+/// serve or be connected to.
+pub(crate) fn is_reached<C: Connector>(shared: &Shared<C>, list: &List<C>, tier: usize, now: Time) -> bool {
+    let better = || list.up.iter_from(0).chain(list.standby.iter_from(0)).filter_map(|number| list.entry(number));
+    let is_better = |entry: &&ListEntry<C>| entry.server().health.snapshot().tier() < tier;
+    tier <= shared.servers.tier_in_use() || better().filter(is_better).all(|entry| is_spent(shared, entry, now))
+}
+
 /// The standby servers that callers may use now, from a number on.
 pub(crate) fn servers<'a, C: Connector>(
     shared: &'a Shared<C>,

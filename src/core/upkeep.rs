@@ -87,7 +87,8 @@ impl Sweeps {
         while self.next < capacity && slice.len() < SLICE {
             let number = self.next;
             self.next += 1;
-            let is_looked_at = list.open.contains(number) || is_kept && list.up.contains(number);
+            let serves = list.up.contains(number) || list.standby.contains(number);
+            let is_looked_at = list.open.contains(number) || is_kept && serves;
             let Some(entry) = list.entry(number).filter(|_| is_looked_at) else { continue };
             if !entry.is_open() {
                 shared.servers.refresh(number);

@@ -224,6 +224,7 @@ impl Caller {
         let (mut state, now) = (self.world.state(), self.world.now());
         state.counts.wait_timeouts += u64::from(matches!(error, AcquireError::Timeout { .. }));
         state.counts.queue_full += u64::from(matches!(error, AcquireError::QueueFull { .. }));
+        state.passed_on = Some(now);
         let is_right = match error {
             AcquireError::Closed => state.is_closed,
             AcquireError::NoServers => state.listed() == 0,
@@ -256,6 +257,7 @@ impl Caller {
         self.world.sync();
         let now = self.world.now();
         let caller = self.number;
+        let status = self.world.plan.has(Feature::Tiers).then(|| self.pool.status());
         let mut state = self.world.state();
         let state = &mut *state;
         state.trace.push((now, Event::Gets { caller, conn: conn.id, server: conn.server }));
@@ -266,15 +268,24 @@ impl Caller {
         let open = *open;
         let in_flux = state.servers.iter().any(|server| server.health.turned == now || server.listing_changed == now);
         let mut wrong = Vec::new();
+        // What is preferred goes first; a new connection is not of the preferred server.
+        let is_preferred = matches!(call, Call::With { wish, .. } if !wish.fresh && wish.prefer == Some(conn.server));
+        // Since a waiter was served, a better server may have changed in this instant.
+        let is_settled = |server: &Server| !course.waited || server.touched < now && state.passed_on != Some(now);
+        if let Some(status) = status.filter(|_| !is_preferred && !course.is_late && !in_flux) {
+            if state.better(conn.server).all(is_settled)
+                && !state.may_use_tier_of(&self.world.plan, conn.server, &status, true, now)
+            {
+                wrong.push("servers of a better tier serve".into());
+            }
+        }
         if let Call::With { wish, .. } = call {
             if wish.fresh && (conn.uses > 0 || Conn::info(&conn).uses() > 0) {
                 wrong.push("it was used, and the caller wanted a new one".into());
             }
             let is_other =
-                |(index, server): (usize, &Server)| server.is_listed && server.health.serves() && !wish.avoids(index);
-            let has_other = state.servers.iter().enumerate().any(is_other);
-            // What is preferred goes first; a new connection is not of the preferred server.
-            let is_preferred = !wish.fresh && wish.prefer == Some(conn.server);
+                |index: usize| state.is_of_best_tier(index) && state.servers[index].serves() && !wish.avoids(index);
+            let has_other = (0..state.servers.len()).any(is_other);
             if wish.avoids(conn.server) && has_other && !is_preferred && !course.is_late && !in_flux {
                 wrong.push("the caller avoids its server, and another serves".into());
             }

@@ -121,6 +121,8 @@ features! {
     Weights 40,
     /// `acquire_with`: callers avoid servers, prefer one, or want a new connection.
     Wishes 40,
+    /// Servers are of up to three tiers, and callers may or may not use the next one where all servers of one are full.
+    Tiers 40,
 }
 
 /// The features that [`Features::shown_by`] can find in a trace.
@@ -156,6 +158,7 @@ const SHOW: &[Feature] = &[
     Feature::FailsFor,
     Feature::Weights,
     Feature::Wishes,
+    Feature::Tiers,
 ];
 
 /// A set of features.
@@ -232,6 +235,7 @@ impl Features {
             Event::Server { becomes: Mode::Fails { .. }, .. } => Feature::FailingRequests,
             Event::Server { becomes: Mode::Mute, .. } => Feature::Mute,
             Event::Server { becomes: Mode::Limited { .. }, .. } => Feature::ServerLimits,
+            Event::Lists { tier: 1.., .. } => Feature::Tiers,
             Event::SetsServers => Feature::SetServers,
             Event::SetsPolicy { .. } => Feature::Weights,
             Event::Calls { call: Call::With { .. }, .. } => Feature::Wishes,

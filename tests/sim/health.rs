@@ -102,7 +102,7 @@ pub(crate) struct Health {
     /// sweep: the first counts as a failed connect.
     pub(crate) closed_at_once: Option<(u64, u64)>,
     /// The pool may have forgotten a pause that was over, when the server was removed and registered again.
-    breaker_unsure: bool,
+    pub(crate) breaker_unsure: bool,
     /// When an attempt failed since.
     unsure_since: Option<u64>,
     /// Nor does the pause tell it, where all pauses are as long.
@@ -266,14 +266,16 @@ impl Health {
             (State::Down { .. }, Breaker::Trying) => Err("a second attempt at a server that is being probed".into()),
             (State::Down { .. }, _) => {
                 let due = self.due().unwrap_or(0);
-                if due <= now {
-                    return Ok(self.begin_trial(true, now));
-                }
-                if ahead && !self.stays_ejected(now) {
+                // The end of an ejection that began during a trial may never be told.
+                let may_be_due = self.is_not_told() && self.paused_until() <= now;
+                if due <= now || (ahead || may_be_due) && !self.stays_ejected(now) {
                     return Ok(self.begin_trial(true, now));
                 }
                 if self.turned == now {
-                    return Ok(Begun { outage: self.outage - 1, ..ordinary });
+                    let is_trial =
+                        !self.breaker_unsure && matches!(self.breaker, Breaker::Paused { until } if until <= now);
+                    let begun = if is_trial { self.begin_trial(false, now) } else { ordinary };
+                    return Ok(Begun { outage: self.outage - 1, ..begun });
                 }
                 Err(format!("an attempt at a server that is down, {} us before its time", (due - now) / 1_000))
             }

@@ -10,6 +10,7 @@ pub(crate) struct Held {
     max_before: u32,
     changed: u64,
     weight: u32,
+    tier: u32,
     /// The rates and their beginnings, since there is one.
     rates: Vec<(u64, Option<Rate>)>,
     /// The checkouts since then.
@@ -18,16 +19,20 @@ pub(crate) struct Held {
 
 impl Held {
     pub(crate) fn new(limits: Limits) -> Self {
-        let Limits { max_conns, rate, weight } = limits;
-        Self { max_conns, max_before: 0, changed: 0, weight, rates: vec![(0, rate)], checkouts: Vec::new() }
+        let Limits { max_conns, rate, weight, tier } = limits;
+        Self { max_conns, max_before: 0, changed: 0, weight, tier, rates: vec![(0, rate)], checkouts: Vec::new() }
     }
 
     pub(crate) fn rate(&self) -> Option<Rate> {
         self.rates.last().and_then(|&(_, rate)| rate)
     }
 
+    pub(crate) fn tier(&self) -> u32 {
+        self.tier
+    }
+
     pub(crate) fn limits(&self) -> Limits {
-        Limits { max_conns: self.max_conns, rate: self.rate(), weight: self.weight }
+        Limits { max_conns: self.max_conns, rate: self.rate(), weight: self.weight, tier: self.tier }
     }
 
     /// Sets new limits. A server that is removed and registered again keeps its tokens: the pool forgets it only with a
@@ -36,7 +41,7 @@ impl Held {
         self.max_before = if self.changed == now { self.max_before.max(self.max_conns) } else { self.max_conns };
         self.max_conns = limits.max_conns;
         self.changed = now;
-        self.weight = limits.weight;
+        (self.weight, self.tier) = (limits.weight, limits.tier);
         if self.rate().is_none() || limits.rate.is_none() {
             self.checkouts.clear();
             self.rates = vec![(now, limits.rate)];

@@ -11,6 +11,7 @@ mod recovery;
 mod reports;
 mod rng;
 mod run;
+mod tiers;
 mod uses;
 mod wait_queue;
 mod weather;

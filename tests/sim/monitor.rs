@@ -60,6 +60,7 @@ fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
         let Some(listed) = listed.filter(|_| state.servers[index].is_listed) else { continue };
         let ahead = state.may_try_ahead(&world.plan, status.waiters, now);
         let mut problem = state.servers[index].disagrees(status, ahead, now);
+        problem = problem.or_else(|| state.tier_disagrees(index, listed));
         let vain = waits_in_vain(&world.plan, state, index, status, listed, now);
         // A waiter with wishes may not accept what is there.
         let vain = vain.filter(|_| unserved > state.wait_queue.choosy());
@@ -165,7 +166,12 @@ fn waits_in_vain(
     });
     let mut of_server = state.open.values().filter(|open| open.server == index && !open.in_use);
     let has_answered = of_server.any(|open| open.answered == Some(health.outage));
-    if listed.idle > 0 && has_token && (health.serves() || !is_any_up || has_answered && listed.in_use == 0) {
+    let is_in_use = state.may_use_tier_of(plan, index, status, false, now);
+    if listed.idle > 0
+        && has_token
+        && is_in_use
+        && (health.serves() || !is_any_up || has_answered && listed.in_use == 0)
+    {
         return Some("a connection is idle and may be checked out");
     }
     let has_permit = listed.open < listed.max_conns;
@@ -178,7 +184,7 @@ fn waits_in_vain(
             .then_some("the server is down and its trial is overdue");
     }
     let recovers_alone = matches!(health.state, Model::Recovering { .. }) && listed.open == 0;
-    if health.state != Model::Up && !recovers_alone {
+    if health.state != Model::Up && !recovers_alone || !is_in_use {
         return None;
     }
     if health.breaker == Breaker::Trying || health.paused_until() + TICK > now {

@@ -68,6 +68,19 @@ impl SimConn {
         told_at.flatten().is_some_and(|at| at <= now)
     }
 
+    /// Whether it is of no use, as the client sees it: a new one counts as a failed connect then.
+    fn is_refused(&self) -> bool {
+        let is_told = self.is_told();
+        let now = self.world.now();
+        let mut state = self.world.state();
+        let state = &mut *state;
+        let unused = state.open.get(&self.id).filter(|open| is_told && open.returns == 0);
+        if let Some(open) = unused {
+            state.servers[self.server].health.closed_at_once = Some((open.outage, now));
+        }
+        is_told
+    }
+
     /// Whether it was opened in this instant.
     fn is_new(&self) -> bool {
         let now = self.world.now();
@@ -77,8 +90,10 @@ impl SimConn {
     /// Marks the connection as detached: the server still sees it, but it no longer belongs to the pool.
     pub(crate) fn leave_pool(&mut self) {
         self.is_detached = true;
+        let now = self.world.now();
         let mut state = self.world.state();
-        state.servers[self.server].open -= 1;
+        let server = &mut state.servers[self.server];
+        (server.open, server.touched) = (server.open - 1, now);
         state.open.remove(&self.id);
     }
 }
@@ -280,17 +295,7 @@ impl Connector for SimConnector {
 
     /// Half an answer is not detected here: only a release may make a connection reusable.
     fn is_reusable(&self, conn: &mut SimConn, _info: &ConnInfo) -> bool {
-        let is_told = conn.is_told();
-        if is_told {
-            let now = self.world.now();
-            let mut state = self.world.state();
-            let state = &mut *state;
-            let open = &state.open[&conn.id];
-            if open.returns == 0 {
-                state.servers[conn.server].health.closed_at_once = Some((open.outage, now));
-            }
-        }
-        !is_told
+        !conn.is_refused()
     }
 
     /// Takes its time, and fails once the client's end has seen the death.
@@ -300,7 +305,9 @@ impl Connector for SimConnector {
         if latency > 0 {
             sleep(Duration::from_millis(latency)).await;
         }
-        if conn.is_told() { Err(SimError::Refused) } else { Ok(()) }
+        let now = self.world.now();
+        self.world.state().servers[conn.server].touched = now;
+        if conn.is_refused() { Err(SimError::Refused) } else { Ok(()) }
     }
 
     fn classify(&self, error: &SimError) -> ConnectFault {

@@ -23,6 +23,7 @@ pub(crate) struct Limits {
     pub(crate) max_conns: u32,
     pub(crate) rate: Option<Rate>,
     pub(crate) weight: u32,
+    pub(crate) tier: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,11 +39,12 @@ impl Limits {
         let least = u64::from(min_idle(features)).max(1);
         let max_conns = if features.has(Feature::OneConnection) { 1 } else { rng.within(least..=4) as u32 };
         let weight = if features.has(Feature::Weights) { rng.pick(&[1, 1, 2, 5, 60]) } else { 1 };
-        Self { max_conns, rate, weight }
+        let tier = if features.has(Feature::Tiers) { rng.pick(&TIERS) } else { 0 };
+        Self { max_conns, rate, weight, tier }
     }
 
     pub(crate) fn server(self, address: &str) -> Server {
-        let server = Server::new(address).max_conns(self.max_conns).weight(self.weight);
+        let server = Server::new(address).max_conns(self.max_conns).weight(self.weight).tier(self.tier);
         match self.rate {
             Some(rate) => server.max_rps(rate.rps).burst(rate.burst),
             None => server,
@@ -63,6 +65,9 @@ fn min_idle(features: Features) -> u32 {
         false => 0,
     }
 }
+
+/// The tiers of servers. More than half of the servers share one.
+const TIERS: [u32; 5] = [0, 0, 2, 2, 15];
 
 pub(crate) const POLICIES: [LoadBalancing; 3] =
     [LoadBalancing::RoundRobin, LoadBalancing::Weighted, LoadBalancing::LeastInUse];
@@ -97,6 +102,7 @@ pub(crate) struct Plan {
     pub(crate) idle_check_interval: Option<u64>,
     pub(crate) policy: LoadBalancing,
     pub(crate) slow_start: Option<u64>,
+    pub(crate) spill_when_full: bool,
     /// The servers registered at the start. The operator may add the others.
     pub(crate) first_servers: Vec<Limits>,
     pub(crate) servers: usize,
@@ -149,6 +155,7 @@ impl Plan {
             // Last, so that a seed without the feature has the plan that it had before there was one.
             policy: if features.has(Feature::Weights) { rng.pick(&POLICIES) } else { LoadBalancing::RoundRobin },
             slow_start: if features.has(Feature::Weights) { rng.pick(&[None, Some(200)]) } else { None },
+            spill_when_full: features.has(Feature::Tiers) && rng.chance(50),
         }
     }
 

@@ -26,7 +26,8 @@ pub(crate) async fn heals(world: &Arc<World>, pool: &Pool<SimConnector>) -> Resu
         }
         let status = pool.status();
         let sick: Vec<_> = status.servers.iter().filter(|server| server.state != ServerState::Up).collect();
-        let is_idle = |server: &usize| world.state().servers[*server].is_listed && !served[*server];
+        // The others serve for want of them alone.
+        let is_idle = |server: &usize| world.state().is_of_best_tier(*server) && !served[*server];
         let unused: Vec<_> = (0..served.len()).filter(is_idle).collect();
         if sick.is_empty() && unused.is_empty() {
             return Ok(());

@@ -68,8 +68,8 @@ pub(crate) struct Expected {
 impl State {
     /// How many servers are registered, and how many of them serve.
     pub(crate) fn serving(&self) -> (u32, u32) {
-        let listed = || self.servers.iter().filter(|server| server.is_listed);
-        (listed().count() as u32, listed().filter(|server| server.health.serves()).count() as u32)
+        let count = |is: fn(&Server) -> bool| self.servers.iter().filter(|server| is(server)).count() as u32;
+        (count(|server| server.is_listed), count(Server::serves))
     }
 
     /// Acts on a change of any server's health: when no server serves, ejections end.
@@ -177,10 +177,7 @@ impl State {
         let at_once = eject_for.is_some() || matches!(health.state, Health::Recovering { .. });
         let enough = |strikes| at_once || strikes >= plan.consecutive_failures;
         expected.enough = (is_sure && enough(expected.strikes.0), enough(expected.strikes.1));
-        let (listed, serving) = self.serving();
-        let left = f64::from(serving) - 1.0;
-        let within_cap = left >= 1.0 && left >= (1.0 - plan.max_ejected_ratio) * f64::from(listed);
-        expected.allowed = plan.enforce && within_cap && server.is_listed;
+        expected.allowed = plan.enforce && server.is_listed && self.is_within_cap(plan, server);
         expected
     }
 
@@ -349,7 +346,7 @@ impl State {
             let is_plain = is_up && server.health.breaker == Breaker::Closed;
             let is_quiet = server.touched < now && server.health.turned < now && server.listing_changed < now;
             let has_permit = server.open < server.held.max_conns(now) && connecting < plan.max_attempts;
-            server.is_listed && is_plain && is_quiet && has_permit && server.held.rate().is_none()
+            self.is_of_best_tier(index) && is_plain && is_quiet && has_permit && server.held.rate().is_none()
         };
         self.wait_queue.is_empty() && self.servers.iter().enumerate().any(could)
     }

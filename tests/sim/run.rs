@@ -124,6 +124,7 @@ fn build(world: &Arc<World>) -> Pool<SimConnector> {
         .idle_check_interval(plan.idle_check_interval.map(ms))
         .load_balancing(plan.policy)
         .slow_start(plan.slow_start.map(ms))
+        .spill_when_full(plan.spill_when_full)
         .seed(plan.seed);
     builder.build().expect("the plan is in range")
 }

@@ -209,7 +209,7 @@ impl<F: Future> SimulatedCall<F> {
         {
             let mut state = self.world.state();
             state.wait_queue.leaves(self.caller);
-            state.call_ended = Some(now);
+            (state.call_ended, state.passed_on) = (Some(now), Some(now));
             state.tokens_touched = now;
             state.trace.push((now, Event::GivesUp { caller: self.caller, on_wake }));
         }

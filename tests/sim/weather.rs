@@ -282,7 +282,7 @@ impl Operator {
         let mut state = self.world.state();
         let is_new = state.servers[server].adopt(&status, now, limits);
         let (max_conns, rps) = (limits.max_conns, limits.rate.map_or(f64::INFINITY, |rate| rate.rps));
-        state.trace.push((now, Event::Lists { server, max_conns, rps, is_new }));
+        state.trace.push((now, Event::Lists { server, max_conns, rps, tier: limits.tier, is_new }));
     }
 
     /// After all servers of a change were listed.

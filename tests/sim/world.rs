@@ -95,6 +95,7 @@ pub(crate) enum Event {
         server: usize,
         max_conns: u32,
         rps: f64,
+        tier: u32,
         is_new: bool,
     },
     Removes {
@@ -174,6 +175,8 @@ pub(crate) struct State {
     pub(crate) outage_since: Option<u64>,
     /// When the last call ended.
     pub(crate) call_ended: Option<u64>,
+    /// When a call last ended without a connection: it may have passed one on.
+    pub(crate) passed_on: Option<u64>,
     pub(crate) counts: Counts,
     /// Since when callers wait while no server serves.
     pub(crate) waits_since: Option<u64>,
@@ -205,8 +208,12 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(plan: Plan) -> Self {
         let server = |index: usize| {
-            let limits =
-                plan.first_servers.get(index).copied().unwrap_or(Limits { max_conns: 1, rate: None, weight: 1 });
+            let limits = plan.first_servers.get(index).copied().unwrap_or(Limits {
+                max_conns: 1,
+                rate: None,
+                weight: 1,
+                tier: 0,
+            });
             Server {
                 address: format!("server-{index}"),
                 mode: crate::weather::Mode::Good,
@@ -229,6 +236,7 @@ impl World {
             open: BTreeMap::new(),
             outage_since: None,
             call_ended: None,
+            passed_on: None,
             counts: Counts::default(),
             waits_since: None,
             healed_at: None,

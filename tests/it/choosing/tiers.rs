@@ -236,3 +236,36 @@ async fn standby_servers_take_turns() {
         assert!(served.len() == 3 && least >= 15, "{served:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn answered_connection_of_down_server_serves_only_if_its_tier_is_in_use_or_spills() {
+    for spills in [false, true] {
+        let rig = rig(|builder| builder.server(of("b", 1)).max_conns_per_server(2).spill_when_full(spills));
+        let mut of_b = open(&rig, 2).await;
+        rig.pool.register(of("a", 0).max_conns(1)).expect("it is new");
+        let _of_a = rig.pool.acquire().await.expect("it accepts");
+        of_b.remove(0).fail("broken");
+        // It answers, although its server was ejected.
+        release(of_b);
+        let is_served = rig.pool.try_acquire().map(Conn::release).is_ok();
+        assert_eq!(is_served, spills, "the better tier is full");
+        assert_eq!(rig.pool.acquire_timeout(MS).await.is_ok(), spills);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiter_uses_next_tier_as_soon_as_attempt_has_filled_the_first_one() {
+    let rig = rig(|builder| {
+        let builder = builder.servers([of("a", 0).max_conns(2), of("b", 1)]).spill_when_full(true);
+        builder.max_concurrent_connects_per_server(1).hedge_delay(LONG)
+    });
+    rig.connector.next_connects("a", [Connect::Slow(MS), Connect::Never]);
+    let spawn = || {
+        let pool = rig.pool.clone();
+        tokio::spawn(async move { pool.acquire().await })
+    };
+    let calls = [(); 3].map(|()| spawn());
+    sleep(MS * 5).await;
+    assert_eq!(calls.each_ref().map(|call| call.is_finished()), [true, true, false]);
+    calls.iter().for_each(|call| call.abort());
+}

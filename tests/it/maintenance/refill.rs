@@ -1,7 +1,7 @@
 //! The minimum of idle connections.
 
 use connring::test_util::Reuse;
-use connring::{Builder, Server, ServerState};
+use connring::{AcquireOptions, Builder, Server, ServerState};
 
 use super::*;
 use crate::support::advance_smoothly;
@@ -169,4 +169,19 @@ async fn minimum_above_maximum_of_server_is_refused() {
     rig.pool.update(Server::new("a").max_conns(14)).expect_err("its maximum would be lower");
     settle().await;
     assert_eq!(idle(&rig), [15]);
+}
+
+#[tokio::test]
+async fn standby_server_without_open_connections_is_filled_by_sweep() {
+    let rig = Rig::manual(|b| one(b).server(Server::new("b").tier(1)).min_idle_per_server(2));
+    advance_smoothly(&rig, TICK).await;
+    for _ in 0..2 {
+        let conn = rig.pool.acquire_with(AcquireOptions::new().prefer("b")).await.expect("it has idle ones");
+        conn.discard();
+    }
+    // A switch of the tier in use and back: "b" is known to have no open connection.
+    rig.pool.deregister("a").expect("it is registered");
+    rig.pool.register("a").expect("it was removed");
+    advance_smoothly(&rig, LATE).await;
+    assert_eq!(idle(&rig), [2, 2]);
 }

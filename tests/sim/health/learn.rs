@@ -33,7 +33,9 @@ impl Health {
         if let Some((outage, at)) = self.closed_at_once.take() {
             // Its recovery may have ended by time in the same instant, before the connection closed.
             let is_over = matches!(self.state, State::Recovering { until } if until <= at + 20_000);
-            self.failures_unsure |= is_over && self.failures > 0;
+            // Or its trial has begun since.
+            let is_tried = matches!(state, ServerState::Probing { .. });
+            self.failures_unsure |= is_over && self.failures > 0 || is_tried;
             let is = |pause: u64| paused_until.is_some_and(|until| until.abs_diff(at + pause) <= 20_000);
             let pauses = is(self.interval(self.failures + 1)) || self.failures_unsure && is(self.interval(1));
             if self.breaker == Breaker::Closed && pauses {
