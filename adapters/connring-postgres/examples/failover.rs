@@ -58,7 +58,8 @@ async fn main() -> Result<(), AnyError> {
     drop(conn); // cancels it, rolls back, and the connection goes on
     let conn = pool.acquire().await?;
     let uses = PooledConn::info(&conn).uses();
-    println!("the same connection, used {uses} times before: {:?}", conn.simple_query("SELECT 42").await?.get(1));
+    let answer: i32 = conn.query_one("SELECT 42", &[]).await?.get(0);
+    println!("the same connection, used {uses} times before: {answer}");
     conn.release();
 
     let admin = connector().connect(&Server::new(second.address())).await?;
@@ -71,6 +72,6 @@ async fn main() -> Result<(), AnyError> {
     admin.batch_execute("SELECT pg_promote()").await?;
     println!("the first one is killed, the second one promoted");
     println!("{}", insert(&pool).await?);
-    print!("{}", pool.status());
+    println!("{}", pool.status());
     Ok(())
 }
