@@ -14,8 +14,8 @@ impl Server {
         self.is_listed && self.health.serves()
     }
 
-    /// Whether it can neither serve nor be connected to, so that callers may use worse tiers. `or`: where the model cannot
-    /// tell.
+    /// Whether it can neither serve nor be connected to, so that callers may use worse tiers. `or`: where the model
+    /// cannot tell.
     fn is_spent(&self, plan: &Plan, listed: &ServerStatus, or: bool, now: u64) -> bool {
         let pauses = match self.health.breaker {
             Breaker::Closed => listed.connecting_paused.is_some(),
@@ -47,8 +47,8 @@ impl State {
         self.servers.iter().filter(move |server| server.serves() && server.held.tier() < tier)
     }
 
-    /// Whether callers may use servers of this one's tier now: all that serve in better tiers are spent. `or`: where the
-    /// model cannot tell.
+    /// Whether callers may use servers of this one's tier now: all that serve in better tiers are spent. `or`: where
+    /// the model cannot tell.
     pub(crate) fn may_use_tier_of(&self, plan: &Plan, index: usize, status: &PoolStatus, or: bool, now: u64) -> bool {
         let is_spent = |server: &Server| status_of(server, status).is_none_or(|at| server.is_spent(plan, at, or, now));
         self.better(index).all(is_spent)
