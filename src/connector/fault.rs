@@ -60,14 +60,18 @@ impl ConnectFault {
             if io_error.is_some_and(is_own) {
                 return Self::Client;
             }
-            // The `source` of these two is that of the error inside, which it leaves out.
+            // The `source` of these three is that of the error inside, which it leaves out.
             let inside = io_error.and_then(io::Error::get_ref).map(|inside| inside as &(dyn Error + 'static));
             let inside = inside.or_else(|| error.downcast_ref::<BoxError>().map(BoxError::inside));
+            let inside = inside.or_else(|| error.downcast_ref::<Shared>().map(|error| &**error as _));
             next = inside.or_else(|| error.source());
         }
         Self::Server
     }
 }
+
+/// An error that can be cloned, as those of some drivers.
+type Shared = Arc<dyn Error + Send + Sync>;
 
 /// An [`io::Error`], or what points to one and is an error, too.
 fn io_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
@@ -136,7 +140,7 @@ mod tests {
     #[test]
     fn fault_of_the_client_is_found_in_any_error_around_it() {
         let own = || os(libc::EMFILE);
-        let around: [Box<dyn Error>; 8] = [
+        let around: [Box<dyn Error>; 9] = [
             Box::new(Login(own())),
             Box::new(Login(Login(own()))),
             Box::new(Login(Arc::new(own()))),
@@ -145,6 +149,7 @@ mod tests {
             Box::new(io::Error::other(Login(own()))),
             Box::new(Login(io::Error::new(io::ErrorKind::ConnectionRefused, io::Error::other(own())))),
             Box::new(Login(BoxError::new(own()))),
+            Box::new(Login(Shared::from(Box::from(own())))),
         ];
         for error in around {
             assert_eq!(ConnectFault::of(&*error), ConnectFault::Client, "{error:?}");

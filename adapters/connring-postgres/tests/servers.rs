@@ -50,7 +50,7 @@ async fn server_with_as_many_slots_as_the_pool_refuses_none() {
         worker.await.unwrap();
     }
     let totals = pool.status().totals;
-    assert_eq!((totals.connect_failures, totals.failures), (0, 0), "{}", server.output());
+    assert!(!server.output().contains("too many clients"), "{}", server.output());
     assert!(totals.closes(CloseReason::Discarded) > 50 && totals.closes(CloseReason::Reset) > 0, "{totals:?}");
 
     // And one that is full is the server's fault.
