@@ -20,7 +20,7 @@ use crate::settings::Settings;
 async fn main() -> Result<(), Box<dyn Error>> {
     let settings = Settings::parse();
     tracing_subscriber::fmt().with_writer(io::stderr).init();
-    let pool = settings.pool().build()?;
+    let pool = settings.pool()?.build()?;
     let client = HttpClient::new(pool.clone()).head_timeout(settings.head_timeout).verdict(proxy::verdict);
 
     let front = TcpListener::bind(settings.listen).await?;

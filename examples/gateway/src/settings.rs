@@ -1,10 +1,13 @@
-//! The settings: from the command line. A file of settings would be read here, into the builder of the pool.
+//! The settings: flags, and a TOML file for those of the pool. A flag wins over the file.
 
+use std::error::Error;
+use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use connring::{Builder, Pool, TcpConnector};
+use connring::{Builder, Pool, PoolConfig, TcpConnector};
 use connring_hyper::HttpConnector;
 use http_body_util::{Either, Empty};
 use hyper::Request;
@@ -21,25 +24,15 @@ pub(crate) struct Settings {
     /// Where `/status` and `/metrics` are; nowhere without it
     #[arg(long)]
     pub(crate) admin: Option<SocketAddr>,
-    /// A server, as host:port; once for each
-    #[arg(long = "server", required = true)]
-    servers: Vec<String>,
-    /// The most connections to each server
-    #[arg(long, default_value_t = 100)]
-    max_conns: u32,
-    /// The most requests a second to each server
+    /// A TOML file with settings of the pool, under the names of the flags below, with underscores
     #[arg(long)]
-    max_rps: Option<f64>,
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    pool: PoolConfig,
     /// The path of a page that shows whether a server can serve: asked for every second, and before a server that was
     /// down serves again
     #[arg(long)]
     check: Option<String>,
-    /// Seconds for a connect
-    #[arg(long, default_value = "1", value_parser = seconds)]
-    connect_timeout: Duration,
-    /// Seconds that a request may wait for a connection
-    #[arg(long, default_value = "5", value_parser = seconds)]
-    wait_timeout: Duration,
     /// Seconds from a request to the head of its response
     #[arg(long, default_value = "30", value_parser = seconds)]
     pub(crate) head_timeout: Duration,
@@ -50,7 +43,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// The pool of the servers.
-    pub(crate) fn pool(&self) -> Builder<Backend> {
+    pub(crate) fn pool(&self) -> Result<Builder<Backend>, Box<dyn Error>> {
         let mut connector = HttpConnector::new(TcpConnector::new());
         if let Some(path) = self.check.clone() {
             connector = connector.check_with(move || {
@@ -60,19 +53,19 @@ impl Settings {
                 request
             });
         }
+        let file = match &self.config {
+            Some(path) => toml::from_str(&fs::read_to_string(path)?)?,
+            None => PoolConfig::default(),
+        };
         let mut builder = Pool::builder(connector)
             .name("gateway")
-            .servers(&self.servers)
-            .max_conns_per_server(self.max_conns)
-            .connect_timeout(self.connect_timeout)
-            .wait_timeout(self.wait_timeout);
-        if let Some(rps) = self.max_rps {
-            builder = builder.max_rps(rps);
-        }
+            .max_conns_per_server(100)
+            .connect_timeout(Duration::from_secs(1))
+            .wait_timeout(Duration::from_secs(5));
         if self.check.is_some() {
             builder = builder.idle_check_interval(Duration::from_secs(1));
         }
-        builder
+        Ok(builder.config(self.pool.clone().or(file)))
     }
 }
 

@@ -17,13 +17,14 @@ use rustix::process::Signal;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Starts a gateway, with its pages at a port that is returned.
-fn gateway(servers: &[String], more: &'static [&'static str]) -> (RealServer, SocketAddr) {
+fn gateway(servers: &[String], more: &[&str]) -> (RealServer, SocketAddr) {
     let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let servers: Vec<_> = servers.iter().flat_map(|server| ["--server".to_owned(), server.clone()]).collect();
+    let more: Vec<_> = more.iter().map(|&argument| argument.to_owned()).collect();
+    let servers = servers.join(",");
     let gateway = RealServer::start("gateway", move |_, port| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
         command.arg("--listen").arg(format!("127.0.0.1:{port}")).arg("--admin").arg(admin.to_string());
-        command.args(&servers).args(more);
+        command.arg("--servers").arg(&servers).args(&more);
         command
     });
     (gateway, admin)
@@ -139,7 +140,9 @@ fn no_get_fails_while_one_of_three_servers_is_killed_and_comes_back() {
 #[test]
 fn pages_show_each_server() {
     let Some(server) = nginx("location / { return 200 $uri; }") else { return };
-    let (gateway, admin) = gateway(&[server.address()], &["--max-conns", "7"]);
+    let file = server.folder().join("gateway.toml");
+    std::fs::write(&file, "max_conns_per_server = 7\nconnect_timeout = \"500ms\"\n").unwrap();
+    let (gateway, admin) = gateway(&[server.address()], &["--config", file.to_str().unwrap()]);
     assert_eq!(Client::new(gateway.socket_address()).get("/status").1, "/status", "the pages are not in front");
     let mut client = Client::new(admin);
     let status = client.get("/status").1;
@@ -202,7 +205,7 @@ fn request_is_repeated_once_and_only_if_it_is_safe() {
 #[test]
 fn gateway_without_a_server_says_when_to_come_back() {
     let nowhere = format!("127.0.0.1:{}", free_port());
-    let (gateway, _) = gateway(&[nowhere], &["--wait-timeout", "0.05"]);
+    let (gateway, _) = gateway(&[nowhere], &["--wait-timeout", "50ms"]);
     let (head, body) = Client::new(gateway.socket_address()).get("/");
     assert!(head.starts_with("http/1.1 503 ") && head.contains("retry-after: 1\r\n"), "{head}{body}");
 }
