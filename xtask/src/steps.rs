@@ -57,6 +57,7 @@ fn docs() -> Outcome {
     for line in [
         "cargo doc --locked --no-deps --all-features",
         "cargo doc --locked --no-deps --all-features --document-private-items",
+        "cargo doc --locked --no-deps --workspace --exclude connring",
     ] {
         run_command(line, command(line).env("RUSTDOCFLAGS", "-D warnings"))?;
     }
