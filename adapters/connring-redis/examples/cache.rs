@@ -1,7 +1,7 @@
 //! One pool over three Redis servers, with a timeout for each request, and a verdict on the server where one is due.
 //!
 //! Run it with the addresses of one or more servers:
-//! `cargo run --example cache -- 127.0.0.1:6379 127.0.0.1:6380`. Then stop one of them while it runs.
+//! `cargo run -p connring-redis --example cache -- 127.0.0.1:6379 127.0.0.1:6380`. Then stop one of them while it runs.
 
 use std::env;
 use std::io;

@@ -1,7 +1,7 @@
 //! Faults of one of three Redis servers under load, with connring and with one pool for each server, used in turn:
 //! deadpool-redis and bb8-redis.
 //!
-//! Run it with `cargo run --release --example faults`. It needs redis-server, and takes a minute and a half.
+//! Run it with `cargo run --release -p connring-redis --example faults`. It needs redis-server, and takes a minute and a half.
 //!
 //! 64 tasks send an `ECHO` of a text of their own, wait for the answer for 250 ms at most, and pause for 5 ms. None tries
 //! again. After a second one server has a fault for a second. The columns of requests, failures and times are those of
