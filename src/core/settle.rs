@@ -19,8 +19,8 @@ use crate::sync::Arc;
 /// See the module's page.
 pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) {
     serve_waiters(shared);
-    while connect_for_waiters(shared) && !shared.servers.list().standby.is_empty() {
-        // An attempt that just began may have ended a pause or filled its server: standby servers serve meanwhile.
+    while connect_for_waiters(shared) && shared.servers.serving.has_worse(shared.servers.tier_in_use()) {
+        // An attempt that just began may have ended a pause or filled its server: worse tiers serve meanwhile.
         serve_waiters(shared);
     }
 }

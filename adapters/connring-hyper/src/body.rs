@@ -60,6 +60,8 @@ impl<C: Connector> Body for ResponseBody<C> {
             // A reader may stop at the last byte, where the length is known.
             Some(Ok(_)) if !self.incoming.is_end_stream() => {}
             Some(Ok(_)) | None => self.end(),
+            // The server's wish does not depend on how its response ends.
+            Some(Err(_)) if matches!(self.at_end, AtEnd::FailFor(..)) => self.end(),
             Some(Err(error)) => {
                 if let Some(conn) = self.conn.take() {
                     conn.broken(error);
@@ -80,7 +82,7 @@ impl<C: Connector> Body for ResponseBody<C> {
 
 impl<C: Connector> Drop for ResponseBody<C> {
     fn drop(&mut self) {
-        // The server's wish does not depend on who reads it.
+        // Nor on who reads it.
         if let AtEnd::FailFor(..) = self.at_end {
             self.end();
         }

@@ -93,8 +93,8 @@ impl<C: Connector> HttpClient<C> {
 
     /// Sends a request and returns the response, whose body holds the connection until it was read to its end.
     ///
-    /// The request goes out as HTTP/1.1. Of an absolute URI only path and query are sent, and its authority as `Host`;
-    /// with neither, `Host` is the server's tag `host`, else its address.
+    /// The request goes out as HTTP/1.1. Of an absolute URI only path and query are sent. Without a `Host` of its own it
+    /// gets the authority of the URI, else the server's tag `host`, else the server's address.
     ///
     /// The extensions of the response have the [`ConnInfo`](connring::ConnInfo) of its connection, with the server.
     ///

@@ -100,7 +100,8 @@ where
     fn classify(&self, error: &Self::Error) -> ConnectFault {
         match error {
             ConnectError::Connect(error) => self.below.classify(error),
-            _ => ConnectFault::Server,
+            ConnectError::Host { .. } => ConnectFault::Client,
+            error => ConnectFault::of(error),
         }
     }
 
@@ -113,7 +114,8 @@ where
         let response = conn.sender.send_request(request).await.map_err(ConnectError::Http)?;
         let status = response.status();
         read_to_end(response).await.map_err(ConnectError::Http)?;
-        conn.sender.ready().await.map_err(ConnectError::Http)?;
+        // One that the server closes after its answer is refused by `is_reusable`, or its request is sent once more.
+        let _ = conn.sender.ready().await;
         if status.is_server_error() { Err(ConnectError::Check { status }) } else { Ok(()) }
     }
 

@@ -17,7 +17,7 @@ use crate::lingering::{Count, Lingers};
 use crate::socket::Socket;
 
 /// How long the end of a connection may take: the cancelling of its request, and the close by the server.
-const LONGEST_END: Duration = Duration::from_secs(1);
+pub(crate) const LONGEST_END: Duration = Duration::from_secs(1);
 
 /// A connection to PostgreSQL: a [`Client`] by deref, for queries, transactions, `COPY` and prepared statements.
 ///

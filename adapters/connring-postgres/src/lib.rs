@@ -18,8 +18,8 @@ use tokio_postgres::tls::{MakeTlsConnect, NoTls, TlsConnect};
 use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
 use crate::cancel::{GRACE, Place, cancel};
-use crate::conn::Opening;
 pub use crate::conn::PostgresConn;
+use crate::conn::{LONGEST_END, Opening};
 pub use crate::error::Error;
 use crate::lingering::Lingering;
 pub use crate::socket::Socket;
@@ -140,6 +140,30 @@ impl<T> PostgresConnector<T> {
         let has = |message: &_| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some(wanted));
         if answer.iter().any(has) { Ok(()) } else { Err(Error::Role { wanted: self.role }) }
     }
+
+    async fn reset(&self, conn: &mut PostgresConn) -> Result<(), Error>
+    where
+        T: MakeTlsConnect<Socket> + Clone,
+    {
+        if mem::take(&mut conn.is_cut_short) {
+            // A cancel that comes before its request does nothing, and each ends one request. The roll back that is sent
+            // after the last cancel is not hit by it. The time grows: the way to the server may be longer than the first.
+            let mut grace = GRACE;
+            loop {
+                match timeout(grace, conn.roll_back()).await {
+                    Ok(ended) => break ended?,
+                    Err(_elapsed) => cancel(conn.place.clone(), self.tls.clone(), conn.cancel_token()).await?,
+                }
+                grace *= 2;
+            }
+        } else {
+            conn.roll_back().await?;
+        }
+        if self.reset == Reset::Session {
+            conn.batch_execute(RESET_SESSION).await?;
+        }
+        Ok(())
+    }
 }
 
 impl<T> Connector for PostgresConnector<T>
@@ -154,7 +178,8 @@ where
 
     async fn connect(&self, server: &Server) -> Result<PostgresConn, Error> {
         let count = self.lingering.at(server.address());
-        count.is_zero().await;
+        // Not longer: a backend that does not end must not fail the connect.
+        let _in_time = timeout(LONGEST_END, count.is_zero()).await;
         let stream = self.tcp.connect(server).await.map_err(Error::Tcp)?;
         let opening = Opening::new(Socket::new(stream), count.clone());
         let place = Place { peer: opening.socket.peer().map_err(Error::Tcp)?, host: host(server.address()).into() };
@@ -200,23 +225,12 @@ where
         }
     }
 
+    /// One that the server closes meanwhile is no failure: `is_reusable` refuses it.
     async fn recycle(&self, conn: &mut PostgresConn) -> Result<(), Error> {
-        if mem::take(&mut conn.is_cut_short) {
-            // A cancel that comes before its request does nothing, and each ends one request. The roll back that is sent
-            // after the last cancel is not hit by it.
-            loop {
-                match timeout(GRACE, conn.roll_back()).await {
-                    Ok(ended) => break ended?,
-                    Err(_elapsed) => cancel(conn.place.clone(), self.tls.clone(), conn.cancel_token()).await?,
-                }
-            }
-        } else {
-            conn.roll_back().await?;
+        match self.reset(conn).await {
+            Err(_) if conn.is_closed() => Ok(()),
+            ended => ended,
         }
-        if self.reset == Reset::Session {
-            conn.batch_execute(RESET_SESSION).await?;
-        }
-        Ok(())
     }
 
     /// Sends `Terminate` and waits until the server has closed.

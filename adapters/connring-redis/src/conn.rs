@@ -57,6 +57,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedisConn<S> {
     }
 
     /// `RESET` was answered, and the login after it.
+    /// It is of no use any more.
+    pub(crate) fn cut_short(&mut self) {
+        self.is_cut_short = true;
+    }
+
     pub(crate) fn was_reset(&mut self) {
         (self.in_transaction, self.needs_reset) = (false, false);
     }
@@ -78,7 +83,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedisConn<S> {
             let mut decoder = Default::default();
             let mut values = Vec::with_capacity(answers);
             for _ in 0..answers {
-                values.push(parse_redis_value_async(&mut decoder, &mut reader).await?);
+                let value = parse_redis_value_async(&mut decoder, &mut reader).await?;
+                if let Value::Push { .. } | Value::Attribute { .. } = value {
+                    let text = "the server sent what is no answer";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text).into());
+                }
+                values.push(value);
             }
             if !decoder.buffer().is_empty() {
                 let text = "the server sent more answers than there were requests";

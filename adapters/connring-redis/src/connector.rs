@@ -20,8 +20,8 @@ use crate::error::Error;
 /// [`check`](Connector::check) is a `PING`. A connection whose last answer was read is reused, whether its caller
 /// released or dropped it. One with an outstanding answer is closed. If its caller has left a transaction open, keys
 /// watched, or another database, user or name, or if the last user was told `-LOADING`, `-MASTERDOWN` or `-BUSY`, the
-/// connection is reset in the background, by `RESET` (Redis 6.2) and a new login. If that fails, it is closed, and its
-/// server counts one failure.
+/// connection is reset in the background, by `RESET` (Redis 6.2) and a new login. If the server refuses the login
+/// or cannot serve, it is closed, and its server counts one failure; without blame, if the server knows no `RESET`.
 ///
 /// # Examples
 ///
@@ -151,13 +151,13 @@ where
     }
 
     fn is_reusable(&self, conn: &mut Self::Conn, info: &ConnInfo) -> bool {
-        self.streams.is_reusable(&mut conn.stream, info)
+        !conn.is_cut_short() && self.streams.is_reusable(&mut conn.stream, info)
     }
 
     fn classify(&self, error: &Self::Error) -> ConnectFault {
         match error {
             Error::Connect(error) => self.streams.classify(error),
-            Error::Answer { .. } | Error::NoAnswer { .. } => ConnectFault::Server,
+            error => ConnectFault::of(error),
         }
     }
 
@@ -176,9 +176,14 @@ where
         }
     }
 
+    // `is_reusable` refuses one that could not be reset.
     async fn recycle(&self, conn: &mut Self::Conn) -> Result<(), Self::Error> {
-        self.log_in(conn, vec!["RESET"]).await?;
-        conn.was_reset();
+        match self.log_in(conn, vec!["RESET"]).await {
+            Ok(()) => conn.was_reset(),
+            // Closed meanwhile, or a server that does not know `RESET`: neither is a failure of a server that answers.
+            Err(Error::NoAnswer { .. } | Error::Answer { command: "RESET", .. }) => conn.cut_short(),
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 

@@ -315,6 +315,19 @@ async fn check_passes_unless_the_server_cannot_serve() {
     assert_eq!(error.to_string(), "the check was answered with 503 Service Unavailable");
 }
 
+#[tokio::test]
+async fn check_that_closes_the_connection_after_its_answer_is_no_failure() {
+    let address = server(|_, mut stream| async move {
+        read_head(&mut stream).await;
+        say(&mut stream, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
+    })
+    .await;
+    let connector = Tcp::new(TcpConnector::new()).check_with(|| get("/health"));
+    let mut conn = connector.connect(&Server::from(address)).await.unwrap();
+    connector.check(&mut conn).await.unwrap();
+    assert!(!conn.sender().is_ready());
+}
+
 /// A stream that notes its orderly end.
 struct Noted(TcpStream, Arc<AtomicUsize>);
 
