@@ -141,7 +141,8 @@ impl<T> PostgresConnector<T> {
         if answer.iter().any(has) { Ok(()) } else { Err(Error::Role { wanted: self.role }) }
     }
 
-    async fn reset(&self, conn: &mut PostgresConn) -> Result<(), Error>
+    /// Makes a used connection fit for the next caller.
+    async fn clean(&self, conn: &mut PostgresConn) -> Result<(), Error>
     where
         T: MakeTlsConnect<Socket> + Clone,
     {
@@ -227,7 +228,7 @@ where
 
     /// One that the server closes meanwhile is no failure: `is_reusable` refuses it.
     async fn recycle(&self, conn: &mut PostgresConn) -> Result<(), Error> {
-        match self.reset(conn).await {
+        match self.clean(conn).await {
             Err(_) if conn.is_closed() => Ok(()),
             ended => ended,
         }
