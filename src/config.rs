@@ -82,8 +82,8 @@ macro_rules! settings {
 
 settings! {
     /// Settings of a pool that come from a file or from flags: the plain data among the knobs of
-    /// [`Builder`](crate::Builder), each with the name of its setter. The two fields `…_backoff_interval` are the arguments of
-    /// [`Builder::backoff`](crate::Builder::backoff), the fields `ejection_…` the setters of
+    /// [`Builder`](crate::Builder), each with the name of its setter. The two fields `…_backoff_interval` are the
+    /// arguments of [`Builder::backoff`](crate::Builder::backoff), the fields `ejection_…` the setters of
     /// [`Ejection`](crate::Ejection).
     ///
     /// All are optional. [`Builder::config`](crate::Builder::config) sets those that are given and leaves the others as
