@@ -288,8 +288,7 @@ fn take_answered<C: Connector>(
 ) -> Option<Box<Connection<C>>> {
     shared.open_rotation.pass(near, &list.open, |number| {
         let (entry, Usable::Answered(outage)) = list.usable(number)? else { return None };
-        let tier = entry.server().health.snapshot().tier();
-        if refuses_idle(list, wish, entry.server()) || !spill::is_reached(shared, list, tier, now) {
+        if refuses_idle(list, wish, entry.server()) || !spill::is_reached(shared, list, entry.server(), now) {
             return None;
         }
         let has_answered = |conn: &Connection<C>| conn.permit.answered() == outage;

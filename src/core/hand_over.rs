@@ -12,7 +12,7 @@ use crate::core::shared::{Shared, pool_of};
 use crate::core::spill;
 use crate::core::wish::{avoids, refuses_idle};
 use crate::raw::{Outage, Time};
-use crate::server::{Connection, Generation, ServerEntry};
+use crate::server::{Connection, Generation};
 use crate::servers::{List, Usable, thread_number};
 use crate::sync::Arc;
 
@@ -169,7 +169,7 @@ fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>,
     {
         let list = shared.servers.list();
         let Some((_, usable)) = list.usable(generation.number) else { return };
-        if usable != Usable::All && !is_reached(shared, &list, &generation.server, shared.clock.time()) {
+        if usable != Usable::All && !spill::is_reached(shared, &list, &generation.server, shared.clock.time()) {
             return;
         }
         shared.queue.serve(|wish| {
@@ -206,7 +206,7 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
             let is_out = match usable {
                 Usable::All => false,
                 Usable::Standby => !may_spill,
-                Usable::Answered(_) => !is_reached(shared, &list, entry.server(), now),
+                Usable::Answered(_) => !spill::is_reached(shared, &list, entry.server(), now),
             };
             if is_out || refuses_idle(&list, wish, entry.server()) {
                 return None;
@@ -268,12 +268,7 @@ fn may_serve<C: Connector>(shared: &Shared<C>, list: &List<C>, conn: &Connection
     !generation.epoch.is_over()
         && match list.usable(generation.number) {
             Some((_, Usable::All)) => true,
-            Some((_, Usable::Standby)) => is_reached(shared, list, &generation.server, shared.clock.time()),
+            Some((_, Usable::Standby)) => spill::is_reached(shared, list, &generation.server, shared.clock.time()),
             _ => false,
         }
-}
-
-/// Whether callers may use the tier of a server now.
-fn is_reached<C: Connector>(shared: &Shared<C>, list: &List<C>, server: &ServerEntry<C>, now: Time) -> bool {
-    spill::is_reached(shared, list, server.health.snapshot().tier(), now)
 }

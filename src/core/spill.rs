@@ -3,6 +3,7 @@
 use crate::connector::Connector;
 use crate::core::shared::Shared;
 use crate::raw::Time;
+use crate::server::ServerEntry;
 use crate::servers::{List, ListEntry};
 
 /// The worst tier that callers may use now. It is worse than the one in use if no server of the tiers before has an
@@ -24,9 +25,10 @@ pub(crate) fn worst_tier<C: Connector>(shared: &Shared<C>, list: &List<C>, now: 
     }
 }
 
-/// Whether callers may use servers of a tier now: it is not worse than the one in use, or no server of a better one can
-/// serve or be connected to.
-pub(crate) fn is_reached<C: Connector>(shared: &Shared<C>, list: &List<C>, tier: usize, now: Time) -> bool {
+/// Whether callers may use the tier of a server now: it is not worse than the one in use, or no server of a better one
+/// can serve or be connected to.
+pub(crate) fn is_reached<C: Connector>(shared: &Shared<C>, list: &List<C>, server: &ServerEntry<C>, now: Time) -> bool {
+    let tier = server.health.snapshot().tier();
     let better = || list.up.iter_from(0).chain(list.standby.iter_from(0)).filter_map(|number| list.entry(number));
     let is_better = |entry: &&ListEntry<C>| entry.server().health.snapshot().tier() < tier;
     tier <= shared.servers.tier_in_use() || better().filter(is_better).all(|entry| is_spent(shared, entry, now))
