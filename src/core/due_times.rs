@@ -105,10 +105,10 @@ impl DueTimes {
         full.drain(..).for_each(|number| ready.push_front(number));
     }
 
-    /// Whether a probe is due or will be by `now`.
+    /// Whether a probe is due or will be by `now`, or is about to start.
     pub(crate) fn has_ready(&self, now: Time) -> bool {
         let state = lock(&self.state);
-        !state.ready.is_empty() || state.times.first().is_some_and(|&(at, _)| at <= now)
+        state.taken.is_some() || !state.ready.is_empty() || state.times.first().is_some_and(|&(at, _)| at <= now)
     }
 
     /// A caller of `acquire_now` waits for the probes that are due by now.
@@ -206,19 +206,23 @@ mod tests {
         due.ready_full();
         assert_eq!((due.pop_ready(), due.pop_ready()), (Some(4), None));
     }
+
     #[test]
     fn a_server_that_is_taken_is_about_to_be_tried() {
         let due = DueTimes::default();
         due.push(at(10), 1);
         let earliest = || due.earliest(at(10), |number| [None, Some(at(99)), Some(at(10))][number]);
         assert_eq!((due.pop(at(10)), earliest()), (Some(1), Some(at(10))), "before it is ready");
+        assert!(due.has_ready(at(10)), "a caller that comes now waits for its probe");
         due.add_ready(1);
         assert_eq!((due.pop(at(10)), earliest()), (None, Some(at(99))));
         due.add_ready(2);
         assert_eq!(earliest(), Some(at(10)), "the first one is outdated");
         assert_eq!((due.pop_ready(), due.pop_ready(), earliest()), (Some(1), Some(2), Some(at(10))));
+        assert!(due.has_ready(at(10)), "until the next is taken");
         due.put_back(1);
         assert_eq!(earliest(), Some(at(99)));
         assert_eq!((due.pop_ready(), due.pop_ready(), earliest()), (Some(1), None, None));
+        assert!(!due.has_ready(at(10)));
     }
 }
