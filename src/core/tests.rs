@@ -1,6 +1,9 @@
 //! Costs and states of a pool that no caller sees: locks taken, lists loaded, bits of the up set, wake-ups.
 
+use std::future::poll_fn;
 use std::hint::black_box;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::task::{coop::unconstrained, yield_now};
@@ -10,7 +13,7 @@ use crate::builder::Builder;
 use crate::clock::Clock;
 use crate::conn::PooledConn;
 use crate::connector::Connector;
-use crate::connector::scripted::ScriptedConnector;
+use crate::connector::scripted::{Connect, ScriptedConnector};
 use crate::core::Shared;
 use crate::ejection::Ejection;
 use crate::load_balancing::LoadBalancing;
@@ -102,6 +105,25 @@ async fn a_due_probe_costs_no_server_its_turn() {
         address
     });
     assert!(addresses.windows(2).all(|turns| turns[0] != turns[1]), "{addresses:?}");
+}
+
+#[tokio::test]
+async fn a_caller_waits_for_a_probe_that_is_taken_and_not_started() {
+    let rig = pool(|builder| builder.server("a"));
+    rig.connector.on_connect("a", Connect::Refuse);
+    rig.pool.acquire_now().await.expect_err("the server refuses");
+    rig.clock.advance(Duration::from_secs(60));
+    let due_times = &shared(&rig.pool).due_times;
+    let waits = async || {
+        let mut caller = pin!(rig.pool.acquire_now());
+        poll_fn(|cx| Poll::Ready(caller.as_mut().poll(cx).is_pending())).await
+    };
+    // As the background task does it, on another thread.
+    let number = due_times.pop(shared(&rig.pool).clock.time()).expect("its pause is over");
+    assert!(waits().await, "before it is ready");
+    due_times.add_ready(number);
+    assert_eq!(due_times.pop_ready(), Some(number));
+    assert!(waits().await, "before its attempt begins");
 }
 
 #[tokio::test]
