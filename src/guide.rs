@@ -1,14 +1,19 @@
-//! Guides: how to choose the limits, what a dropped future leaves behind, how to write a connector, what corresponds to
-//! what in other pools, and how it works inside.
+//! Guides: all calls in one table, how to choose the limits, what a dropped future leaves behind, how to write a
+//! connector, what corresponds to what in other pools, and how it works inside.
 //!
 //! | guide | for |
 //! |---|---|
+//! | [`calls`] | looking up a call |
 //! | [`limits`] | setting up a pool: how many connections, what rate, which timeouts |
 //! | [`operators`](crate::operators) | running it: what it does when servers fail |
 //! | [`cancel_safety`] | using it: timeouts, `select!`, aborted tasks |
 //! | [`writing_a_connector`] | another protocol |
 //! | [`coming_from`] | users of goconnpool, bb8, deadpool, r2d2 and sqlx |
 //! | [`inside`] | readers of the code |
+
+pub mod calls {
+    #![doc = include_str!("guide/calls.md")]
+}
 
 pub mod limits {
     #![doc = include_str!("guide/limits.md")]
