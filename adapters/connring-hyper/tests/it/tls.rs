@@ -80,14 +80,15 @@ async fn requests_in_turn_use_one_connection() {
 #[tokio::test]
 async fn server_without_a_valid_certificate_is_asked_nothing() {
     let client = https("other.example", |_| async { panic!("the handshake is refused") }).await;
-    let error = timeout(PATIENCE, client.send_with(now(), get("/"))).await.unwrap().unwrap_err();
+    let asking = tokio::spawn({
+        let client = client.clone();
+        async move { client.send(get("/")).await.unwrap_err() }
+    });
+    until(client.pool(), |status| status.to_string().contains("TLS handshake failed")).await;
+    assert_eq!(client.pool().status().totals.checkouts, 0);
+    client.pool().close().await;
+    let error = timeout(PATIENCE, asking).await.unwrap().unwrap();
     assert!(matches!(error, SendError::Acquire(_)), "{error:?}");
-    let status = client.pool().status();
-    assert!(status.to_string().contains("TLS handshake failed"), "{status}");
-}
-
-fn now() -> connring::AcquireOptions {
-    connring::AcquireOptions::new().timeout(std::time::Duration::from_millis(500))
 }
 
 /// What the server reads after the requests: an end that is announced, or one that cuts the stream off.
