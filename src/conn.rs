@@ -91,7 +91,8 @@ pub struct PooledConn<C: Connector> {
 /// | success | [`release`](Self::release), [`report_success`](Self::report_success) |
 /// | success | a drop that [`after_use`](Connector::after_use) answers with `Reuse` |
 /// | failure | [`fail`](Self::fail), [`fail_for`](Self::fail_for) |
-/// | failure | [`report_failure`](Self::report_failure), a late drop |
+/// | failure | [`report_failure`](Self::report_failure), [`report_failure_for`](Self::report_failure_for) |
+/// | failure | a late drop |
 /// | none | [`discard`](Self::discard), [`broken`](Self::broken), [`detach`](Self::detach), an early drop |
 impl<C: Connector> PooledConn<C> {
     /// Returns what the pool knows of the connection: its server, age, idle time and use count.
@@ -132,6 +133,34 @@ impl<C: Connector> PooledConn<C> {
         core::report_failure(self.connection_mut(), reason.to_string(), None);
     }
 
+    /// Counts a failure against the server and ejects it at once and for `time`, while the connection stays in hand.
+    /// See [`fail_for`](Self::fail_for).
+    ///
+    /// For an answer that has more to it: its head says when to come back (`Retry-After`), and the rest of it is read
+    /// later, if at all.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use connring::{Pool, Server, ServerState, connect_fn};
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let connector = connect_fn(|_: Server| async { std::io::Result::Ok(()) });
+    /// # let pool = Pool::builder(connector).servers(["a", "b"]).build()?;
+    /// let mut conn = pool.acquire().await?;
+    /// // "503 Service Unavailable", "Retry-After: 7", and a page.
+    /// conn.report_failure_for("503 Service Unavailable", Duration::from_secs(7));
+    /// // After the page was read.
+    /// conn.release();
+    /// assert!(pool.status().servers.iter().any(|server| matches!(server.state, ServerState::Ejected { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn report_failure_for(&mut self, reason: impl fmt::Display, time: Duration) {
+        core::report_failure(self.connection_mut(), reason.to_string(), Some(time));
+    }
+
     /// Closes the connection and counts a failure against its server, which is ejected after enough of them: see
     /// [`Ejection`](crate::Ejection).
     ///
@@ -149,7 +178,7 @@ impl<C: Connector> PooledConn<C> {
     /// come back (`Retry-After`). The bound of [`Ejection::max_ejected_ratio`](crate::Ejection::max_ejected_ratio)
     /// holds.
     pub fn fail_for(mut self, reason: impl fmt::Display, time: Duration) {
-        core::report_failure(self.connection_mut(), reason.to_string(), Some(time));
+        self.report_failure_for(reason, time);
         self.close_failed();
     }
 

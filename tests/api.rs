@@ -235,15 +235,16 @@ async fn down_reason_carries_text_of_reported_failure() {
     }
     // The last server is not ejected. Its only connection is in use.
     let last = conns.pop();
-    for conn in conns {
+    for mut conn in conns {
         let address = PooledConn::info(&conn).server().address().to_owned();
-        // `fail` takes a reference to an error, or a plain text.
+        // Each takes a reference to an error, or a plain text.
         if reasons.is_empty() {
             let error = io::Error::other("malformed response");
             conn.fail(&error);
             reasons.push((address, error.to_string()));
         } else {
-            conn.fail("no response");
+            conn.report_failure_for("no response", Duration::from_secs(60));
+            conn.discard();
             reasons.push((address, "no response".to_owned()));
         }
     }

@@ -1,7 +1,8 @@
 //! The client: a request to whichever server the pool chooses.
 
 use std::fmt;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,11 +13,13 @@ use http::response::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
-use tokio::time::timeout;
 
-use crate::body::{AtEnd, ResponseBody};
+use crate::body::ResponseBody;
 use crate::connector::HttpConn;
 use crate::error::SendError;
+use crate::exchange::{Exchange, name_of};
+use crate::progress::Silent;
+use crate::request_body::RequestBody;
 
 /// What the head of a response says of its server, by [`HttpClient::verdict`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,23 +42,62 @@ type Judge = dyn Fn(&Parts) -> Verdict + Send + Sync;
 ///
 /// Also a [`tower_service::Service`], which is always ready: the pool's `wait_timeout` and `max_waiters` bound what
 /// waits.
+///
+/// # What counts for and against a server
+///
+/// A response that [`verdict`](Self::verdict) does not call a failure is a success of its server as soon as
+///
+/// - its body was read to its end, or
+/// - a part of it comes 300 ms after the head or later: a long response need not end before it counts, or
+/// - it is dropped before its end: a reader that is slow or leaves says nothing about the server.
+///
+/// Before that a body that stalls for the [`body_timeout`](Self::body_timeout) is a failure, as is a head that does not
+/// come in the [`head_timeout`](Self::head_timeout). A body that breaks off is neither.
+///
+/// Both timeouts bound a silence of the server. They start anew whenever it takes a part of the request: a long upload
+/// that goes on has all the time it needs, and a server that stops reading it fails. While the body of the request has
+/// no next part to give (its `poll_frame` is pending) the silence is the caller's. Then the request ends after the same
+/// time, by [`SendError::Stalled`] or [`BodyError::Stalled`], and the server is not blamed.
+///
+/// A request or body that is dropped while the server has kept silent for 300 ms is a dropped connection: the pool's
+/// [`abandoned_after`](connring::Builder::abandoned_after) decides. Any other drop says nothing against the server.
+///
+/// [`BodyError::Stalled`]: crate::BodyError::Stalled
 pub struct HttpClient<C: Connector> {
     pool: Pool<C>,
     head_timeout: Option<Duration>,
+    body_timeout: Option<Duration>,
     judge: Arc<Judge>,
 }
 
 impl<C: Connector> HttpClient<C> {
     /// A client of the servers of `pool`.
     pub fn new(pool: Pool<C>) -> Self {
-        Self { pool, head_timeout: Some(Duration::from_secs(30)), judge: Arc::new(|_| Verdict::Success) }
+        Self {
+            pool,
+            head_timeout: Some(Duration::from_secs(30)),
+            body_timeout: Some(Duration::from_secs(60)),
+            judge: Arc::new(|_| Verdict::Success),
+        }
     }
 
-    /// How long to wait for the head of a response, from the checkout of the connection on: the time to send the request
-    /// counts. Afterwards a failure of the server is counted. Default: 30 s. Range: any; `None`: no bound.
+    /// How long the server may neither take a part of the request nor send the head of its response. Afterwards a
+    /// failure of the server is counted. Default: 30 s. Range: any; `None`: no bound.
     #[must_use]
     pub fn head_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.head_timeout = timeout.into();
+        self
+    }
+
+    /// How long the server may send no part of the body of its response while that is awaited: from when its reader
+    /// asks for the next part on. Time in which the reader asks for none does not count. Afterwards the body ends with
+    /// [`BodyError::Timeout`], and a failure of the server is counted. Default: 60 s, as between two reads of nginx.
+    /// Range: any; `None`: no bound, for streams of events that are further apart.
+    ///
+    /// [`BodyError::Timeout`]: crate::BodyError::Timeout
+    #[must_use]
+    pub fn body_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.body_timeout = timeout.into();
         self
     }
 
@@ -93,16 +135,19 @@ impl<C: Connector> HttpClient<C> {
 
     /// Sends a request and returns the response, whose body holds the connection until it was read to its end.
     ///
-    /// The request goes out as HTTP/1.1. Of an absolute URI only path and query are sent. Without a `Host` of its own it
-    /// gets the authority of the URI, else the server's tag `host`, else the server's address.
+    /// The request goes out as HTTP/1.1. Of an absolute URI only path and query are sent. Without a `Host` of its own
+    /// it gets the authority of the URI, else the server's tag `host`, else the server's address.
     ///
     /// The extensions of the response have the [`ConnInfo`](connring::ConnInfo) of its connection, with the server.
     ///
     /// If hyper says that the connection was closed before the request was sent, it is sent once more on a new
     /// connection. Any other retry is yours: only you know whether a request is safe to send twice.
     ///
-    /// A response to an upgrade (101, or 2xx to `CONNECT`) takes the connection out of the pool and its counts: take the
-    /// stream by [`hyper::upgrade::on`].
+    /// A response whose body ends before that of the request was sent closes the connection, and the rest of the
+    /// request is not sent.
+    ///
+    /// A response to an upgrade (101, or 2xx to `CONNECT`) takes the connection out of the pool and its counts: take
+    /// the stream by [`hyper::upgrade::on`].
     ///
     /// # Cancel safety
     ///
@@ -114,7 +159,8 @@ impl<C: Connector> HttpClient<C> {
     ///
     /// # Panics
     ///
-    /// As [`Pool::acquire`]. Outside a tokio runtime with the time driver, if there is a `head_timeout`.
+    /// As [`Pool::acquire`]. Outside a tokio runtime with the time driver, if there is a `head_timeout`; to read the
+    /// body, if there is a `body_timeout`.
     pub async fn send<B>(&self, request: Request<B>) -> Result<Response<ResponseBody<C>>, SendError<C::Error>>
     where
         C: Connector<Conn = HttpConn<B>>,
@@ -155,26 +201,28 @@ impl<C: Connector> HttpClient<C> {
                 let host = conn.host.clone();
                 request.headers_mut().insert(HOST, host);
             }
-            let sending = conn.sender.try_send_request(request);
-            let sent = match self.head_timeout {
-                None => sending.await,
-                Some(after) => match timeout(after, sending).await {
-                    Ok(sent) => sent,
-                    Err(_) => {
-                        let error = SendError::Timeout { server: name_of(&conn), after };
-                        conn.fail(format_args!("no response in {after:?}"));
-                        return Err(error);
-                    }
-                },
-            };
-            let mut failure = match sent {
-                Ok(response) => return Ok(self.receive(conn, response, is_connect)),
-                Err(failure) => failure,
+            let progress = Arc::clone(&conn.progress);
+            let mut sending = pin!(conn.sender.try_send_request(RequestBody::within(request, &progress)));
+            let mut exchange = Exchange::new(conn, self.head_timeout, &progress);
+            let sent = poll_fn(|cx| match sending.as_mut().poll(cx) {
+                Poll::Ready(sent) => Poll::Ready(Ok(sent)),
+                Poll::Pending => exchange.poll_silent(cx).map(Err),
+            });
+            let mut failure = match sent.await {
+                Ok(Ok(response)) => return Ok(self.receive(exchange, response, is_connect)),
+                Ok(Err(failure)) => failure,
+                Err(silent) => {
+                    let (server, after) = exchange.end_silent(silent, "response");
+                    return Err(match silent {
+                        Silent::Server => SendError::Timeout { server, after },
+                        Silent::Caller => SendError::Stalled { after },
+                    });
+                }
             };
             let unsent = failure.take_message();
-            let error = end_broken(conn, failure.into_error(), unsent.is_some());
+            let error = end_broken(exchange.into_conn(), failure.into_error(), unsent.is_some());
             match unsent {
-                Some(again) if !is_last => request = again,
+                Some(again) if !is_last => request = again.map(RequestBody::into_inner),
                 _ => return Err(error),
             }
             (options, is_last) = (options.fresh(), true);
@@ -183,7 +231,7 @@ impl<C: Connector> HttpClient<C> {
 
     fn receive<B>(
         &self,
-        mut conn: PooledConn<C>,
+        mut exchange: Exchange<C>,
         response: Response<hyper::body::Incoming>,
         is_connect: bool,
     ) -> Response<ResponseBody<C>>
@@ -191,22 +239,26 @@ impl<C: Connector> HttpClient<C> {
         C: Connector<Conn = HttpConn<B>>,
     {
         let (mut head, incoming) = response.into_parts();
-        head.extensions.insert(PooledConn::info(&conn));
-        let mut at_end = if stays_open(&head) { AtEnd::Release } else { AtEnd::Discard };
-        // Now, not at the end of the body: a reader that is slow, or drops it, says nothing about the server.
+        exchange.answered(self.body_timeout);
+        let conn = exchange.conn();
+        head.extensions.insert(PooledConn::info(conn));
         match (self.judge)(&head) {
-            Verdict::Success => conn.report_success(),
+            // Said later: see `Exchange::heard`.
+            Verdict::Success => {}
             Verdict::Failure => conn.report_failure(head.status),
-            Verdict::FailureFor(time) => at_end = AtEnd::FailFor(head.status.to_string(), time),
+            Verdict::FailureFor(time) => conn.report_failure_for(head.status, time),
         }
+        let is_last = !stays_open(&head);
         let is_upgrade = head.status == StatusCode::SWITCHING_PROTOCOLS || is_connect && head.status.is_success();
-        let conn = if is_upgrade {
+        let exchange = if is_upgrade {
+            let mut conn = exchange.into_conn();
+            conn.report_success();
             conn.detach().let_go();
             None
         } else {
-            Some(conn)
+            Some(exchange)
         };
-        Response::from_parts(head, ResponseBody::new(incoming, conn, at_end))
+        Response::from_parts(head, ResponseBody::new(incoming, exchange, is_last))
     }
 }
 
@@ -233,10 +285,6 @@ fn end_broken<C: Connector>(conn: PooledConn<C>, error: hyper::Error, unsent: bo
         conn.fail(&error)
     }
     SendError::Broken { server, reused, unsent, error }
-}
-
-fn name_of<C: Connector>(conn: &PooledConn<C>) -> String {
-    PooledConn::info(conn).server().name().to_owned()
 }
 
 /// Makes a request fit for an HTTP/1.1 server. Returns whether it has a `Host`.
@@ -277,13 +325,18 @@ where
 
 impl<C: Connector> Clone for HttpClient<C> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), head_timeout: self.head_timeout, judge: Arc::clone(&self.judge) }
+        let Self { pool, head_timeout, body_timeout, judge } = self;
+        Self { pool: pool.clone(), head_timeout: *head_timeout, body_timeout: *body_timeout, judge: Arc::clone(judge) }
     }
 }
 
 impl<C: Connector> fmt::Debug for HttpClient<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pool, head_timeout, judge: _ } = self;
-        f.debug_struct("HttpClient").field("pool", pool).field("head_timeout", head_timeout).finish_non_exhaustive()
+        let Self { pool, head_timeout, body_timeout, judge: _ } = self;
+        f.debug_struct("HttpClient")
+            .field("pool", pool)
+            .field("head_timeout", head_timeout)
+            .field("body_timeout", body_timeout)
+            .finish_non_exhaustive()
     }
 }

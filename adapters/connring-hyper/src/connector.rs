@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use connring::{AfterUse, CloseReason, ConnInfo, ConnectFault, Connector, Ended, Server};
+use http::header::HOST;
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -16,6 +17,9 @@ use tokio::task::JoinHandle;
 
 use crate::client::prepare;
 use crate::error::ConnectError;
+use crate::progress::Progress;
+use crate::request_body::RequestBody;
+use crate::stream::{Owner, Stream};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type MakeRequest<B> = dyn Fn() -> Request<B> + Send + Sync;
@@ -84,10 +88,13 @@ where
         let host = server.tag_value("host").unwrap_or(server.address());
         let host = HeaderValue::from_str(host).map_err(|_| ConnectError::Host { value: host.to_owned() })?;
         let stream = self.below.connect(server).await.map_err(ConnectError::Connect)?;
+        let progress = Arc::new(Progress::new());
+        let stream = Stream::new(stream, Arc::clone(&progress));
+        let owner = stream.owner();
         let (sender, connection) = self.http.handshake(TokioIo::new(stream)).await.map_err(ConnectError::Http)?;
         // Its errors reach the caller of the request that they end.
         let task = tokio::spawn(async { drop(connection.with_upgrades().await) });
-        let mut conn = HttpConn { sender, host, task: Task(Some(task)) };
+        let mut conn = HttpConn { sender, host, progress, task: Task { task: Some(task), stream: owner } };
         // Until its task has run once, it would be taken for a busy one.
         conn.sender.ready().await.map_err(ConnectError::Http)?;
         Ok(conn)
@@ -107,11 +114,7 @@ where
 
     async fn check(&self, conn: &mut HttpConn<B>) -> Result<(), Self::Error> {
         let Some(request) = &self.check else { return Ok(()) };
-        let mut request = request();
-        if !prepare(&mut request) {
-            request.headers_mut().insert(http::header::HOST, conn.host.clone());
-        }
-        let response = conn.sender.send_request(request).await.map_err(ConnectError::Http)?;
+        let response = conn.send_request(request()).await.map_err(ConnectError::Http)?;
         let status = response.status();
         read_to_end(response).await.map_err(ConnectError::Http)?;
         // One that the server closes after its answer is refused by `is_reusable`, or its request is sent once more.
@@ -119,12 +122,12 @@ where
         if status.is_server_error() { Err(ConnectError::Check { status }) } else { Ok(()) }
     }
 
-    // The end of a response reaches its reader a moment before the connection's task is ready for the next request; and
-    // a server may answer before it has read the whole request.
+    /// The end of a response reaches its reader a moment before the connection's task is ready for the next request.
+    /// That is not so where the server answered before it had the whole request: it may never take the rest.
     fn after_use(&self, conn: &mut HttpConn<B>, ended: Ended) -> AfterUse {
         match ended {
             Ended::Released if conn.sender.is_ready() => AfterUse::Reuse,
-            Ended::Released if !conn.sender.is_closed() => AfterUse::Recycle,
+            Ended::Released if !conn.sender.is_closed() && !conn.progress.is_uploading() => AfterUse::Recycle,
             _ => AfterUse::Close,
         }
     }
@@ -152,24 +155,39 @@ async fn read_to_end(mut response: Response<Incoming>) -> hyper::Result<()> {
     Ok(())
 }
 
-/// An HTTP/1.1 connection. Dropping it closes its socket, whatever is still to be sent.
+/// An HTTP/1.1 connection. Dropping it closes its socket at once, whatever is still to be sent.
 pub struct HttpConn<B> {
-    pub(crate) sender: SendRequest<B>,
+    pub(crate) sender: SendRequest<RequestBody<B>>,
     /// For requests that name no host.
     pub(crate) host: HeaderValue,
+    pub(crate) progress: Arc<Progress>,
     task: Task,
 }
 
-impl<B> HttpConn<B> {
-    /// hyper's handle, for those who take connections from the pool themselves. Release the connection after the body
-    /// of the response was read to its end. The request needs a `Host`, and a URI without an authority.
-    pub fn sender(&mut self) -> &mut SendRequest<B> {
-        &mut self.sender
+impl<B: Body + 'static> HttpConn<B> {
+    /// Sends a request, for those who take connections from the pool themselves. Release the connection after the body
+    /// of the response was read to its end. Nothing bounds the time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time: drop the connection then, too. The server may have got the request.
+    ///
+    /// # Errors
+    ///
+    /// hyper's: the connection broke, or the request is at fault.
+    pub async fn send_request(&mut self, mut request: Request<B>) -> hyper::Result<Response<Incoming>> {
+        if !prepare(&mut request) {
+            request.headers_mut().insert(HOST, self.host.clone());
+        }
+        self.sender.send_request(RequestBody::within(request, &self.progress)).await
     }
+}
 
+impl<B> HttpConn<B> {
     /// Leaves the socket to the user of an upgrade.
     pub(crate) fn let_go(mut self) {
-        self.task.0 = None;
+        self.task.task = None;
+        self.task.stream.let_go();
     }
 }
 
@@ -181,11 +199,14 @@ impl<B> fmt::Debug for HttpConn<B> {
 
 /// The task that reads and writes the socket. It ends with its owner: hyper's own end waits for a server that reads no
 /// more.
-struct Task(Option<JoinHandle<()>>);
+struct Task {
+    task: Option<JoinHandle<()>>,
+    stream: Owner,
+}
 
 impl Task {
     async fn ended(mut self) {
-        if let Some(task) = &mut self.0 {
+        if let Some(task) = &mut self.task {
             let _ = task.await;
         }
     }
@@ -193,7 +214,7 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if let Some(task) = &self.0 {
+        if let Some(task) = &self.task {
             task.abort();
         }
     }

@@ -1,4 +1,4 @@
-//! The errors of a connect attempt and of a request.
+//! The errors of a connect attempt, of a request and of the body of a response.
 
 use std::error::Error;
 use std::time::Duration;
@@ -62,6 +62,12 @@ pub enum SendError<E: Error + 'static> {
         /// The client's [`head_timeout`](crate::HttpClient::head_timeout).
         after: Duration,
     },
+    /// The body of the request had no next part in time. The server is not to blame.
+    #[error("the body of the request stalled for {after:?}")]
+    Stalled {
+        /// The client's [`head_timeout`](crate::HttpClient::head_timeout).
+        after: Duration,
+    },
 }
 
 impl<E: Error + 'static> SendError<E> {
@@ -69,7 +75,31 @@ impl<E: Error + 'static> SendError<E> {
     pub fn server(&self) -> Option<&str> {
         match self {
             Self::Broken { server, .. } | Self::Timeout { server, .. } => Some(server),
-            Self::Acquire(_) | Self::Request(_) => None,
+            Self::Acquire(_) | Self::Request(_) | Self::Stalled { .. } => None,
         }
     }
+}
+
+/// Why the body of a response has no end. Its connection is closed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// It broke off.
+    #[error("the response broke off")]
+    Broken(#[source] hyper::Error),
+    /// Its next part did not come in time. A failure of the server was counted, unless the response had gone on before.
+    #[error("{server} sent nothing more of its response in {after:?}")]
+    Timeout {
+        /// The server's name.
+        server: String,
+        /// The client's [`body_timeout`](crate::HttpClient::body_timeout).
+        after: Duration,
+    },
+    /// Its next part did not come in time, nor did that of the request, whose body the server was still to get. The
+    /// server is not to blame.
+    #[error("the body of the request stalled for {after:?}")]
+    Stalled {
+        /// The client's [`body_timeout`](crate::HttpClient::body_timeout).
+        after: Duration,
+    },
 }

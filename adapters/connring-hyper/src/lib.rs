@@ -4,8 +4,12 @@ mod body;
 mod client;
 mod connector;
 mod error;
+mod exchange;
+mod progress;
+mod request_body;
+mod stream;
 
 pub use crate::body::ResponseBody;
 pub use crate::client::{HttpClient, Verdict};
 pub use crate::connector::{HttpConn, HttpConnector};
-pub use crate::error::{ConnectError, SendError};
+pub use crate::error::{BodyError, ConnectError, SendError};

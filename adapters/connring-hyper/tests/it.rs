@@ -6,5 +6,8 @@ mod it {
     mod connections;
     mod nginx;
     mod requests;
+    mod stalls;
     mod support;
+    mod tls;
+    mod uploads;
 }

@@ -21,7 +21,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let settings = Settings::parse();
     tracing_subscriber::fmt().with_writer(io::stderr).init();
     let pool = settings.pool()?.build()?;
-    let client = HttpClient::new(pool.clone()).head_timeout(settings.head_timeout).verdict(proxy::verdict);
+    let client = HttpClient::new(pool.clone())
+        .head_timeout(settings.head_timeout)
+        .body_timeout(settings.body_timeout)
+        .verdict(proxy::verdict);
 
     let front = TcpListener::bind(settings.listen).await?;
     if let Some(address) = settings.admin {

@@ -61,6 +61,7 @@ pub(crate) async fn forward(
             response
         }
         Err(error @ SendError::Timeout { .. }) => own(StatusCode::GATEWAY_TIMEOUT, &error.to_string()),
+        Err(error @ SendError::Stalled { .. }) => own(StatusCode::REQUEST_TIMEOUT, &error.to_string()),
         Err(error @ SendError::Request(_)) => own(StatusCode::BAD_REQUEST, &error.to_string()),
         Err(error) => own(StatusCode::BAD_GATEWAY, &error.to_string()),
     }

@@ -33,9 +33,13 @@ pub(crate) struct Settings {
     /// down serves again
     #[arg(long)]
     check: Option<String>,
-    /// Seconds from a request to the head of its response
+    /// Seconds in which a server takes nothing of a request and sends no head of a response, or a client sends nothing
+    /// more of a request that it has begun
     #[arg(long, default_value = "30", value_parser = seconds)]
     pub(crate) head_timeout: Duration,
+    /// Seconds in which a server sends nothing more of a response that it has begun
+    #[arg(long, default_value = "60", value_parser = seconds)]
+    pub(crate) body_timeout: Duration,
     /// Seconds for the requests that run at the end
     #[arg(long, default_value = "10", value_parser = seconds)]
     pub(crate) grace: Duration,

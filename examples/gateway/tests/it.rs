@@ -203,6 +203,47 @@ fn request_is_repeated_once_and_only_if_it_is_safe() {
     assert_eq!(requests(), sent + 1, "its body is gone");
 }
 
+/// A server that sends half of a response to each request, and then nothing.
+fn stalling_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            if matches!(stream.read(&mut [0; 4096]), Ok(1..)) {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf").unwrap();
+            }
+            kept.push(stream);
+        }
+    });
+    address.to_string()
+}
+
+#[test]
+fn response_that_stalls_ends_and_counts_as_a_failure_of_its_server() {
+    let (gateway, admin) = gateway(&[stalling_server()], &["--body-timeout", "0.2"]);
+    let mut client = Client::new(gateway.socket_address());
+    write!(client.0, "GET / HTTP/1.1\r\nHost: gateway\r\n\r\n").unwrap();
+    let mut response = String::new();
+    client.0.read_to_string(&mut response).expect("it ends");
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with("\r\n\r\nhalf"), "{response}");
+    let status = Client::new(admin).get("/status").1;
+    assert!(status.contains("failures 1,"), "{status}");
+}
+
+#[test]
+fn upload_that_stalls_ends_and_counts_as_no_failure_of_the_server() {
+    // It reads the whole request before it looks for a server of its own.
+    let Some(nginx) = nginx("location / { proxy_pass http://127.0.0.1:1; }") else { return };
+    let (gateway, admin) = gateway(&[nginx.address()], &["--head-timeout", "0.2"]);
+    let mut client = Client::new(gateway.socket_address());
+    write!(client.0, "POST / HTTP/1.1\r\nHost: gateway\r\nContent-Length: 8\r\n\r\nhalf").unwrap();
+    assert!(client.answer().0.starts_with("http/1.1 408 "));
+    let status = Client::new(admin).get("/status").1;
+    assert!(status.contains("failures 0,"), "{status}");
+}
+
 #[test]
 fn gateway_without_a_server_says_when_to_come_back() {
     let nowhere = format!("127.0.0.1:{}", free_port());

@@ -115,6 +115,22 @@ async fn fail_for_ejects_at_once_for_its_time() {
 }
 
 #[tokio::test]
+async fn report_failure_for_ejects_at_once_while_the_connection_stays_in_hand() {
+    let rig = Rig::manual(|b| ejection(b, Ejection::new()));
+    let [mut of_a, _of_b] = acquired_of_each(&rig, 1).await;
+    let mut conn = of_a.remove(0);
+    conn.report_failure_for("too many requests", SECOND * 7);
+    assert_eq!(ejected_for(&rig), Some(SECOND * 7));
+    let totals = || rig.pool.status().servers[0].totals;
+    assert_eq!((rig.pool.status().servers[0].open, totals().failures, totals().successes), (1, 1, 0));
+    // What follows in this use changes nothing.
+    conn.report_failure_for("too many requests", MINUTE);
+    conn.report_success();
+    conn.release();
+    assert_eq!((ejected_for(&rig), totals().failures, totals().successes), (Some(SECOND * 7), 1, 0));
+}
+
+#[tokio::test]
 async fn unenforced_ejection_counts_and_leaves_the_server_up() {
     let (recorder, _guard) = events::record();
     let rig = Rig::manual(|b| ejection(b, Ejection::new().consecutive_failures(3).enforce(false)));

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use connring::test_util::conn_info;
-use connring::{CloseReason, ConnInfo, Connector, Pool, Server, ServerState, TcpConnector, connect_fn};
+use connring::{CloseReason, ConnInfo, Connector, Pool, PooledConn, Server, ServerState, TcpConnector, connect_fn};
 use connring_hyper::{ConnectError, HttpClient, HttpConn, HttpConnector, SendError, Verdict};
 use http::Request;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::support::*;
@@ -154,8 +154,9 @@ async fn request_that_was_not_sent_is_sent_on_a_new_connection() {
     let client = HttpClient::new(Pool::builder(connector).max_conns_per_server(1).server(address).build().unwrap());
     assert_eq!(ask(&client, "/").await.unwrap(), "0 ");
     let mut conn = client.pool().acquire().await.unwrap();
+    let (asked, info) = (Tcp::new(TcpConnector::new()), PooledConn::info(&conn));
     let closes = async {
-        while !conn.sender().is_closed() {
+        while asked.is_reusable(&mut conn, &info) {
             tokio::task::yield_now().await;
         }
     };
@@ -204,46 +205,41 @@ async fn verdict_decides_which_responses_are_failures() {
         });
         let options = connring::AcquireOptions::new().avoid([other.to_string()]);
         let response = client.send_with(options, get("/")).await.unwrap();
+        // By its head alone, whatever becomes of its body.
+        let ServerState::Ejected { retry_after, .. } = client.pool().status().servers[0].state else {
+            panic!("{}", client.pool().status())
+        };
+        assert!(retry_after > Duration::from_secs(2), "{retry_after:?}");
         if is_read {
             assert_eq!(text(response).await, "busy");
         } else {
             drop(response);
         }
-        let ServerState::Ejected { retry_after, .. } = client.pool().status().servers[0].state else {
-            panic!("{}", client.pool().status())
-        };
-        assert!(retry_after > Duration::from_secs(2), "{retry_after:?}");
+        assert_eq!(client.pool().status().totals.failures, 1);
     }
 }
 
 #[tokio::test]
-async fn connection_whose_request_is_still_being_sent_is_not_reused_before_its_end() {
+async fn connection_whose_request_is_still_being_sent_closes_after_its_response() {
     let address = server(|number, mut stream| async move {
-        let mut seen = String::new();
-        while let Some(head) = read_head(&mut stream).await {
-            say(&mut stream, &ok(&format!("{number}{seen}"))).await;
-            if head.starts_with("POST") {
-                let mut rest = [0; 6];
-                stream.read_exact(&mut rest).await.unwrap();
-                seen = format!(" {}", String::from_utf8_lossy(&rest));
+        // It reads nothing more on the first connection.
+        while read_head(&mut stream).await.is_some() {
+            say(&mut stream, &ok(&number.to_string())).await;
+            if number == 0 {
+                std::future::pending::<()>().await;
             }
         }
     })
     .await;
     let client = client(address);
-    let (sender, mut receiver) = mpsc::channel(1);
-    let parts = stream_of(move |cx| receiver.poll_recv(cx));
-    let request =
-        Request::post("/").header("content-length", "6").body(BodyExt::boxed(StreamBody::new(parts))).unwrap();
+    let (parts, request) = post_of_parts();
+    give(&parts, "half").await;
     assert_eq!(text(client.send(request).await.unwrap()).await, "0");
-    let next = tokio::spawn({
-        let client = client.clone();
-        async move { ask(&client, "/").await.unwrap() }
-    });
-    until(client.pool(), |status| status.waiters == 1).await;
-    sender.send(Ok(http_body::Frame::data(Bytes::from("upload")))).await.unwrap();
-    drop(sender);
-    assert_eq!(timeout(PATIENCE, next).await.unwrap().unwrap(), "0 upload");
+    let status = client.pool().status();
+    assert_eq!((status.servers[0].open, status.totals.closes(CloseReason::Unfit)), (0, 1), "nothing is waited for");
+    assert_eq!(ask(&client, "/").await.unwrap(), "1");
+    assert_eq!(ask(&client, "/").await.unwrap(), "1", "one whose request was sent is reused");
+    assert_eq!(client.pool().status().totals.failures, 0);
 }
 
 #[tokio::test]
@@ -310,7 +306,8 @@ async fn check_passes_unless_the_server_cannot_serve() {
     let mut conn = connector.connect(&server).await.unwrap();
     connector.check(&mut conn).await.unwrap();
     connector.check(&mut conn).await.unwrap();
-    assert!(conn.sender().is_ready());
+    let info = conn_info(server, Duration::ZERO, Duration::ZERO, 0);
+    assert!(connector.is_reusable(&mut conn, &info));
     let error = connector.check(&mut conn).await.unwrap_err();
     assert_eq!(error.to_string(), "the check was answered with 503 Service Unavailable");
 }
@@ -323,13 +320,31 @@ async fn check_that_closes_the_connection_after_its_answer_is_no_failure() {
     })
     .await;
     let connector = Tcp::new(TcpConnector::new()).check_with(|| get("/health"));
-    let mut conn = connector.connect(&Server::from(address)).await.unwrap();
+    let server = Server::from(address);
+    let mut conn = connector.connect(&server).await.unwrap();
     connector.check(&mut conn).await.unwrap();
-    assert!(!conn.sender().is_ready());
+    assert!(!connector.is_reusable(&mut conn, &conn_info(server, Duration::ZERO, Duration::ZERO, 0)));
 }
 
-/// A stream that notes its orderly end.
-struct Noted(TcpStream, Arc<AtomicUsize>);
+/// A stream that notes its orderly end, and its drop.
+struct Noted(TcpStream, Arc<AtomicUsize>, Arc<AtomicUsize>);
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.2.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Makes streams that note their ends and their drops.
+fn noted() -> (impl Connector<Conn = Noted, Error = io::Error>, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let (ends, drops) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let notes = (Arc::clone(&ends), Arc::clone(&drops));
+    let below = connect_fn(move |server: Server| {
+        let (ends, drops) = notes.clone();
+        async move { io::Result::Ok(Noted(TcpStream::connect(server.address()).await?, ends, drops)) }
+    });
+    (below, ends, drops)
+}
 
 impl AsyncRead for Noted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -360,33 +375,41 @@ async fn pool_that_closes_shuts_its_streams_down_before_it_says_so() {
         read_head(&mut stream).await;
     })
     .await;
-    let ended = Arc::new(AtomicUsize::new(0));
-    let below = connect_fn({
-        let ended = Arc::clone(&ended);
-        move |server: Server| {
-            let ended = Arc::clone(&ended);
-            async move { io::Result::Ok(Noted(TcpStream::connect(server.address()).await?, ended)) }
-        }
-    });
+    let (below, ends, _) = noted();
     let client = HttpClient::new(Pool::builder(HttpConnector::new(below)).server(address).build().unwrap());
     assert_eq!(ask(&client, "/").await.unwrap(), "well");
     timeout(PATIENCE, client.pool().close()).await.unwrap();
-    assert_eq!(ended.load(Ordering::Relaxed), 1);
+    assert_eq!(ends.load(Ordering::Relaxed), 1);
 }
 
-/// A stream of a function.
-fn stream_of<T>(next: impl FnMut(&mut Context<'_>) -> Poll<Option<T>> + Send + Sync + 'static) -> Of<T> {
-    Of(Box::new(next))
-}
-
-struct Of<T>(Box<Next<T>>);
-
-type Next<T> = dyn FnMut(&mut Context<'_>) -> Poll<Option<T>> + Send + Sync;
-
-impl<T> futures_core::Stream for Of<T> {
-    type Item = T;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        (self.0)(cx)
+#[tokio::test]
+async fn socket_is_closed_when_the_pool_counts_its_connection_no_more() {
+    let address = server(|_, mut stream| async move {
+        while read_head(&mut stream).await.is_some() {
+            say(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nhalf").await;
+        }
+    })
+    .await;
+    let (below, _, drops) = noted();
+    let client = HttpClient::new(Pool::builder(HttpConnector::new(below)).server(address).build().unwrap());
+    for number in 1..=3 {
+        // The only thread runs no task of the connection from here on.
+        drop(client.send(get("/")).await.unwrap());
+        assert_eq!((client.pool().status().servers[0].open, drops.load(Ordering::Relaxed)), (0, number));
     }
+}
+
+#[tokio::test]
+async fn socket_of_an_idle_connection_is_closed_as_soon_as_its_server_closes() {
+    let address = server(|_, _| async {}).await;
+    let (below, _, drops) = noted();
+    let connector: HttpConnector<_, RequestBody> = HttpConnector::new(below);
+    let conn = connector.connect(&Server::from(address)).await;
+    let closes = async {
+        while drops.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, closes).await.unwrap();
+    drop(conn);
 }
