@@ -199,15 +199,15 @@ impl<C: Connector> ServerEntry<C> {
     }
 
     /// Disables it until a time. True if it was enabled. Only under the lock of the server list.
-    pub(crate) fn disable(&self, serving: &Serving, until: Time) -> bool {
+    pub(crate) fn disable(&self, serving: &Serving, until: Time, now: Time) -> bool {
         // Relaxed: see `disabled_until`.
         self.disabled_until.store(until.as_nanos(), Ordering::Relaxed);
-        self.health.set_disabled(serving, true)
+        self.health.set_disabled(serving, true, now)
     }
 
     /// Enables it. True if it was disabled. Only under the lock of the server list.
-    pub(crate) fn enable(&self, serving: &Serving) -> bool {
-        self.health.set_disabled(serving, false)
+    pub(crate) fn enable(&self, serving: &Serving, now: Time) -> bool {
+        self.health.set_disabled(serving, false, now)
     }
 
     /// The most attempts that callers may have run at it, where `most` are allowed at a server that is up. While it
@@ -277,22 +277,22 @@ impl<C: Connector> ServerEntry<C> {
     }
 
     /// Registers it under a number. Only under the lock of the server list.
-    pub(crate) fn register(&self, number: usize, serving: &Serving) {
+    pub(crate) fn register(&self, number: usize, serving: &Serving, now: Time) {
         // Relaxed: a hint of where to look.
         self.number.store(number, Ordering::Relaxed);
         self.gone.store(true, Ordering::Relaxed);
         serving.register(self.health.snapshot().tier());
-        self.health.set_removed(serving, false);
+        self.health.set_removed(serving, false, now);
     }
 
     /// Removes it, which enables it. True if it was disabled. Only under the lock of the server list.
-    pub(crate) fn remove(&self, serving: &Serving) -> bool {
+    pub(crate) fn remove(&self, serving: &Serving, now: Time) -> bool {
         // `gone` must not precede `draining`: see `allow_gone_event`.
         // Relaxed: `permit_freed` reads the health after a SeqCst fence.
         self.gone.store(true, Ordering::Relaxed);
-        self.health.set_removed(serving, true);
+        self.health.set_removed(serving, true, now);
         serving.remove(self.health.snapshot().tier());
-        self.enable(serving)
+        self.enable(serving, now)
     }
 
     /// Allows the event `gone`, since `draining` was recorded.
