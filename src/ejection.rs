@@ -82,7 +82,9 @@ impl Ejection {
     ///
     /// The background task looks once a second, so it needs the builder's `maintenance`. Results are the
     /// [`Totals::successes`](crate::Totals::successes) and [`failures`](crate::Totals::failures) since the server last
-    /// went down. After an ejection, also one that is refused or not enforced, the count starts anew.
+    /// went down. After an ejection, also one that is refused or not enforced, the count starts anew. A server that is
+    /// removed and registered again goes on with its results where it is still
+    /// [remembered](crate::Pool::register).
     pub fn failure_ratio(mut self, ratio: impl Into<Option<f64>>) -> Self {
         self.failure_ratio = ratio.into();
         self

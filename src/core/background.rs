@@ -67,12 +67,7 @@ impl<C: Connector> Background<C> {
 }
 
 /// Does the work that is due, in order. Returns the time of the next.
-fn work<C: Connector>(
-    shared: &Arc<Shared<C>>,
-    probes: &mut Probes,
-    sweeps: &mut Sweeps,
-    ratios: &mut Ratios<C>,
-) -> Time {
+fn work<C: Connector>(shared: &Arc<Shared<C>>, probes: &mut Probes, sweeps: &mut Sweeps, ratios: &mut Ratios) -> Time {
     // Changes from here on wake the task again.
     shared.notifier.wake_at.look();
     let now = shared.clock.time();

@@ -12,6 +12,7 @@ use crate::error::Failure;
 use crate::raw::{Answered, Breaker, BreakerState, Bucket, Health, InUse, Permits, Serving, Strikes, Time};
 use crate::server::config::{Limits, Server};
 use crate::server::idle_record::IdleRecord;
+use crate::server::recent_results::RecentResults;
 use crate::server::{Notifier, Total, Totals, Weight};
 use crate::status::StateKind;
 use crate::sync::{
@@ -54,6 +55,7 @@ pub(crate) struct ServerEntry<C: Connector> {
     /// The event `gone` was recorded, or must not be recorded yet.
     gone: AtomicBool,
     idle_record: Mutex<IdleRecord>,
+    recent_results: Mutex<RecentResults>,
     pub(crate) in_use: InUse,
 }
 
@@ -80,6 +82,7 @@ impl<C: Connector> ServerEntry<C> {
             last_state: AtomicU32::new(StateKind::Gone as u32),
             gone: AtomicBool::new(false),
             idle_record: Mutex::new(IdleRecord::new()),
+            recent_results: Mutex::new(RecentResults::new()),
             in_use: InUse::default(),
         }
     }
@@ -248,6 +251,11 @@ impl<C: Connector> ServerEntry<C> {
     /// What the sweeps know of its idle connections.
     pub(crate) fn idle_record(&self) -> MutexGuard<'_, IdleRecord> {
         lock(&self.idle_record)
+    }
+
+    /// What the background task knows of its last results.
+    pub(crate) fn recent_results(&self) -> MutexGuard<'_, RecentResults> {
+        lock(&self.recent_results)
     }
 
     /// Whether it has a token or no rate limit.
