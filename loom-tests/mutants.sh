@@ -321,17 +321,28 @@ mutant health::a_recovery_ends_by_the_protocol health.rs "$cas" \
 mutant health::a_failure_of_an_older_outage_counts_nothing health.rs \
     '(!found.is_down() && found.outage() == outage).then(|| found.down(' '(!found.is_down()).then(|| found.down('
 mutant health::a_failure_of_an_older_outage_counts_nothing health.rs \
-    '&& !found.is_removed() && found.outage() == outage;' '&& !found.is_removed();'
+    'found.is_removed() || found.outage() != outage {' 'found.is_removed() {'
 mutant health::a_recovery_ends_by_the_protocol health.rs \
-    '(found.state() == from && found.outage() == outage).then(' '(found.state() != to || from == to || outage != outage).then('
-mutant health::an_outage_is_ended_once health.rs '!is_ejected && self.leave' '(is_ejected || !is_ejected) && self.leave'
-mutant health::an_ejection_that_is_seen_has_its_end health.rs 'Err(not) => return not,
-        };' 'Err(not) => return not,
-        };
-        drop(ejections);
-        let mut ejections = lock(&self.ejections);'
-mutant health::an_outage_is_ended_once health.rs '(found.state() == from && found.outage() == outage).then(' \
-    '(found.outage() == outage || from == to).then('
+    'found.state() == HealthState::Recovering && found.outage() == outage;' 'found.outage() == outage;'
+mutant health::an_outage_is_ended_once health.rs '!is_ejected && self.come_back' \
+    '(is_ejected || !is_ejected) && self.come_back'
+swap health::an_ejection_that_is_seen_has_its_end health.rs 'self.word.load(Ordering::Acquire)' Acquire Relaxed
+mutant health::an_ejection_that_is_seen_has_its_end health.rs '        let found = self.snapshot();
+        // The lock keeps' '        self.ejected_until.store(until(1).as_nanos(), Ordering::Relaxed);
+        let found = self.snapshot();
+        // The lock keeps'
+mutant health::an_outage_is_ended_once health.rs '(found.is_down() && found.outage() == outage).then(' \
+    '(found.outage() == outage).then('
+mutant health::time_out_of_rotation_is_not_served health.rs \
+    '        self.change_at(&mut lock(&self.ejections), serving, now, |found| {
+            let left = if is_set { found.0 | bit } else { found.0 & !bit };
+            (left != found.0).then_some(HealthSnapshot(left))
+        })' \
+    '        self.change(serving, |found| {
+            let left = if is_set { found.0 | bit } else { found.0 & !bit };
+            (left != found.0).then_some(HealthSnapshot(left))
+        })
+        .inspect(|&(found, left)| lock(&self.ejections).note(found, left, now))'
 mutant serving::ejections_keep_the_bound serving.rs \
     'self.tiers[tier].fetch_update(Ordering::Relaxed, Ordering::Relaxed, allows).is_ok()' \
     '{ let word = &self.tiers[tier];

@@ -16,9 +16,10 @@ use crate::range::{YEAR, check};
 /// With [`failure_ratio`](Self::failure_ratio) it is also ejected for failures that come between good returns.
 ///
 /// The k-th ejection lasts min([`base`](Self::base) × 1.5ᵏ⁻¹, [`max`](Self::max)), plus or minus 50 %; k falls by one
-/// for each 10 s that the server has served since its last ejection. Afterwards one connect attempt with the
-/// connector's [`check`](crate::Connector::check) decides whether it serves again. The scheme is Envoy's outlier
-/// detection with a memory that fades.
+/// for each 10 s that the server has served since its last ejection, to which time while it is
+/// [disabled](crate::Pool::disable) or removed does not add. Afterwards one connect attempt with the connector's
+/// [`check`](crate::Connector::check) decides whether it serves again. The scheme is Envoy's outlier detection with a
+/// memory that fades.
 ///
 /// An ejection is refused if no server would serve afterwards, or, while no worse [tier](crate::Server::tier) serves,
 /// if fewer than 1 − [`max_ejected_ratio`](Self::max_ejected_ratio) of the servers of its tier would. Servers that are
@@ -81,7 +82,9 @@ impl Ejection {
     ///
     /// The background task looks once a second, so it needs the builder's `maintenance`. Results are the
     /// [`Totals::successes`](crate::Totals::successes) and [`failures`](crate::Totals::failures) since the server last
-    /// went down. After an ejection, also one that is refused or not enforced, the count starts anew.
+    /// went down. After an ejection, also one that is refused or not enforced, the count starts anew. A server that is
+    /// removed and registered again goes on with its results where it is still
+    /// [remembered](crate::Pool::register).
     pub fn failure_ratio(mut self, ratio: impl Into<Option<f64>>) -> Self {
         self.failure_ratio = ratio.into();
         self

@@ -231,8 +231,8 @@ impl<C: Connector> Pool<C> {
     /// Adds a server.
     ///
     /// A server of the same name that was removed before is remembered until its connections are gone, its token bucket
-    /// is full, and its pause and ejection are over. Until then its permits, tokens and health go on. Connections of
-    /// the earlier registration close when they are released.
+    /// is full, and its pause and ejection are over. Until then its permits, tokens, health and results go on.
+    /// Connections of the earlier registration close when they are released.
     ///
     /// # Errors
     ///

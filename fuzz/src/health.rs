@@ -72,12 +72,12 @@ struct Server {
     is_disabled: bool,
     is_removed: bool,
     tier: usize,
-    /// The ejections in a row, the end of the last one, the time served since then up to the last outage, and the time
-    /// at which the server came out of it.
+    /// The ejections in a row, the end of the last one, the time served since then, and since when the server serves
+    /// now.
     ejections: u32,
     until_ns: u64,
     served_ns: u64,
-    serves_since_ns: u64,
+    serves_since_ns: Option<u64>,
     /// How often the server went down.
     downs: usize,
     /// The time of the outage number, in steps.
@@ -106,7 +106,7 @@ pub fn run(data: &[u8]) {
     let mut run = Run { serving: Serving::default(), servers: Vec::new(), ratio: case.ratio % 21, now_ns: 0 };
     for _ in 0..servers {
         run.servers.push(Server::new());
-        run.set_removed(run.servers.len() - 1, false);
+        run.step(run.servers.len() - 1, Op::SetRemoved(false));
     }
     for (at, op) in case.ops.into_iter().take(MAX_OPS) {
         let at = usize::from(at % servers);
@@ -130,7 +130,7 @@ impl Server {
             ejections: 0,
             until_ns: 0,
             served_ns: 0,
-            serves_since_ns: 0,
+            serves_since_ns: None,
             downs: 0,
             time: 0,
             outages: vec![(first, 0)],
@@ -156,7 +156,7 @@ impl Server {
     }
 
     fn ejections_left(&self, now_ns: u64) -> u32 {
-        let served_ns = self.served_ns + now_ns.saturating_sub(self.serves_since_ns);
+        let served_ns = self.served_ns + self.serves_since_ns.map_or(0, |since_ns| now_ns.saturating_sub(since_ns));
         self.ejections.saturating_sub((served_ns / FORGIVEN_AFTER_NS).try_into().unwrap_or(u32::MAX))
     }
 
@@ -166,8 +166,16 @@ impl Server {
         self.remember();
     }
 
-    fn comes_back(&mut self, model: Model, now_ns: u64) {
-        (self.model, self.serves_since_ns) = (model, now_ns);
+    /// What happened at `now_ns` may have ended or begun its service.
+    fn note_service(&mut self, now_ns: u64) {
+        match (self.serves_since_ns, self.serves()) {
+            (Some(since_ns), false) => {
+                self.served_ns += now_ns.saturating_sub(since_ns);
+                self.serves_since_ns = None;
+            }
+            (None, true) => self.serves_since_ns = Some(now_ns),
+            _ => {}
+        }
     }
 
     fn remember(&mut self) {
@@ -180,6 +188,11 @@ impl Server {
 
 impl Run {
     fn step(&mut self, at: usize, op: Op) {
+        self.apply(at, op);
+        self.servers[at].note_service(self.now_ns);
+    }
+
+    fn apply(&mut self, at: usize, op: Op) {
         let Self { serving, servers, now_ns, .. } = self;
         let (server, now) = (&mut servers[at], Time::from_nanos(*now_ns));
         match op {
@@ -198,7 +211,7 @@ impl Run {
                 let recovers = server.is_down() && is_current;
                 assert_eq!(server.health.recover(serving, outage, now).is_some(), recovers);
                 if recovers {
-                    server.comes_back(Model::Recovering, *now_ns);
+                    server.model = Model::Recovering;
                 }
             }
             Op::Answers(which) => {
@@ -207,7 +220,7 @@ impl Run {
                 let answers = server.is_down() && !is_ejected && is_current;
                 assert_eq!(server.health.answers(serving, outage, now), answers);
                 if answers {
-                    server.comes_back(Model::Up, *now_ns);
+                    server.model = Model::Up;
                 }
             }
             Op::Recovered(which) => {
@@ -220,7 +233,7 @@ impl Run {
             }
             Op::SetRemoved(is) => self.set_removed(at, is),
             Op::SetDisabled(is) => {
-                assert_eq!(server.health.set_disabled(serving, is), server.is_disabled != is);
+                assert_eq!(server.health.set_disabled(serving, is, now), server.is_disabled != is);
                 server.is_disabled = is;
             }
             Op::SetTier(tier) => {
@@ -284,7 +297,6 @@ impl Run {
         let failed = server.health.connect_failed(serving, outage, Time::from_nanos(*now_ns));
         assert_eq!(failed, goes_down.then(|| server.health.snapshot()));
         if goes_down {
-            server.served_ns += now_ns.saturating_sub(server.serves_since_ns);
             server.goes_down(*now_ns, false);
         }
     }
@@ -311,19 +323,20 @@ impl Run {
         }
         assert_eq!(ejected, Ejected::Down(server.health.snapshot()));
         server.ejections = server.ejections_left(now_ns) + 1;
-        (server.until_ns, server.served_ns) = (until_ns(server.ejections), 0);
+        server.until_ns = until_ns(server.ejections);
+        (server.served_ns, server.serves_since_ns) = (0, None);
         server.goes_down(now_ns, true);
     }
 
     /// As in the pool: a server is registered before it may serve, and counts no more before it is removed.
     fn set_removed(&mut self, at: usize, is: bool) {
-        let Self { serving, servers, .. } = self;
-        let server = &mut servers[at];
+        let Self { serving, servers, now_ns, .. } = self;
+        let (server, now) = (&mut servers[at], Time::from_nanos(*now_ns));
         let changes = server.is_removed != is;
         if changes && !is {
             serving.register(server.tier);
         }
-        assert_eq!(server.health.set_removed(serving, is), changes);
+        assert_eq!(server.health.set_removed(serving, is, now), changes);
         if changes && is {
             serving.remove(server.tier);
         }

@@ -1,5 +1,7 @@
 //! Models of the health word. Those of its count of serving servers are in `serving`.
 
+use std::cell::Cell;
+
 use loom::sync::Arc;
 use loom::thread;
 
@@ -27,7 +29,7 @@ impl<const N: usize> Tier<N> {
         let health = tiers.map(|tier| {
             let health = Health::new(tier);
             serving.register(tier);
-            assert!(health.set_removed(&serving, false));
+            assert!(health.set_removed(&serving, false, Time::ZERO));
             health
         });
         Arc::new(Self { serving, health })
@@ -104,8 +106,7 @@ pub fn a_failure_of_an_older_outage_counts_nothing() {
 /// Property: while a server is recovering, a good return, an ejection and a failed connect race to a state that the
 /// protocol allows: one failure takes it down, and no return brings it up again (I1).
 /// Threads: one returns, one ejects, and the connect of the main thread fails.
-/// Mutation that fails it: `leave` checks neither the state nor the outage number, or a transition stores instead of a
-/// CAS.
+/// Mutation that fails it: `recovered` does not check the state, or a transition stores instead of a CAS.
 pub fn a_recovery_ends_by_the_protocol() {
     check(3, || {
         let tier = Tier::<2>::new();
@@ -132,7 +133,7 @@ pub fn a_recovery_ends_by_the_protocol() {
 /// Property: an outage is ended once, by its trial or because connections answer, and an ejection is ended by neither
 /// an answer nor twice (I1).
 /// Threads: the trial succeeds; connections answer; a third thread ends the ejection, if the server is ejected.
-/// Mutation that fails it: `answers` does not check whether the server is ejected; `leave` does not check the state.
+/// Mutation that fails it: `answers` does not check whether the server is ejected; `come_back` does not check the state.
 pub fn an_outage_is_ended_once() {
     for is_ejected in [false, true] {
         check(3, move || {
@@ -166,7 +167,8 @@ pub fn an_outage_is_ended_once() {
 /// Property: an ejection that is seen has its own end, or that of a later one (I3).
 /// Threads: one ejects, recovers and ejects again for longer; one reports a failure of the first outage, late; the main
 /// one looks.
-/// Mutation that fails it: `eject` writes the end without the lock over its CAS.
+/// Mutation that fails it: `eject` writes the end although the server is ejected already, or `ejected_until` loads the
+/// word with Relaxed.
 pub fn an_ejection_that_is_seen_has_its_end() {
     check(3, || {
         let tier = Tier::<2>::new();
@@ -194,5 +196,36 @@ pub fn an_ejection_that_is_seen_has_its_end() {
         ejects.join().unwrap();
         let until = if late.join().unwrap() { 9 } else { 3 };
         assert_eq!(tier.health[0].ejected_until(), Some(time(until)));
+    });
+}
+
+/// Property: the time served is that between the changes that began and ended it, in the order in which they happened.
+/// Threads: the trial of a server that was ejected twice in a row succeeds while another thread disables it; later the
+/// main one ejects it again, which is the third in a row: it never served.
+/// Mutation that fails it: `set_bit` does not hold the lock over its CAS.
+pub fn time_out_of_rotation_is_not_served() {
+    check(3, || {
+        let tier = Tier::<2>::new();
+        let eject = |now| {
+            let ejections = Cell::new(0);
+            let until = |in_a_row| {
+                ejections.set(in_a_row);
+                time(now)
+            };
+            let ejected = tier.health[0].eject(&tier.serving, tier.outage(0), 1.0, time(now), until);
+            assert!(matches!(ejected, Ejected::Down(_)));
+            ejections.get()
+        };
+        assert_eq!(eject(0), 1);
+        tier.health[0].recover(&tier.serving, tier.outage(0), time(0)).expect("it is down");
+        assert_eq!(eject(0), 2);
+        let recovers = {
+            let tier = Arc::clone(&tier);
+            thread::spawn(move || tier.health[0].recover(&tier.serving, tier.outage(0), time(0)).expect("it is down"))
+        };
+        assert!(tier.health[0].set_disabled(&tier.serving, true, time(0)));
+        recovers.join().unwrap();
+        assert_eq!(eject(60_000), 3);
+        tier.assert_counted();
     });
 }

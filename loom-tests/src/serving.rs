@@ -88,7 +88,7 @@ pub fn a_server_counts_once_it_serves() {
         };
         let disables = {
             let tier = Arc::clone(&tier);
-            thread::spawn(move || assert!(tier.health[0].set_disabled(&tier.serving, true)))
+            thread::spawn(move || assert!(tier.health[0].set_disabled(&tier.serving, true, Time::ZERO)))
         };
         let ejected = tier.eject(1, tier.outage(1), 1.0);
         let served = recovers.join().unwrap();
@@ -124,12 +124,12 @@ fn change(tier: &Tier<2>, at: usize, change: Change) {
             if !is {
                 serving.register(health.snapshot().tier());
             }
-            assert!(health.set_removed(serving, is));
+            assert!(health.set_removed(serving, is, Time::ZERO));
             if is {
                 serving.remove(health.snapshot().tier());
             }
         }
-        Change::Disabled(is) => assert!(health.set_disabled(serving, is)),
+        Change::Disabled(is) => assert!(health.set_disabled(serving, is, Time::ZERO)),
         Change::MovesTo(to) => {
             let from = health.snapshot().tier();
             serving.register(to);
@@ -196,7 +196,7 @@ pub fn the_bound_holds_beside_other_changes() {
         // Pairs with the CAS of the transition.
         fence(Ordering::Acquire);
         let ejected = tier.eject(2, tier.outage(2), 2.0 / 3.0);
-        assert!(tier.health[0].set_disabled(&tier.serving, true));
+        assert!(tier.health[0].set_disabled(&tier.serving, true, Time::ZERO));
         let served = recovers.join().unwrap();
         fails.join().unwrap();
         assert!(served || !sees || ejected == Ejected::Refused, "no server was left");

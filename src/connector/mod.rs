@@ -134,7 +134,7 @@ pub trait Connector: Send + Sync + 'static {
     /// # Panics
     ///
     /// A panic closes the connection. At a checkout it goes on to the caller of `acquire`; elsewhere it ends a task of
-    /// the pool, and the background task starts again.
+    /// the pool. The background task goes on 100 ms later.
     fn is_reusable(&self, conn: &mut Self::Conn, info: &ConnInfo) -> bool {
         let _ = (conn, info);
         true

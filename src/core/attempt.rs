@@ -200,7 +200,7 @@ impl<C: Connector> Attempt<C> {
                 transition::connected(&self.shared, &self.generation, self.pass, self.outage);
                 let opened_at = self.shared.clock.time();
                 let info = ConnInfo::new(Arc::clone(&config), opened_at);
-                if let Some(permit) = self.permit.take().and_then(|permit| permit.connected(info)) {
+                if let Some(permit) = self.permit.take().and_then(|permit| permit.connected(info, self.outage)) {
                     self.shared.servers.refresh(self.generation.number);
                     let connector = Arc::clone(&self.shared.connector);
                     let expires_at = expires_at(&self.shared, &self.generation, opened_at);

@@ -1,8 +1,13 @@
 //! The background task of a pool: the coarse time, due servers, expiry, waiters.
 //!
 //! One per pool. It holds the pool weakly while it sleeps. It starts with the pool, or with the first async caller if
-//! the pool was built outside a runtime, and again after a panic or the end of its runtime.
+//! the pool was built outside a runtime, and again with the next one after the end of its runtime.
+//!
+//! It runs user code, which may panic: the drops of connections, the connector's hooks, wakers, `tracing` subscribers.
+//! (A panic of the observer is caught where it is called.) A panic ends the present round of work; the next one comes a
+//! tick later, so that one which panics each time does not spin.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::panicking;
 
 use crate::connector::Connector;
@@ -57,22 +62,25 @@ impl<C: Connector> Background<C> {
             if shared.notifier.signals.is_closed() {
                 break;
             }
-            let wake_at = work(&shared, &mut probes, &mut sweeps, &mut ratios);
+            // What a panic leaves behind is looked at in the next round: the work goes by how things are.
+            let round = || work(&shared, &mut probes, &mut sweeps, &mut ratios);
+            let worked = catch_unwind(AssertUnwindSafe(round)).ok();
             let clock = shared.clock.clone();
             drop(shared);
-            clock.until(wake_at, self.notifier.woken()).await;
+            match worked {
+                Some(wake_at) => {
+                    clock.until(wake_at, self.notifier.woken()).await;
+                }
+                // Changes do not wake it meanwhile, so as not to spin.
+                None => clock.sleep_until_time(clock.time().after(TICK)).await,
+            }
         }
         self.is_finished = true;
     }
 }
 
 /// Does the work that is due, in order. Returns the time of the next.
-fn work<C: Connector>(
-    shared: &Arc<Shared<C>>,
-    probes: &mut Probes,
-    sweeps: &mut Sweeps,
-    ratios: &mut Ratios<C>,
-) -> Time {
+fn work<C: Connector>(shared: &Arc<Shared<C>>, probes: &mut Probes, sweeps: &mut Sweeps, ratios: &mut Ratios) -> Time {
     // Changes from here on wake the task again.
     shared.notifier.wake_at.look();
     let now = shared.clock.time();

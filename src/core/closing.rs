@@ -3,7 +3,6 @@
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::core::shared::{Shared, pool_of};
-use crate::raw::Outage;
 use crate::server::{Connection, Generation, Permit};
 use crate::sync::Arc;
 
@@ -45,7 +44,7 @@ struct Closing<C: Connector> {
 impl<C: Connector> Closing<C> {
     fn begin(mut permit: Permit<C>) -> Self {
         // It no longer tells whether the server answers.
-        permit.count_answer(Outage::NONE);
+        permit.count_out();
         permit.server().count_closing(true);
         Self { permit }
     }

@@ -24,7 +24,7 @@ fn take_out<C: Connector>(
 ) -> Result<Arc<Generation<C>>, ServerError> {
     let now = shared.clock.time();
     let until = time.map_or(Time::NEVER, |time| now.after(time));
-    let generation = shared.servers.disable(name, until)?;
+    let generation = shared.servers.disable(name, until, now)?;
     if until != Time::NEVER {
         shared.due_times.push(until, generation.number);
         shared.notifier.wake_before(until);
@@ -39,7 +39,7 @@ fn take_out<C: Connector>(
 
 /// See [`Pool::enable`](crate::Pool::enable).
 pub(crate) fn enable<C: Connector>(shared: &Shared<C>, name: &str) -> Result<(), ServerError> {
-    if let Some(generation) = shared.servers.enable(name)? {
+    if let Some(generation) = shared.servers.enable(name, shared.clock.time())? {
         enabled(shared, &generation);
     }
     Ok(())

@@ -18,14 +18,14 @@ use crate::core::attempt_counts::Purpose;
 use crate::core::grant::Grant;
 use crate::core::shared::Shared;
 use crate::core::{disable, refill, report, sweep, transition};
-use crate::raw::{BreakerState, HealthState, Time};
+use crate::raw::{BreakerState, HealthState, Outage, Time};
 use crate::server::{Generation, ServerEntry};
 use crate::settings::LEAST_TRIAL_DISTANCE;
 use crate::sync::{Arc, Ordering, fence};
 
 /// When a recovery whose connections are in use is looked at again.
 const RECOVERY_RETRY: Duration = Duration::from_millis(100);
-/// The recovery of a server that was ejected ends after this time, though its connection is still in use.
+/// The recovery of a server that was ejected ends after this time, though the probe's connection is still in use.
 const LONGEST_RECOVERY: Duration = Duration::from_secs(30);
 
 /// What the background task remembers between two looks.
@@ -184,7 +184,8 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
             let until = server.recovering_until();
             // A server that was ejected may hang again: the use of its connection tells.
             let was_ejected = server.last_failure().is_some_and(|failure| !failure.is_of_connect());
-            let may_hang = was_ejected && is_in_use(shared, &generation) && now.since(until) < LONGEST_RECOVERY;
+            let is_in_use = || is_any_in_use(shared, &generation, health.outage());
+            let may_hang = was_ejected && now.since(until) < LONGEST_RECOVERY && is_in_use();
             if now >= until && !may_hang {
                 transition::recovered(shared, &generation, health.outage());
             } else {
@@ -200,11 +201,15 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
     }
 }
 
-/// Whether a caller has a connection of the server. One with which a waiter was served that has not taken it is not in
-/// use: the waiter may never be polled again. Nor is one that says goodbye.
-fn is_in_use<C: Connector>(shared: &Shared<C>, generation: &Generation<C>) -> bool {
-    let of_server = |grant: &Grant<C>| Arc::ptr_eq(&grant.conn.generation().server, &generation.server);
-    let served = shared.queue.count_served(of_server);
-    let not_in_use = generation.idle.len() + served + generation.server.closing() as usize;
-    generation.server.permits.counts().established() as usize > not_in_use
+/// Whether a caller has a connection of a server that recovers from `outage`, one that was opened since it began or
+/// has come back well since: the probe's, usually. Those from before were out when the server failed, and tell nothing.
+/// One with which a waiter was served that has not taken it is not in use: the waiter may never be polled again. Nor is
+/// one that says goodbye.
+fn is_any_in_use<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, outage: Outage) -> bool {
+    let is_one = |grant: &Grant<C>| {
+        grant.conn.outage == outage && Arc::ptr_eq(&grant.conn.generation().server, &generation.server)
+    };
+    // The idle connections from before were closed when the recovery began.
+    let not_in_use = generation.idle.len() + shared.queue.count_served(is_one);
+    generation.server.answered.open(outage) > not_in_use as u64
 }

@@ -308,8 +308,8 @@ async fn a_count_that_is_too_low_for_a_moment_is_no_outage() {
     let serving = &shared(&rig.pool).servers.serving;
     let others: [Health; 2] = std::array::from_fn(|_| Health::new(0));
     for other in &others {
-        other.set_removed(&Serving::default(), false);
-        other.set_removed(serving, true);
+        other.set_removed(&Serving::default(), false, Time::ZERO);
+        other.set_removed(serving, true, Time::ZERO);
     }
     assert_eq!(serving.serving(), 0);
     let mut waiter = std::pin::pin!(rig.pool.acquire());

@@ -1,22 +1,23 @@
-//! What a server answered: when last, and how many open connections of the current outage number have.
+//! What a server answered: when last, and how many open connections of the current outage number have, or may yet.
 //!
 //! # Protocol
 //!
-//! Two words. `at` is the tick of the last good return, stored only when it differs. `open`, `{ outage: 45, count: 19
-//! }`, counts the open connections that came back well under the outage number that it names: each one once, at its
-//! first good return under that number, and out again when it closes. A newer number starts from zero.
+//! Three words. `at` is the tick of the last good return, stored only when it differs. The others, `{ outage: 45, count:
+//! 19 }`, count open connections under the outage number that they name; a newer number starts from zero. `new` counts
+//! a connection from when it is opened under that number to its first good return; `proven` counts each one that came
+//! back well under that number, from its first such return. A connection that closes is counted out.
 //!
 //! # Invariants
 //!
 //! - I1: `at` is no later than the last good return.
-//! - I2: with no call under way, `open` is exact for the newest outage number that it has seen.
+//! - I2: with no call under way, `new` and `proven` are exact for the newest outage number that each has seen.
 //!
 //! Arithmetic: a count that has reached 2¹⁹ - 1 stays there until a newer outage number: a server with more such
 //! connections is taken to have one for as long as that number lasts.
 //!
 //! # Orderings
 //!
-//! Relaxed: both words are evidence for one decision each, which may miss what happens at the same time.
+//! Relaxed: each word is evidence for one decision, which may miss what happens at the same time.
 
 use super::health::Outage;
 use super::time::{STEPS_BITS, Time};
@@ -29,7 +30,8 @@ const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 #[derive(Debug, Default)]
 pub(crate) struct Answered {
     at: AtomicU64,
-    open: AtomicU64,
+    proven: Open,
+    new: Open,
 }
 
 impl Answered {
@@ -51,6 +53,41 @@ impl Answered {
 
     /// An open connection came back well for the first time under `outage`.
     pub(crate) fn count(&self, outage: Outage) {
+        self.proven.count(outage);
+    }
+
+    /// A connection closed that was counted under `outage`.
+    pub(crate) fn discount(&self, outage: Outage) {
+        self.proven.discount(outage);
+    }
+
+    /// Whether an open connection has come back well under `outage`.
+    pub(crate) fn is_any_open(&self, outage: Outage) -> bool {
+        self.proven.under(outage) > 0
+    }
+
+    /// A connection was opened under `outage`.
+    pub(crate) fn count_new(&self, outage: Outage) {
+        self.new.count(outage);
+    }
+
+    /// A connection that was opened under `outage` came back well for the first time, or closed before that.
+    pub(crate) fn discount_new(&self, outage: Outage) {
+        self.new.discount(outage);
+    }
+
+    /// How many open connections were opened or came back well under `outage`.
+    pub(crate) fn open(&self, outage: Outage) -> u64 {
+        self.proven.under(outage) + self.new.under(outage)
+    }
+}
+
+/// A number of open connections, and the outage number under which they count.
+#[derive(Debug, Default)]
+struct Open(AtomicU64);
+
+impl Open {
+    fn count(&self, outage: Outage) {
         self.change(|word| {
             let newest = word >> COUNT_BITS;
             if newest < outage.number() {
@@ -60,24 +97,22 @@ impl Answered {
         });
     }
 
-    /// A connection closed that was counted under `outage`.
-    pub(crate) fn discount(&self, outage: Outage) {
+    fn discount(&self, outage: Outage) {
         self.change(|word| {
             let is_counted = word >> COUNT_BITS == outage.number() && (1..COUNT_MAX).contains(&(word & COUNT_MAX));
             is_counted.then(|| word - 1)
         });
     }
 
-    /// Whether an open connection has come back well under `outage`.
-    pub(crate) fn is_any_open(&self, outage: Outage) -> bool {
+    fn under(&self, outage: Outage) -> u64 {
         // Relaxed: see the module's page.
-        let word = self.open.load(Ordering::Relaxed);
-        word >> COUNT_BITS == outage.number() && word & COUNT_MAX > 0
+        let word = self.0.load(Ordering::Relaxed);
+        if word >> COUNT_BITS == outage.number() { word & COUNT_MAX } else { 0 }
     }
 
     fn change(&self, next: impl Fn(u64) -> Option<u64>) {
         // Relaxed: see the module's page. Nothing is to be done where there is no next word.
-        let _ = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 }
 
@@ -104,6 +139,26 @@ mod tests {
         assert!(!answered.is_any_open(second));
         answered.count(second);
         assert!(answered.is_any_open(second));
+    }
+
+    #[test]
+    fn a_connection_is_new_until_it_answers_and_then_counts_as_proven() {
+        let answered = Answered::default();
+        let [first, second] = [1, 2].map(Outage::from_number);
+        answered.count_new(first);
+        answered.count_new(second);
+        answered.count_new(first);
+        assert_eq!([first, second].map(|outage| answered.open(outage)), [0, 1], "the older ones count no more");
+        assert!(!answered.is_any_open(second));
+        answered.discount_new(first);
+        answered.discount_new(second);
+        answered.count(second);
+        assert_eq!((answered.open(second), answered.is_any_open(second)), (1, true));
+        answered.count_new(second);
+        assert_eq!(answered.open(second), 2);
+        answered.discount(second);
+        answered.discount_new(second);
+        assert_eq!((answered.open(second), answered.open(Outage::NONE)), (0, 0));
     }
 
     #[test]

@@ -19,15 +19,17 @@
 //!
 //! The outage number is the time at which the server went down, in steps of 10 µs, and later than the one before.
 //!
-//! Beside the word, under a lock: the end of the last ejection, how many came in a row, and the time served since. A
-//! transition into Down or out of it holds the lock over its CAS.
+//! Beside the word: the end of the last ejection. It is written before the CAS that ejects, while the server is not
+//! ejected, so reading it takes no lock. Under a lock: how many ejections came in a row, and the time served since, to
+//! which the time while the server is disabled or removed does not add. A transition into Down or out of it, and one of
+//! `disabled` or `removed`, holds the lock over its CAS.
 //!
 //! # Invariants
 //!
 //! - I1: failures of one outage take the server down at most once; those of an older one not at all.
 //! - I2: each change that ends or begins serving is one CAS, and [`Serving`] is lowered before it and raised after it:
 //!   it never counts more servers than serve.
-//! - I3: a server that is seen ejected has the end of that ejection, or of a later one.
+//! - I3: a server that is seen ejected has the end of that ejection, or of a later one, which may have been refused.
 //!
 //! Arithmetic: 2⁴⁵ steps of 10 µs are 11.1 years, and an outage takes at least one step. So no number is used twice in
 //! 10 years.
@@ -37,13 +39,14 @@
 //! - The CAS of a transition is AcqRel: of two transitions of one server, the first one has counted it out before the
 //!   second one counts it in. If the second came first, [`Serving`] would count the server twice meanwhile (I2).
 //! - `snapshot_after_push` is SeqCst (see there).
-//! - All else is Relaxed: the word publishes nothing but the count. The up set, the due time and the error follow the
+//! - `ejected_until` loads the word with Acquire, which pairs with the CAS that set the bit and so with the store of the
+//!   end before it (I3). All later changes of the word are read-modify-writes, which keep the pairing.
+//! - All else is Relaxed: the word publishes nothing but these two. The up set, the due time and the error follow the
 //!   change and have orderings of their own.
-//! - The lock orders the end of an ejection (I3): it is held from before the bit is set until the end is written. A
-//!   thread that sees the bit gets the lock after that.
 
-use core::time::Duration;
+mod ejections;
 
+use self::ejections::Ejections;
 use super::serving::{Serving, TIERS};
 use super::time::{STEPS_BITS, STEPS_MAX, Time};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
@@ -56,9 +59,6 @@ const TIER_SHIFT: u32 = 5;
 const TIER: u64 = (TIERS as u64 - 1) << TIER_SHIFT;
 const OUTAGE_SHIFT: u32 = 64 - STEPS_BITS;
 const _: () = assert!(TIERS.is_power_of_two() && TIER < 1 << OUTAGE_SHIFT && REMOVED < 1 << TIER_SHIFT);
-
-/// The number of ejections in a row falls by one for each of these that the server has served since the last one.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HealthState {
@@ -184,44 +184,24 @@ pub(crate) enum Ejected {
     Down(HealthSnapshot),
 }
 
-/// What is remembered of a server's ejections.
-#[derive(Debug)]
-struct Ejections {
-    /// How many came in a row, by the last one.
-    in_a_row: u32,
-    /// The end of the last one.
-    until: Time,
-    /// How long the server has served since the last one, up to when it went down last.
-    served: Duration,
-    /// When it came out of Down last.
-    serves_since: Time,
-}
-
-impl Ejections {
-    fn served(&self, now: Time) -> Duration {
-        self.served.saturating_add(now.since(self.serves_since))
-    }
-
-    /// How many in a row are left, less those that are forgiven by now. Of a server that serves.
-    fn left(&self, now: Time) -> u32 {
-        let forgiven = self.served(now).as_nanos() / FORGIVEN_AFTER.as_nanos();
-        self.in_a_row.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX))
-    }
-}
-
 /// See the module's page. Each release reads the word, which comes first.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Health {
     word: AtomicU64,
+    /// The end of the last ejection, in nanoseconds.
+    ejected_until: AtomicU64,
     ejections: Mutex<Ejections>,
 }
 
 impl Health {
     /// That of a server which is up, but not registered yet: [`Health::set_removed`] counts it in.
     pub(crate) fn new(tier: usize) -> Self {
-        let ejections = Ejections { in_a_row: 0, until: Time::ZERO, served: Duration::ZERO, serves_since: Time::ZERO };
-        Self { word: AtomicU64::new(REMOVED | (tier as u64) << TIER_SHIFT & TIER), ejections: Mutex::new(ejections) }
+        Self {
+            word: AtomicU64::new(REMOVED | (tier as u64) << TIER_SHIFT & TIER),
+            ejected_until: AtomicU64::new(0),
+            ejections: Mutex::new(Ejections::new()),
+        }
     }
 
     #[inline(always)]
@@ -269,6 +249,7 @@ impl Health {
         }
     }
 
+    /// A transition that is not refused. Returns the words before and after.
     fn change(
         &self,
         serving: &Serving,
@@ -281,19 +262,33 @@ impl Health {
         self.transition(serving, lower, next).ok()
     }
 
+    /// The same for a transition that may end or begin serving at `now`, with the lock held. Returns the word after it.
+    fn change_at(
+        &self,
+        ejections: &mut Ejections,
+        serving: &Serving,
+        now: Time,
+        next: impl Fn(HealthSnapshot) -> Option<HealthSnapshot>,
+    ) -> Option<HealthSnapshot> {
+        let (found, left) = self.change(serving, next)?;
+        ejections.note(found, left, now);
+        Some(left)
+    }
+
     /// The end of its ejection, if it is ejected (I3).
     pub(crate) fn ejected_until(&self) -> Option<Time> {
-        self.snapshot().is_ejected().then(|| lock(&self.ejections).until)
+        // Acquire: pairs with the CAS of `eject`, which comes after the store of the end.
+        let is_ejected = HealthSnapshot(self.word.load(Ordering::Acquire)).is_ejected();
+        // Relaxed: ordered by the load above.
+        is_ejected.then(|| Time::from_nanos(self.ejected_until.load(Ordering::Relaxed)))
     }
 
     /// A connect failed by the server's fault, of an attempt or connection of `outage`. Returns the word if that took
     /// the server down (I1).
     pub(crate) fn connect_failed(&self, serving: &Serving, outage: Outage, now: Time) -> Option<HealthSnapshot> {
-        let mut ejections = lock(&self.ejections);
-        let (_, left) =
-            self.change(serving, |found| (!found.is_down() && found.outage() == outage).then(|| found.down(now)))?;
-        ejections.served = ejections.served(now);
-        Some(left)
+        self.change_at(&mut lock(&self.ejections), serving, now, |found| {
+            (!found.is_down() && found.outage() == outage).then(|| found.down(now))
+        })
     }
 
     /// Callers reported failures of connections of `outage`: takes the server down, if another one serves then, and if
@@ -309,29 +304,31 @@ impl Health {
         until: impl Fn(u32) -> Time,
     ) -> Ejected {
         let mut ejections = lock(&self.ejections);
+        let found = self.snapshot();
+        // The lock keeps all three as they are, and no end is written while the server is ejected.
+        if found.is_down() || found.is_removed() || found.outage() != outage {
+            return Ejected::Ignored;
+        }
+        let in_a_row = ejections.next(now);
+        // Relaxed: the Release of the CAS below publishes it.
+        self.ejected_until.store(until(in_a_row).as_nanos(), Ordering::Relaxed);
         let ejected = self.transition(
             serving,
             |tier| serving.lower_within(tier, max_ejected_ratio),
-            |found| {
-                let may_go = !found.is_down() && !found.is_removed() && found.outage() == outage;
-                may_go.then(|| HealthSnapshot(found.down(now).0 | EJECTED))
-            },
+            |found| Some(HealthSnapshot(found.down(now).0 | EJECTED)),
         );
-        let (_, left) = match ejected {
+        let (found, left) = match ejected {
             Ok(changed) => changed,
             Err(not) => return not,
         };
-        ejections.in_a_row = ejections.left(now).saturating_add(1);
-        (ejections.until, ejections.served) = (until(ejections.in_a_row), Duration::ZERO);
+        ejections.note(found, left, now);
+        ejections.begin(in_a_row);
         Ejected::Down(left)
     }
 
     /// The trial of an outage succeeded: Recovering. Returns the word if the server was down in this outage.
     pub(crate) fn recover(&self, serving: &Serving, outage: Outage, now: Time) -> Option<HealthSnapshot> {
-        let mut ejections = lock(&self.ejections);
-        let left = self.leave(serving, outage, HealthState::Down, HealthState::Recovering)?;
-        ejections.serves_since = now;
-        Some(left)
+        self.come_back(&mut lock(&self.ejections), serving, outage, HealthState::Recovering, now)
     }
 
     /// The server, down in `outage`, refuses a connect, but others of its connections answer: Up, unless its ejection
@@ -339,24 +336,28 @@ impl Health {
     pub(crate) fn answers(&self, serving: &Serving, outage: Outage, now: Time) -> bool {
         // Under the lock no ejection begins.
         let mut ejections = lock(&self.ejections);
-        let is_ejected = self.snapshot().is_ejected() && now < ejections.until;
-        let answers = !is_ejected && self.leave(serving, outage, HealthState::Down, HealthState::Up).is_some();
-        if answers {
-            ejections.serves_since = now;
-        }
-        answers
+        let is_ejected = self.ejected_until().is_some_and(|until| now < until);
+        !is_ejected && self.come_back(&mut ejections, serving, outage, HealthState::Up, now).is_some()
+    }
+
+    /// Out of Down in `outage`.
+    fn come_back(
+        &self,
+        ejections: &mut Ejections,
+        serving: &Serving,
+        outage: Outage,
+        to: HealthState,
+        now: Time,
+    ) -> Option<HealthSnapshot> {
+        self.change_at(ejections, serving, now, |found| {
+            (found.is_down() && found.outage() == outage).then(|| found.with_state(to))
+        })
     }
 
     /// A good return, or an interval without a failure, while Recovering from `outage`: Up. True if that was so.
     pub(crate) fn recovered(&self, serving: &Serving, outage: Outage) -> bool {
-        self.leave(serving, outage, HealthState::Recovering, HealthState::Up).is_some()
-    }
-
-    fn leave(&self, serving: &Serving, outage: Outage, from: HealthState, to: HealthState) -> Option<HealthSnapshot> {
-        let (_, left) = self.change(serving, |found| {
-            (found.state() == from && found.outage() == outage).then(|| found.with_state(to))
-        })?;
-        Some(left)
+        let is_over = |found: HealthSnapshot| found.state() == HealthState::Recovering && found.outage() == outage;
+        self.change(serving, |found| is_over(found).then(|| found.with_state(HealthState::Up))).is_some()
     }
 
     /// Ends an ejection before its time: the server stays down until its trial succeeds. True if it was ejected.
@@ -365,8 +366,8 @@ impl Health {
     }
 
     /// The server is removed, or registered again. True if that changed.
-    pub(crate) fn set_removed(&self, serving: &Serving, is_removed: bool) -> bool {
-        self.set_bit(serving, REMOVED, is_removed)
+    pub(crate) fn set_removed(&self, serving: &Serving, is_removed: bool, now: Time) -> bool {
+        self.set_bit(serving, REMOVED, is_removed, now)
     }
 
     /// Changes the tier. True if it was another.
@@ -376,12 +377,12 @@ impl Health {
     }
 
     /// The server is disabled, or enabled again. True if that changed.
-    pub(crate) fn set_disabled(&self, serving: &Serving, is_disabled: bool) -> bool {
-        self.set_bit(serving, DISABLED, is_disabled)
+    pub(crate) fn set_disabled(&self, serving: &Serving, is_disabled: bool, now: Time) -> bool {
+        self.set_bit(serving, DISABLED, is_disabled, now)
     }
 
-    fn set_bit(&self, serving: &Serving, bit: u64, is_set: bool) -> bool {
-        self.change(serving, |found| {
+    fn set_bit(&self, serving: &Serving, bit: u64, is_set: bool, now: Time) -> bool {
+        self.change_at(&mut lock(&self.ejections), serving, now, |found| {
             let left = if is_set { found.0 | bit } else { found.0 & !bit };
             (left != found.0).then_some(HealthSnapshot(left))
         })

@@ -107,6 +107,8 @@ pub(crate) struct Permit<C: Connector> {
     /// The outage number under which its connection counts as one that has answered; `Outage::NONE` before the first
     /// good return.
     answered: Outage,
+    /// The outage number under which its connection was opened, until the first good return; then `Outage::NONE`.
+    new: Outage,
     /// How many uses the totals have of it, modulo 2³²: fewer come in one tick.
     counted: u32,
     /// The caller has said how this use ended.
@@ -138,7 +140,15 @@ impl<C: Connector> Permit<C> {
         answered.discount(std::mem::replace(&mut self.answered, outage));
         if outage != Outage::NONE {
             answered.count(outage);
+            answered.discount_new(std::mem::replace(&mut self.new, Outage::NONE));
         }
+    }
+
+    /// The connection no longer counts as open where its server's state is decided.
+    pub(crate) fn count_out(&mut self) {
+        let answered = &self.right.generation.server.answered;
+        answered.discount(std::mem::replace(&mut self.answered, Outage::NONE));
+        answered.discount_new(std::mem::replace(&mut self.new, Outage::NONE));
     }
 
     /// The caller says how this use ended. False if it has said so before.
@@ -189,8 +199,8 @@ impl<C: Connector> Drop for Permit<C> {
     fn drop(&mut self) {
         self.end_count();
         self.count_uses();
+        self.count_out();
         let server = self.server();
-        server.answered.discount(self.answered);
         server.count_close(self.why);
         // Last: it runs user code. The right is released also if that panics.
         server.closed(&self.info, self.why);
@@ -221,13 +231,14 @@ impl<C: Connector> ConnectPermit<C> {
         generation.server.permits.begin(most).then(|| Self { generation: Some(Arc::clone(generation)) })
     }
 
-    /// The attempt succeeded: the connection keeps the permit.
-    pub(crate) fn connected(mut self, info: ConnInfo) -> Option<Permit<C>> {
+    /// The attempt, which began under an outage number, succeeded: the connection keeps the permit.
+    pub(crate) fn connected(mut self, info: ConnInfo, outage: Outage) -> Option<Permit<C>> {
         let generation = self.generation.take()?;
         generation.server.permits.connected();
-        let (answered, why) = (Outage::NONE, CloseReason::Lost);
+        generation.server.answered.count_new(outage);
+        let (answered, new, why) = (Outage::NONE, outage, CloseReason::Lost);
         let (counted, has_verdict, is_counted) = (0, false, false);
-        Some(Permit { right: Right { generation }, info, answered, counted, has_verdict, is_counted, why })
+        Some(Permit { right: Right { generation }, info, answered, new, counted, has_verdict, is_counted, why })
     }
 }
 

@@ -12,6 +12,7 @@ use crate::error::Failure;
 use crate::raw::{Answered, Breaker, BreakerState, Bucket, Health, InUse, Permits, Serving, Strikes, Time};
 use crate::server::config::{Limits, Server};
 use crate::server::idle_record::IdleRecord;
+use crate::server::recent_results::RecentResults;
 use crate::server::{Notifier, Total, Totals, Weight};
 use crate::status::StateKind;
 use crate::sync::{
@@ -54,6 +55,7 @@ pub(crate) struct ServerEntry<C: Connector> {
     /// The event `gone` was recorded, or must not be recorded yet.
     gone: AtomicBool,
     idle_record: Mutex<IdleRecord>,
+    recent_results: Mutex<RecentResults>,
     pub(crate) in_use: InUse,
 }
 
@@ -80,6 +82,7 @@ impl<C: Connector> ServerEntry<C> {
             last_state: AtomicU32::new(StateKind::Gone as u32),
             gone: AtomicBool::new(false),
             idle_record: Mutex::new(IdleRecord::new()),
+            recent_results: Mutex::new(RecentResults::new()),
             in_use: InUse::default(),
         }
     }
@@ -199,15 +202,15 @@ impl<C: Connector> ServerEntry<C> {
     }
 
     /// Disables it until a time. True if it was enabled. Only under the lock of the server list.
-    pub(crate) fn disable(&self, serving: &Serving, until: Time) -> bool {
+    pub(crate) fn disable(&self, serving: &Serving, until: Time, now: Time) -> bool {
         // Relaxed: see `disabled_until`.
         self.disabled_until.store(until.as_nanos(), Ordering::Relaxed);
-        self.health.set_disabled(serving, true)
+        self.health.set_disabled(serving, true, now)
     }
 
     /// Enables it. True if it was disabled. Only under the lock of the server list.
-    pub(crate) fn enable(&self, serving: &Serving) -> bool {
-        self.health.set_disabled(serving, false)
+    pub(crate) fn enable(&self, serving: &Serving, now: Time) -> bool {
+        self.health.set_disabled(serving, false, now)
     }
 
     /// The most attempts that callers may have run at it, where `most` are allowed at a server that is up. While it
@@ -250,6 +253,11 @@ impl<C: Connector> ServerEntry<C> {
         lock(&self.idle_record)
     }
 
+    /// What the background task knows of its last results.
+    pub(crate) fn recent_results(&self) -> MutexGuard<'_, RecentResults> {
+        lock(&self.recent_results)
+    }
+
     /// Whether it has a token or no rate limit.
     pub(crate) fn has_token(&self, now: Time) -> bool {
         self.bucket().is_none_or(|bucket| bucket.has_token(now))
@@ -277,22 +285,22 @@ impl<C: Connector> ServerEntry<C> {
     }
 
     /// Registers it under a number. Only under the lock of the server list.
-    pub(crate) fn register(&self, number: usize, serving: &Serving) {
+    pub(crate) fn register(&self, number: usize, serving: &Serving, now: Time) {
         // Relaxed: a hint of where to look.
         self.number.store(number, Ordering::Relaxed);
         self.gone.store(true, Ordering::Relaxed);
         serving.register(self.health.snapshot().tier());
-        self.health.set_removed(serving, false);
+        self.health.set_removed(serving, false, now);
     }
 
     /// Removes it, which enables it. True if it was disabled. Only under the lock of the server list.
-    pub(crate) fn remove(&self, serving: &Serving) -> bool {
+    pub(crate) fn remove(&self, serving: &Serving, now: Time) -> bool {
         // `gone` must not precede `draining`: see `allow_gone_event`.
         // Relaxed: `permit_freed` reads the health after a SeqCst fence.
         self.gone.store(true, Ordering::Relaxed);
-        self.health.set_removed(serving, true);
+        self.health.set_removed(serving, true, now);
         serving.remove(self.health.snapshot().tier());
-        self.enable(serving)
+        self.enable(serving, now)
     }
 
     /// Allows the event `gone`, since `draining` was recorded.

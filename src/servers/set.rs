@@ -274,7 +274,7 @@ impl<C: Connector> Edit<'_, C> {
             }
             None => Arc::new(ServerEntry::new(server.clone(), limits, Arc::clone(&self.servers.notifier))),
         };
-        state.register(number, &self.servers.serving);
+        state.register(number, &self.servers.serving, self.now);
         let generation = self.begin_generation(number, state, limits.max_conns, Arc::default());
         self.registry.numbers.insert(name, number);
         self.change.registered.push(generation);
@@ -371,7 +371,7 @@ impl<C: Connector> Edit<'_, C> {
             generation.idle.close();
         }
         for generation in &change.removed {
-            servers.count_disabled(-isize::from(generation.server.remove(&servers.serving)));
+            servers.count_disabled(-isize::from(generation.server.remove(&servers.serving, now)));
             let name = Arc::clone(generation.server.config().shared_name());
             registry.removed.insert(name, Arc::clone(&generation.server));
         }

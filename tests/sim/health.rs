@@ -88,10 +88,12 @@ pub(crate) struct Health {
     pub(crate) ejections: (u32, u32),
     /// When its ejection may be over, at the earliest: the status tells the later of its end and that of a pause.
     pub(crate) ejected_from: u64,
-    /// How long it served since its last ejection, up to its last outage.
+    /// How long it served since its last ejection, without the present time of service.
     pub(crate) served: u64,
-    /// When it came out of its last outage.
+    /// When it came out of its last outage or was registered again.
     pub(crate) serves_since: u64,
+    /// It is removed, and does not serve meanwhile.
+    is_removed: bool,
     /// The last good return.
     pub(crate) answered: Option<u64>,
     /// Since when an attempt that failed leaves open whether the server serves: the pool's status tells.
@@ -127,6 +129,7 @@ impl Health {
             ejected_from: 0,
             served: 0,
             serves_since: 0,
+            is_removed: false,
             answered: None,
             unsure: false,
             connected_at: 0,
@@ -153,7 +156,15 @@ impl Health {
 
     /// How long it has served since its last ejection.
     pub(crate) fn served(&self, now: u64) -> u64 {
-        self.served + now.saturating_sub(self.serves_since)
+        self.served + if self.is_removed { 0 } else { now.saturating_sub(self.serves_since) }
+    }
+
+    /// It is removed, or registered again.
+    pub(crate) fn set_removed(&mut self, is_removed: bool, now: u64) {
+        if self.serves() && is_removed != self.is_removed {
+            (self.served, self.serves_since) = (self.served(now), now);
+        }
+        self.is_removed = is_removed;
     }
 
     fn is_not_told(&self) -> bool {

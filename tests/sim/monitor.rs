@@ -217,6 +217,7 @@ impl Server {
             }
         }
         self.is_listed = true;
+        self.health.set_removed(false, now);
         (self.listing_changed, self.touched) = (now, now);
         self.held.change(limits, now);
         is_new

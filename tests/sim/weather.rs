@@ -302,6 +302,7 @@ pub(crate) fn removing(world: &World, server: usize) {
     let mut state = world.state();
     state.trace.push((now, Event::Removes { server }));
     state.servers[server].is_listed = false;
+    state.servers[server].health.set_removed(true, now);
     state.servers[server].listing_changed = now;
     state.servers[server].reset_at = now;
     state.servers[server].touched = now;

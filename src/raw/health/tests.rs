@@ -11,7 +11,7 @@ fn servers(count: u32) -> (Serving, Vec<Health>) {
     let health = (0..count).map(|_| {
         let health = Health::new(0);
         serving.register(0);
-        assert!(!health.snapshot().serves() && health.set_removed(&serving, false));
+        assert!(!health.snapshot().serves() && health.set_removed(&serving, false, Time::ZERO));
         health
     });
     let health = health.collect();
@@ -66,6 +66,28 @@ fn ejections_grow_and_are_forgiven_by_the_time_served() {
 }
 
 #[test]
+fn time_while_a_server_is_disabled_or_removed_forgives_no_ejection() {
+    for set in [Health::set_disabled, Health::set_removed] {
+        let (serving, health) = servers(3);
+        let health = &health[0];
+        for ejections in 1..=3 {
+            assert_eq!(eject(&serving, health, 1), ejections);
+            recover(&serving, health, 1);
+        }
+        // It serves for 4 s before, and for 5 s afterwards.
+        assert!(set(health, &serving, true, at(5)) && !set(health, &serving, true, at(6)));
+        health.recovered(&serving, health.snapshot().outage());
+        assert!(set(health, &serving, false, at(1_000)));
+        assert_eq!(eject(&serving, health, 1_005), 4, "it served for 9 s");
+        // Nor does the time count in which it comes out of Down.
+        set(health, &serving, true, at(1_005));
+        recover(&serving, health, 1_006);
+        set(health, &serving, false, at(2_000));
+        assert_eq!(eject(&serving, health, 2_010), 4, "it served for 10 s, which forgive one");
+    }
+}
+
+#[test]
 fn ejection_that_was_ended_early_makes_no_later_one_longer() {
     let (serving, health) = servers(2);
     let health = &health[0];
@@ -104,11 +126,11 @@ fn an_ejection_that_leaves_too_few_is_refused() {
 #[test]
 fn a_removed_server_counts_no_more_and_keeps_its_state() {
     let (serving, health) = servers(1);
-    assert!(health[0].set_removed(&serving, true) && !health[0].set_removed(&serving, true));
+    assert!(health[0].set_removed(&serving, true, at(1)) && !health[0].set_removed(&serving, true, at(1)));
     assert_eq!(serving.serving(), 0);
     let down = health[0].connect_failed(&serving, health[0].snapshot().outage(), at(1)).expect("it goes down");
     assert_eq!(serving.serving(), 0);
-    health[0].set_removed(&serving, false);
+    health[0].set_removed(&serving, false, at(1));
     assert_eq!((health[0].snapshot().state(), serving.serving()), (HealthState::Down, 0));
     assert!(health[0].answers(&serving, down.outage(), at(2)));
     assert_eq!(serving.serving(), 1);
@@ -130,10 +152,10 @@ fn each_outage_has_a_number_of_its_own_whatever_the_clock_says() {
 #[test]
 fn a_removed_server_is_not_ejected() {
     let (serving, health) = servers(3);
-    health[0].set_removed(&serving, true);
+    health[0].set_removed(&serving, true, at(1));
     let outage = health[0].snapshot().outage();
     assert_eq!(health[0].eject(&serving, outage, 1.0, at(1), |_| at(2)), Ejected::Ignored);
-    health[0].set_removed(&serving, false);
+    health[0].set_removed(&serving, false, at(1));
     assert!(matches!(health[0].eject(&serving, outage, 1.0, at(1), |_| at(2)), Ejected::Down(_)));
 }
 

@@ -38,20 +38,20 @@ impl<C: Connector> Servers<C> {
         self.disabled.store(disabled.expect("more servers were enabled than disabled"), Ordering::Relaxed);
     }
 
-    /// Disables a server until a time; [`Time::NEVER`]: without end.
-    pub(crate) fn disable(&self, name: &str, until: Time) -> Result<Arc<Generation<C>>, ServerError> {
+    /// Disables a server from `now` until a time; [`Time::NEVER`]: without end.
+    pub(crate) fn disable(&self, name: &str, until: Time, now: Time) -> Result<Arc<Generation<C>>, ServerError> {
         let registry = lock(&self.registry);
         let generation = self.registered(&registry, name)?;
-        self.count_disabled(isize::from(generation.server.disable(&self.serving, until)));
+        self.count_disabled(isize::from(generation.server.disable(&self.serving, until, now)));
         self.refresh(generation.number);
         Ok(generation)
     }
 
     /// Enables a server. `None` if it was not disabled.
-    pub(crate) fn enable(&self, name: &str) -> Result<Option<Arc<Generation<C>>>, ServerError> {
+    pub(crate) fn enable(&self, name: &str, now: Time) -> Result<Option<Arc<Generation<C>>>, ServerError> {
         let registry = lock(&self.registry);
         let generation = self.registered(&registry, name)?;
-        Ok(self.enable_found(generation))
+        Ok(self.enable_found(generation, now))
     }
 
     /// Enables the server of a number if it is disabled until `now` or before.
@@ -59,12 +59,12 @@ impl<C: Connector> Servers<C> {
         let _registry = lock(&self.registry);
         let generation = self.list.load().generation(number)?;
         let is_due = generation.server.disabled_until().is_some_and(|until| until <= now);
-        if is_due { self.enable_found(generation) } else { None }
+        if is_due { self.enable_found(generation, now) } else { None }
     }
 
     /// Only under the lock.
-    fn enable_found(&self, generation: Arc<Generation<C>>) -> Option<Arc<Generation<C>>> {
-        let was_disabled = generation.server.enable(&self.serving);
+    fn enable_found(&self, generation: Arc<Generation<C>>, now: Time) -> Option<Arc<Generation<C>>> {
+        let was_disabled = generation.server.enable(&self.serving, now);
         self.count_disabled(-isize::from(was_disabled));
         self.refresh(generation.number);
         was_disabled.then_some(generation)

@@ -268,3 +268,33 @@ async fn only_time_in_service_forgives_ejections() {
     }
     assert!(ejected >= base.mul_f64(1.5_f64.powi(5) * 0.499), "{ejected:?} is not that of the sixth in a row");
 }
+
+#[tokio::test]
+async fn time_while_a_server_is_disabled_forgives_no_ejection() {
+    let base = Duration::from_secs(4);
+    let rig = Rig::manual(|b| ejection(b, Ejection::new().consecutive_failures(1).base(base).max(base * 100)));
+    let busy = async || {
+        rig.pool.try_acquire().map_or((), |conn| if conn.address() == "a" { conn.discard() } else { conn.release() })
+    };
+    let mut ejected = Duration::ZERO;
+    for _ in 0..6 {
+        let mut held = Vec::new();
+        ejected = loop {
+            match acquired(&rig).await {
+                conn if conn.address() == "a" => {
+                    conn.fail("accepts, then fails");
+                    break ejected_for(&rig).expect("it is ejected");
+                }
+                conn => held.push(conn),
+            }
+        };
+        held.into_iter().for_each(PooledConn::release);
+        while ejected_for(&rig).is_some() {
+            pass(&rig, SECOND / 2, busy).await;
+        }
+        rig.pool.disable("a", None).expect("it is registered");
+        pass(&rig, MINUTE * 10, async || {}).await;
+        rig.pool.enable("a").expect("it is registered");
+    }
+    assert!(ejected >= base.mul_f64(1.5_f64.powi(5) * 0.499), "{ejected:?} is not that of the sixth in a row");
+}

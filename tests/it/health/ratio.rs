@@ -120,3 +120,47 @@ async fn failures_of_an_older_outage_do_not_count_towards_the_ratio() {
     pass(&rig, SECOND * 3, async || {}).await;
     assert_eq!(states(&rig)[0], StateKind::Up, "one of many failed since");
 }
+
+fn kind_of(rig: &Rig, name: &str) -> StateKind {
+    let servers = rig.pool.status().servers;
+    servers.iter().find(|server| *server.name == *name).expect("it is registered").state.kind()
+}
+
+/// Discovery that flaps: the server is gone when the background task looks, and may get another number.
+#[tokio::test]
+async fn results_outlast_a_removal_as_the_record_does() {
+    for gets_another_number in [false, true] {
+        let rig = with_ratio(Some(0.5), |ejection| ejection);
+        // While a connection is in use the record is kept.
+        let [_held, of_b] = acquired_of_each(&rig, 1).await;
+        of_b.into_iter().for_each(PooledConn::release);
+        for round in 1..=3 {
+            results(&rig, 2, 2).await;
+            pass(&rig, SECOND * 2, async || {}).await;
+            assert_eq!(kind_of(&rig, "a") == StateKind::Ejected, round == 3, "{round} times two of four failed");
+            if round < 3 {
+                rig.pool.deregister("a").expect("it is registered");
+                pass(&rig, SECOND * 2, async || {}).await;
+                if gets_another_number && round == 1 {
+                    rig.pool.register("c").expect("it is new");
+                }
+                rig.pool.register("a").expect("it is not registered");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn results_while_a_server_is_removed_count_unless_they_may_be_too_old() {
+    for (gap, expected) in [(3, StateKind::Ejected), (12, StateKind::Up)] {
+        let rig = with_ratio(Some(0.5), |ejection| ejection.min_results(5));
+        let [mut of_a, _of_b] = acquired_of_each(&rig, 6).await;
+        pass(&rig, SECOND * 2, async || {}).await;
+        rig.pool.deregister("a").expect("it is registered");
+        of_a.drain(1..).for_each(|conn| conn.fail("as scripted"));
+        pass(&rig, SECOND * gap, async || {}).await;
+        rig.pool.register("a").expect("it is not registered");
+        pass(&rig, SECOND * 2, async || {}).await;
+        assert_eq!(kind_of(&rig, "a"), expected, "removed for {gap} s");
+    }
+}

@@ -64,8 +64,11 @@ async fn interval_without_failure_ends_recovery() {
     assert_eq!((server.connecting_paused, server.connect_error), (None, None), "failures are cleared");
 }
 
-/// A pool of two servers, one of which recovers from an ejection, and the connection of its probe.
-async fn recovering_from_an_ejection() -> (Rig, PooledConn<ScriptedConnector>) {
+type Conns = Vec<PooledConn<ScriptedConnector>>;
+
+/// A pool of two servers, one of which recovers from an ejection, the connection of its probe, and nine of those that
+/// were in use when it was ejected.
+async fn recovering_from_an_ejection() -> (Rig, PooledConn<ScriptedConnector>, Conns) {
     let rig = Rig::manual(|b| two(b).backoff(SECOND, SECOND));
     let [mut of_a, _of_b] = acquired_of_each(&rig, 10).await;
     of_a.remove(0).fail_for("broken", MINUTE);
@@ -73,13 +76,12 @@ async fn recovering_from_an_ejection() -> (Rig, PooledConn<ScriptedConnector>) {
     pass(&rig, MINUTE, async || {}).await;
     let probed = waiter.await.expect("the caller was served");
     assert_eq!((probed.address(), state(&rig)), ("a", ServerState::Recovering));
-    of_a.into_iter().for_each(PooledConn::discard);
-    (rig, probed)
+    (rig, probed, of_a)
 }
 
 #[tokio::test]
-async fn recovery_from_an_ejection_goes_on_while_a_connection_is_in_use() {
-    let (rig, probed) = recovering_from_an_ejection().await;
+async fn recovery_from_an_ejection_goes_on_while_the_connection_of_the_probe_is_in_use() {
+    let (rig, probed, _older) = recovering_from_an_ejection().await;
     // The interval is over, and the request runs still: it may hang.
     pass(&rig, SECOND * 20, async || {}).await;
     assert_eq!(state(&rig), ServerState::Recovering);
@@ -90,11 +92,28 @@ async fn recovery_from_an_ejection_goes_on_while_a_connection_is_in_use() {
 
 #[tokio::test]
 async fn recovery_from_an_ejection_ends_after_thirty_seconds_though_a_connection_is_in_use() {
-    let (rig, _probed) = recovering_from_an_ejection().await;
+    let (rig, _probed, older) = recovering_from_an_ejection().await;
+    older.into_iter().for_each(PooledConn::discard);
     pass(&rig, SECOND * 29, async || {}).await;
     assert_eq!(state(&rig), ServerState::Recovering);
     pass(&rig, SECOND * 4, async || {}).await;
     assert_eq!(state(&rig), ServerState::Up);
+}
+
+/// A caller keeps a connection for long, as a subscriber does. It tells nothing of how the server is now.
+#[tokio::test]
+async fn connection_in_use_since_before_an_ejection_does_not_delay_the_end_of_the_recovery() {
+    let rig = Rig::manual(|b| two(b).backoff(SECOND, SECOND));
+    let [mut of_a, of_b] = acquired_of_each(&rig, 2).await;
+    of_a.remove(0).fail_for("broken", MINUTE);
+    pass(&rig, MINUTE, async || {}).await;
+    // A caller has the server probed, and leaves. The probe's connection rests.
+    assert!(rig.pool.try_acquire().is_err());
+    settle().await;
+    assert_eq!((state(&rig), rig.pool.status().servers[0].idle), (ServerState::Recovering, 1));
+    pass(&rig, SECOND * 2, async || {}).await;
+    assert_eq!(state(&rig), ServerState::Up);
+    drop((of_a, of_b));
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! The minimum of idle connections.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use connring::test_util::Reuse;
-use connring::{AcquireOptions, Builder, Server, ServerState};
+use connring::{AcquireOptions, Builder, Clock, Pool, Server, ServerState, connect_fn};
 
 use super::*;
 use crate::support::advance_smoothly;
@@ -184,4 +187,36 @@ async fn standby_server_without_open_connections_is_filled_by_sweep() {
     rig.pool.register("a").expect("it was removed");
     advance_smoothly(&rig, LATE).await;
     assert_eq!(idle(&rig), [2, 2]);
+}
+
+#[tokio::test]
+async fn minimum_is_kept_after_a_panic_of_the_background_task_without_callers() {
+    let rig = Rig::manual(|b| b.server("a").min_idle_per_server(3).max_lifetime(secs(60)));
+    advance_smoothly(&rig, LATE).await;
+    assert_eq!(idle(&rig), [3]);
+    rig.connector.set_drop_panics("a", true);
+    advance_smoothly(&rig, secs(62)).await;
+    assert!(rig.connector.counts("a").attempts > 3, "none has reached its lifetime");
+    rig.connector.set_drop_panics("a", false);
+    advance_smoothly(&rig, secs(2)).await;
+    assert_eq!((idle(&rig), open_now(&rig)), (vec![3], 3));
+}
+
+/// The background task panics at each sweep, and sweeps ten times a second at most.
+#[tokio::test(start_paused = true)]
+async fn hook_that_panics_each_time_does_not_keep_the_background_task_busy() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let connector = connect_fn(async |_: Server| Ok::<_, ScriptedError>(()));
+    let connector = connector.is_reusable(move |_, _| {
+        // If it spun, the paused clock would stand still: then it ends the test.
+        assert!(counter.fetch_add(1, Ordering::Relaxed) > 1_000, "as scripted");
+        true
+    });
+    let pool = Pool::builder(connector).clock(Clock::tokio()).server("a").min_idle_per_server(2);
+    let pool = pool.build().expect("the settings are in range");
+    sleep(secs(10)).await;
+    let asked = asked.load(Ordering::Relaxed);
+    assert!((5..=100).contains(&asked), "{asked} times in 10 s");
+    assert!(pool.status().totals.connects > 5, "what the panics closed was replaced");
 }
