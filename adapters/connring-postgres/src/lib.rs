@@ -71,7 +71,9 @@ pub enum Reset {
 /// # Connections of the server
 ///
 /// A server whose `max_connections` leave as many as the pool's maximum refuses none: a new connection is opened only
-/// when the server has closed those that the pool has closed, for at most 1 s.
+/// when the server has closed those that the pool has closed. For this it waits at most 1 s after the pool gave up the
+/// last one, also one whose goodbye took longer than the pool's `goodbye_timeout`. A session that outlives this second
+/// still has its slot, and the server may refuse the new one, which counts as a failed connect.
 ///
 /// # Errors
 ///
