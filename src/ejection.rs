@@ -1,10 +1,9 @@
 //! When callers' reports take a server out of use.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::error::BuildError;
-use crate::range::{YEAR, check};
+use crate::range::{check, check_longest};
 
 /// When reported failures take a server out of use, for how long, and of how many servers at most.
 ///
@@ -125,13 +124,11 @@ impl Ejection {
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         const MOST_FAILURES: u32 = (1 << 19) - 1;
         let Self { consecutive_failures, failure_ratio, min_results, max_ejected_ratio, base, max, enforce: _ } = self;
-        let base_range: RangeInclusive<Duration> = Duration::from_millis(1)..=YEAR;
-        check("ejection consecutive_failures", *consecutive_failures, 1..=MOST_FAILURES)?;
-        check("ejection failure_ratio", failure_ratio.unwrap_or(1.0), 0.001..=1.0)?;
-        check("ejection min_results", *min_results, 1..=u32::MAX)?;
-        check("ejection max_ejected_ratio", *max_ejected_ratio, 0.0..=1.0)?;
-        check("ejection base", *base, base_range)?;
-        check("ejection max", *max, *base..=YEAR)
+        check("ejection_consecutive_failures", *consecutive_failures, 1..=MOST_FAILURES)?;
+        check("ejection_failure_ratio", failure_ratio.unwrap_or(1.0), 0.001..=1.0)?;
+        check("ejection_min_results", *min_results, 1..=u32::MAX)?;
+        check("ejection_max_ejected_ratio", *max_ejected_ratio, 0.0..=1.0)?;
+        check_longest(("ejection_base", *base), ("ejection_max", *max))
     }
 
     /// How long the k-th ejection in a row lasts. `draw` is uniform in `0.0..1.0`.

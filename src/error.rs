@@ -242,7 +242,7 @@ impl fmt::Display for Counts {
         ];
         let mut present = reasons.iter().filter(|(count, _)| *count > 0);
         match (present.next(), present.next()) {
-            (None, _) => f.write_str("no server can serve")?,
+            (None, _) => f.write_str("no servers are registered")?,
             (Some((_, reason)), None) => write!(f, "all servers are {reason}")?,
             (Some(_), Some(_)) => {
                 f.write_str("no server can serve: ")?;
@@ -342,7 +342,8 @@ pub enum BuildError {
     /// A setting is out of its range.
     #[error("{setting} is {value}, outside {range}")]
     OutOfRange {
-        /// The name of the setting.
+        /// The name of the setting: that of the field of [`PoolConfig`](crate::PoolConfig), which is the key in a file
+        /// and, with dashes, the flag.
         setting: &'static str,
         /// The value that was refused.
         value: String,

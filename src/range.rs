@@ -20,3 +20,16 @@ pub(crate) fn check<T: fmt::Debug + PartialOrd>(
     }
     Err(BuildError::OutOfRange { setting, value: format!("{value:?}"), range: format!("{range:?}") })
 }
+
+/// Checks that the longest of times that grow is at most a year, and not below the first one. The error names both.
+pub(crate) fn check_longest(
+    (first_setting, first): (&'static str, Duration),
+    (setting, longest): (&'static str, Duration),
+) -> Result<(), BuildError> {
+    check(first_setting, first, Duration::from_millis(1)..=YEAR)?;
+    if (first..=YEAR).contains(&longest) {
+        return Ok(());
+    }
+    let range = format!("{first:?} ({first_setting})..={YEAR:?}");
+    Err(BuildError::OutOfRange { setting, value: format!("{longest:?}"), range })
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::ejection::Ejection;
 use crate::error::{BuildError, ServerError};
 use crate::load_balancing::LoadBalancing;
-use crate::range::{YEAR, check};
+use crate::range::{YEAR, check, check_longest};
 use crate::raw::PermitCounts;
 use crate::server::{PoolLimits, Server};
 use crate::servers::MAX_DEFAULT_IDLE;
@@ -56,7 +56,8 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Checks all settings. Destructured without a rest, so that no new one is forgotten.
+    /// Checks all settings. Errors name them by their keys in `PoolConfig`. Destructured without a rest, so that no new
+    /// one is forgotten.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         let Self {
             name,
@@ -108,8 +109,7 @@ impl Settings {
         check("slow_start", slow_start.unwrap_or(YEAR), ANY_TIME)?;
         check("idle_check_interval", idle_check_interval.unwrap_or(YEAR), Duration::from_millis(10)..=YEAR)?;
         check("max_lifetime", max_lifetime.unwrap_or(YEAR), ANY_TIME)?;
-        check("backoff initial", *initial, Duration::from_millis(1)..=YEAR)?;
-        check("backoff max", *max, *initial..=YEAR)
+        check_longest(("init_backoff_interval", *initial), ("max_backoff_interval", *max))
     }
 }
 

@@ -219,14 +219,48 @@ fn build_checks_ranges() {
     for (text, message) in [
         ("max_conns_per_server = 0", "max_conns_per_server is 0, outside 1..=16777215"),
         ("connect_timeout = \"0s\"", "connect_timeout is 0ns, outside 1ns..=31536000s"),
-        ("max_backoff_interval = \"50ms\"", "backoff max is 50ms, outside 100ms..=31536000s"),
-        ("ejection_base = \"1us\"", "ejection base is 1µs, outside 1ms..=31536000s"),
+        (
+            "max_backoff_interval = \"50ms\"",
+            "max_backoff_interval is 50ms, outside 100ms (init_backoff_interval)..=31536000s",
+        ),
+        ("ejection_base = \"1us\"", "ejection_base is 1µs, outside 1ms..=31536000s"),
         ("name = \"\"", "pool name is empty"),
         ("servers = [{ address = \"a:1\", tier = 16 }]", "server \"a:1\": tier is 16, outside 0..=15"),
         ("servers = [\"a:1\", \"a:1\"]", "server \"a:1\" is registered already or listed twice"),
     ] {
         let pool = Pool::builder(TcpConnector::new()).config(read(text)).build();
         assert_eq!(pool.expect_err(text).to_string(), message);
+    }
+}
+
+#[test]
+fn error_of_range_names_the_key() {
+    let refusal = |key: &str, value: &str| {
+        let config = read(&format!("{key} = {value}"));
+        Some(Pool::builder(TcpConnector::new()).config(config).build().err()?.to_string())
+    };
+    let mut keys = Vec::new();
+    // Not the entries of the list of servers.
+    let lines = EVERY_SETTING.lines().filter(|line| !line.starts_with(' '));
+    for (key, value) in lines.filter_map(|line| line.split_once(" = ")) {
+        let extremes = match value.parse::<f64>() {
+            Ok(_) => ["0", "4000000000"],
+            Err(_) if value == "\"none\"" || value.starts_with('"') && value.contains(char::is_numeric) => {
+                ["\"0s\"", "\"9000d\""]
+            }
+            Err(_) => continue,
+        };
+        let refusals: Vec<_> = extremes.iter().filter_map(|value| refusal(key, value)).collect();
+        assert!(!refusals.is_empty(), "{key} has no range");
+        assert!(refusals.iter().all(|text| text.contains(key) && text.contains("outside")), "{key}: {refusals:?}");
+        keys.push(key);
+    }
+    // All but texts, choices and the list of servers.
+    assert_eq!(keys.len(), 28, "{keys:?}");
+    // Of two settings that do not fit the error names both, since one may be a default.
+    for (key, value) in [("init_backoff_interval", "\"6s\""), ("ejection_base", "\"1m\"")] {
+        let text = refusal(key, value).expect(key);
+        assert!(text.contains(key), "{key}: {text}");
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::{Either, join, select};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 
 use crate::Error;
@@ -16,7 +18,8 @@ use crate::cancel::{GRACE, Place};
 use crate::lingering::{Count, Lingers};
 use crate::socket::Socket;
 
-/// How long the end of a connection may take: the cancelling of its request, and the close by the server.
+/// How long the end of a connection may take once it has no permit: the cancelling of its request, and the close by the
+/// server.
 pub(crate) const LONGEST_END: Duration = Duration::from_secs(1);
 
 /// A connection to PostgreSQL: a [`Client`] by deref, for queries, transactions, `COPY` and prepared statements.
@@ -26,6 +29,9 @@ pub(crate) const LONGEST_END: Duration = Duration::from_secs(1);
 /// End all streams of rows, sinks of `COPY` and portals before you release or drop the connection: what is left of them
 /// keeps the next request waiting. The client's `cancel_query` does not know the address of the server and fails. Drop
 /// the connection instead, which cancels, or call `cancel_query_raw` with a socket of your own.
+///
+/// When the connection fails, its pending requests fail at once. The client says no more than that it is closed; the
+/// cause is [`driver_error`](Self::driver_error).
 #[derive(Debug)]
 pub struct PostgresConn {
     // Before the driver, which ends when the client is dropped.
@@ -49,9 +55,16 @@ impl PostgresConn {
         C: Future<Output = Result<(), tokio_postgres::Error>> + Unpin + Send + 'static,
         F: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        let (end, is_ending) = oneshot::channel();
-        let task = tokio::spawn(drive(connection, socket, is_ending, cancel));
-        Self { client, driver: Driver { end: Some(end), task, count }, place, is_cut_short: false }
+        let (end, ends) = unbounded_channel();
+        let error = Arc::default();
+        let task = tokio::spawn(drive(connection, socket, Arc::clone(&error), ends, cancel));
+        Self { client, driver: Driver { end, task, count, error }, place, is_cut_short: false }
+    }
+
+    /// Why the connection failed, if it did: a reset, an end of file, an answer that is none, or the last words of the
+    /// server, such as that an administrator ended the session.
+    pub fn driver_error(&self) -> Option<&tokio_postgres::Error> {
+        self.driver.error.get()
     }
 
     /// Ends a transaction that may be open. Both requests are sent at the first poll.
@@ -67,7 +80,8 @@ impl PostgresConn {
     pub(crate) fn close(self) -> impl Future<Output = ()> + Send + 'static {
         let Self { client, mut driver, .. } = self;
         drop(client);
-        driver.end = None;
+        // An error: the task has ended.
+        let _result = driver.end.send(None);
         async move {
             let _ended = (&mut driver.task).await;
         }
@@ -128,45 +142,63 @@ impl Drop for Opening {
     }
 }
 
-/// The task of a connection. Dropped, it counts as lingering until it has ended, unless its end is awaited.
+/// The task of a connection. Dropped, it counts as lingering until the task has ended.
 #[derive(Debug)]
 struct Driver {
-    end: Option<oneshot::Sender<Lingers>>,
+    /// Told of a goodbye, during which the connection has its permit, by `None`.
+    end: UnboundedSender<Option<Lingers>>,
     task: JoinHandle<()>,
     count: Count,
+    error: Arc<OnceLock<tokio_postgres::Error>>,
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        match self.end.take() {
-            // An error: the task has ended.
-            Some(end) => drop(end.send(self.count.add())),
-            // The goodbye took too long.
-            None => self.task.abort(),
-        }
+        // An error: the task has ended.
+        let _result = self.end.send(Some(self.count.add()));
     }
 }
 
-/// Drives a connection until it fails or its client is dropped. Then waits, for a bounded time, until the server has
-/// closed: it ends a request that is still running.
-async fn drive<C, F>(mut connection: C, socket: Socket, mut end: oneshot::Receiver<Lingers>, cancel: impl Fn() -> F)
-where
+/// Drives a connection until it fails or its client is dropped. Then waits until the server has closed: it ends a request
+/// that is still running. A goodbye is bounded by the pool; without a permit the bound is `LONGEST_END`.
+async fn drive<C, F>(
+    mut connection: C,
+    socket: Socket,
+    error: Arc<OnceLock<tokio_postgres::Error>>,
+    mut ends: UnboundedReceiver<Option<Lingers>>,
+    cancel: impl Fn() -> F,
+) where
     C: Future<Output = Result<(), tokio_postgres::Error>> + Unpin,
     F: Future<Output = Result<(), Error>>,
 {
-    let (is_over, lingers) = match select(&mut connection, &mut end).await {
-        Either::Left(_) => (true, None),
-        Either::Right((lingers, _)) => (false, lingers.ok()),
+    let (is_over, mut end) = match select(&mut connection, pin!(ends.recv())).await {
+        Either::Left((result, _)) => {
+            if let Err(cause) = result {
+                // The first and only one.
+                let _result = error.set(cause);
+            }
+            (true, Some(None))
+        }
+        Either::Right((end, _)) => (false, end),
     };
-    let finish = async {
+    let finish = async move {
         // A cancel that comes before its request does nothing, and each ends one request.
         while !is_over && timeout(GRACE, &mut connection).await.is_err() {
             let _result = cancel().await;
         }
+        // Pending requests fail, and the server is told of an end that it does not know of.
+        drop(connection);
+        let _result = socket.shut_down();
         socket.closed().await;
     };
-    let _in_time = timeout(LONGEST_END, finish).await;
+    let bound = async {
+        while let Some(None) = end {
+            end = ends.recv().await;
+        }
+        sleep(LONGEST_END).await;
+    };
+    // Drops the socket.
+    select(pin!(finish), pin!(bound)).await;
     // The count falls after the socket is closed.
-    drop((connection, socket));
-    drop((lingers, end));
+    drop((end, ends));
 }

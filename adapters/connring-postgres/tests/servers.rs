@@ -1,11 +1,14 @@
 //! Servers that are full, killed, restarted and promoted. Each test has servers of its own.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use connring::{CloseReason, ConnectFault, Connector, Pool, PooledConn, Server, ServerState};
 use connring_postgres::{Error, PostgresConnector, TargetRole};
-use connring_real_servers::{postgres, postgres_standby, postgres_with};
+use connring_real_servers::{RealServer, postgres, postgres_standby, postgres_with};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -68,6 +71,75 @@ async fn server_with_as_many_slots_as_the_pool_refuses_none() {
         matches!(&error, Error::Postgres(error) if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)),
         "{error:?}"
     );
+}
+
+/// Its server has one slot.
+async fn pool_of_one_slot(goodbye_timeout: Duration) -> Option<(RealServer, Pool<PostgresConnector>)> {
+    let server = postgres_with(&["max_connections=1", "max_wal_senders=0", "superuser_reserved_connections=0"])?;
+    let pool = Pool::builder(connector()).max_conns_per_server(1).goodbye_timeout(goodbye_timeout);
+    let pool = pool.server(server.address()).build().unwrap();
+    Some((server, pool))
+}
+
+#[tokio::test]
+async fn goodbye_that_the_pool_gives_up_cancels_the_request_and_holds_the_slot() {
+    let Some((server, pool)) = pool_of_one_slot(Duration::from_millis(1)).await else { return };
+    for round in 0..5 {
+        let conn = pool.acquire().await.unwrap();
+        assert!(timeout(Duration::from_millis(20), conn.batch_execute("SELECT pg_sleep(60)")).await.is_err());
+        conn.release();
+        pool.reset();
+        assert_eq!(echo(&pool.acquire().await.unwrap(), round).await.unwrap(), round);
+    }
+    assert_eq!(pool.status().totals.connect_failures, 0, "{}", server.output());
+}
+
+#[tokio::test]
+async fn slot_of_a_session_that_outlives_its_goodbye_is_held() {
+    let Some((server, pool)) = pool_of_one_slot(Duration::from_millis(600)).await else { return };
+    let conn = pool.acquire().await.unwrap();
+    let process: i32 = conn.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let process = &*process.to_string();
+    let signal = |name| assert!(Command::new("kill").args([name, process]).status().unwrap().success());
+    signal("-STOP");
+    conn.release();
+    pool.reset();
+    // Longer than the goodbye, and than the second that a connection without a permit may take; not than both.
+    let resume = async {
+        sleep(Duration::from_millis(1_200)).await;
+        signal("-CONT");
+    };
+    let (conn, ()) = tokio::join!(pool.acquire(), resume);
+    assert_eq!(echo(&conn.unwrap(), 7).await.unwrap(), 7);
+    assert_eq!(pool.status().totals.connect_failures, 0, "{}", server.output());
+}
+
+#[tokio::test]
+async fn pending_requests_of_a_connection_that_fails_fail_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Server::from(listener.local_addr().unwrap());
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut message = [0; 1024];
+        assert!(stream.read(&mut message).await.unwrap() > 0);
+        // The login succeeds, and the server is ready.
+        stream.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await.unwrap();
+        assert!(stream.read(&mut message).await.unwrap() > 0);
+        // A message of an impossible length, and the server waits for the next request.
+        stream.write_all(b"?\0\0\0\0").await.unwrap();
+        while stream.read(&mut message).await.unwrap() > 0 {}
+    };
+    let ask = async {
+        let conn = connector().connect(&address).await.unwrap();
+        let both = async { tokio::join!(conn.batch_execute("SELECT 1"), conn.batch_execute("SELECT 2")) };
+        let (first, second) = timeout(Duration::from_millis(500), both).await.expect("they fail at once");
+        assert!(first.unwrap_err().is_closed() && second.unwrap_err().is_closed());
+        assert!(conn.driver_error().is_some_and(|error| error.to_string().contains("communicating")), "{conn:?}");
+        // Dropped after the server has seen the end.
+        conn
+    };
+    let (_, _conn) =
+        timeout(Duration::from_secs(10), async { tokio::join!(serve, ask) }).await.expect("the end is seen");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
