@@ -2,36 +2,28 @@
 
 use crate::connector::Connector;
 use crate::core::shared::Shared;
-use crate::raw::Time;
+use crate::raw::{TierInUse, Time};
 use crate::server::ServerEntry;
 use crate::servers::{List, ListEntry};
 
-/// The worst tier that callers may use now. It is worse than the one in use if no server of the tiers before has an
-/// idle connection, and connecting to each pauses, or with `spill_when_full` it is full.
+/// The worst tier that callers may use now: the one in use, unless none of its servers has an idle connection, and
+/// connecting to each pauses, or with `spill_when_full` it is full. Then the next one of which a server is better off.
 pub(crate) fn worst_tier<C: Connector>(shared: &Shared<C>, list: &List<C>, now: Time) -> usize {
-    let tier_of = |number: usize| Some(list.entry(number)?.server().health.snapshot().tier());
-    let is_spent = |number: usize| list.entry(number).is_none_or(|entry| is_spent(shared, entry, now));
-    let mut worst = shared.servers.tier_in_use();
-    if list.standby.is_empty() || !list.up.iter_from(0).all(is_spent) {
-        return worst;
+    let in_use = shared.servers.tier_in_use();
+    let is_better_off = |entry: &&ListEntry<C>| !is_spent(shared, entry, now);
+    if list.up.iter_from(0).filter_map(|number| list.entry(number)).any(|entry| is_better_off(&entry)) {
+        return in_use;
     }
-    loop {
-        let worse = list.standby.iter_from(0).filter_map(tier_of).filter(|&tier| tier > worst).min();
-        let Some(next) = worse else { return worst };
-        worst = next;
-        if !list.standby.iter_from(0).filter(|&number| tier_of(number) == Some(next)).all(is_spent) {
-            return worst;
-        }
-    }
+    let standby = list.standby.iter_from(0).filter_map(|number| list.entry(number));
+    let best = standby.filter(is_better_off).map(|entry| entry.server().health.snapshot().tier()).min();
+    best.unwrap_or(TierInUse::LAST).max(in_use)
 }
 
-/// Whether callers may use the tier of a server now: it is not worse than the one in use, or no server of a better one
-/// can serve or be connected to.
+/// Whether callers may use the tier of a server now.
 pub(crate) fn is_reached<C: Connector>(shared: &Shared<C>, list: &List<C>, server: &ServerEntry<C>, now: Time) -> bool {
     let tier = server.health.snapshot().tier();
-    let better = || list.up.iter_from(0).chain(list.standby.iter_from(0)).filter_map(|number| list.entry(number));
-    let is_better = |entry: &&ListEntry<C>| entry.server().health.snapshot().tier() < tier;
-    tier <= shared.servers.tier_in_use() || better().filter(is_better).all(|entry| is_spent(shared, entry, now))
+    // First what costs no look at other servers.
+    tier <= shared.servers.tier_in_use() || tier <= worst_tier(shared, list, now)
 }
 
 /// The standby servers that callers may use now, from a number on.
