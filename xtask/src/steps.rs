@@ -104,9 +104,12 @@ fn rate() -> Outcome {
     run("cargo test --locked --release --test rate_on_the_real_clock")
 }
 
-/// The servers of the adapters' tests, and Debian's packages. The tests fail if one is missing.
+/// What the members' tests need, and Debian's packages: servers, and tools for network namespaces. The tests fail if
+/// one is missing.
 const REAL_SERVERS: &[(&str, &str)] = &[
     ("dnsmasq", "dnsmasq-base"),
+    ("ip", "iproute2"),
+    ("iptables", "iptables"),
     ("nginx", "nginx"),
     ("pg_ctlcluster", "postgresql"),
     ("promtool", "prometheus"),
