@@ -58,7 +58,7 @@ impl<C: Connector> Drop for Closing<C> {
 
 /// Why a connection closes whose generation took over by none: its epoch is over.
 pub(crate) fn why_over<C: Connector>(generation: &Generation<C>) -> CloseReason {
-    match generation.server.is_removed() {
+    match generation.epoch.was_removed() {
         _ if generation.server.is_pool_closed() => CloseReason::PoolClosed,
         true => CloseReason::Removed,
         false => CloseReason::Reset,

@@ -73,8 +73,12 @@ pub(crate) async fn drain<C: Connector>(
     let server = Arc::clone(&take_out(shared, name, None)?.server);
     membership::reset_server(shared, name)?;
     let open = || server.permits.counts().open() as usize;
-    // Also until another order ends this one.
-    let is_over = || open() == 0 || !server.health.snapshot().is_disabled();
+    // Also until another order ends this one. The connections of a removed server close when they come back, too.
+    let is_ended = || {
+        let health = server.health.snapshot();
+        !health.is_disabled() && !health.is_removed()
+    };
+    let is_over = || open() == 0 || is_ended();
     let all_returned = shared.notifier.wait_until(is_over);
     shared.clock.until(started.after(deadline), all_returned).await;
     Ok(DrainReport { open: open(), waited: shared.clock.time().since(started) })

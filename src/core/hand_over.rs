@@ -46,7 +46,7 @@ pub(crate) fn pass_on<C: Connector>(grant: Grant<C>) {
 
 /// Gives a used connection back for reuse. Closes it if the server has more than its maximum, or its lifetime is over.
 pub(crate) fn give_back<C: Connector>(conn: Box<Connection<C>>, now: Time) {
-    if conn.permit.server().permits.counts().is_over() {
+    if conn.permit.server().is_over_maximum() {
         return close(conn, CloseReason::OverMaximum);
     }
     if now >= conn.expires_at {
@@ -84,7 +84,7 @@ pub(crate) fn move_or_close<C: Connector>(mut conn: Box<Connection<C>>) {
     // A queue that is not closed is full.
     let next = || pool_of::<C>(&generation.pool).and_then(|shared| shared.servers.current(generation));
     let next = generation.idle.is_closed().then(next).flatten();
-    match next.filter(|next| !next.server.permits.counts().is_over()) {
+    match next.filter(|next| !next.server.is_over_maximum()) {
         Some(next) => {
             conn.move_to(next);
             keep(conn);

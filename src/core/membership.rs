@@ -83,6 +83,10 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
             shared.notifier.wake_before(until);
         }
     }
+    if !change.registered.is_empty() {
+        // One that drained it before its removal has nothing to wait for.
+        shared.notifier.returned.notify_waiters();
+    }
     for generation in change.registered.iter().chain(&change.replaced) {
         transition::look_again(shared, generation);
     }

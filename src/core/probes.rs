@@ -80,9 +80,11 @@ impl Probes {
     }
 
     fn note_outage<C: Connector>(&mut self, shared: &Shared<C>, servers: usize, now: Time) {
-        let was_down = std::mem::replace(&mut self.all_down, servers > 0 && report::is_outage(shared));
+        let is_outage = report::is_outage(shared);
+        let was_down = std::mem::replace(&mut self.all_down, servers > 0 && is_outage);
         let Some(retry) = shared.settings.outage_retry else { return };
-        if was_down && !self.all_down {
+        // Not where the last server was removed or disabled.
+        if was_down && !is_outage {
             self.healing_until = now.after(retry);
         }
     }

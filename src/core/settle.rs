@@ -76,11 +76,13 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) -> bool {
         // One that loses the race for its permit does not keep the rest of the plan from starting.
         has_started |= attempt::start(shared, &generation, Purpose::Waiters);
     }
-    for wish in wishes {
+    for (earlier, wish) in wishes.into_iter().enumerate() {
         let chosen = || choose(Some(&wish), false, 1).pop();
         let full = || choose(Some(&wish), true, 1).pop().filter(|_| wish.fresh);
         let Some(generation) = chosen().or_else(full).and_then(|number| list.generation(number)) else { continue };
-        if !generation.server.permits.counts().is_free() {
+        // A connection that says goodbye makes room in a moment, too: for one of the wishes.
+        let is_made = generation.server.closing() as usize > earlier;
+        if !generation.server.permits.counts().is_free() && !is_made {
             sweep::make_room(&generation, CloseReason::MadeRoom);
         }
         has_started |= attempt::start(shared, &generation, Purpose::Waiters);

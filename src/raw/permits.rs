@@ -78,10 +78,11 @@ impl PermitCounts {
         self.max().saturating_sub(self.open()).min(most.saturating_sub(self.connecting()))
     }
 
-    /// Whether the maximum was lowered below `open`: a connection that is returned must close.
+    /// Whether the maximum was lowered below `open`, less those that are `leaving` already: a connection that is
+    /// returned must close.
     #[inline(always)]
-    pub(crate) fn is_over(self) -> bool {
-        self.open() > self.max()
+    pub(crate) fn is_over(self, leaving: u32) -> bool {
+        self.open() > self.max().saturating_add(leaving)
     }
 
     fn with_max(self, max: u32) -> Self {
@@ -201,10 +202,10 @@ mod tests {
             permits.connected();
         }
         permits.set_max(1);
-        assert!(permits.counts().is_over() && !permits.begin(1));
+        assert!(permits.counts().is_over(0) && !permits.begin(1));
         permits.release();
         permits.release();
-        assert!(!permits.counts().is_over() && !permits.begin(1));
+        assert!(!permits.counts().is_over(0) && !permits.begin(1));
         permits.release();
         assert!(permits.begin(1));
         assert_eq!((permits.counts().open(), permits.counts().max()), (1, 1));

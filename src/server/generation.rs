@@ -36,12 +36,16 @@ pub(crate) struct Generation<C: Connector> {
 #[derive(Debug, Default)]
 pub(crate) struct Epoch {
     is_over: AtomicBool,
+    /// It ended with a removal of the server, which may be registered again since.
+    is_removed: AtomicBool,
     over: Notify,
 }
 
 impl Epoch {
-    /// Ends the epoch, and with it the attempts that run.
-    pub(crate) fn end(&self) {
+    /// Ends the epoch, and with it the attempts that run. `is_removed`: the server is removed.
+    pub(crate) fn end(&self, is_removed: bool) {
+        // Relaxed: the store below publishes it.
+        self.is_removed.store(is_removed, Ordering::Relaxed);
         // Release: pairs with the Acquire of `is_over`.
         self.is_over.store(true, Ordering::Release);
         self.over.notify_waiters();
@@ -50,6 +54,12 @@ impl Epoch {
     pub(crate) fn is_over(&self) -> bool {
         // Acquire: pairs with the Release of `end`.
         self.is_over.load(Ordering::Acquire)
+    }
+
+    /// Whether it is over since the server was removed.
+    pub(crate) fn was_removed(&self) -> bool {
+        // Relaxed: read after `is_over`, which pairs with the Release of `end`.
+        self.is_removed.load(Ordering::Relaxed)
     }
 
     /// Waits for the end. Enable the future before you check `is_over`.

@@ -161,6 +161,12 @@ impl<C: Connector> ServerEntry<C> {
         };
     }
 
+    /// Whether it has more connections than its lowered maximum, those that say goodbye aside: one that is returned must
+    /// close.
+    pub(crate) fn is_over_maximum(&self) -> bool {
+        self.permits.counts().is_over(self.closing())
+    }
+
     /// Whether callers may use it.
     pub(crate) fn serves(&self) -> bool {
         self.health.snapshot().serves()

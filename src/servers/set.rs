@@ -82,7 +82,7 @@ impl<C: Connector> Change<C> {
         }
     }
 
-    /// The generations that were closed, to be drained.
+    /// The generations that were closed, to be drained: those of removed servers first.
     pub(crate) fn closed(&self) -> impl Iterator<Item = &Arc<Generation<C>>> {
         self.removed.iter().chain(&self.replaced)
     }
@@ -364,9 +364,9 @@ impl<C: Connector> Edit<'_, C> {
         servers.notifier.signals.set_list_version(list.version);
         maxima.iter().for_each(|(server, max_conns)| server.permits.set_max(*max_conns));
         // After the publication: a connection that finds its generation closed looks for the next one in the list.
-        for generation in change.closed() {
+        for (at, generation) in change.closed().enumerate() {
             if servers.current(generation).is_none() {
-                generation.epoch.end();
+                generation.epoch.end(at < change.removed.len());
             }
             generation.idle.close();
         }

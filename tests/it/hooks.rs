@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use connring::test_util::{RoundTrip, ScriptedConnector};
 use connring::{
-    AcquireError, AfterUse, BoxConn, Builder, Clock, CloseReason, Connector, Ejection, Ended, Pool, PooledConn, Server,
-    ServerState, connect_fn,
+    AcquireError, AcquireOptions, AfterUse, BoxConn, Builder, Clock, CloseReason, Connector, Ejection, Ended, Pool,
+    PooledConn, Server, ServerState, connect_fn,
 };
 
-use crate::support::{Rig, advance_smoothly, ejects_at_once, refuse_one, settle};
+use crate::support::{Rig, advance_smoothly, ejects_at_once, open, refuse_one, settle};
 
 /// A pool with one connection to the server "a".
 fn rig(build: impl FnOnce(Builder<ScriptedConnector>) -> Builder<ScriptedConnector>) -> Rig {
@@ -207,6 +207,31 @@ async fn the_connector_says_goodbye_where_the_connection_works() {
     advance(&rig, MS).await;
     assert_eq!(counts(&rig), (0, 0, 0), "after the goodbye timeout it is dropped");
     assert_eq!(rig.connector.closes("a"), [CloseReason::Reset; 2]);
+}
+
+/// What says goodbye is about to leave: no other connection closes for the same reason meanwhile.
+#[tokio::test]
+async fn no_more_connections_close_than_must_while_one_says_goodbye() {
+    let rig = Rig::manual(|builder| builder.server("a").max_conns_per_server(4));
+    rig.connector.set_close("a", Some(RoundTrip::Slow(500 * MS)));
+    let mut held = open(&rig, 4).await;
+    rig.pool.update(Server::new("a").max_conns(3)).expect("it is registered");
+    held.drain(1..).for_each(PooledConn::release);
+    assert_eq!(counts(&rig), (4, 2, 1), "one is above the maximum");
+    advance(&rig, 500 * MS).await;
+    held.into_iter().for_each(PooledConn::release);
+    assert_eq!(counts(&rig), (3, 3, 0));
+
+    let fresh = tokio::spawn({
+        let pool = rig.pool.clone();
+        async move { pool.acquire_with(AcquireOptions::new().fresh()).await.expect("it accepts") }
+    });
+    // The background task looks again and again.
+    advance_smoothly(&rig, 400 * MS).await;
+    assert_eq!(counts(&rig), (3, 2, 1), "one makes room");
+    advance_smoothly(&rig, 100 * MS).await;
+    assert_eq!(PooledConn::info(&fresh.await.expect("no panic")).uses(), 0);
+    assert_eq!(rig.connector.closes("a"), [CloseReason::OverMaximum, CloseReason::MadeRoom]);
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ impl Caller {
         match self.ask(&mut conn, false).await {
             Answer::Whole => self.release(conn),
             // It died with a server long ago.
-            _ => self.ends(conn, "discarded broken", Conn::discard),
+            _ => self.discard(conn, "discarded broken"),
         }
         Some(server)
     }
@@ -164,6 +164,7 @@ impl Caller {
         };
         let rng = Rng::new(self.rng.within(0..=u64::MAX - 1), 0);
         let started = world.now();
+        let must_refuse = world.state().must_refuse(started);
         let pool = self.pool.clone();
         let acquire = async move {
             match call {
@@ -184,7 +185,7 @@ impl Caller {
         match ended? {
             Ok(conn) => Some(self.got(conn, course, call)),
             Err(error) => {
-                self.check_error(call, &error, started, course);
+                self.check_error(call, &error, (started, must_refuse), course);
                 None
             }
         }
@@ -219,7 +220,13 @@ impl Caller {
         }
     }
 
-    fn check_error(&self, call: Call, error: &AcquireError<SimError>, started: u64, course: Course) {
+    fn check_error(
+        &self,
+        call: Call,
+        error: &AcquireError<SimError>,
+        (started, must_refuse): (u64, bool),
+        course: Course,
+    ) {
         self.world.sync();
         let (mut state, now) = (self.world.state(), self.world.now());
         state.counts.wait_timeouts += u64::from(matches!(error, AcquireError::Timeout { .. }));
@@ -230,12 +237,12 @@ impl Caller {
             AcquireError::NoServers => state.listed() == 0,
             AcquireError::QueueFull { waiters } => *waiters >= self.world.plan.max_waiters,
             AcquireError::Unavailable(_) => match self.timeout(call) {
-                None if call == Call::AcquireNow => !state.could_connect(&self.world.plan, now),
+                None if call == Call::AcquireNow => !state.could_serve_now(&self.world.plan, now),
                 timeout => state.is_pointless(&self.world.plan, started, timeout, now),
             },
             AcquireError::Timeout { .. } => self.timeout(call).is_some_and(|ms| {
                 let due = started + ms * MS;
-                now >= due && (now <= due + TICK || course.was_late)
+                now >= due && (now <= due + TICK || course.was_late) && !must_refuse
             }),
             _ => false,
         };
@@ -300,6 +307,13 @@ impl Caller {
         }
         if let Some(holder) = conn.holder {
             wrong.push(format!("caller {holder} has the same connection"));
+        }
+        if state.recycles.contains_key(&conn.id) || conn.ending.is_some() {
+            wrong.push(format!("it is recycled, or after_use was not asked: {:?}", conn.ending));
+        }
+        let may_be_older = |since| course.is_late || course.waited && since == now;
+        if server.is_out(may_be_older) {
+            wrong.push(format!("its server is out of rotation: {:?}", server.disabled));
         }
         if conn.uses > 0 && !conn.is_released {
             wrong.push("it was not released".into());

@@ -123,6 +123,18 @@ features! {
     Wishes 40,
     /// Servers are of up to three tiers, and callers may or may not use the next one where all servers of one are full.
     Tiers 40,
+    /// Servers are disabled, with and without an end, and enabled.
+    Disables 35,
+    /// Servers are drained, and enabled.
+    Drains 30,
+    /// A connection is recycled after its use.
+    Recycles 40,
+    /// The connector closes connections after their use, although they were released.
+    Unfit 25,
+    /// The connector keeps connections that were dropped.
+    KeepsDropped 35,
+    /// The connector says goodbye.
+    Goodbyes 45,
 }
 
 /// The features that [`Features::shown_by`] can find in a trace.
@@ -159,6 +171,12 @@ const SHOW: &[Feature] = &[
     Feature::Weights,
     Feature::Wishes,
     Feature::Tiers,
+    Feature::Disables,
+    Feature::Drains,
+    Feature::Recycles,
+    Feature::Unfit,
+    Feature::KeepsDropped,
+    Feature::Goodbyes,
 ];
 
 /// A set of features.
@@ -241,6 +259,12 @@ impl Features {
             Event::Calls { call: Call::With { .. }, .. } => Feature::Wishes,
             Event::Flaps { .. } => Feature::Flaps,
             Event::Resets { .. } => Feature::Resets,
+            Event::Disables { .. } => Feature::Disables,
+            Event::Drains { .. } => Feature::Drains,
+            Event::Recycles { .. } => Feature::Recycles,
+            Event::SaysGoodbye { .. } => Feature::Goodbyes,
+            Event::Ends { how: "released unfit", .. } => Feature::Unfit,
+            Event::Ends { how: "dropped and kept", .. } => Feature::KeepsDropped,
             Event::Calls { call: Call::Acquire, .. } => Feature::Acquire,
             Event::Calls { call: Call::AcquireTimeout { .. }, .. } => Feature::AcquireTimeout,
             Event::Calls { call: Call::AcquireNow, .. } => Feature::AcquireNow,

@@ -9,6 +9,8 @@ pub(crate) struct Held {
     max_conns: u32,
     max_before: u32,
     changed: u64,
+    /// The maximum that is about to be set.
+    announced: Option<u32>,
     weight: u32,
     tier: u32,
     /// The rates and their beginnings, since there is one.
@@ -20,11 +22,18 @@ pub(crate) struct Held {
 impl Held {
     pub(crate) fn new(limits: Limits) -> Self {
         let Limits { max_conns, rate, weight, tier } = limits;
-        Self { max_conns, max_before: 0, changed: 0, weight, tier, rates: vec![(0, rate)], checkouts: Vec::new() }
+        let (max_before, changed, announced) = (0, 0, None);
+        let (rates, checkouts) = (vec![(0, rate)], Vec::new());
+        Self { max_conns, max_before, changed, announced, weight, tier, rates, checkouts }
     }
 
     pub(crate) fn rate(&self) -> Option<Rate> {
         self.rates.last().and_then(|&(_, rate)| rate)
+    }
+
+    /// Whether so many connections are above the maximum, or will be above the one that is about to be set.
+    pub(crate) fn is_exceeded(&self, open: u32) -> bool {
+        open > self.announced.unwrap_or(u32::MAX).min(self.max_conns)
     }
 
     pub(crate) fn tier(&self) -> u32 {
@@ -35,11 +44,16 @@ impl Held {
         Limits { max_conns: self.max_conns, rate: self.rate(), weight: self.weight, tier: self.tier }
     }
 
+    /// Called before the pool gets new limits.
+    pub(crate) fn announce(&mut self, limits: Limits) {
+        self.announced = Some(limits.max_conns);
+    }
+
     /// Sets new limits. A server that is removed and registered again keeps its tokens: the pool forgets it only with a
     /// full bucket.
     pub(crate) fn change(&mut self, limits: Limits, now: u64) {
         self.max_before = if self.changed == now { self.max_before.max(self.max_conns) } else { self.max_conns };
-        self.max_conns = limits.max_conns;
+        (self.max_conns, self.announced) = (limits.max_conns, None);
         self.changed = now;
         (self.weight, self.tier) = (limits.weight, limits.tier);
         if self.rate().is_none() || limits.rate.is_none() {

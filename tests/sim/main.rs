@@ -3,9 +3,12 @@
 mod caller;
 mod features;
 mod health;
+mod hooks;
 mod limits;
 mod monitor;
 mod net;
+mod observer;
+mod orders;
 mod plan;
 mod recovery;
 mod reports;

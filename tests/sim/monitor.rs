@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use connring::{Pool, PoolStatus, ServerState, ServerStatus};
+use connring::{Pool, PoolStatus, ServerState, ServerStatus, StateKind};
 use tokio::time::sleep;
 
 use crate::health::{Breaker, State as Model};
 use crate::net::SimConnector;
+use crate::observer::Told;
+use crate::orders::NO_END;
 use crate::plan::{Limits, Plan};
 use crate::reports::STEP as PACKED;
 use crate::world::{MS, Server, State, World};
@@ -52,7 +54,8 @@ fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
     if no_server && unserved > 0 {
         state.violated(format!("{unserved} callers wait, and no server is listed"));
     }
-    if let Some(overdue) = overdue_in_outage(&world.plan, state, status, now) {
+    let overdue = state.overdue_order(now);
+    if let Some(overdue) = overdue.or_else(|| overdue_in_outage(&world.plan, state, status, now)) {
         state.violated(overdue);
     }
     for (index, since) in since.iter_mut().enumerate() {
@@ -126,7 +129,7 @@ fn overdue_in_outage(plan: &Plan, state: &mut State, status: &PoolStatus, now: u
             return None;
         }
     };
-    for server in state.servers.iter().filter(|server| server.is_listed) {
+    for server in state.servers.iter().filter(|server| server.is_listed && server.disabled.is_none()) {
         let listed = status_of(server, status)?;
         if server.health.breaker == Breaker::Trying || listed.open >= listed.max_conns {
             continue;
@@ -157,6 +160,9 @@ fn waits_in_vain(
     now: u64,
 ) -> Option<&'static str> {
     let server = &state.servers[index];
+    if server.disabled.is_some() {
+        return None;
+    }
     let health = &server.health;
     let is_any_up = state.outage_since.is_none();
     // A waiter that was woken and not polled may receive a connection and a token without another wake.
@@ -191,7 +197,9 @@ fn waits_in_vain(
         return None;
     }
     let is_young = |began: u64| began + plan.hedge_delay * MS + TICK >= now;
-    let young = state.attempts.values().filter(|attempt| is_young(attempt.began)).count();
+    let recycles = state.recycles.values().map(|recycle| recycle.began);
+    let young = state.attempts.values().map(|attempt| attempt.began).chain(recycles);
+    let young = young.filter(|&began| is_young(began)).count();
     let may_connect = has_permit && listed.connecting == 0 && listed.idle == 0;
     (may_connect && young + state.wait_queue.choosy() < status.waiters)
         .then_some("a permit is free and no attempt runs")
@@ -205,6 +213,9 @@ impl Server {
         let health = &mut self.health;
         let ejected_until = if let Model::Down { ejected_until } = health.state { ejected_until } else { None };
         let may_be_new = health.paused_until().max(ejected_until.unwrap_or(0)) <= now && self.open == 0;
+        if !self.is_listed {
+            self.enabled_at = now;
+        }
         if !self.is_listed && may_be_new {
             self.is_listed = true;
             match status_of(self, status).map(|listed| listed.state) {
@@ -219,6 +230,9 @@ impl Server {
         self.is_listed = true;
         self.health.set_removed(false, now);
         (self.listing_changed, self.touched) = (now, now);
+        if let Some(listed) = status_of(self, status) {
+            self.heard = self.told(listed, now);
+        }
         self.held.change(limits, now);
         is_new
     }
@@ -232,6 +246,21 @@ impl Server {
         let has_failures = |failures| failures == health.failures;
         let is_due = health.due().is_some_and(|due| due <= now);
         let state = match (listed.state, health.state) {
+            // The observer hears of what goes on beneath, but not that a trial failed or that an ejection ended.
+            (ServerState::Disabled { ends_in }, _) => {
+                let is_down = matches!(self.heard.kind, StateKind::Down | StateKind::Ejected | StateKind::Probing);
+                let is_in_time = self.disabled.is_some_and(|disabled| match ends_in {
+                    None => disabled.until == NO_END,
+                    Some(ends_in) => disabled.until != NO_END && remaining(ends_in, disabled.until),
+                });
+                is_in_time
+                    && match health.state {
+                        Model::Up => self.heard.kind == StateKind::Up,
+                        Model::Recovering { .. } => self.heard.kind == StateKind::Recovering,
+                        Model::Down { .. } => is_down,
+                    }
+            }
+            _ if self.disabled.is_some() || self.heard.serves() != Told::of(listed.state, now).serves() => false,
             (ServerState::Up, Model::Up) | (ServerState::Recovering, Model::Recovering { .. }) => true,
             // Scheduled, and not yet begun.
             (ServerState::Probing { failures }, Model::Down { .. }) => {
@@ -247,11 +276,12 @@ impl Server {
             _ => false,
         };
         let pause = match (listed.connecting_paused, health.breaker) {
-            (None, _) if matches!(listed.state, ServerState::Probing { .. }) => true,
+            (None, _) if self.told(listed, now).kind == StateKind::Probing => true,
             (said, Breaker::Paused { until }) => remaining(said.unwrap_or_default(), until),
             (said, _) => said.is_none(),
         };
         let (said, model) = ((listed.state, listed.connecting_paused), (health.state, health.breaker, health.failures));
-        (!state || !pause).then(|| format!("the pool says {said:?}, it is {model:?}"))
+        let orders = (self.disabled, self.heard);
+        (!state || !pause).then(|| format!("the pool says {said:?}, it is {model:?}, {orders:?}"))
     }
 }

@@ -6,14 +6,16 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connring::{ConnInfo, ConnectFault, Connector, Server, ServerState};
+use connring::{AfterUse, CloseReason, ConnInfo, ConnectFault, Connector, Ended, Server, StateKind};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use crate::health::{Begun, Evidence, Outcome};
+use crate::health::{Begun, Evidence, Outcome, State as Health};
+use crate::hooks::Checking;
+use crate::observer::Dropped;
 use crate::reports::Open;
 use crate::weather::Mode;
-use crate::world::{Attempt, Event, MS, World};
+use crate::world::{Attempt, Event, MS, State, World};
 
 #[derive(Debug)]
 pub(crate) struct SimConnector {
@@ -51,8 +53,12 @@ pub(crate) struct SimConn {
     pub(crate) unread: VecDeque<u64>,
     /// Whether it was detached from the pool.
     pub(crate) is_detached: bool,
+    /// How its caller ends the use, and what the connector answers then.
+    pub(crate) ending: Option<(Ended, AfterUse)>,
+    /// It no longer counts as open.
+    left: Option<Dropped>,
     incarnation: usize,
-    world: Arc<World>,
+    pub(crate) world: Arc<World>,
 }
 
 impl SimConn {
@@ -90,11 +96,30 @@ impl SimConn {
     /// Marks the connection as detached: the server still sees it, but it no longer belongs to the pool.
     pub(crate) fn leave_pool(&mut self) {
         self.is_detached = true;
-        let now = self.world.now();
-        let mut state = self.world.state();
+        let (world, now) = (Arc::clone(&self.world), self.world.now());
+        let mut state = world.state();
         let server = &mut state.servers[self.server];
         (server.open, server.touched) = (server.open - 1, now);
-        state.open.remove(&self.id);
+        self.leaves(&mut state, None, now);
+        self.tell(&mut state);
+    }
+
+    /// It closes, with a goodbye for that reason or without.
+    pub(crate) fn leaves(&mut self, state: &mut State, asked: Option<CloseReason>, now: u64) {
+        state.recycles.remove(&self.id);
+        let Some(open) = state.open.remove(&self.id) else { return };
+        let server = &state.servers[self.server];
+        // Before a drop, the server has seen its close already.
+        let others = if asked.is_some() { server.open - 1 } else { server.open };
+        let staying = others - server.closing;
+        self.left = Some(Dropped { conn: self.id, open, closed_at: now, uses: self.uses, staying, asked });
+    }
+
+    /// The observer hears of it next.
+    fn tell(&mut self, state: &mut State) {
+        if let Some(before) = std::mem::replace(&mut state.dropped, self.left.take()) {
+            state.violated(format!("the observer has not heard that a connection closed: {before:?}"));
+        }
     }
 }
 
@@ -104,13 +129,17 @@ impl Drop for SimConn {
             return;
         }
         self.world.check_permits(self.server);
-        let now = self.world.now();
-        let mut state = self.world.state();
+        let (world, now) = (Arc::clone(&self.world), self.world.now());
+        let mut state = world.state();
         let server = &mut state.servers[self.server];
         server.open -= 1;
         server.touched = now;
-        state.open.remove(&self.id);
         state.trace.push((now, Event::ConnCloses { conn: self.id, server: self.server }));
+        self.leaves(&mut state, None, now);
+        self.tell(&mut state);
+        if let Some(ending) = self.ending {
+            state.violated(format!("after_use was not asked: {ending:?}, of connection {}", self.id));
+        }
     }
 }
 
@@ -129,8 +158,10 @@ impl RunningAttempt {
         let (mut is_probing, mut waiters) = (true, 0);
         if let Some(pool) = world.pool() {
             let status = pool.status();
-            let mut servers = status.servers.iter().filter(|server| *server.address == *address);
-            is_probing = servers.any(|server| matches!(server.state, ServerState::Probing { .. }));
+            let listed = status.servers.iter().filter(|server| *server.address == *address);
+            let state = world.state();
+            let server = &state.servers[state.find(address)];
+            is_probing = listed.map(|listed| server.told(listed, now)).any(|told| told.kind == StateKind::Probing);
             waiters = status.waiters;
         }
         let (id, server) = {
@@ -150,17 +181,25 @@ impl RunningAttempt {
             if server.connecting > world.plan.max_attempts {
                 wrong.push(format!("{} attempts at a time", server.connecting));
             }
+            // A drain ends what was scheduled, too.
+            if server.is_out(|since| since == now) {
+                wrong.push(format!("an attempt at a server that is out of rotation: {:?}", server.disabled));
+            }
             if !server.is_listed && server.listing_changed != now {
                 wrong.push("an attempt at a server that was removed".into());
             }
+            let is_up = server.health.state == Health::Up;
             let is_alone = server.open == 1;
             let begun = server.health.attempt_began(now, ahead, is_alone).unwrap_or_else(|why| {
                 wrong.push(why);
                 Begun::default()
             });
             let is_probe = begun.is_probe;
+            if is_up && !begun.is_trial && state.is_unwanted(&world.plan, waiters, now) {
+                wrong.push(format!("an attempt beside others or recycles, for {waiters} waiters"));
+            }
             if is_probe {
-                server.probed = now;
+                state.servers[index].probed = now;
                 let last = state.last_probe.replace(now);
                 let is_outage = |last: &u64| state.outage_since.is_some_and(|since| since < *last);
                 if let Some(last) = last.filter(is_outage).filter(|last| now < last + 10 * MS) {
@@ -284,6 +323,8 @@ impl Connector for SimConnector {
                     is_released: false,
                     unread: VecDeque::new(),
                     is_detached: false,
+                    ending: None,
+                    left: None,
                     incarnation,
                     world: Arc::clone(&self.world),
                 })
@@ -300,6 +341,7 @@ impl Connector for SimConnector {
 
     /// Takes its time, and fails once the client's end has seen the death.
     async fn check(&self, conn: &mut SimConn) -> Result<(), SimError> {
+        let _checking = Checking::begin(&self.world);
         // The probe's connection was opened in this instant.
         let latency = if conn.is_new() { 0 } else { self.world.state().network.pick(&[0, 0, 1, 3]) };
         if latency > 0 {
@@ -308,6 +350,18 @@ impl Connector for SimConnector {
         let now = self.world.now();
         self.world.state().servers[conn.server].touched = now;
         if conn.is_refused() { Err(SimError::Refused) } else { Ok(()) }
+    }
+
+    fn after_use(&self, conn: &mut SimConn, ended: Ended) -> AfterUse {
+        self.answer_of(conn, ended)
+    }
+
+    async fn recycle(&self, conn: &mut SimConn) -> Result<(), SimError> {
+        self.make_fit(conn).await
+    }
+
+    fn close(&self, conn: SimConn, why: CloseReason) -> Option<impl Future<Output = ()> + Send + 'static> {
+        self.say_goodbye(conn, why)
     }
 
     fn classify(&self, error: &SimError) -> ConnectFault {

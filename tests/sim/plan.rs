@@ -103,6 +103,7 @@ pub(crate) struct Plan {
     pub(crate) policy: LoadBalancing,
     pub(crate) slow_start: Option<u64>,
     pub(crate) spill_when_full: bool,
+    pub(crate) goodbye_timeout: u64,
     /// The servers registered at the start. The operator may add the others.
     pub(crate) first_servers: Vec<Limits>,
     pub(crate) servers: usize,
@@ -156,6 +157,7 @@ impl Plan {
             policy: if features.has(Feature::Weights) { rng.pick(&POLICIES) } else { LoadBalancing::RoundRobin },
             slow_start: if features.has(Feature::Weights) { rng.pick(&[None, Some(200)]) } else { None },
             spill_when_full: features.has(Feature::Tiers) && rng.chance(50),
+            goodbye_timeout: if features.has(Feature::Goodbyes) { rng.pick(&[5, 40]) } else { 1_000 },
         }
     }
 
@@ -181,13 +183,26 @@ impl Plan {
         const USE: u64 = 600;
         const TOKEN: u64 = 50;
         let attempts = self.backoff_max + 3 * self.connect_timeout + 3 * self.hedge_delay.min(self.connect_timeout);
-        Duration::from_millis(attempts + self.callers * (USE + TOKEN) + 500)
+        Duration::from_millis(attempts + self.hooks() + self.callers * (USE + TOKEN) + 500)
     }
 
     /// How long after the trouble a server may take until it is up, if callers come: the rest of an attempt that hangs,
     /// the longest pause or ejection, the trial, and its recovery. Late polls may keep its permits meanwhile.
     pub(crate) fn healing(&self) -> Duration {
         let avoided = self.backoff_max.max(self.ejection_max * 3 / 2);
-        Duration::from_millis(self.connect_timeout + avoided + self.backoff_initial + 400)
+        Duration::from_millis(self.connect_timeout + avoided + self.hooks() + self.backoff_initial + 400)
+    }
+
+    /// How long orders and hooks may keep a server after the trouble: an order that ends soon, a recycle that hangs, and
+    /// the goodbyes.
+    fn hooks(&self) -> u64 {
+        let orders = if self.has(Feature::Disables) { 100 } else { 0 };
+        let recycles = if self.has(Feature::Recycles) { self.connect_timeout } else { 0 };
+        orders + recycles + 2 * self.goodbye()
+    }
+
+    /// How long a goodbye may take.
+    pub(crate) fn goodbye(&self) -> u64 {
+        if self.has(Feature::Goodbyes) { self.goodbye_timeout } else { 0 }
     }
 }

@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
-use connring::{PoolStatus, ServerState};
+use connring::{CloseReason, PoolStatus, ServerState, ServerStatus, StateKind};
 
 use crate::health::{Breaker, Evidence, NOT_TOLD, Outcome, State as Health};
 use crate::monitor::status_of;
+use crate::observer::Told;
 use crate::plan::Plan;
 use crate::world::{MS, Server, State, World};
 
 /// The coarse time may be this old, while the pool keeps one.
-const TICK: u64 = 104 * MS;
+pub(crate) const TICK: u64 = 104 * MS;
 /// Reports further apart than this do not add up.
 const STRIKES_LAST: u64 = 10_000 * MS;
 /// Served for this long, an ejection is forgiven.
@@ -29,6 +30,8 @@ pub(crate) struct Open {
     pub(crate) answered: Option<u64>,
     /// Its caller has said how the use ended, and that it was well.
     pub(crate) verdict: Option<bool>,
+    /// Why it must close.
+    pub(crate) closes: Option<CloseReason>,
     pub(crate) opened: u64,
     /// Since when it is idle, or in use.
     pub(crate) since: u64,
@@ -44,8 +47,8 @@ impl Open {
     /// A connection that was just opened by an attempt that began in that outage.
     pub(crate) fn new(server: usize, incarnation: usize, outage: u64, now: u64) -> Self {
         let [opened, since, idle_since] = [now; 3];
-        let (answered, verdict, in_use, returns) = (None, None, false, 0);
-        Self { server, outage, answered, verdict, opened, since, idle_since, in_use, returns, incarnation }
+        let (answered, verdict, closes, in_use, returns) = (None, None, None, false, 0);
+        Self { server, outage, answered, verdict, closes, opened, since, idle_since, in_use, returns, incarnation }
     }
 }
 
@@ -74,6 +77,7 @@ impl State {
 
     /// Acts on a change of any server's health: when no server serves, ejections end.
     pub(crate) fn health_changed(&mut self, now: u64) {
+        self.note_all_disabled(now);
         let (listed, serving) = self.serving();
         if listed > 0 && serving == 0 {
             self.outage_since.get_or_insert(now);
@@ -92,7 +96,7 @@ impl State {
             let Some(listed) = status_of(server, status) else { continue };
             let paused_until = listed.connecting_paused.map(|pause| now + pause.as_nanos() as u64);
             server.health.learn_of_dropped_trial(paused_until, server.reset_at);
-            server.health.learn(listed.state, paused_until, now);
+            server.health.learn(server.told(listed, now), paused_until, now);
         }
         self.health_changed(now);
     }
@@ -131,7 +135,7 @@ impl State {
     }
 
     /// Whether the client's end has seen its death.
-    fn is_told(&self, open: &Open, now: u64) -> bool {
+    pub(crate) fn is_told(&self, open: &Open, now: u64) -> bool {
         let told_at = self.servers[open.server].told_at.get(open.incarnation).copied();
         told_at.flatten().is_some_and(|at| at <= now)
     }
@@ -177,7 +181,8 @@ impl State {
         let at_once = eject_for.is_some() || matches!(health.state, Health::Recovering { .. });
         let enough = |strikes| at_once || strikes >= plan.consecutive_failures;
         expected.enough = (is_sure && enough(expected.strikes.0), enough(expected.strikes.1));
-        expected.allowed = plan.enforce && server.is_listed && self.is_within_cap(plan, server);
+        let may_go = server.disabled.is_some() || self.is_within_cap(plan, server);
+        expected.allowed = plan.enforce && server.is_listed && may_go;
         expected
     }
 
@@ -191,6 +196,8 @@ impl State {
             ServerState::Ejected { retry_after } => Some(now + retry_after.as_nanos() as u64),
             // The trial of a server that was up.
             ServerState::Probing { .. } => Some(NOT_TOLD),
+            // It served beneath.
+            ServerState::Disabled { .. } if server.heard.kind == StateKind::Ejected => server.heard.until,
             _ => None,
         });
         let wrong = match until {
@@ -244,6 +251,11 @@ impl State {
 }
 
 impl Server {
+    /// What the pool says of its health. The status hides it while the server is disabled.
+    pub(crate) fn told(&self, listed: &ServerStatus, now: u64) -> Told {
+        if matches!(listed.state, ServerState::Disabled { .. }) { self.heard } else { Told::of(listed.state, now) }
+    }
+
     /// Whether the pool may know better.
     fn may_learn(&self, now: u64) -> bool {
         self.health.may_learn() || now < self.listing_changed.max(self.reset_at) + 6 * MS
@@ -337,7 +349,7 @@ impl State {
         (open.in_use, open.since, open.idle_since, open.returns) = (false, now, now, open.returns + 1);
     }
 
-    /// Whether `acquire_now` gives up although an attempt could run for it.
+    /// Whether an attempt could run for a caller of `acquire_now`.
     pub(crate) fn could_connect(&self, plan: &Plan, now: u64) -> bool {
         let could = |(index, server): (usize, &Server)| {
             let connecting = self.attempts.values().filter(|attempt| attempt.server == index).count() as u32;
@@ -362,8 +374,12 @@ impl State {
         let deadline = started + timeout * MS;
         let ahead = plan.outage_retry.map(|retry| started + retry * MS);
         let listed = || self.servers.iter().filter(|server| server.is_listed);
-        let due = listed().filter_map(|server| server.health.due()).chain(ahead).min();
-        let is_idle = self.attempts.is_empty() && listed().all(|server| server.open == 0);
+        // Servers that are disabled are not tried ahead of their time, nor do their connections serve.
+        let ahead = ahead.filter(|_| listed().any(|server| server.disabled.is_none()));
+        let due = listed().filter_map(Server::due).chain(ahead).min();
+        let has_none = |server: &Server| server.open == 0 || server.disabled.is_some();
+        let is_quiet = self.attempts.is_empty() && self.recycles.is_empty() && self.checks == 0;
+        let is_idle = is_quiet && listed().all(has_none);
         is_outage && is_idle && started == now && due.is_none_or(|due| due + STEP > deadline)
     }
 }

@@ -14,6 +14,8 @@ use crate::caller::Caller;
 use crate::features::{Feature, Features};
 use crate::monitor::monitor;
 use crate::net::SimConnector;
+use crate::observer::Watcher;
+use crate::orders::enable_all;
 use crate::plan::{Plan, stream};
 use crate::recovery::heals;
 use crate::rng::Rng;
@@ -125,6 +127,8 @@ fn build(world: &Arc<World>) -> Pool<SimConnector> {
         .load_balancing(plan.policy)
         .slow_start(plan.slow_start.map(ms))
         .spill_when_full(plan.spill_when_full)
+        .goodbye_timeout(ms(plan.goodbye_timeout))
+        .observer(Watcher { world: Arc::clone(world) })
         .seed(plan.seed);
     builder.build().expect("the plan is in range")
 }
@@ -138,7 +142,8 @@ async fn simulate(world: &Arc<World>) -> Result<(), String> {
         (0..plan.callers).map(|number| tokio::spawn(Caller::new(world, &pool, number).run())).collect();
     let weather = tokio::spawn(blow(Arc::clone(world)));
     let rng = Rng::new(plan.seed, stream::OPERATOR);
-    let operator = tokio::spawn(Operator { world: Arc::clone(world), pool: pool.clone(), rng }.run());
+    let operator =
+        tokio::spawn(Operator { world: Arc::clone(world), pool: pool.clone(), rng, drains: Vec::new() }.run());
     let monitor_task = tokio::spawn(monitor(Arc::clone(world), pool.clone()));
 
     let half = Duration::from_millis(plan.trouble / 2);
@@ -146,6 +151,7 @@ async fn simulate(world: &Arc<World>) -> Result<(), String> {
     let closing = plan.has(Feature::ClosesEarly).then(|| tokio::spawn(close(Arc::clone(world), pool.clone())));
     sleep(half).await;
     clear_up(world);
+    enable_all(world, &pool);
     ends("a caller", callers, plan.patience()).await?;
     let others = [weather, operator].into_iter().chain(closing);
     ends("weather or operator", others.collect(), Duration::from_millis(200)).await?;
@@ -167,14 +173,18 @@ async fn simulate(world: &Arc<World>) -> Result<(), String> {
     rests(world, &pool, Some(usize::from(!is_closed))).await?;
     check_totals(world, &pool)?;
     if plan.has(Feature::Closes) {
-        ends("the close", vec![tokio::spawn(close(Arc::clone(world), pool.clone()))], Duration::from_millis(10))
-            .await?;
+        ends(
+            "the close",
+            vec![tokio::spawn(close(Arc::clone(world), pool.clone()))],
+            Duration::from_millis(10 + plan.goodbye()),
+        )
+        .await?;
     } else {
         removing_all(world);
     }
     world.set_pool(None);
     drop(pool);
-    sleep(Duration::from_millis(1)).await;
+    sleep(Duration::from_millis(2 + plan.goodbye())).await;
     gone(world)
 }
 
@@ -207,7 +217,8 @@ async fn close(world: Arc<World>, pool: Pool<SimConnector>) {
 
 /// Waits for a moment at which the pool rests, if it keeps connections idle or checks them; else it must rest now.
 async fn rests(world: &World, pool: &Pool<SimConnector>, expected: Option<usize>) -> Result<(), String> {
-    let is_busy = world.plan.maintenance && (world.plan.min_idle > 0 || world.plan.idle_check_interval.is_some());
+    let is_busy = world.plan.has(Feature::Goodbyes)
+        || world.plan.maintenance && (world.plan.min_idle > 0 || world.plan.idle_check_interval.is_some());
     let mut left = if is_busy { 2 * world.plan.sweep() } else { 0 };
     loop {
         let rests = is_at_rest(world, pool).and_then(|()| expected.map_or(Ok(()), tasks));
@@ -228,7 +239,7 @@ fn is_at_rest(world: &World, pool: &Pool<SimConnector>) -> Result<(), String> {
     }
     for server in &status.servers {
         let seen = state.servers[state.find(&server.address)].open;
-        if server.open as usize != server.idle || server.open != seen || server.connecting > 0 {
+        if (server.open - server.closing) as usize != server.idle || server.open != seen || server.connecting > 0 {
             return Err(format!("at rest the network sees {seen} connections of {server:?}"));
         }
         let kept = world.plan.kept_idle();

@@ -11,7 +11,7 @@ use crate::world::{Server, State};
 impl Server {
     /// Whether callers may use it, its tier aside.
     pub(crate) fn serves(&self) -> bool {
-        self.is_listed && self.health.serves()
+        self.is_listed && self.disabled.is_none() && self.health.serves()
     }
 
     /// Whether it can neither serve nor be connected to, so that callers may use worse tiers. `or`: where the model
@@ -38,7 +38,7 @@ impl State {
     /// Whether the server is of the tier that is used as long as there is no need for another.
     pub(crate) fn is_of_best_tier(&self, index: usize) -> bool {
         let server = &self.servers[index];
-        server.is_listed && self.best_tier() == Some(server.held.tier())
+        server.is_listed && server.disabled.is_none() && self.best_tier() == Some(server.held.tier())
     }
 
     /// The servers that serve in better tiers than this one.

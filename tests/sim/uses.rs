@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use connring::{AfterUse, CloseReason, Ended};
+
 use crate::caller::{Caller, Conn, pause};
 use crate::features::Feature;
+use crate::hooks::Recycle;
 use crate::reports::Open;
 use crate::weather::Mode;
 use crate::world::{Event, MS};
@@ -40,11 +43,16 @@ impl Caller {
         }
         self.yields().await;
         match self.rng.within(0..=99) {
-            0..=7 if self.has(Feature::Discards) => self.ends(conn, "discarded", Conn::discard),
+            0..=7 if self.has(Feature::Discards) => self.discard(conn, "discarded"),
             8..=13 if self.has(Feature::Fails) => self.fail(conn),
             14..=17 if self.has(Feature::Detaches) => {
+                self.closes(&conn, CloseReason::Detached);
                 conn.leave_pool();
                 self.ends(conn, "detached", |conn| drop(Conn::detach(conn)));
+            }
+            18..=27 if self.has(Feature::KeepsDropped) => {
+                let answer = self.rng.pick(&[AfterUse::Reuse, AfterUse::Reuse, AfterUse::Recycle, AfterUse::Close]);
+                self.drops(conn, answer, "dropped");
             }
             _ => self.release(conn),
         }
@@ -67,7 +75,7 @@ impl Caller {
         if self.has(Feature::Fails) && self.rng.chance(60) {
             return self.fail(conn);
         }
-        self.ends(conn, "discarded broken", Conn::discard);
+        self.discard(conn, "discarded broken");
     }
 
     /// Ends a connection on which the server said that it failed.
@@ -75,6 +83,7 @@ impl Caller {
         if self.has(Feature::FailsFor) && self.rng.chance(30) {
             let time = Duration::from_millis(self.rng.pick(&[10, 50, 150]));
             let (world, id) = (Arc::clone(&self.world), conn.id);
+            self.closes(&conn, CloseReason::Failed);
             return world.report(id, false, Some(time), || {
                 self.ends(conn, "failed for a time", |conn| conn.fail_for("the simulation says so", time));
             });
@@ -139,22 +148,73 @@ impl Caller {
         }
     }
 
-    pub(crate) fn release(&self, mut conn: Conn) {
+    /// Releases a connection. The connector decides what follows.
+    pub(crate) fn release(&mut self, conn: Conn) {
+        let answer = match self.rng.within(0..=99) {
+            0..=34 if self.has(Feature::Recycles) => AfterUse::Recycle,
+            35..=44 if self.has(Feature::Unfit) => AfterUse::Close,
+            _ => AfterUse::Reuse,
+        };
+        match answer {
+            AfterUse::Close => {
+                self.closes(&conn, CloseReason::Unfit);
+                self.comes_back(conn, (Ended::Released, answer), "released unfit", Conn::release);
+            }
+            _ => self.comes_back(conn, (Ended::Released, answer), "released", Conn::release),
+        }
+    }
+
+    /// Drops a connection, and says nothing. The connector may keep one without an answer left in it.
+    fn drops(&mut self, mut conn: Conn, answer: AfterUse, how: &'static str) {
+        let keeps = match answer {
+            AfterUse::Recycle => self.has(Feature::KeepsDropped) && self.has(Feature::Recycles),
+            AfterUse::Reuse => conn.unread.is_empty(),
+            _ => false,
+        };
+        if keeps {
+            return self.comes_back(conn, (Ended::Dropped, answer), "dropped and kept", drop);
+        }
+        self.closes(&conn, CloseReason::Dropped);
+        conn.ending = Some((Ended::Dropped, AfterUse::Close));
+        self.world.report(conn.id, true, None, || self.ends(conn, how, drop));
+    }
+
+    /// Ends a use in which the connection comes back, as far as the caller knows.
+    fn comes_back(&self, mut conn: Conn, ending: (Ended, AfterUse), how: &'static str, end: impl FnOnce(Conn)) {
         self.world.sync();
         let (index, now) = (conn.server, self.world.now());
         let is_over = {
             let mut state = self.world.state();
-            state.came_back(conn.id, now);
+            match ending.1 {
+                AfterUse::Recycle => {
+                    state.recycles.insert(conn.id, Recycle::new(index, now));
+                }
+                _ => state.came_back(conn.id, now),
+            }
             let server = &mut state.servers[index];
             server.touched = now;
-            (server.open > server.held.max_conns(now)).then_some(server.open)
+            // Those that say goodbye are about to close.
+            let open = server.open - server.closing;
+            (ending.1 == AfterUse::Reuse && open > server.held.max_conns(now)).then_some(open)
         };
         conn.is_released = true;
-        self.ends(conn, "released", Conn::release);
-        let open = self.world.state().servers[index].open;
+        conn.ending = Some(ending);
+        self.ends(conn, how, end);
+        let server = &self.world.state().servers[index];
+        let open = server.open - server.closing;
         if is_over.is_some_and(|before| open >= before) {
             self.world.violated(format!("{open} connections, and one was kept above a lowered maximum"));
         }
+    }
+
+    pub(crate) fn discard(&self, conn: Conn, how: &'static str) {
+        self.closes(&conn, CloseReason::Discarded);
+        self.ends(conn, how, Conn::discard);
+    }
+
+    /// The pool must close the connection for that reason.
+    fn closes(&self, conn: &Conn, why: CloseReason) {
+        self.world.note(conn.id, |open| open.closes = Some(why));
     }
 
     fn report_success(&self, conn: &mut Conn) {
@@ -166,14 +226,17 @@ impl Caller {
     }
 
     fn fail(&self, conn: Conn) {
+        self.closes(&conn, CloseReason::Failed);
         self.world.report(conn.id, false, None, || {
             self.ends(conn, "failed", |conn| conn.fail("the simulation says so"));
         });
     }
 
-    /// Drops the connection, and says nothing.
-    fn abandon(&self, conn: Conn, how: &'static str) {
-        self.world.report(conn.id, true, None, || self.ends(conn, how, drop));
+    /// Drops a connection whose answer is not read to its end.
+    fn abandon(&mut self, conn: Conn, how: &'static str) {
+        let answer =
+            if self.has(Feature::KeepsDropped) && self.rng.chance(50) { AfterUse::Recycle } else { AfterUse::Close };
+        self.drops(conn, answer, how);
     }
 
     /// The connections that have been idle as long close, too.
@@ -182,6 +245,8 @@ impl Caller {
         let info = Conn::info(&conn);
         // A new one tells nothing about the others.
         let has_rested = info.uses() > 0 || info.idle() >= Duration::from_millis(100);
+        self.closes(&conn, CloseReason::Broken);
+        self.world.state().servers[server].broken_at = Some(self.world.now());
         self.ends(conn, "broken", |conn| conn.broken("the simulation says so"));
         let state = self.world.state();
         let coarse = if self.world.plan.maintenance { 104 * MS } else { 0 };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connring::Pool;
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::features::Feature;
@@ -132,10 +133,20 @@ pub(crate) struct Operator {
     pub(crate) world: Arc<World>,
     pub(crate) pool: Pool<SimConnector>,
     pub(crate) rng: Rng,
+    pub(crate) drains: Vec<JoinHandle<()>>,
 }
 
 impl Operator {
     pub(crate) async fn run(mut self) {
+        self.order().await;
+        for drain in self.drains.drain(..) {
+            if let Err(error) = drain.await {
+                self.world.violated(format!("a drain: {error}"));
+            }
+        }
+    }
+
+    async fn order(&mut self) {
         let has = |feature| self.world.plan.has(feature);
         let kinds = [
             Feature::Registrations,
@@ -144,6 +155,8 @@ impl Operator {
             Feature::Flaps,
             Feature::Resets,
             Feature::Weights,
+            Feature::Disables,
+            Feature::Drains,
         ];
         let kinds: Vec<_> = kinds.into_iter().filter(|&feature| has(feature)).collect();
         while !kinds.is_empty() {
@@ -160,6 +173,9 @@ impl Operator {
                     self.set_servers(&listed);
                 }
                 Feature::Flaps => self.flap(&listed).await,
+                Feature::Disables => self.disable_some(&listed),
+                Feature::Drains if listed[server] => self.drain_or_enable(server),
+                Feature::Drains => {}
                 Feature::Weights => {
                     let policy = self.rng.pick(&POLICIES);
                     self.world.record(Event::SetsPolicy { policy });
@@ -221,6 +237,7 @@ impl Operator {
             end_attempts(&mut state, server);
             state.servers[server].touched = self.world.now();
             state.servers[server].reset_at = self.world.now();
+            state.servers[server].emptied_at = Some(self.world.now());
             state.servers[server].address.clone()
         };
         if let Err(error) = self.pool.reset_server(&address) {
@@ -230,6 +247,7 @@ impl Operator {
 
     fn register(&mut self, server: usize, limits: Option<Limits>) {
         let limits = limits.unwrap_or_else(|| Limits::draw(&mut self.rng, self.world.plan.features));
+        self.world.state().servers[server].held.announce(limits);
         let address = self.world.state().servers[server].address.clone();
         if let Err(error) = self.pool.register(limits.server(&address)) {
             self.world.violated(format!("{address} cannot be registered: {error}"));
@@ -257,7 +275,8 @@ impl Operator {
             }
         }
         let servers: Vec<_> = {
-            let state = self.world.state();
+            let mut state = self.world.state();
+            chosen.iter().for_each(|&(server, limits)| state.servers[server].held.announce(limits));
             chosen.iter().map(|&(server, limits)| limits.server(&state.servers[server].address)).collect()
         };
         if let Err(error) = self.pool.set_servers(servers) {
@@ -286,7 +305,7 @@ impl Operator {
     }
 
     /// After all servers of a change were listed.
-    fn check_listed(&self, server: usize) {
+    pub(crate) fn check_listed(&self, server: usize) {
         let (now, status) = (self.world.now(), self.pool.status());
         let mut state = self.world.state();
         state.sync(&status, now);
@@ -305,11 +324,13 @@ pub(crate) fn removing(world: &World, server: usize) {
     state.servers[server].health.set_removed(true, now);
     state.servers[server].listing_changed = now;
     state.servers[server].reset_at = now;
+    state.servers[server].removed_at = Some(now);
+    state.servers[server].disabled = None;
     state.servers[server].touched = now;
     end_attempts(&mut state, server);
 }
 
-fn end_attempts(state: &mut State, server: usize) {
+pub(crate) fn end_attempts(state: &mut State, server: usize) {
     let of_server = state.attempts.values_mut().filter(|attempt| attempt.server == server);
     of_server.for_each(|attempt| attempt.is_removed = true);
 }

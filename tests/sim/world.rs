@@ -5,13 +5,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use connring::{Clock, Pool, PoolStatus};
+use connring::{Clock, CloseReason, Pool, PoolStatus};
 
 use crate::health::{Begun, Health};
+use crate::hooks::Recycle;
 use crate::limits::Held;
 use crate::net::SimConnector;
+use crate::observer::{Dropped, Told};
+use crate::orders::{Disabled, Drain};
 use crate::plan::{Limits, Plan, stream};
-use crate::reports::Open;
+use crate::reports::{Expected, Open};
 use crate::rng::Rng;
 use crate::wait_queue::WaitQueue;
 
@@ -102,6 +105,36 @@ pub(crate) enum Event {
         server: usize,
     },
     SetsServers,
+    /// A server is taken out of rotation, with an end or without.
+    Disables {
+        server: usize,
+        ms: Option<u64>,
+    },
+    Enables {
+        server: usize,
+        by_time: bool,
+    },
+    Drains {
+        server: usize,
+        ms: u64,
+    },
+    Drained {
+        server: usize,
+        open: usize,
+    },
+    Recycles {
+        conn: u64,
+        server: usize,
+    },
+    Recycled {
+        conn: u64,
+        is_fit: bool,
+    },
+    SaysGoodbye {
+        conn: u64,
+        server: usize,
+        why: connring::CloseReason,
+    },
     SetsPolicy {
         policy: connring::LoadBalancing,
     },
@@ -129,15 +162,26 @@ pub(crate) struct Server {
     /// For each dead incarnation: the time at which its connections break, if ever.
     pub(crate) told_at: Vec<Option<u64>>,
     pub(crate) is_listed: bool,
-    /// When it was listed or removed.
+    /// When it was listed, removed, disabled or enabled.
     pub(crate) listing_changed: u64,
     /// The pool's connections and running attempts, as the network sees them.
     pub(crate) open: u32,
     pub(crate) connecting: u32,
+    /// Of the open connections: those that say goodbye.
+    pub(crate) closing: u32,
     pub(crate) held: Held,
     pub(crate) health: Health,
+    /// What the observer heard of its health last.
+    pub(crate) heard: Told,
+    pub(crate) disabled: Option<Disabled>,
+    /// When an order or its end last put it back into rotation, or it was registered.
+    pub(crate) enabled_at: u64,
     /// When it was last removed, or its connections were closed by order.
     pub(crate) reset_at: u64,
+    /// The two by themselves, and when a caller last called one of its connections broken.
+    pub(crate) removed_at: Option<u64>,
+    pub(crate) emptied_at: Option<u64>,
+    pub(crate) broken_at: Option<u64>,
     /// When it was last tried while it was down.
     pub(crate) probed: u64,
     /// When something last happened to it.
@@ -171,6 +215,18 @@ pub(crate) struct State {
     pub(crate) attempts: BTreeMap<u64, Attempt>,
     /// The pool's open connections.
     pub(crate) open: BTreeMap<u64, Open>,
+    /// Connections that are recycled, and how many are checked.
+    pub(crate) recycles: BTreeMap<u64, Recycle>,
+    pub(crate) checks: u32,
+    /// What must follow the recycles that failed.
+    pub(crate) failed_recycles: BTreeMap<u64, Expected>,
+    /// The connection that was dropped last, until the observer hears of it.
+    pub(crate) dropped: Option<Dropped>,
+    /// The closes that the observer heard of, by reason.
+    pub(crate) closes: [u64; CloseReason::ALL.len()],
+    /// The calls of `drain` that wait.
+    pub(crate) drains: BTreeMap<u64, Drain>,
+    pub(crate) all_disabled_since: Option<u64>,
     /// Since when no server serves.
     pub(crate) outage_since: Option<u64>,
     /// When the last call ended.
@@ -223,10 +279,17 @@ impl World {
                 listing_changed: 0,
                 open: 0,
                 connecting: 0,
+                closing: 0,
                 held: Held::new(limits),
                 health: Health::new(&plan),
+                heard: Told::UP,
+                disabled: None,
+                enabled_at: 0,
                 probed: 0,
                 reset_at: 0,
+                removed_at: None,
+                emptied_at: None,
+                broken_at: None,
                 touched: 0,
             }
         };
@@ -234,6 +297,13 @@ impl World {
             servers: (0..plan.servers).map(server).collect(),
             attempts: BTreeMap::new(),
             open: BTreeMap::new(),
+            recycles: BTreeMap::new(),
+            checks: 0,
+            failed_recycles: BTreeMap::new(),
+            dropped: None,
+            closes: [0; CloseReason::ALL.len()],
+            drains: BTreeMap::new(),
+            all_disabled_since: None,
             outage_since: None,
             call_ended: None,
             passed_on: None,

@@ -1,8 +1,10 @@
 //! `drain`.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 
 use connring::test_util::Connect;
 use connring::{Clock, ServerError, ServerState};
@@ -87,13 +89,28 @@ async fn drain_ends_when_the_server_is_enabled() {
 #[tokio::test]
 async fn drain_of_removed_server_ends_when_its_connections_are_gone() {
     let rig = Rig::manual(|builder| builder.server("a"));
-    let held = open(&rig, 1).await;
+    let mut held = open(&rig, 2).await;
     let mut drain = pin!(rig.pool.drain("a", SECOND));
     assert!(poll_once(drain.as_mut()).await);
     rig.pool.deregister("a").expect("it is registered");
     assert!(poll_once(drain.as_mut()).await);
-    drop(held);
+    held.pop().expect("there are two").release();
+    assert!(poll_once(drain.as_mut()).await, "one is left");
+    held.pop().expect("one is left").release();
     assert!(drain.await.expect("it was registered").is_drained());
+}
+
+#[tokio::test]
+async fn drain_of_removed_server_ends_when_it_is_registered_again() {
+    let rig = Rig::manual(|builder| builder.server("a"));
+    let held = open(&rig, 1).await;
+    let mut drain = pin!(rig.pool.drain("a", Duration::MAX));
+    assert!(poll_once(drain.as_mut()).await);
+    rig.pool.deregister("a").expect("it is registered");
+    rig.pool.register("a").expect("it is not registered");
+    let ended = poll_fn(|cx| Poll::Ready(drain.as_mut().poll(cx))).await;
+    assert!(matches!(ended, Poll::Ready(Ok(report)) if report.open == 1), "{ended:?}");
+    held.into_iter().for_each(PooledConn::release);
 }
 
 #[tokio::test]

@@ -64,6 +64,23 @@ async fn servers_rest_for_their_backoff_without_waiters() {
 }
 
 #[tokio::test]
+async fn order_that_takes_all_servers_out_does_not_end_the_outage() {
+    let rig = Rig::manual(|b| hour(b, 2));
+    all_down(&rig).await.abort();
+    settle().await;
+    let before = rig.connector.total_counts().attempts;
+    for name in ["0", "1"] {
+        rig.pool.disable(name, None).expect("it is registered");
+    }
+    advance_smoothly(&rig, SECOND / 10).await;
+    for name in ["0", "1"] {
+        rig.pool.enable(name).expect("it is registered");
+    }
+    advance_smoothly(&rig, SECOND * 2).await;
+    assert_eq!(rig.connector.total_counts().attempts, before, "no caller waits");
+}
+
+#[tokio::test]
 async fn outage_of_many_servers_costs_at_most_a_hundred_attempts_a_second() {
     let rig = Rig::manual(|b| hour(b, 500));
     let waiter = all_down(&rig).await;

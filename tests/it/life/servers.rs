@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use connring::test_util::Connect;
-use connring::{AcquireError, Clock, Pool, PooledConn, Server, ServerError, TryAcquireError};
+use connring::{AcquireError, Clock, CloseReason, Pool, PooledConn, Server, ServerError, TryAcquireError};
 use tokio::runtime::Builder;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
@@ -101,6 +101,20 @@ async fn connection_of_removed_server_is_closed_on_return() {
         assert_eq!(rig.connector.total_counts().open, 0);
         assert_eq!(rig.pool.status().servers.len(), usize::from(by_set), "no server is draining");
     }
+}
+
+#[tokio::test]
+async fn connection_of_removed_server_that_is_registered_again_closes_as_removed() {
+    let rig = Rig::manual(|builder| builder.server("a:1"));
+    let conn = rig.pool.acquire().await.expect("the server accepts");
+    rig.pool.deregister("a:1").expect("it is registered");
+    rig.pool.register("a:1").expect("it is not registered");
+    conn.release();
+    let reset = rig.pool.acquire().await.expect("the server accepts");
+    rig.pool.reset();
+    reset.release();
+    let totals = rig.pool.status().totals;
+    assert_eq!((totals.closes(CloseReason::Removed), totals.closes(CloseReason::Reset)), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

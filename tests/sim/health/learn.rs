@@ -1,8 +1,9 @@
 //! What the model learns from the pool, where it cannot know.
 
-use connring::ServerState;
+use connring::StateKind;
 
 use super::{Breaker, Health, State};
+use crate::observer::Told;
 
 impl Health {
     /// A trial that was scheduled before a removal or a reset, and whose attempt never began, is dropped unseen by the
@@ -22,19 +23,14 @@ impl Health {
         }
     }
 
-    /// The pool's status: whether the server serves, and the end of its pause. Learns what the model cannot know.
-    pub(crate) fn learn(&mut self, state: ServerState, paused_until: Option<u64>, now: u64) {
-        let is_up = state == ServerState::Up;
-        let serves = is_up || state == ServerState::Recovering;
-        let failures = match state {
-            ServerState::Down { failures, .. } | ServerState::Probing { failures } => Some(failures),
-            _ => None,
-        };
+    /// What the pool says: whether the server serves, and the end of its pause. Learns what the model cannot know.
+    pub(crate) fn learn(&mut self, told: Told, paused_until: Option<u64>, now: u64) {
+        let (is_up, serves) = (told.kind == StateKind::Up, told.serves());
         if let Some((outage, at)) = self.closed_at_once.take() {
             // Its recovery may have ended by time in the same instant, before the connection closed.
             let is_over = matches!(self.state, State::Recovering { until } if until <= at + 20_000);
             // Or its trial has begun since.
-            let is_tried = matches!(state, ServerState::Probing { .. });
+            let is_tried = told.kind == StateKind::Probing;
             self.failures_unsure |= is_over && self.failures > 0 || is_tried;
             let is = |pause: u64| paused_until.is_some_and(|until| until.abs_diff(at + pause) <= 20_000);
             let pauses = is(self.interval(self.failures + 1)) || self.failures_unsure && is(self.interval(1));
@@ -52,13 +48,13 @@ impl Health {
             }
             self.breaker_unsure = false;
         }
-        if let Some(failures) = failures.filter(|_| std::mem::take(&mut self.failures_unsure)) {
+        if let Some(failures) = told.failures.filter(|_| std::mem::take(&mut self.failures_unsure)) {
             self.failures = failures;
         }
         if std::mem::take(&mut self.unsure) {
             match (self.serves(), serves) {
                 (true, false) => self.goes_down(None, now),
-                (false, true) if state == ServerState::Recovering => {
+                (false, true) if told.kind == StateKind::Recovering => {
                     let at = self.connected_at;
                     self.set(State::Recovering { until: at + self.interval(1) }, at);
                 }
@@ -66,8 +62,7 @@ impl Health {
                 _ => {}
             }
         }
-        if let (true, ServerState::Ejected { retry_after }) = (self.is_not_told(), state) {
-            let until = now + retry_after.as_nanos() as u64;
+        if let (true, StateKind::Ejected, Some(until)) = (self.is_not_told(), told.kind, told.until) {
             self.state = State::Down { ejected_until: Some(until) };
         }
         if matches!(self.state, State::Recovering { until } if until <= now + 20_000) && is_up {
