@@ -4,9 +4,11 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use connring_real_servers::RealServer;
+
 use crate::judge::{Baseline, judge};
 use crate::process::{Running, command, pause, run};
-use crate::redis::{Redis, free_ports};
+use crate::redis::{commands, limit};
 use crate::{Outcome, debian, scratch};
 
 const BUILD: &str = "cargo build --locked --release -p connring-failover";
@@ -34,9 +36,9 @@ pub(crate) fn redis_servers() -> Outcome {
     debian::require("redis-server", "redis-server")?;
     let folder = scratch("failover-redis")?;
     run(BUILD)?;
-    let ports = free_ports(3)?;
-    let mut servers = ports.iter().map(|&port| Redis::start(&folder, port)).collect::<Outcome<Vec<_>>>()?;
-    let addresses: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let start = || connring_real_servers::redis().ok_or("redis-server is not installed");
+    let mut servers = [start()?, start()?, start()?];
+    let addresses: Vec<_> = servers.iter().map(RealServer::address).collect();
     let options = format!("--seconds 24 --server {}", addresses.join(" "));
     let protocol = ["--send", r"ECHO {id}\r\n", "--expect", r"$10\r\n{id}\r\n"];
     let mut demo = start_demo(&folder, &options, &protocol)?;
@@ -45,35 +47,33 @@ pub(crate) fn redis_servers() -> Outcome {
         wait_for_requests(server, PATIENCE)?;
     }
     pause(Duration::from_secs(1))?;
-    let victim = servers.remove(1);
-    let port = victim.port();
-    victim.kill()?;
-    println!("killed the server on port {port}");
+    let victim = &mut servers[1];
+    victim.kill();
+    println!("killed the server on port {}", victim.port());
     pause(Duration::from_secs(2))?;
-    servers.push(Redis::start(&folder, port)?);
-    println!("restarted the server on port {port}");
-    wait_for_requests(&servers[2], RECOVERY)?;
+    victim.start_again();
+    println!("restarted the server on port {}", victim.port());
+    wait_for_requests(victim, RECOVERY)?;
 
-    let hung = &servers[0];
-    hung.stop()?;
+    let [hung, restarted, limited] = &servers;
+    hung.stop();
     println!("stopped the server on port {}", hung.port());
     pause(Duration::from_secs(4))?;
-    hung.resume()?;
+    hung.resume();
     println!("the server on port {} continues", hung.port());
     wait_for_requests(hung, RECOVERY)?;
 
-    let limited = &servers[1];
-    limited.limit(4)?;
+    limit(limited, 4)?;
     println!("the server on port {} accepts 4 clients", limited.port());
     pause(Duration::from_secs(4))?;
-    servers[2].stop()?;
+    restarted.stop();
     pause(Duration::from_secs(1))?;
-    servers[2].resume()?;
-    wait_for_requests(&servers[2], RECOVERY)?;
+    restarted.resume();
+    wait_for_requests(restarted, RECOVERY)?;
 
     conclude(&folder, &mut demo, Baseline::Absent)?;
     for server in &servers {
-        let commands = server.commands()?;
+        let commands = commands(server)?;
         println!("port {}: {commands} commands", server.port());
         if commands < LEAST_COMMANDS {
             return Err(format!("the server on port {} received too few requests", server.port()).into());
@@ -103,9 +103,9 @@ fn conclude(folder: &Path, demo: &mut Running, baseline: Baseline) -> Outcome {
 }
 
 /// Waits until a server has received requests from now on.
-fn wait_for_requests(server: &Redis, patience: Duration) -> Outcome {
-    let (began, before) = (Instant::now(), server.commands()?);
-    while server.commands()? < before + LEAST_COMMANDS {
+fn wait_for_requests(server: &RealServer, patience: Duration) -> Outcome {
+    let (began, before) = (Instant::now(), commands(server)?);
+    while commands(server)? < before + LEAST_COMMANDS {
         if began.elapsed() > patience {
             return Err(format!("the server on port {} receives too few requests", server.port()).into());
         }

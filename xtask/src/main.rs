@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::process::Interrupted;
-use crate::steps::{STEPS, Step};
+use crate::steps::{OTHER_STEPS, STEPS, Step};
 
 /// The result of a step or a part of it.
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 }
 
 fn list() {
-    for step in STEPS {
+    for step in STEPS.iter().chain(OTHER_STEPS) {
         println!("{:<20} {}", step.name, step.about);
     }
 }
@@ -57,6 +57,7 @@ fn list() {
 fn find(name: &str) -> Result<&'static Step, String> {
     STEPS
         .iter()
+        .chain(OTHER_STEPS)
         .find(|step| step.name == name)
         .ok_or_else(|| format!("no step {name:?}; `cargo xtask list` shows them"))
 }

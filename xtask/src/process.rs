@@ -78,13 +78,6 @@ impl Running {
         Ok(Self { child, group, has_ended: false })
     }
 
-    /// Returns the exit status if the child has ended.
-    pub(crate) fn ended(&mut self) -> Outcome<Option<ExitStatus>> {
-        let status = self.child.try_wait()?;
-        self.has_ended |= status.is_some();
-        Ok(status)
-    }
-
     /// Waits until the child ends.
     ///
     /// # Errors
@@ -92,29 +85,12 @@ impl Running {
     /// Returns an error on Ctrl-C.
     pub(crate) fn wait(&mut self) -> Outcome<ExitStatus> {
         loop {
-            if let Some(status) = self.ended()? {
+            if let Some(status) = self.child.try_wait()? {
+                self.has_ended = true;
                 return Ok(status);
             }
             pause(POLL)?;
         }
-    }
-
-    /// Stops the group with SIGSTOP, so that it hangs until it continues.
-    pub(crate) fn stop(&self) -> Outcome {
-        Ok(kill_process_group(self.group, Signal::STOP)?)
-    }
-
-    /// Lets a stopped group continue.
-    pub(crate) fn resume(&self) -> Outcome {
-        Ok(kill_process_group(self.group, Signal::CONT)?)
-    }
-
-    /// Kills the group with SIGKILL.
-    pub(crate) fn kill(mut self) -> Outcome {
-        kill_process_group(self.group, Signal::KILL)?;
-        self.child.wait()?;
-        self.has_ended = true;
-        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) struct Step {
 
 pub(crate) const STEPS: &[Step] = &[
     Step { name: "format", about: "formatting by rustfmt", run: format },
-    Step { name: "clippy", about: "clippy on the library, with all features, each alone and none", run: clippy },
+    Step { name: "clippy", about: "clippy on the library, with each set of its features", run: clippy },
     Step { name: "clippy-members", about: "clippy on the other members of the workspace", run: clippy_members },
     Step { name: "docs", about: "rustdoc without warnings, with and without private items", run: docs },
     Step { name: "readme-test", about: "the command under \"Test\" in README.md", run: readme_test },
@@ -35,6 +35,10 @@ pub(crate) const STEPS: &[Step] = &[
     },
 ];
 
+/// Steps that are no part of CI.
+pub(crate) const OTHER_STEPS: &[Step] =
+    &[Step { name: "deny", about: "licences, sources and versions of the dependencies, by cargo-deny", run: deny }];
+
 fn format() -> Outcome {
     run("cargo fmt --all --check")?;
     run("cargo fmt --check --manifest-path loom-tests/Cargo.toml")?;
@@ -43,7 +47,7 @@ fn format() -> Outcome {
 
 fn clippy() -> Outcome {
     run("cargo clippy --locked --all-targets --all-features -- -D warnings")?;
-    for features in ["", "serde", "clap", "test-util"] {
+    for features in ["", "serde", "clap", "test-util", "serde,clap", "serde,test-util", "clap,test-util"] {
         run(&format!("cargo clippy --locked --no-default-features --features={features} --lib -- -D warnings"))?;
     }
     Ok(())
@@ -142,4 +146,13 @@ fn fuzz() -> Outcome {
 /// Needs a clean working tree, because `cargo package` rejects uncommitted changes.
 fn package() -> Outcome {
     run("cargo package --locked")
+}
+
+/// Not in CI, because cargo-deny takes minutes to build. The advisories are left out: their database is a repository of
+/// git, which not every machine reaches. The workflow on GitHub checks them too.
+fn deny() -> Outcome {
+    if run("cargo deny --version").is_err() {
+        run("cargo install --locked cargo-deny")?;
+    }
+    run("cargo deny --locked check bans licenses sources")
 }
