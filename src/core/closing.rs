@@ -16,7 +16,7 @@ pub(crate) fn close<C: Connector>(mut conn: Box<Connection<C>>, why: CloseReason
     let Connection { conn, permit, connector, .. } = *conn;
     let Some(goodbye) = connector.close(conn, why) else { return };
     // Without the pool there is no runtime.
-    if let Some(shared) = pool_of::<C>(permit.pool()) {
+    if let Some(shared) = pool_of(permit.server()) {
         say_goodbye(&shared, permit, goodbye);
     }
 }

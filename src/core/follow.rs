@@ -53,7 +53,7 @@ where
             Ok(()) => {}
             Err(ServerError::Closed) => return,
             Err(refused) => tracing::warn!(
-                pool = %notifier.pool, cause = %refused, "a followed set of servers is refused, the servers stay"
+                pool = %notifier.name, cause = %refused, "a followed set of servers is refused, the servers stay"
             ),
         }
         drop(shared);

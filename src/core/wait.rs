@@ -141,7 +141,7 @@ impl<C: Connector> Waiter<'_, C> {
         while let Some(mut grant) = shared.queue.poll(&mut self.ticket, cx.waker()) {
             let now = shared.clock.time();
             // A connection of a server that was removed or reset meanwhile closes, as when it is returned.
-            let is_over = grant.conn.generation().epoch.is_over();
+            let is_over = grant.conn.generation().is_over();
             if grant.fresh && !is_over {
                 grant.conn.info_mut().check_out(now);
                 count_use(shared, &mut grant.conn);

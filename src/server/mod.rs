@@ -13,7 +13,7 @@ mod weight;
 pub use self::config::Server;
 pub(crate) use self::config::{Limits, PoolLimits};
 pub(crate) use self::connection::{ConnectPermit, Connection, NOT_QUIET, Permit};
-pub(crate) use self::generation::{Epoch, Generation};
+pub(crate) use self::generation::Generation;
 pub(crate) use self::notifier::Notifier;
 pub(crate) use self::state::{ServerEntry, chain};
 pub(crate) use self::totals::{Total, Totals, Waits};
