@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::{Future, pending, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::{Future, pending};
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use crate::raw::Time;
@@ -178,14 +179,30 @@ impl Clock {
     /// # Cancel safety
     ///
     /// That of `future`.
-    pub(crate) async fn until<T>(&self, deadline: Time, future: impl Future<Output = T>) -> Option<T> {
-        let mut future = pin!(future);
-        let mut timer = pin!(self.sleep_until_time(deadline));
-        poll_fn(|cx| match future.as_mut().poll(cx) {
+    pub(crate) fn until<T>(&self, deadline: Time, future: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+        Until { future, timer: self.sleep_until_time(deadline) }
+    }
+}
+
+pin_project! {
+    /// See [`Clock::until`]. An async block would keep both twice, and each waiter has one of these.
+    struct Until<F, S> {
+        #[pin]
+        future: F,
+        #[pin]
+        timer: S,
+    }
+}
+
+impl<F: Future, S: Future<Output = ()>> Future for Until<F, S> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match this.future.poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
-        })
-        .await
+            Poll::Pending => this.timer.poll(cx).map(|()| None),
+        }
     }
 }
 

@@ -128,12 +128,7 @@ impl<C: Connector> Attempt<C> {
         let generation = Arc::clone(&self.generation);
         let started = shared.clock.time();
         self.started = started;
-        let mut ended = pin!(generation.epoch.over());
-        ended.as_mut().enable();
-        // After `enable`: a removal from here on is noticed.
-        if generation.epoch.is_over() {
-            return Outcome::Ended;
-        }
+        let mut ended = pin!(generation.over());
         self.is_polled = true;
         let is_probe = generation.server.health.snapshot().is_down();
         let mut connect = pin!(look_up::watched(async {

@@ -15,7 +15,7 @@ pub(crate) fn close<C: Connector>(mut conn: Box<Connection<C>>, why: CloseReason
     let Connection { conn, permit, connector, .. } = *conn;
     let Some(goodbye) = connector.close(conn, why) else { return };
     // Without the pool there is no runtime.
-    if let Some(shared) = pool_of::<C>(permit.pool()) {
+    if let Some(shared) = pool_of(permit.server()) {
         say_goodbye(&shared, permit, goodbye);
     }
 }
@@ -58,7 +58,7 @@ impl<C: Connector> Drop for Closing<C> {
 
 /// Why a connection closes whose generation took over by none: its epoch is over.
 pub(crate) fn why_over<C: Connector>(generation: &Generation<C>) -> CloseReason {
-    match generation.epoch.was_removed() {
+    match generation.was_removed() {
         _ if generation.server.is_pool_closed() => CloseReason::PoolClosed,
         true => CloseReason::Removed,
         false => CloseReason::Reset,

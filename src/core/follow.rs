@@ -54,7 +54,7 @@ where
             Ok(()) => drop(first.take()),
             Err(ServerError::Closed) => return,
             Err(refused) => tracing::warn!(
-                pool = %notifier.pool, cause = %refused, "a followed set of servers is refused, the servers stay"
+                pool = %notifier.name, cause = %refused, "a followed set of servers is refused, the servers stay"
             ),
         }
         drop(shared);

@@ -67,7 +67,7 @@ pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
     }
     let outage = conn.outage;
     generation.idle.push(conn, near, move_or_close);
-    if let Some(shared) = pool_of(&generation.pool) {
+    if let Some(shared) = pool_of(&generation.server) {
         after_push_of(&shared, &generation, near, outage);
     }
 }
@@ -77,12 +77,12 @@ pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
 #[cold]
 pub(crate) fn move_or_close<C: Connector>(mut conn: Box<Connection<C>>) {
     let generation = conn.generation();
-    if generation.epoch.is_over() {
+    if generation.is_over() {
         let why = why_over(generation);
         return close(conn, why);
     }
     // A queue that is not closed is full.
-    let next = || pool_of::<C>(&generation.pool).and_then(|shared| shared.servers.current(generation));
+    let next = || pool_of(&generation.server).and_then(|shared| shared.servers.current(generation));
     let next = generation.idle.is_closed().then(next).flatten();
     match next.filter(|next| !next.server.is_over_maximum()) {
         Some(next) => {
@@ -144,7 +144,7 @@ pub(crate) fn take_out<C: Connector, T>(
         },
     );
     refused.into_iter().for_each(move_or_close);
-    if let Some(shared) = pool_of(&generation.pool) {
+    if let Some(shared) = pool_of(&generation.server) {
         after_push(&shared, generation, thread_number());
     }
     taken
@@ -265,7 +265,7 @@ fn take<C: Connector>(
 /// its tier comes into use.
 fn may_serve<C: Connector>(shared: &Shared<C>, list: &List<C>, conn: &Connection<C>) -> bool {
     let generation = conn.generation();
-    !generation.epoch.is_over()
+    !generation.is_over()
         && match list.usable(generation.number) {
             Some((_, Usable::All)) => true,
             Some((_, Usable::Standby)) => spill::is_reached(shared, list, &generation.server, shared.clock.time()),

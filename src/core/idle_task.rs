@@ -57,12 +57,7 @@ pub(crate) async fn run_hook<C: Connector>(
     counted: &mut Counted,
     hook: impl Future<Output = Result<(), C::Error>>,
 ) -> HookEnd<C::Error> {
-    let mut ended = pin!(generation.epoch.over());
-    ended.as_mut().enable();
-    // After `enable`: a removal from here on is noticed.
-    if generation.epoch.is_over() {
-        return HookEnd::Ended;
-    }
+    let mut ended = pin!(generation.over());
     let hedge_at = shared.clock.time().after(shared.settings.hedge_after(generation.server.connect_time()));
     let mut hedge = pin!(shared.clock.sleep_until_time(hedge_at));
     let mut timeout = pin!(time_out(&shared.clock, shared.settings.connect_timeout));
@@ -116,7 +111,7 @@ impl<C: Connector> IdleTask<C> {
                 hand_over::keep(conn);
             }
             HookEnd::Failed(error) => {
-                let (pool, config) = (&shared.notifier.pool, generation.server.config());
+                let (pool, config) = (&shared.notifier.name, generation.server.config());
                 let (server, cause) = (config.name(), chain(&error));
                 tracing::debug!(%pool, %server, %cause, "idle connection fails its check");
                 let idle_since = conn.info().idle_since();

@@ -18,7 +18,7 @@ use crate::sync::Arc;
 
 /// Recycles a connection whose use ends. Without a runtime it closes.
 pub(crate) fn recycle<C: Connector>(mut conn: Box<Connection<C>>) {
-    let Some(shared) = pool_of::<C>(&conn.generation().pool) else { return close(conn, CloseReason::PoolClosed) };
+    let Some(shared) = pool_of(conn.permit.server()) else { return close(conn, CloseReason::PoolClosed) };
     let has_verdict = end_use(&shared, &mut conn);
     // There is always one: only attempts for waiters are bounded.
     let Some(counted) = shared.attempts.begin(Purpose::Recycle, 0) else { return };

@@ -71,7 +71,7 @@ fn reuse<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>) {
 /// Acts on a return to an idle queue, where there are waiters or the server is not plainly up.
 #[cold]
 fn after_release<C: Connector>(generation: &Arc<Generation<C>>, near: usize, outage: Outage) {
-    if let Some(shared) = pool_of(&generation.pool) {
+    if let Some(shared) = pool_of(&generation.server) {
         transition::succeeded(&shared, generation, outage);
         after_push_of(&shared, generation, near, outage);
     }
@@ -124,7 +124,7 @@ pub(crate) fn broken<C: Connector>(mut conn: Box<Connection<C>>, reason: &dyn fm
     end_other_use(&mut conn);
     close(conn, CloseReason::Broken);
     // In the generation that took over, if the settings changed since the checkout.
-    let current = || pool_of::<C>(&generation.pool).and_then(|shared| shared.servers.current(&generation));
+    let current = || pool_of(&generation.server).and_then(|shared| shared.servers.current(&generation));
     if let Some(current) = has_rested.then(current).flatten() {
         sweep::close_idle_since(&current, idle_since, CloseReason::Broken);
     }

@@ -220,7 +220,7 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
     let draining = draining.iter().map(|server| server_status(server, ServerState::Draining, tier_in_use, [0; 3], now));
     let waits = &shared.notifier.waits;
     PoolStatus {
-        name: Arc::clone(&shared.notifier.pool),
+        name: Arc::clone(&shared.notifier.name),
         servers: listed.chain(draining).collect(),
         waiters: shared.notifier.signals.waiters(),
         totals: shared.notifier.totals.read(),

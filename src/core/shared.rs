@@ -1,6 +1,5 @@
 //! What all parts of a pool share. It holds the parts and has no methods but its constructor.
 
-use std::any::Any;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -17,7 +16,7 @@ use crate::core::random::Random;
 use crate::core::runtime::Runtime;
 use crate::observer::Observer;
 use crate::raw::{Time, WaitQueue};
-use crate::server::Notifier;
+use crate::server::{Notifier, ServerEntry};
 use crate::servers::{MAX_SHARDS, Rotation, Servers};
 use crate::settings::Settings;
 use crate::sync::{Arc, Weak};
@@ -60,43 +59,40 @@ impl<C: Connector> Shared<C> {
         runtime: Option<Handle>,
         observer: Option<Box<dyn Observer>>,
     ) -> Arc<Self> {
-        let notifier = Arc::new(Notifier::new(Arc::clone(&settings.name), clock.clone(), observer));
         let seed = settings.seed.unwrap_or_else(Random::any_seed);
         // The first server of a fresh pool is a random one.
         let start = (seed % 1_048_576) as usize;
         // Without maintenance there is no tick by which weights ramp up.
         let slow_start = settings.slow_start.filter(|_| settings.maintenance);
         let idle_timeout = settings.idle_timeout.filter(|_| settings.kept_idle() == 0);
-        settings.load_balancing.set(&notifier.signals);
-        Arc::new_cyclic(|weak: &Weak<Self>| Self {
-            idle_timeout: idle_timeout.map_or(Time::NEVER, |timeout| Time::ZERO.after(timeout)),
-            servers: Servers::new(
-                Arc::clone(&notifier),
-                settings.limits,
-                settings.max_idle_per_server,
-                slow_start,
-                weak.clone(),
-            ),
-            rotation: Rotation::new(start),
-            standby_rotation: Rotation::new(start),
-            open_rotation: Rotation::new(start),
-            connect_rotation: Rotation::new(start),
-            queue: WaitQueue::new(Arc::clone(&notifier.signals)),
-            attempts: Arc::default(),
-            drops: Drops::default(),
-            due_times: DueTimes::default(),
-            first_sets: FirstSets::default(),
-            runtime: Runtime::new(runtime),
-            connector: Arc::new(connector),
-            settings,
-            clock,
-            notifier,
-            random: Random::new(seed),
+        Arc::new_cyclic(|weak: &Weak<Self>| {
+            let notifier = Arc::new(Notifier::new(weak.clone(), Arc::clone(&settings.name), clock.clone(), observer));
+            settings.load_balancing.set(&notifier.signals);
+            let (limits, max_idle) = (settings.limits, settings.max_idle_per_server);
+            Self {
+                idle_timeout: idle_timeout.map_or(Time::NEVER, |timeout| Time::ZERO.after(timeout)),
+                servers: Servers::new(Arc::clone(&notifier), limits, max_idle, slow_start),
+                rotation: Rotation::new(start),
+                standby_rotation: Rotation::new(start),
+                open_rotation: Rotation::new(start),
+                connect_rotation: Rotation::new(start),
+                queue: WaitQueue::new(Arc::clone(&notifier.signals)),
+                attempts: Arc::default(),
+                drops: Drops::default(),
+                due_times: DueTimes::default(),
+                first_sets: FirstSets::default(),
+                runtime: Runtime::new(runtime),
+                connector: Arc::new(connector),
+                settings,
+                clock,
+                notifier,
+                random: Random::new(seed),
+            }
         })
     }
 }
 
-/// Returns the pool of a generation, if it has not been dropped.
-pub(crate) fn pool_of<C: Connector>(pool: &Weak<dyn Any + Send + Sync>) -> Option<Arc<Shared<C>>> {
-    pool.upgrade()?.downcast().ok()
+/// Returns the pool of a server, if it has not been dropped.
+pub(crate) fn pool_of<C: Connector>(server: &ServerEntry<C>) -> Option<Arc<Shared<C>>> {
+    server.notifier().pool.upgrade()?.downcast().ok()
 }

@@ -1,9 +1,9 @@
 //! Costs and states of a pool that no caller sees: locks taken, lists loaded, bits of the up set, wake-ups.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::hint::black_box;
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::task::{coop::unconstrained, yield_now};
@@ -238,7 +238,7 @@ async fn a_changed_maximum_begins_a_generation_and_keeps_the_connections() {
     let first = shared(&rig.pool).servers.list().entry(0).expect("it is registered").generation.clone();
     rig.pool.set_servers([Server::new("a").max_conns(10)]).expect("in range");
     let second = shared(&rig.pool).servers.list().entry(0).expect("it is registered").generation.clone();
-    assert!(first.idle.is_closed() && first.idle.is_empty() && !first.epoch.is_over());
+    assert!(first.idle.is_closed() && first.idle.is_empty() && !first.is_over());
     assert_eq!(second.idle.len(), 1, "the idle connection moved");
     out.release();
     assert_eq!((first.idle.len(), second.idle.len()), (0, 2), "and so did the one that came back");
@@ -246,6 +246,23 @@ async fn a_changed_maximum_begins_a_generation_and_keeps_the_connections() {
     rig.pool.set_servers([Server::new("a").max_conns(1)]).expect("in range");
     assert_eq!((rig.pool.status().servers[0].open, rig.pool.status().servers[0].idle), (1, 1));
     assert_eq!(rig.connector.counts("a").connected, 2);
+}
+
+#[test]
+fn the_end_of_an_epoch_ends_what_waits_for_it_and_nothing_else() {
+    let rig = pool(|builder| builder.servers(["a", "b"]));
+    let generation = |number| shared(&rig.pool).servers.list().generation(number).expect("it is registered");
+    let (a, b) = (generation(0), generation(1));
+    let (mut a_over, mut b_over) = (pin!(a.over()), pin!(b.over()));
+    let cx = &mut Context::from_waker(Waker::noop());
+    assert!(a_over.as_mut().poll(cx).is_pending() && b_over.as_mut().poll(cx).is_pending());
+    rig.pool.reset_server("a").expect("it is registered");
+    assert!(a_over.poll(cx).is_ready() && b_over.as_mut().poll(cx).is_pending());
+    assert!(a.is_over() && !generation(0).is_over());
+    rig.pool.deregister("b").expect("it is registered");
+    assert!(b_over.poll(cx).is_ready());
+    rig.pool.register("b").expect("it was removed");
+    assert!(b.is_over() && !generation(1).is_over());
 }
 
 #[tokio::test]

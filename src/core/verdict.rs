@@ -12,7 +12,7 @@ use crate::sync::Arc;
 
 /// A use ends well, as far as the caller has not said otherwise. Returns the pool, if it still exists.
 pub(crate) fn end_good_use<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>>> {
-    let Some(shared) = pool_of::<C>(&conn.generation().pool) else {
+    let Some(shared) = pool_of(conn.permit.server()) else {
         end_other_use(conn);
         return None;
     };
@@ -70,7 +70,7 @@ pub(crate) fn report_if_abandoned<C: Connector>(conn: &Connection<C>) {
     if conn.permit.has_verdict() {
         return;
     }
-    let Some(shared) = pool_of::<C>(&conn.generation().pool) else { return };
+    let Some(shared) = pool_of(conn.permit.server()) else { return };
     shared.drops.count(&shared.settings.name);
     let Some(abandoned_after) = shared.settings.abandoned_after else { return };
     let (checked_out, tick) = (conn.info().checked_out_at(), shared.notifier.signals.tick());
@@ -89,5 +89,5 @@ fn first_verdict<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>
     }
     // The release takes the slow path, so as not to count again.
     conn.quiet_in = NOT_QUIET;
-    pool_of::<C>(&conn.generation().pool)
+    pool_of(conn.permit.server())
 }

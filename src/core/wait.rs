@@ -20,8 +20,11 @@ use crate::server::Connection;
 use crate::sync::Arc;
 
 /// Joins the wait queue and waits, at most `timeout`, for any server.
-pub(crate) async fn wait<C: Connector>(shared: &Arc<Shared<C>>, timeout: Option<Duration>) -> Acquired<C> {
-    join(shared, timeout, true, None).await
+pub(crate) fn wait<C: Connector>(
+    shared: &Arc<Shared<C>>,
+    timeout: Option<Duration>,
+) -> impl Future<Output = Acquired<C>> {
+    served(move || join(shared, timeout, true, None))
 }
 
 /// See [`Pool::acquire_with`](crate::Pool::acquire_with).
@@ -33,23 +36,29 @@ pub(crate) async fn acquire_with<C: Connector>(shared: &Arc<Shared<C>>, options:
     }
     let AcquireOptions { timeout, wish, .. } = options;
     let timeout = timeout.unwrap_or(shared.settings.wait_timeout);
-    join(shared, timeout, true, wish.is_choosy().then(|| Arc::new(wish))).await
+    served(|| join(shared, timeout, true, wish.is_choosy().then(|| Arc::new(wish)))).await
 }
 
 /// Joins the wait queue and waits for as long as an attempt runs that may serve it.
-pub(crate) async fn wait_for_attempt<C: Connector>(shared: &Arc<Shared<C>>) -> Acquired<C> {
-    if report::ended(shared, false).is_none() && !settle::any_has_token(shared) {
-        return Err(AcquireError::Unavailable(report::unavailable(shared)));
-    }
-    join(shared, None, false, None).await
+pub(crate) fn wait_for_attempt<C: Connector>(shared: &Arc<Shared<C>>) -> impl Future<Output = Acquired<C>> {
+    served(move || {
+        if report::ended(shared, false).is_none() && !settle::any_has_token(shared) {
+            return Err(AcquireError::Unavailable(report::unavailable(shared)));
+        }
+        join(shared, None, false, None)
+    })
 }
 
-async fn join<C: Connector>(
+/// A waiter and the time until which it waits.
+type Joined<'a, C> = Result<(Waiter<'a, C>, Time), AcquireError<<C as Connector>::Error>>;
+
+/// Joins the wait queue.
+fn join<C: Connector>(
     shared: &Arc<Shared<C>>,
     timeout: Option<Duration>,
     is_patient: bool,
     wish: Option<Arc<Wish>>,
-) -> Acquired<C> {
+) -> Joined<'_, C> {
     if let Some(ended) = report::ended(shared, is_patient) {
         return Err(ended);
     }
@@ -77,7 +86,15 @@ async fn join<C: Connector>(
     // While there are no waiters, the background task sleeps without regard to tokens and to what is due.
     let is_due = shared.due_times.has_ready(started) || report::is_outage(shared);
     shared.notifier.wake_before(if is_due { started } else { settle::next_token(shared, started) });
-    let end = shared.clock.until(deadline, poll_fn(|cx| waiter.poll(cx))).await;
+    Ok((waiter, deadline))
+}
+
+/// Joins by `join` and waits. Few values live across the wait, since there may be many waiters.
+async fn served<'a, C: Connector>(join: impl FnOnce() -> Joined<'a, C>) -> Acquired<C> {
+    let (mut waiter, deadline) = join()?;
+    let clock = &waiter.shared.clock;
+    let end = clock.until(deadline, poll_fn(|cx| waiter.poll(cx))).await;
+    let (shared, started) = (waiter.shared, waiter.started);
     waiter.outcome = match end {
         Some(End::Served(_)) => WaitOutcome::Served,
         Some(End::Ended(_) | End::NoAttempt) => WaitOutcome::Ended,
@@ -141,7 +158,7 @@ impl<C: Connector> Waiter<'_, C> {
         while let Some(mut grant) = shared.queue.poll(&mut self.ticket, cx.waker()) {
             let now = shared.clock.time();
             // A connection of a server that was removed or reset meanwhile closes, as when it is returned.
-            let is_over = grant.conn.generation().epoch.is_over();
+            let is_over = grant.conn.generation().is_over();
             if grant.fresh && !is_over {
                 grant.conn.info_mut().check_out(now);
                 count_use(shared, &mut grant.conn);

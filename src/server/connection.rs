@@ -1,14 +1,12 @@
 //! An open connection, what the pool keeps about it, and its permit.
 
-use std::any::Any;
-
 use crate::close_reason::CloseReason;
 use crate::conn_info::ConnInfo;
 use crate::connector::{AfterUse, Connector, Ended};
 use crate::raw::{Outage, Time};
 use crate::server::totals::Total;
 use crate::server::{Generation, ServerEntry};
-use crate::sync::{Arc, Weak};
+use crate::sync::Arc;
 
 /// One connection, in a box that goes from the idle queue to the caller and back.
 ///
@@ -187,11 +185,6 @@ impl<C: Connector> Permit<C> {
 
     pub(crate) fn server(&self) -> &Arc<ServerEntry<C>> {
         &self.right.generation.server
-    }
-
-    /// The pool, as [`Generation`] keeps it.
-    pub(crate) fn pool(&self) -> &Weak<dyn Any + Send + Sync> {
-        &self.right.generation.pool
     }
 }
 

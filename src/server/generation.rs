@@ -6,17 +6,16 @@
 //! to a closed generation moves to the next one if both are of the same epoch, which is so if only the maximum changed.
 //! Otherwise it closes.
 //!
+//! An epoch is the time in which the generations of a server pass connections on to each other. It ends when the server
+//! is removed or reset, when its address or a tag changes, and when the runtime is shut down.
+//!
 //! Idle connections refer to their generation, which holds them. Closing and draining it breaks this cycle.
-
-use std::any::Any;
-
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 
 use crate::connector::Connector;
 use crate::raw::Idle;
+use crate::server::notifier::wait_until;
 use crate::server::{Connection, ServerEntry};
-use crate::sync::{Arc, AtomicBool, Ordering, Weak};
+use crate::sync::Arc;
 
 /// See the module's page.
 pub(crate) struct Generation<C: Connector> {
@@ -26,44 +25,29 @@ pub(crate) struct Generation<C: Connector> {
     pub(crate) number: usize,
     /// The index at which threads keep the list of this pool.
     pub(crate) cache_index: usize,
-    /// The pool. Type-erased, so that this layer does not name `core`.
-    pub(crate) pool: Weak<dyn Any + Send + Sync>,
-    pub(crate) epoch: Arc<Epoch>,
+    /// The number of its epoch among those of the server.
+    pub(crate) epoch: u64,
 }
 
-/// The time in which the generations of a server pass connections on to each other. Ends when the server is removed or
-/// reset, when its address or a tag changes, and when the runtime is shut down.
-#[derive(Debug, Default)]
-pub(crate) struct Epoch {
-    is_over: AtomicBool,
-    /// It ended with a removal of the server, which may be registered again since.
-    is_removed: AtomicBool,
-    over: Notify,
-}
-
-impl Epoch {
-    /// Ends the epoch, and with it the attempts that run. `is_removed`: the server is removed.
-    pub(crate) fn end(&self, is_removed: bool) {
-        // Relaxed: the store below publishes it.
-        self.is_removed.store(is_removed, Ordering::Relaxed);
-        // Release: pairs with the Acquire of `is_over`.
-        self.is_over.store(true, Ordering::Release);
-        self.over.notify_waiters();
+impl<C: Connector> Generation<C> {
+    /// Whether connections may move to another generation: it is of the same epoch.
+    pub(crate) fn passes_on_to(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.server, &other.server) && self.epoch == other.epoch
     }
 
+    /// Whether its epoch is over.
     pub(crate) fn is_over(&self) -> bool {
-        // Acquire: pairs with the Release of `end`.
-        self.is_over.load(Ordering::Acquire)
+        self.server.epoch() > self.epoch
     }
 
-    /// Whether it is over since the server was removed.
+    /// Whether it is over since the server was removed, which may be registered again since.
     pub(crate) fn was_removed(&self) -> bool {
-        // Relaxed: read after `is_over`, which pairs with the Release of `end`.
-        self.is_removed.load(Ordering::Relaxed)
+        self.server.has_removed(self.epoch)
     }
 
-    /// Waits for the end. Enable the future before you check `is_over`.
-    pub(crate) fn over(&self) -> Notified<'_> {
-        self.over.notified()
+    /// Waits for the end of its epoch.
+    pub(crate) async fn over(&self) {
+        let notifier = self.server.notifier();
+        wait_until(&notifier.epoch_ended, || self.is_over()).await;
     }
 }

@@ -14,7 +14,7 @@ mod weight;
 pub(crate) use self::config::{Limits, PoolLimits};
 pub use self::config::{Server, TLS_SERVER_NAME};
 pub(crate) use self::connection::{ConnectPermit, Connection, NOT_QUIET, Permit};
-pub(crate) use self::generation::{Epoch, Generation};
+pub(crate) use self::generation::Generation;
 pub(crate) use self::notifier::Notifier;
 pub(crate) use self::recent_results::Results;
 pub(crate) use self::state::{ServerEntry, chain};

@@ -1,5 +1,6 @@
 //! Wakes the pool's background task, and a caller that closes the pool; tells the observer.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 
@@ -9,12 +10,15 @@ use crate::clock::Clock;
 use crate::observer::Observer;
 use crate::raw::{Signals, Time, WakeAt};
 use crate::server::{Totals, Waits};
-use crate::sync::Arc;
+use crate::sync::{Arc, Weak};
 
-/// The pool's name, signals, totals, wake-ups and observer, shared by the pool and its servers.
+/// The pool's name, signals, totals, wake-ups and observer, shared by the pool and its servers, and the way from a
+/// server to its pool.
 pub(crate) struct Notifier {
-    /// The pool's name.
-    pub(crate) pool: Arc<str>,
+    /// The pool. Type-erased, so that this layer does not name `core`.
+    pub(crate) pool: Weak<dyn Any + Send + Sync>,
+    /// Its name.
+    pub(crate) name: Arc<str>,
     pub(crate) signals: Arc<Signals>,
     pub(crate) totals: Totals,
     pub(crate) waits: Waits,
@@ -27,12 +31,20 @@ pub(crate) struct Notifier {
     pub(crate) returned: Notify,
     /// Notified when a connect attempt has ended.
     pub(crate) attempt_ended: Notify,
+    /// Notified when an epoch of a server has ended.
+    pub(crate) epoch_ended: Notify,
 }
 
 impl Notifier {
-    pub(crate) fn new(pool: Arc<str>, clock: Clock, observer: Option<Box<dyn Observer>>) -> Self {
+    pub(crate) fn new(
+        pool: Weak<dyn Any + Send + Sync>,
+        name: Arc<str>,
+        clock: Clock,
+        observer: Option<Box<dyn Observer>>,
+    ) -> Self {
         Self {
             pool,
+            name,
             signals: Arc::new(Signals::new()),
             totals: Totals::default(),
             waits: Waits::default(),
@@ -42,6 +54,7 @@ impl Notifier {
             task: Notify::new(),
             returned: Notify::new(),
             attempt_ended: Notify::new(),
+            epoch_ended: Notify::new(),
         }
     }
 
@@ -74,19 +87,24 @@ impl Notifier {
 
     /// Waits until `is_over`. Looks when `returned` is notified.
     pub(crate) async fn wait_until(&self, is_over: impl Fn() -> bool) {
-        loop {
-            let mut returned = pin!(self.returned.notified());
-            // Before the look: a return after it is noticed.
-            returned.as_mut().enable();
-            if is_over() {
-                return;
-            }
-            returned.await;
-        }
+        wait_until(&self.returned, is_over).await;
     }
 
     /// Waits until the background task is woken.
     pub(crate) async fn woken(&self) {
         self.task.notified().await;
+    }
+}
+
+/// Waits until `is_over`. Looks when `changed` is notified.
+pub(super) async fn wait_until(changed: &Notify, is_over: impl Fn() -> bool) {
+    loop {
+        let mut notified = pin!(changed.notified());
+        // Before the look: a change after it is noticed.
+        notified.as_mut().enable();
+        if is_over() {
+            return;
+        }
+        notified.await;
     }
 }

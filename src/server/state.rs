@@ -1,7 +1,6 @@
 //! The state of one server: permits, health, pause, rate bucket and the last failure.
 //!
-//! A server refers to its pool's [`Notifier`] only; its generations hold the pool weakly. `core::transition` changes
-//! the health.
+//! A server refers to its pool's [`Notifier`] only, which holds the pool weakly. `core::transition` changes the health.
 
 use std::error::Error;
 use std::time::Duration;
@@ -44,6 +43,10 @@ pub(crate) struct ServerEntry<C: Connector> {
     notifier: Arc<Notifier>,
     /// Its number in the list, if it is registered.
     number: AtomicUsize,
+    /// The epochs of its generations below this number are over.
+    epoch: AtomicU64,
+    /// Those below this number were over by its last removal.
+    removed_epoch: AtomicU64,
     /// The smoothed time of a connect, in nanoseconds; zero if it is unknown.
     connect_time: AtomicU64,
     pub(crate) weight: Weight,
@@ -75,6 +78,8 @@ impl<C: Connector> ServerEntry<C> {
             connect_error: ArcSwapOption::empty(),
             notifier,
             number: AtomicUsize::new(0),
+            epoch: AtomicU64::new(0),
+            removed_epoch: AtomicU64::new(0),
             connect_time: AtomicU64::new(0),
             weight: Weight::new(limits.weight),
             totals: Totals::default(),
@@ -113,7 +118,7 @@ impl<C: Connector> ServerEntry<C> {
     }
 
     pub(crate) fn pool_name(&self) -> &str {
-        &self.notifier.pool
+        &self.notifier.name
     }
 
     pub(crate) fn notifier(&self) -> &Notifier {
@@ -323,6 +328,30 @@ impl<C: Connector> ServerEntry<C> {
     pub(crate) fn number(&self) -> usize {
         // Relaxed: see `register`.
         self.number.load(Ordering::Relaxed)
+    }
+
+    /// The number of the epoch that is not over. One ended each nanosecond would take 584 years to wrap.
+    pub(crate) fn epoch(&self) -> u64 {
+        // Acquire: pairs with the Release of `end_epoch`.
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether an epoch that is over was over by the last removal of the server.
+    pub(crate) fn has_removed(&self, epoch: u64) -> bool {
+        // Relaxed: read after `epoch`, which pairs with the Release of `end_epoch`.
+        self.removed_epoch.load(Ordering::Relaxed) > epoch
+    }
+
+    /// Ends an epoch, and with it the attempts that run. `is_removed`: the server is removed. Only under the lock of the
+    /// server list.
+    pub(crate) fn end_epoch(&self, epoch: u64, is_removed: bool) {
+        if is_removed {
+            // Relaxed: the change below publishes it.
+            self.removed_epoch.store(epoch + 1, Ordering::Relaxed);
+        }
+        // Release: pairs with the Acquire of `epoch`.
+        self.epoch.fetch_max(epoch + 1, Ordering::Release);
+        self.notifier.epoch_ended.notify_waiters();
     }
 
     pub(crate) fn is_removed(&self) -> bool {

@@ -4,7 +4,7 @@
 
 use crate::close_reason::CloseReason;
 use crate::status;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, OnceLock, Ordering};
 
 /// What is counted of each server, and of the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,8 @@ impl Counter {
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
     counts: [Counter; TOTALS],
-    closes: [Counter; REASONS],
+    /// Allocated at the first close.
+    closes: OnceLock<Box<[Counter; REASONS]>>,
 }
 
 impl Totals {
@@ -56,7 +57,7 @@ impl Totals {
     }
 
     pub(crate) fn add_close(&self, why: CloseReason) {
-        self.closes[why as usize].add(1);
+        self.closes.get_or_init(Box::default)[why as usize].add(1);
     }
 
     pub(crate) fn get(&self, total: Total) -> u64 {
@@ -73,7 +74,7 @@ impl Totals {
             connects: self.get(Total::Connects),
             connect_failures: self.get(Total::ConnectFailures),
             connect_timeouts: self.get(Total::ConnectTimeouts),
-            closes: self.closes.each_ref().map(Counter::get),
+            closes: self.closes.get().map_or([0; REASONS], |closes| closes.each_ref().map(Counter::get)),
         }
     }
 }

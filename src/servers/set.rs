@@ -6,7 +6,6 @@
 
 mod by_name;
 
-use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
@@ -14,12 +13,12 @@ use std::time::Duration;
 use crate::connector::Connector;
 use crate::error::ServerError;
 use crate::raw::{Idle, Serving, TIERS, TierInUse, Time};
-use crate::server::{Connection, Epoch, Generation, Limits, Notifier, PoolLimits, Server, ServerEntry};
+use crate::server::{Connection, Generation, Limits, Notifier, PoolLimits, Server, ServerEntry};
 use crate::servers::cache;
 use crate::servers::list::{List, ListEntry};
 use crate::servers::shard::shards;
 use crate::servers::weights::Stride;
-use crate::sync::{Arc, ArcSwap, AtomicBool, AtomicUsize, Guard, Mutex, MutexGuard, Weak, lock};
+use crate::sync::{Arc, ArcSwap, AtomicBool, AtomicUsize, Guard, Mutex, MutexGuard, lock};
 
 /// By default a server keeps as many idle connections as it may have open, but no more than this.
 pub(crate) const MAX_DEFAULT_IDLE: u32 = 1_024;
@@ -44,8 +43,6 @@ pub(crate) struct Servers<C: Connector> {
     defaults: PoolLimits,
     max_idle: Option<u32>,
     cache_index: usize,
-    /// The pool, for its generations.
-    pool: Weak<dyn Any + Send + Sync>,
 }
 
 /// Names and numbers of the registered servers, and the removed ones.
@@ -94,7 +91,6 @@ impl<C: Connector> Servers<C> {
         defaults: PoolLimits,
         max_idle: Option<u32>,
         slow_start: Option<Duration>,
-        pool: Weak<dyn Any + Send + Sync>,
     ) -> Self {
         let list = List::new(Arc::clone(&notifier.signals));
         notifier.signals.set_list_version(list.version);
@@ -117,7 +113,6 @@ impl<C: Connector> Servers<C> {
             defaults,
             max_idle,
             cache_index: cache::next_index(),
-            pool,
         }
     }
 
@@ -152,7 +147,7 @@ impl<C: Connector> Servers<C> {
     pub(crate) fn current(&self, generation: &Generation<C>) -> Option<Arc<Generation<C>>> {
         let list = self.list.load();
         let entry = list.entry(generation.number)?;
-        Arc::ptr_eq(&entry.generation.epoch, &generation.epoch).then(|| Arc::clone(&entry.generation))
+        generation.passes_on_to(&entry.generation).then(|| Arc::clone(&entry.generation))
     }
 
     /// Adds one server.
@@ -275,7 +270,8 @@ impl<C: Connector> Edit<'_, C> {
             None => Arc::new(ServerEntry::new(server.clone(), limits, Arc::clone(&self.servers.notifier))),
         };
         state.register(number, &self.servers.serving, self.now);
-        let generation = self.begin_generation(number, state, limits.max_conns, Arc::default());
+        let epoch = state.epoch();
+        let generation = self.begin_generation(number, state, limits.max_conns, epoch);
         self.registry.numbers.insert(name, number);
         self.change.registered.push(generation);
     }
@@ -318,8 +314,7 @@ impl<C: Connector> Edit<'_, C> {
             self.list.set(number, Some(ListEntry { bucket, ..entry }));
             self.touched.push(number);
         } else {
-            let epoch = Arc::clone(&entry.generation.epoch);
-            self.begin_generation(number, Arc::clone(entry.server()), limits.max_conns, epoch);
+            self.begin_generation(number, Arc::clone(entry.server()), limits.max_conns, entry.generation.epoch);
             self.change.replaced.push(entry.generation);
         }
     }
@@ -328,7 +323,7 @@ impl<C: Connector> Edit<'_, C> {
         let Some(entry) = self.list.entry(number).cloned() else { return };
         let changed = self.maxima.last().filter(|(server, _)| Arc::ptr_eq(server, entry.server()));
         let max_conns = changed.map_or_else(|| entry.server().permits.counts().max(), |&(_, max_conns)| max_conns);
-        self.begin_generation(number, Arc::clone(entry.server()), max_conns, Arc::default());
+        self.begin_generation(number, Arc::clone(entry.server()), max_conns, entry.generation.epoch + 1);
         self.change.replaced.push(entry.generation);
     }
 
@@ -338,13 +333,13 @@ impl<C: Connector> Edit<'_, C> {
         number: usize,
         server: Arc<ServerEntry<C>>,
         max_conns: u32,
-        epoch: Arc<Epoch>,
+        epoch: u64,
     ) -> Arc<Generation<C>> {
         let (capacity, bounded) = self.room(max_conns);
         let idle: Idle<Connection<C>> = Idle::new(capacity, shards(), bounded);
         let bucket = server.bucket();
-        let (cache_index, pool) = (self.servers.cache_index, Weak::clone(&self.servers.pool));
-        let generation = Arc::new(Generation { idle, server, number, cache_index, pool, epoch });
+        let cache_index = self.servers.cache_index;
+        let generation = Arc::new(Generation { idle, server, number, cache_index, epoch });
         self.list.set(number, Some(ListEntry { generation: Arc::clone(&generation), bucket }));
         self.touched.push(number);
         generation
@@ -366,7 +361,7 @@ impl<C: Connector> Edit<'_, C> {
         // After the publication: a connection that finds its generation closed looks for the next one in the list.
         for (at, generation) in change.closed().enumerate() {
             if servers.current(generation).is_none() {
-                generation.epoch.end(at < change.removed.len());
+                generation.server.end_epoch(generation.epoch, at < change.removed.len());
             }
             generation.idle.close();
         }
