@@ -5,39 +5,57 @@ use std::time::Duration;
 
 use super::{PoolStatus, ServerState, ServerStatus};
 
+/// A heading, and the cell of a server.
+type Column = (&'static str, fn(&ServerStatus) -> String);
+
 /// The columns. Those after the first two are numbers, which are aligned to the right.
-const COLUMNS: [&str; 11] = [
-    "server",
-    "state",
-    "open/max",
-    "idle",
-    "in use",
-    "connecting",
-    "closing",
-    "checkouts",
-    "failures",
-    "connects/failed",
-    "closed",
+const COLUMNS: [Column; 13] = [
+    ("server", |server| server.name.to_string()),
+    ("state", state),
+    (TIER, |server| server.tier.to_string()),
+    (WEIGHT, |server| server.weight.to_string()),
+    ("open/max", |server| format!("{}/{}", server.open, server.max_conns)),
+    ("idle", |server| server.idle.to_string()),
+    ("in use", |server| server.in_use.to_string()),
+    ("connecting", |server| server.connecting.to_string()),
+    ("closing", |server| server.closing.to_string()),
+    ("checkouts", |server| server.totals.checkouts.to_string()),
+    ("failures", |server| server.totals.failures.to_string()),
+    ("connects/failed", |server| format!("{}/{}", server.totals.connects, server.totals.connect_failures)),
+    ("closed", |server| server.totals.closed().to_string()),
 ];
+/// Columns that are left out where all servers have the default.
+const TIER: &str = "tier";
+const WEIGHT: &str = "weight";
 /// The most characters of an error.
 const ERROR: usize = 60;
 
 impl fmt::Display for PoolStatus {
     /// Prints a line for the pool, a line of headings, and a line for each server, without a line break at the end. The
-    /// last connect error of a server follows in a line of its own.
+    /// last connect error of a server follows in a line of its own. The columns `tier` and `weight` are there if a
+    /// server has another tier than 0, or another weight than 1.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, servers, waiters, totals, waits, wait_timeouts, queue_full, closed } = self;
         write!(f, "pool {name}{}: waiters {waiters}", if *closed { " (closed)" } else { "" })?;
         write!(f, ", waits {waits} ({wait_timeouts} timed out), queue full {queue_full}")?;
         write!(f, ", checkouts {}, failures {}, ejections {}", totals.checkouts, totals.failures, totals.ejections)?;
-        let rows: Vec<_> = servers.iter().map(row).collect();
-        let widths: [usize; COLUMNS.len()] = std::array::from_fn(|column| {
-            let cells = rows.iter().map(|row| row[column].as_str()).chain([COLUMNS[column]]);
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-        });
-        write_row(f, COLUMNS, widths)?;
+        let is_shown = |heading: &str| match heading {
+            TIER => servers.iter().any(|server| server.tier != 0),
+            WEIGHT => servers.iter().any(|server| server.weight != 1),
+            _ => true,
+        };
+        let columns: Vec<_> = COLUMNS.into_iter().filter(|(heading, _)| is_shown(heading)).collect();
+        let headings: Vec<_> = columns.iter().map(|(heading, _)| (*heading).to_owned()).collect();
+        let row = |server: &ServerStatus| columns.iter().map(|(_, cell)| cell(server)).collect();
+        let rows: Vec<Vec<_>> = servers.iter().map(row).collect();
+        let width = |column: usize| {
+            let cells = rows.iter().chain([&headings]).map(|row| row[column].chars().count());
+            cells.max().unwrap_or(0)
+        };
+        let widths: Vec<_> = (0..columns.len()).map(width).collect();
+        write_row(f, &headings, &widths)?;
         for (server, row) in servers.iter().zip(&rows) {
-            write_row(f, row.each_ref().map(String::as_str), widths)?;
+            write_row(f, row, &widths)?;
             if let Some(error) = &server.connect_error {
                 write!(f, "\n  last connect error: {}", shortened(error))?;
             }
@@ -46,32 +64,17 @@ impl fmt::Display for PoolStatus {
     }
 }
 
-fn write_row(f: &mut fmt::Formatter<'_>, row: [&str; COLUMNS.len()], widths: [usize; COLUMNS.len()]) -> fmt::Result {
-    let [name, state, numbers @ ..] = row;
-    write!(f, "\n{name:0$}  {state:1$}", widths[0], widths[1])?;
-    numbers.iter().zip(&widths[2..]).try_for_each(|(number, width)| write!(f, "  {number:>width$}"))
+fn write_row(f: &mut fmt::Formatter<'_>, row: &[String], widths: &[usize]) -> fmt::Result {
+    write!(f, "\n{:2$}  {:3$}", row[0], row[1], widths[0], widths[1])?;
+    row.iter().zip(widths).skip(2).try_for_each(|(number, width)| write!(f, "  {number:>width$}"))
 }
 
-fn row(server: &ServerStatus) -> [String; COLUMNS.len()] {
-    let totals = &server.totals;
-    [
-        server.name.to_string(),
-        state(server),
-        format!("{}/{}", server.open, server.max_conns),
-        server.idle.to_string(),
-        server.in_use.to_string(),
-        server.connecting.to_string(),
-        server.closing.to_string(),
-        totals.checkouts.to_string(),
-        totals.failures.to_string(),
-        format!("{}/{}", totals.connects, totals.connect_failures),
-        totals.closed().to_string(),
-    ]
-}
-
-/// The state with its times.
+/// The state with its times, and whether its tier is not in use.
 fn state(server: &ServerStatus) -> String {
     let mut text = server.state.kind().name().to_owned();
+    if server.standby {
+        text.push_str(", standby");
+    }
     match (server.state, server.connecting_paused) {
         (ServerState::Down { retry_after, .. } | ServerState::Ejected { retry_after }, _) => {
             text.push_str(&format!(", retry {}", seconds(retry_after)));
@@ -155,6 +158,37 @@ mod tests {
         let docs: Vec<_> =
             docs[begin..].iter().take_while(|line| **line != "/// ```").map(|line| &line["/// ".len()..]).collect();
         assert_eq!(status.to_string(), docs.join("\n"));
+    }
+
+    #[test]
+    fn tiers_and_weights_are_shown_where_a_server_has_one() {
+        let status = |servers: Vec<ServerStatus>| PoolStatus {
+            name: "a".into(),
+            servers,
+            waiters: 0,
+            totals: Totals::default(),
+            waits: 0,
+            wait_timeouts: 0,
+            queue_full: 0,
+            closed: false,
+        };
+        let mut first = server("db-1", ServerState::Up);
+        first.weight = 20;
+        let mut second = server("db-2", ServerState::Up);
+        (second.tier, second.standby, second.connecting_paused) = (1, true, Some(Duration::from_secs(2)));
+        assert_eq!(
+            status(vec![first.clone(), second.clone()]).to_string(),
+            "pool a: waiters 0, waits 0 (0 timed out), queue full 0, checkouts 0, failures 0, ejections 0\n\
+             server  state                                tier  weight  open/max  idle  in use  connecting  \
+             closing  checkouts  failures  connects/failed  closed\n\
+             db-1    up                                      0      20      0/10     0       0           0        \
+             0          0         0              0/0       0\n\
+             db-2    up, standby, connecting paused 2.0s     1       1      0/10     0       0           0        \
+             0          0         0              0/0       0"
+        );
+        let headings = |server| status(vec![server]).to_string().lines().nth(1).unwrap_or_default().to_owned();
+        assert!(headings(first).starts_with("server  state  weight  open/max"));
+        assert!(headings(second).contains("state                                tier  open/max"));
     }
 
     #[test]
