@@ -256,7 +256,7 @@ pub use crate::load_balancing::LoadBalancing;
 pub use crate::observer::{Observer, StateChange, WaitOutcome};
 pub use crate::pool::Pool;
 pub use crate::reports::{CloseTimeout, DrainReport, WarmUpReport, WarmUpServer};
-pub use crate::server::Server;
+pub use crate::server::{Server, TLS_SERVER_NAME};
 pub use crate::status::{PoolStatus, ServerState, ServerStatus, StateKind, Totals};
 
 #[cfg(feature = "test-util")]

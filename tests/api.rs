@@ -132,7 +132,9 @@ fn exported() -> BTreeSet<&'static str> {
         name.split(|c: char| !c.is_alphanumeric()).next()
     });
     let words = exports.flat_map(|export| export.split(|c: char| !c.is_alphanumeric() && c != '_'));
-    let types = words.filter(|word| word.starts_with(char::is_uppercase) && !TRAITS.contains(word));
+    // Not the constants.
+    let words = words.filter(|word| word.starts_with(char::is_uppercase) && !word.contains('_'));
+    let types = words.filter(|word| !TRAITS.contains(word));
     types.chain(declared).collect()
 }
 

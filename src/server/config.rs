@@ -10,6 +10,9 @@ use crate::raw::{MAX_RPS, MIN_RPS, PermitCounts, Rate, TierInUse};
 use crate::server::Weight;
 use crate::sync::{Arc, BTreeMap};
 
+/// The key of a [tag](Server::tag) that names the server for TLS: see [`Server::tls_server_name`].
+pub const TLS_SERVER_NAME: &str = "tls_server_name";
+
 /// A server: its address, and the settings in which it differs from the pool's defaults.
 ///
 /// The address is any text that the connector understands. The pool does not resolve it.
@@ -90,6 +93,24 @@ impl Server {
     /// The value that was added under a key.
     pub fn tag_value(&self, key: &str) -> Option<&str> {
         self.tags.get(key).map(|value| &**value)
+    }
+
+    /// The name that the server's TLS certificate must be valid for: the value of the tag [`TLS_SERVER_NAME`], or else
+    /// the host of the address. The host is what comes before the last colon, without brackets and without the scope
+    /// of an IPv6 address.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use connring::{Server, TLS_SERVER_NAME};
+    ///
+    /// let server = Server::new("db.example:5432");
+    /// assert_eq!(server.tls_server_name(), "db.example");
+    /// let server = Server::new("10.0.0.2:5432").tag(TLS_SERVER_NAME, "db.example");
+    /// assert_eq!(server.tls_server_name(), "db.example");
+    /// ```
+    pub fn tls_server_name(&self) -> &str {
+        self.tag_value(TLS_SERVER_NAME).unwrap_or_else(|| host(&self.address))
     }
 
     /// Whether the connections of another server lead to the same place: address and tags are the same.
@@ -187,6 +208,13 @@ impl Server {
     }
 }
 
+/// The host of an address, without brackets and scope.
+fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _port)| host);
+    let Some(inside) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) else { return host };
+    inside.split_once('%').map_or(inside, |(ip, _scope)| ip)
+}
+
 impl From<&str> for Server {
     fn from(address: &str) -> Self {
         Self::new(address)
@@ -243,4 +271,24 @@ pub(crate) struct PoolLimits {
     pub(crate) burst: Option<u32>,
     /// Not above the `max_conns` of any server.
     pub(crate) min_idle: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_for_tls_is_the_host_of_the_address_unless_the_tag_says_another() {
+        for (address, expected) in [
+            ("db.example:6380", "db.example"),
+            ("db.example", "db.example"),
+            ("192.0.2.1:443", "192.0.2.1"),
+            ("[2001:db8::1]:443", "2001:db8::1"),
+            ("[fe80::1%eth0]:443", "fe80::1"),
+            ("/run/db.sock", "/run/db.sock"),
+        ] {
+            assert_eq!(Server::new(address).tls_server_name(), expected);
+        }
+        assert_eq!(Server::new("/run/db.sock").tag(TLS_SERVER_NAME, "db.example").tls_server_name(), "db.example");
+    }
 }

@@ -10,8 +10,8 @@ mod state;
 mod totals;
 mod weight;
 
-pub use self::config::Server;
 pub(crate) use self::config::{Limits, PoolLimits};
+pub use self::config::{Server, TLS_SERVER_NAME};
 pub(crate) use self::connection::{ConnectPermit, Connection, NOT_QUIET, Permit};
 pub(crate) use self::generation::{Epoch, Generation};
 pub(crate) use self::notifier::Notifier;

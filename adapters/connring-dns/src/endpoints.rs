@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use connring::Server;
-
-use crate::TLS_SERVER_NAME;
+use connring::{Server, TLS_SERVER_NAME};
 
 /// The pool's last tier, which takes all further priorities.
 const LAST_TIER: usize = 15;

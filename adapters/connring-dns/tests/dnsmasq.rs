@@ -5,8 +5,8 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use connring::{Connector, Follow, Pool, PoolStatus, Server, ServerState, connect_fn};
-use connring_dns::{AddressFamily, Dns, DnsError, ServerSets, TLS_SERVER_NAME};
+use connring::{Connector, Follow, Pool, PoolStatus, Server, ServerState, TLS_SERVER_NAME, connect_fn};
+use connring_dns::{AddressFamily, Dns, DnsError, ServerSets};
 use connring_real_servers::{Dnsmasq, dnsmasq, free_port};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};

@@ -21,7 +21,7 @@ const LONGEST_CANCEL: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     pub(crate) peer: SocketAddr,
-    pub(crate) host: Box<str>,
+    pub(crate) name: Box<str>,
 }
 
 /// Cancels the running request. When this returns, the server has signalled its process: the signal finds an earlier
@@ -36,7 +36,7 @@ where
     T::TlsConnect: TlsConnect<Socket>,
 {
     let cancelling = async {
-        let tls = tls.make_tls_connect(&place.host).map_err(|error| Error::Tls(error.into()))?;
+        let tls = tls.make_tls_connect(&place.name).map_err(|error| Error::Tls(error.into()))?;
         let socket = Socket::new(TcpStream::connect(place.peer).await.map_err(Error::Tcp)?);
         token.cancel_query_raw(socket.share(), tls).await?;
         // The server closes after it has sent the signal. A process that waits for a request ignores it.

@@ -104,8 +104,8 @@ impl PostgresConnector {
 }
 
 impl<T> PostgresConnector<T> {
-    /// Connects with TLS, as the config's `sslmode` says. The name in the certificate is the host of the server's
-    /// address. Default: [`NoTls`].
+    /// Connects with TLS, as the config's `sslmode` says: by default only where the server offers it. The name that `tls`
+    /// gets is the server's [`tls_server_name`](Server::tls_server_name), for cancels too. Default: [`NoTls`].
     #[must_use]
     pub fn tls<U: MakeTlsConnect<Socket>>(self, tls: U) -> PostgresConnector<U> {
         let Self { config, tls: _, role, reset, tcp, lingering } = self;
@@ -185,8 +185,8 @@ where
         let _in_time = timeout(LONGEST_END, count.is_zero()).await;
         let stream = self.tcp.connect(server).await.map_err(Error::Tcp)?;
         let opening = Opening::new(Socket::new(stream), count.clone());
-        let place = Place { peer: opening.socket.peer().map_err(Error::Tcp)?, host: host(server.address()).into() };
-        let tls = self.tls.clone().make_tls_connect(&place.host).map_err(|error| Error::Tls(error.into()))?;
+        let place = Place { peer: opening.socket.peer().map_err(Error::Tcp)?, name: server.tls_server_name().into() };
+        let tls = self.tls.clone().make_tls_connect(&place.name).map_err(|error| Error::Tls(error.into()))?;
         let opened = self.config.connect_raw(opening.socket.share(), tls).await?;
         let (to, tls, token) = (place.clone(), self.tls.clone(), opened.0.cancel_token());
         let cancel = move || cancel(to.clone(), tls.clone(), token.clone());
@@ -254,24 +254,9 @@ impl<T> fmt::Debug for PostgresConnector<T> {
     }
 }
 
-/// The host of an address, without the brackets of an IPv6 address.
-fn host(address: &str) -> &str {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn host_has_no_port_and_no_brackets() {
-        for (address, expected) in
-            [("db.example:5432", "db.example"), ("[::1]:5432", "::1"), ("192.0.2.1:1", "192.0.2.1")]
-        {
-            assert_eq!(host(address), expected);
-        }
-    }
 
     #[test]
     fn role_is_that_of_the_config() {

@@ -5,11 +5,11 @@
 
 use std::env;
 
-use connring::{AcquireOptions, Pool, PooledConn, Server};
+use connring::{AcquireOptions, Pool, PooledConn, Server, TLS_SERVER_NAME};
+use connring_tls::TlsConnector;
 use connring_tls::rustls::pki_types::CertificateDer;
 use connring_tls::rustls::pki_types::pem::PemObject;
 use connring_tls::rustls::{ClientConfig, RootCertStore};
-use connring_tls::{SERVER_NAME_TAG, TlsConnector};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::main]
@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(root)?)?;
     let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let server = Server::new(&**address).tag(SERVER_NAME_TAG, &**name);
+    let server = Server::new(&**address).tag(TLS_SERVER_NAME, &**name);
     let pool = Pool::builder(TlsConnector::new(config)).server(server).build()?;
 
     let options = AcquireOptions::new();

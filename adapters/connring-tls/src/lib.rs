@@ -13,14 +13,10 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 pub use tokio_rustls::rustls;
 
-/// The tag of a [`Server`] whose value is the name to expect in its certificate, instead of the host of its address.
-pub const SERVER_NAME_TAG: &str = "tls_server_name";
-
 /// Connects by TLS over the streams of another connector, [`TcpConnector`] by default.
 ///
-/// The certificate must be valid for the host of the server's address, a DNS name or an IP address: what comes before
-/// the last colon, without brackets and without the scope of an IPv6 address. The tag
-/// [`tls_server_name`](SERVER_NAME_TAG) of the server overrides it; the address of a Unix socket needs it.
+/// The certificate must be valid for the server's [`tls_server_name`](Server::tls_server_name), a DNS name or an IP
+/// address: the host of its address, unless a tag says another. With the address of a Unix socket it needs the tag.
 ///
 /// An idle connection is reusable while nothing can be read through TLS ([`is_idle`]). Session tickets, which a server
 /// of TLS 1.3 sends after the handshake, are read on the way and serve the next handshake; `close_notify`, any other
@@ -95,16 +91,9 @@ where
 
 /// The name that the certificate of a server must be valid for.
 fn server_name<E: Error>(server: &Server) -> Result<ServerName<'static>, TlsError<E>> {
-    let name = server.tag_value(SERVER_NAME_TAG).unwrap_or_else(|| host(server.address()));
+    let name = server.tls_server_name();
     let refused = |_| TlsError::ServerName { server: server.name().to_owned(), name: name.to_owned() };
     ServerName::try_from(name.to_owned()).map_err(refused)
-}
-
-/// The host of an address, without brackets and scope.
-fn host(address: &str) -> &str {
-    let host = address.rsplit_once(':').map_or(address, |(host, _port)| host);
-    let Some(inside) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) else { return host };
-    inside.split_once('%').map_or(inside, |(ip, _scope)| ip)
 }
 
 /// Why a connection with TLS could not be opened. `E` is the error of the connector beneath.
@@ -131,30 +120,16 @@ pub enum TlsError<E: Error + 'static> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use connring::TLS_SERVER_NAME;
 
-    #[test]
-    fn server_name_is_the_host_of_the_address_unless_the_tag_says_another() {
-        let name = |server: &Server| server_name::<io::Error>(server).map(|name| name.to_str().into_owned());
-        for (address, expected) in [
-            ("db.example:6380", "db.example"),
-            ("db.example", "db.example"),
-            ("192.0.2.1:443", "192.0.2.1"),
-            ("[2001:db8::1]:443", "2001:db8::1"),
-            ("[fe80::1%eth0]:443", "fe80::1"),
-        ] {
-            assert_eq!(name(&Server::new(address)).unwrap(), expected);
-        }
-        let tagged = Server::new("/run/db.sock").tag(SERVER_NAME_TAG, "db.example");
-        assert_eq!(name(&tagged).unwrap(), "db.example");
-    }
+    use super::*;
 
     #[test]
     fn error_names_the_server_name_that_was_refused() {
         let text = |server: &Server| server_name::<io::Error>(server).unwrap_err().to_string();
         let expected = r#"TLS server name "/run/db.sock" of server "db" is neither a DNS name nor an IP address"#;
         assert_eq!(text(&Server::named("db", "/run/db.sock")), expected);
-        assert!(text(&Server::new("a:1").tag(SERVER_NAME_TAG, "no name")).contains(r#""no name" of server "a:1""#));
+        assert!(text(&Server::new("a:1").tag(TLS_SERVER_NAME, "no name")).contains(r#""no name" of server "a:1""#));
         assert!(text(&Server::new(":443")).contains(r#"TLS server name """#));
     }
 }

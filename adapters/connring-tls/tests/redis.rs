@@ -4,11 +4,11 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connring::{Pool, PooledConn, Server};
+use connring::{Pool, PooledConn, Server, TLS_SERVER_NAME};
 use connring_real_servers::{free_port, redis_with};
+use connring_tls::TlsConnector;
 use connring_tls::rustls::crypto::ring;
 use connring_tls::rustls::{ClientConfig, RootCertStore};
-use connring_tls::{SERVER_NAME_TAG, TlsConnector};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
@@ -37,7 +37,7 @@ async fn connection_is_reused_until_its_server_dies() {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let server = Server::new(format!("127.0.0.1:{port}")).tag(SERVER_NAME_TAG, "redis.example");
+    let server = Server::new(format!("127.0.0.1:{port}")).tag(TLS_SERVER_NAME, "redis.example");
     let pool = Pool::builder(TlsConnector::new(config)).server(server).build().unwrap();
     for uses in 0..4 {
         let mut conn = pool.acquire().await.unwrap();

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use connring::test_util::conn_info;
 use connring::{
-    AcquireError, ConnInfo, ConnectFault, Connector, Failure, Pool, PooledConn, Reason, Server, StateKind, connect_fn,
+    AcquireError, ConnInfo, ConnectFault, Connector, Failure, Pool, PooledConn, Reason, Server, StateKind,
+    TLS_SERVER_NAME, connect_fn,
 };
 use connring_tls::rustls::crypto::ring;
 use connring_tls::rustls::pki_types::CertificateDer;
 use connring_tls::rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig};
-use connring_tls::{SERVER_NAME_TAG, TlsConnector, TlsError};
+use connring_tls::{TlsConnector, TlsError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -205,7 +206,7 @@ async fn certificate_for_another_name_takes_the_server_down_unless_the_tag_names
     assert!(error.to_string().contains("certificate"), "{error}");
     assert_eq!(pool.status().servers[0].state.kind(), StateKind::Down);
 
-    pool.update(server.tag(SERVER_NAME_TAG, "db.example")).unwrap();
+    pool.update(server.tag(TLS_SERVER_NAME, "db.example")).unwrap();
     send_and_receive(&mut timeout(PATIENCE, pool.acquire()).await.unwrap().unwrap()).await;
 }
 
@@ -223,7 +224,7 @@ async fn certificate_that_no_root_signed_is_the_servers_fault() {
 async fn server_name_that_is_none_is_the_clients_fault_and_nothing_is_connected_to() {
     let (client, _) = configs("127.0.0.1");
     let beneath = connect_fn(|_: Server| async { panic!("it connects") as io::Result<TcpStream> });
-    let server = Server::new("127.0.0.1:1").tag(SERVER_NAME_TAG, "no name");
+    let server = Server::new("127.0.0.1:1").tag(TLS_SERVER_NAME, "no name");
     let pool = Pool::builder(TlsConnector::over(beneath, client)).server(server).build().unwrap();
     let failure = failure(&pool).await;
     let Failure::Connect(TlsError::ServerName { name, .. }) = &*failure else { panic!("{failure:?}") };

@@ -27,7 +27,7 @@ use tempfile::TempDir;
 
 pub use crate::dnsmasq::{Dnsmasq, dnsmasq};
 pub use crate::nginx::nginx;
-pub use crate::postgres::{postgres, postgres_standby, postgres_with};
+pub use crate::postgres::{postgres, postgres_standby, postgres_tls, postgres_with};
 pub use crate::redis::{redis, redis_with};
 
 /// Set in the environment, it makes a test fail whose server is not installed.

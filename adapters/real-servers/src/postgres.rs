@@ -1,7 +1,7 @@
 //! postgres.
 
-use std::fs;
-use std::os::unix::fs::chown;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -28,12 +28,33 @@ pub fn postgres() -> Option<RealServer> {
 ///
 /// As [`RealServer::start`].
 pub fn postgres_with(settings: &[&str]) -> Option<RealServer> {
-    start(settings, |programs, data| {
-        let mut initdb = Command::new(programs.join("initdb"));
-        initdb.args(["-U", "postgres", "--auth=trust", "--no-sync", "--no-instructions", "--wal-segsize=1"]);
-        initdb.args(["--locale=C", "--encoding=UTF8", "-D"]).arg(data);
-        initdb
+    start(settings, initdb)
+}
+
+/// The same with TLS, by a certificate and its key as PEM. It also serves clients without TLS.
+///
+/// # Panics
+///
+/// As [`RealServer::start`].
+pub fn postgres_tls(certificate: &str, key: &str) -> Option<RealServer> {
+    let files = [("cert.pem", certificate.to_owned()), ("key.pem", key.to_owned())];
+    start(&["ssl=on", "ssl_cert_file=../cert.pem", "ssl_key_file=../key.pem"], move |programs, data| {
+        for (name, text) in &files {
+            let file = data.with_file_name(name);
+            fs::write(&file, text).expect("a file");
+            // It refuses a key that others may read.
+            fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("a file of its own");
+            give_to_user(&file);
+        }
+        initdb(programs, data)
     })
+}
+
+fn initdb(programs: &Path, data: &Path) -> Command {
+    let mut initdb = Command::new(programs.join("initdb"));
+    initdb.args(["-U", "postgres", "--auth=trust", "--no-sync", "--no-instructions", "--wal-segsize=1"]);
+    initdb.args(["--locale=C", "--encoding=UTF8", "-D"]).arg(data);
+    initdb
 }
 
 /// Starts a hot standby of a server, which `select pg_promote()` makes a primary. The settings should include those of
@@ -69,9 +90,7 @@ fn start(settings: &[&str], prepare: impl Fn(&Path, &Path) -> Command + Send + S
             }
         };
         if !data.exists() {
-            if let Some((user, group)) = as_user {
-                chown(folder, Some(user), Some(group)).expect("a folder of that user");
-            }
+            give_to_user(folder);
             let mut prepare = prepare(&programs, &data);
             set_user(&mut prepare);
             let output = prepare.current_dir(folder).output().expect("the program runs");
@@ -92,6 +111,13 @@ fn start(settings: &[&str], prepare: impl Fn(&Path, &Path) -> Command + Send + S
         sleep(crate::STEP);
     }
     Some(server)
+}
+
+/// Gives a file or a folder to the user as whom the server runs.
+fn give_to_user(path: &Path) {
+    if let Some((user, group)) = user() {
+        chown(path, Some(user), Some(group)).expect("a user");
+    }
 }
 
 /// Small and quick.
