@@ -43,6 +43,7 @@
 //! | item | purpose |
 //! |---|---|
 //! | [`Pool`] | the handle that you clone: acquire, servers, status, close |
+//! | [`WeakPool`] | a handle that does not keep the pool open |
 //! | [`Builder`] | every knob, with its default and its range in one table |
 //! | [`PoolConfig`] | the same from a file or from flags |
 //! | [`PooledConn`] | a connection that was checked out: release, discard, broken, fail, report, detach |
@@ -254,7 +255,7 @@ pub use crate::error::{
 pub use crate::follow::{Follow, FollowError};
 pub use crate::load_balancing::LoadBalancing;
 pub use crate::observer::{Observer, StateChange, WaitOutcome};
-pub use crate::pool::Pool;
+pub use crate::pool::{Pool, WeakPool};
 pub use crate::reports::{CloseTimeout, DrainReport, WarmUpReport, WarmUpServer};
 pub use crate::server::{Server, TLS_SERVER_NAME};
 pub use crate::status::{PoolStatus, ServerState, ServerStatus, StateKind, Totals};

@@ -1,6 +1,7 @@
 //! The handle that users clone.
 
 mod calls;
+mod weak;
 
 use std::fmt;
 use std::future::Future;
@@ -16,6 +17,8 @@ use crate::reports::CloseTimeout;
 use crate::server::Server;
 use crate::status::PoolStatus;
 use crate::sync::Arc;
+
+pub use self::weak::WeakPool;
 
 /// A pool of connections to many servers. Clones are the same pool; dropping the last one closes it.
 ///
@@ -85,8 +88,11 @@ impl<C: Connector> Pool<C> {
     }
 
     pub(crate) fn new(shared: Arc<Shared<C>>) -> Self {
-        let last = Arc::new(Last { shared: Arc::clone(&shared) });
-        Self { shared, last }
+        Self::from_last(Arc::new(Last { shared }))
+    }
+
+    fn from_last(last: Arc<Last<C>>) -> Self {
+        Self { shared: Arc::clone(&last.shared), last }
     }
 
     pub(crate) fn start_background(&self) {
@@ -159,7 +165,8 @@ impl<C: Connector> Pool<C> {
     ///
     /// # Errors
     ///
-    /// - [`AcquireError::NoServers`]: at once, or when the last server is removed.
+    /// - [`AcquireError::NoServers`]: at once, or when the last server is removed. While a [followed](Pool::follow)
+    ///   stream has yet to deliver its first set, the caller waits for it instead.
     /// - [`AcquireError::Unavailable`]: at once, where waiting is pointless: no server serves, is connected to or has
     ///   an open connection, and none is tried before the end of the wait. With the builder's `fail_fast_when_down`:
     ///   whenever no server serves.
@@ -302,6 +309,24 @@ impl<C: Connector> Pool<C> {
     /// Returns a snapshot of the pool. Waits for no caller and no connect attempt.
     pub fn status(&self) -> PoolStatus {
         core::status(&self.shared)
+    }
+
+    /// Returns a handle that does not keep the pool open.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use connring::{Pool, Server, connect_fn};
+    /// # let connector = connect_fn(|server: Server| async move { std::io::Result::Ok(server) });
+    /// let pool = Pool::builder(connector).server("10.0.0.1:6379").build()?;
+    /// let weak = pool.downgrade();
+    /// assert_eq!(weak.upgrade().map(|pool| pool.status().servers.len()), Some(1));
+    /// drop(pool);
+    /// assert!(weak.upgrade().is_none());
+    /// # Ok::<_, connring::BuildError>(())
+    /// ```
+    pub fn downgrade(&self) -> WeakPool<C> {
+        WeakPool::new(Arc::downgrade(&self.last))
     }
 
     /// Closes the pool and waits until every connection in use was returned.

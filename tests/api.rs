@@ -16,7 +16,7 @@ use connring::{
     CloseReason, CloseTimeout, ConnInfo, ConnectFault, Connector, Counts, DrainReport, Ejection, Ended, Failure,
     FnConnector, Follow, FollowError, LoadBalancing, Pool, PoolConfig, PoolStatus, PooledConn, PrefixedConfig, Reason,
     Server, ServerError, ServerReport, ServerState, ServerStatus, StateChange, StateKind, TcpConnector, Totals,
-    TryAcquireError, Unavailable, WaitOutcome, WarmUpReport, WarmUpServer, connect_fn,
+    TryAcquireError, Unavailable, WaitOutcome, WarmUpReport, WarmUpServer, WeakPool, connect_fn,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -103,6 +103,7 @@ fn public_types_are_send_sync_and_unpin() {
         WarmUpReport,
         WarmUpServer,
         WaitOutcome,
+        WeakPool<Tcp>,
     )
     .into();
     is_send_sync_unpin::<StateChange<'_>>();

@@ -30,14 +30,15 @@ where
     // Forgets a runtime that was shut down.
     background::ensure(shared);
     let (runtime, _) = shared.runtime.adopt().ok_or(FollowError::NoRuntime)?;
-    Ok(runtime.spawn(run(Arc::downgrade(shared), Arc::clone(&shared.notifier), stream)))
+    Ok(runtime.spawn(run(FirstSet::begin(shared), Arc::clone(&shared.notifier), stream)))
 }
 
-async fn run<C, S>(pool: Weak<Shared<C>>, notifier: Arc<Notifier>, stream: S)
+async fn run<C, S>(first: FirstSet<C>, notifier: Arc<Notifier>, stream: S)
 where
     C: Connector,
     S: Stream<Item: IntoIterator<Item: Into<Server>>>,
 {
+    let (pool, mut first) = (first.pool.clone(), Some(first));
     let mut stream = pin!(stream);
     let mut closed = pin!(notifier.wait_until(|| notifier.signals.is_closed()));
     let mut next_set = async || {
@@ -50,7 +51,7 @@ where
     while let Some(servers) = next_set().await {
         let Some(shared) = pool.upgrade() else { return };
         match membership::set_servers(&shared, &servers) {
-            Ok(()) => {}
+            Ok(()) => drop(first.take()),
             Err(ServerError::Closed) => return,
             Err(refused) => tracing::warn!(
                 pool = %notifier.pool, cause = %refused, "a followed set of servers is refused, the servers stay"
@@ -59,5 +60,28 @@ where
         drop(shared);
         // A stream that is always ready lets other tasks run now and then.
         consume_budget().await;
+    }
+}
+
+/// A stream that has not delivered its first set. Callers await it until this is dropped.
+struct FirstSet<C: Connector> {
+    pool: Weak<Shared<C>>,
+}
+
+impl<C: Connector> FirstSet<C> {
+    fn begin(shared: &Arc<Shared<C>>) -> Self {
+        shared.first_sets.await_one();
+        Self { pool: Arc::downgrade(shared) }
+    }
+}
+
+impl<C: Connector> Drop for FirstSet<C> {
+    fn drop(&mut self) {
+        let Some(shared) = self.pool.upgrade() else { return };
+        shared.first_sets.arrived();
+        if shared.servers.list().len == 0 {
+            // They find that there are no servers.
+            shared.queue.wake_all();
+        }
     }
 }

@@ -24,7 +24,7 @@
 //! | `closing` | closes a connection, with a goodbye where one is due |
 //! | `spill` | when callers use standby tiers |
 //! | `shared` | holds the parts |
-//! | `attempt_counts`, `drops`, `due_times`, `grant`, `plan`, `random`, `runtime`, `wish` | the parts |
+//! | `attempt_counts`, `drops`, `due_times`, `first_sets`, `grant`, `plan`, `random`, `runtime`, `wish` | the parts |
 
 mod acquire;
 mod attempt;
@@ -34,6 +34,7 @@ mod closing;
 mod disable;
 mod drops;
 mod due_times;
+mod first_sets;
 mod follow;
 mod grant;
 mod hand_over;

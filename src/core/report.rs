@@ -17,11 +17,15 @@ const NAMED_SERVERS: usize = 8;
 /// A caller that sleeps for `retry_after` does not spin.
 const SHORTEST_RETRY: Duration = Duration::from_millis(1);
 
-/// Why no caller can be served any more.
-pub(crate) fn ended<C: Connector>(shared: &Shared<C>) -> Option<AcquireError<C::Error>> {
+/// Why no caller can be served any more. A patient one waits for the first set of a followed stream.
+pub(crate) fn ended<C: Connector>(shared: &Shared<C>, is_patient: bool) -> Option<AcquireError<C::Error>> {
+    // Before the list: a set that comes in between is found there.
+    let is_awaited = is_patient && shared.first_sets.are_awaited();
     let list = shared.servers.list();
-    let ended = || if list.closed { AcquireError::Closed } else { AcquireError::NoServers };
-    (list.len == 0).then(ended)
+    match list.closed {
+        true => Some(AcquireError::Closed),
+        false => (list.len == 0 && !is_awaited).then_some(AcquireError::NoServers),
+    }
 }
 
 /// Whether there is a total outage: no server serves.
@@ -32,11 +36,11 @@ pub(crate) fn is_outage<C: Connector>(shared: &Shared<C>) -> bool {
 
 /// Whether there is a total outage, and callers shall not wait for its end.
 pub(crate) fn fails_fast<C: Connector>(shared: &Shared<C>) -> bool {
-    shared.settings.fail_fast_when_down && is_outage(shared)
+    shared.settings.fail_fast_when_down && shared.servers.list().len > 0 && is_outage(shared)
 }
 
 /// Whether a caller that waits until `deadline` would wait in vain: no server serves, is connected to or has an open
-/// connection, and none is tried before then.
+/// connection, and none is tried before then. Without servers it waits for those to come.
 pub(crate) fn is_pointless<C: Connector>(shared: &Shared<C>, now: Time, deadline: Time) -> bool {
     let retry = || {
         let own = shared.due_times.earliest(now, |number| resumes_at(shared, number, now));
@@ -50,7 +54,8 @@ pub(crate) fn is_pointless<C: Connector>(shared: &Shared<C>, now: Time, deadline
     // The attempts before and after the retries: one that starts meanwhile is among the latter until then.
     let may_connect = || shared.attempts.running() > 0;
     fails_fast(shared)
-        || is_outage(shared)
+        || shared.servers.list().len > 0
+            && is_outage(shared)
             && !may_connect()
             && retry() > deadline
             && !may_connect()

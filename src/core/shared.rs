@@ -11,6 +11,7 @@ use crate::connector::Connector;
 use crate::core::attempt_counts::AttemptCounts;
 use crate::core::drops::Drops;
 use crate::core::due_times::DueTimes;
+use crate::core::first_sets::FirstSets;
 use crate::core::grant::Grant;
 use crate::core::random::Random;
 use crate::core::runtime::Runtime;
@@ -46,6 +47,7 @@ pub(crate) struct Shared<C: Connector> {
     pub(crate) attempts: Arc<AttemptCounts>,
     pub(crate) drops: Drops,
     pub(crate) due_times: DueTimes,
+    pub(crate) first_sets: FirstSets,
     pub(crate) runtime: Runtime,
     pub(crate) random: Random,
 }
@@ -83,6 +85,7 @@ impl<C: Connector> Shared<C> {
             attempts: Arc::default(),
             drops: Drops::default(),
             due_times: DueTimes::default(),
+            first_sets: FirstSets::default(),
             runtime: Runtime::new(runtime),
             connector: Arc::new(connector),
             settings,

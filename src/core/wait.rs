@@ -38,7 +38,7 @@ pub(crate) async fn acquire_with<C: Connector>(shared: &Arc<Shared<C>>, options:
 
 /// Joins the wait queue and waits for as long as an attempt runs that may serve it.
 pub(crate) async fn wait_for_attempt<C: Connector>(shared: &Arc<Shared<C>>) -> Acquired<C> {
-    if report::ended(shared).is_none() && !settle::any_has_token(shared) {
+    if report::ended(shared, false).is_none() && !settle::any_has_token(shared) {
         return Err(AcquireError::Unavailable(report::unavailable(shared)));
     }
     join(shared, None, false, None).await
@@ -50,7 +50,7 @@ async fn join<C: Connector>(
     is_patient: bool,
     wish: Option<Arc<Wish>>,
 ) -> Acquired<C> {
-    if let Some(ended) = report::ended(shared) {
+    if let Some(ended) = report::ended(shared, is_patient) {
         return Err(ended);
     }
     let started = shared.clock.time();
@@ -122,7 +122,7 @@ impl<C: Connector> Waiter<'_, C> {
             return Poll::Ready(End::Served(conn));
         }
         // After the waker's registration: an end of the wait after this look wakes the caller.
-        if let Some(ended) = report::ended(shared) {
+        if let Some(ended) = report::ended(shared, self.is_patient) {
             return Poll::Ready(End::Ended(ended));
         }
         if report::fails_fast(shared) || !self.is_patient && !self.may_be_served() {

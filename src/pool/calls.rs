@@ -215,6 +215,11 @@ impl<C: Connector> Pool<C> {
     /// closed or dropped, or the returned handle is stopped or dropped; then the servers stay as they are. It runs on
     /// the pool's runtime, ends with it, and does not keep the pool open. A panic of the stream ends it.
     ///
+    /// Until the first set is applied, callers of a pool without servers wait for it, as for anything else:
+    /// [`acquire`](Pool::acquire) and the like, but not [`acquire_now`](Pool::acquire_now) and
+    /// [`try_acquire`](Pool::try_acquire). If the first set is empty, or following ends before it, they get
+    /// [`NoServers`](AcquireError::NoServers), as always afterwards.
+    ///
     /// # Errors
     ///
     /// - [`FollowError::NoRuntime`]: the pool was built outside a tokio runtime, had no async caller yet, and this is
@@ -243,7 +248,8 @@ impl<C: Connector> Pool<C> {
     /// let pool = Pool::builder(connector).build()?;
     /// let follow = pool.follow(discovery)?;
     /// # discovered.send(vec![Server::new("10.0.0.1:6379")]).await?;
-    /// # tokio::task::yield_now().await;
+    /// // Waits for the first set.
+    /// pool.acquire().await?.release();
     /// assert_eq!(pool.status().servers.len(), 1);
     /// // The servers stay.
     /// follow.stop();

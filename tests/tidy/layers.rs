@@ -31,7 +31,7 @@ const LAYERS: &[&[&str]] = &[
     &["core::spill"],
     &["core::shared"],
     &["core::attempt_counts", "core::due_times", "core::grant", "core::plan", "core::random", "core::runtime"],
-    &["core::drops", "core::wish"],
+    &["core::drops", "core::first_sets", "core::wish"],
     &["config"],
     &["settings"],
     &["acquire_options", "ejection", "follow"],
@@ -55,7 +55,7 @@ const MAY_MEET: &[&[&str]] = &[
 /// Methods of the crate that types of the standard library or of other crates have too.
 const COMMON_METHODS: &[&str] = &[
     "build", "clone", "close", "count", "drop", "end", "finish", "fmt", "get", "is_empty", "iter", "len", "load",
-    "new", "next", "or", "poll", "pop", "push", "put", "remove", "retain", "source", "swap", "take", "wake",
+    "new", "next", "or", "poll", "pop", "push", "put", "remove", "retain", "source", "swap", "take", "upgrade", "wake",
 ];
 
 /// The unit that a file belongs to: `src/server/mod.rs` and `src/server/state.rs` to `server`, `src/core/wait.rs` to

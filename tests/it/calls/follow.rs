@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
-use connring::{Clock, FollowError, PoolStatus, Server};
+use connring::{AcquireError, Clock, FollowError, PoolStatus, Server, TryAcquireError};
 use futures_core::Stream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -107,6 +107,66 @@ fn following_needs_a_runtime_and_uses_that_of_the_pool() {
     assert_eq!(names(&pool.status()), ["a"]);
     drop(runtime);
     assert!(follow.is_finished() && alive.strong_count() == 0, "it ends with its runtime");
+}
+
+#[tokio::test]
+async fn caller_waits_for_the_first_set() {
+    for fails_fast in [false, true] {
+        let rig = Rig::manual(|builder| builder.fail_fast_when_down(fails_fast).outage_retry(None));
+        let (sender, stream, _) = sets();
+        let _follow = rig.pool.follow(stream).expect("there is a runtime");
+        let caller = tokio::spawn(rig.pool.acquire_owned());
+        settle().await;
+        assert!(matches!(rig.pool.try_acquire(), Err(TryAcquireError::NoServers)));
+        assert!(matches!(rig.pool.acquire_now().await, Err(AcquireError::NoServers)));
+        // Refused: the first set that counts is still to come.
+        send(&sender, &["c", "c"]).await;
+        assert_eq!((caller.is_finished(), rig.pool.status().waiters), (false, 1));
+        send(&sender, &["a"]).await;
+        assert!(caller.is_finished());
+        caller.await.expect("it does not panic").expect("the server accepts").release();
+        // Afterwards an empty set ends the wait.
+        send(&sender, &[]).await;
+        assert!(matches!(rig.pool.acquire().await, Err(AcquireError::NoServers)));
+    }
+}
+
+#[tokio::test]
+async fn caller_gets_no_servers_when_the_first_set_is_empty_or_never_comes() {
+    for is_empty in [true, false] {
+        let rig = Rig::manual(|builder| builder);
+        let ((sender, stream, _), (_other_sender, other, _)) = (sets(), sets());
+        let other = rig.pool.follow(other).expect("there is a runtime");
+        let follow = rig.pool.follow(stream).expect("there is a runtime");
+        let caller = tokio::spawn(rig.pool.acquire_owned());
+        settle().await;
+        if is_empty {
+            send(&sender, &[]).await;
+        } else {
+            drop(sender);
+            settle().await;
+        }
+        assert!(!caller.is_finished(), "another stream is followed");
+        other.stop();
+        settle().await;
+        assert!(caller.is_finished());
+        assert!(matches!(caller.await.expect("it does not panic"), Err(AcquireError::NoServers)));
+        assert!(matches!(rig.pool.acquire().await, Err(AcquireError::NoServers)));
+        drop(follow);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_for_the_first_set_has_a_bound() {
+    let rig = Rig::paused(|builder| builder);
+    let (_sender, stream, _) = sets();
+    let _follow = rig.pool.follow(stream).expect("there is a runtime");
+    let error = rig.pool.acquire_timeout(Duration::from_secs(2)).await.expect_err("no set comes");
+    assert_eq!(error.to_string(), "timed out after 2s: no servers are registered");
+    let caller = tokio::spawn(rig.pool.acquire_owned());
+    settle().await;
+    rig.pool.close().await;
+    assert!(matches!(caller.await.expect("it does not panic"), Err(AcquireError::Closed)));
 }
 
 /// A stream that is always ready.
