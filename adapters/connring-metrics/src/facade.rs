@@ -83,8 +83,8 @@ impl Record for Timer {
     }
 }
 
-/// Exports the counters and gauges of a pool until it is dropped; then the gauges are zero. It keeps the pool open:
-/// drop it with your last clone of the pool.
+/// Exports the counters and gauges of a pool until it is dropped; then the gauges are zero. It does not keep the pool
+/// open: the first update after its last clone was dropped sets the gauges to zero.
 #[must_use = "dropping it ends the export"]
 pub struct Export {
     shared: Arc<Shared>,
@@ -96,9 +96,10 @@ impl Export {
     /// page. The names of the pools of a process must differ.
     pub fn new<C: Connector>(pool: &Pool<C>) -> Self {
         describe();
-        let pool = pool.clone();
         let published = Published { last: pool.status(), counts: HashMap::new() };
-        let shared = Shared { read: Box::new(move || pool.status()), published: Mutex::new(published) };
+        let pool = pool.downgrade();
+        let read = Box::new(move || pool.upgrade().map(|pool| pool.status()));
+        let shared = Shared { read, published: Mutex::new(published) };
         shared.update();
         Self { shared: Arc::new(shared), task: None }
     }
@@ -166,7 +167,8 @@ impl Error for IntervalTooShort {}
 
 /// What the handle and its task share.
 struct Shared {
-    read: Box<dyn Fn() -> PoolStatus + Send + Sync>,
+    /// `None` once the pool was dropped.
+    read: Box<dyn Fn() -> Option<PoolStatus> + Send + Sync>,
     published: Mutex<Published>,
 }
 
@@ -175,7 +177,10 @@ impl Shared {
         // Locked before the status is read, so that no older one follows a newer one.
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
         let status = (self.read)();
-        with_recorder(|recorder| published.replace(status, recorder));
+        with_recorder(|recorder| match status {
+            Some(status) => published.replace(status, recorder),
+            None => published.clear_gauges(recorder, &|_| true),
+        });
     }
 }
 

@@ -83,8 +83,8 @@ impl Record for Timer {
     }
 }
 
-/// Exports the counters and gauges of a pool until it is dropped. It keeps the pool open: drop it with your last clone
-/// of the pool. The meter keeps the instruments, without values.
+/// Exports the counters and gauges of a pool until it or the pool's last clone is dropped: it does not keep the pool open.
+/// The meter keeps the instruments, without values.
 #[must_use = "dropping it ends the export"]
 pub struct Export {
     _shared: Arc<Shared>,
@@ -94,19 +94,18 @@ impl Export {
     /// Makes the instruments. The pool's [`status`](Pool::status) is read once for each collection. Several pools may
     /// use one meter if their names differ.
     pub fn new<C: Connector>(pool: &Pool<C>, meter: &Meter) -> Self {
-        let pool = pool.clone();
-        Self::of(move || pool.status(), meter)
+        let pool = pool.downgrade();
+        Self::of(move || pool.upgrade().map(|pool| pool.status()), meter)
     }
 
-    fn of(read: impl Fn() -> PoolStatus + Send + Sync + 'static, meter: &Meter) -> Self {
+    fn of(read: impl Fn() -> Option<PoolStatus> + Send + Sync + 'static, meter: &Meter) -> Self {
         let shared = Arc::new(Shared { read: Box::new(read), current: Mutex::new(None) });
         for metric in METRICS {
             let key = attribute_key(metric);
             let weak = Arc::downgrade(&shared);
             let observe = move |put: &mut dyn FnMut(f64, &[KeyValue])| {
-                // `None`: the export was dropped.
-                let Some(shared) = weak.upgrade() else { return };
-                let snapshot = shared.snapshot(metric);
+                // `None`: the export or the pool was dropped.
+                let Some(snapshot) = weak.upgrade().and_then(|shared| shared.snapshot(metric)) else { return };
                 metric.read(&snapshot.status, &mut |sample| {
                     // A server has many reasons, most of which never occur, and the SDK's limit is 2 000 series.
                     let is_idle = metric.kind == Kind::Counter && sample.attribute.is_some() && sample.value == 0.0;
@@ -185,7 +184,8 @@ fn split(address: &str) -> (&str, Option<u16>) {
 
 /// What the callbacks of the instruments share.
 struct Shared {
-    read: Box<dyn Fn() -> PoolStatus + Send + Sync>,
+    /// `None` once the pool was dropped.
+    read: Box<dyn Fn() -> Option<PoolStatus> + Send + Sync>,
     current: Mutex<Option<Current>>,
 }
 
@@ -197,23 +197,23 @@ struct Current {
 }
 
 impl Shared {
-    /// Returns the snapshot of this collection.
+    /// Returns the snapshot of this collection; `None` once the pool was dropped.
     ///
     /// The API tells callbacks nothing of collections. But a collection calls each of them once, so that a metric that
     /// has read the snapshot is in the next one. The age limit is for collections of several readers at the same time.
     #[expect(clippy::disallowed_methods, reason = "the age of what is exported is real time")]
-    fn snapshot(&self, metric: &Metric) -> Arc<Snapshot> {
+    fn snapshot(&self, metric: &Metric) -> Option<Arc<Snapshot>> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let is_usable = |c: &Current| !c.read_by.contains(&metric.name) && c.taken.elapsed() < MAX_AGE;
         if !current.as_ref().is_some_and(is_usable) {
-            *current = None;
+            *current = (self.read)().map(|status| {
+                let snapshot = Arc::new(Snapshot::new(status));
+                Current { snapshot, taken: Instant::now(), read_by: Vec::new() }
+            });
         }
-        let current = current.get_or_insert_with(|| {
-            let snapshot = Arc::new(Snapshot::new((self.read)()));
-            Current { snapshot, taken: Instant::now(), read_by: Vec::new() }
-        });
+        let current = current.as_mut()?;
         current.read_by.push(metric.name);
-        Arc::clone(&current.snapshot)
+        Some(Arc::clone(&current.snapshot))
     }
 }
 

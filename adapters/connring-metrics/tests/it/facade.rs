@@ -184,6 +184,25 @@ async fn task_updates_at_the_interval_and_ends_with_the_handle() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn export_does_not_keep_the_pool_open() {
+    let recorder = exporter().build_recorder();
+    let _here = set_default_local_recorder(&recorder);
+    let mut scenario = scenario(observer(POOL)).await;
+    let _export = Export::every(&scenario.pool, SECOND * 10).expect("the interval is in range");
+    let max = || {
+        series(&recorder.handle().render())
+            [&("connring_connections_max".to_owned(), labels(Some("10.0.0.1:6379"), None))]
+    };
+    assert_eq!(max(), 2.0);
+    scenario.held.clear();
+    let script = scenario.script.clone();
+    drop(scenario);
+    assert_eq!(script.total_counts().open, 0);
+    tokio::time::sleep(SECOND * 11).await;
+    assert_eq!(max(), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn interval_of_zero_is_an_error_that_names_it() {
     let scenario = scenario(observer(POOL)).await;
     let error = Export::every(&scenario.pool, Duration::ZERO).expect_err("it is too short");

@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use connring::metrics::{Kind, METRICS, Metric};
@@ -8,10 +7,8 @@ use connring_metrics::otel::{Export, observer};
 use connring_metrics::{BUCKETS, otel};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider;
-use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics};
-use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
-use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
+use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 
 use crate::scenario::{POOL, SECOND, scenario};
 
@@ -26,29 +23,25 @@ struct Collected {
     kinds: BTreeMap<String, (String, String, Kind)>,
 }
 
-/// Keeps what was collected last.
-#[derive(Clone, Default)]
-struct Exporter(Arc<Mutex<Collected>>);
+fn provider_of(exporter: &InMemoryMetricExporter) -> SdkMeterProvider {
+    let reader = PeriodicReader::builder(exporter.clone()).with_interval(Duration::from_secs(86_400)).build();
+    SdkMeterProvider::builder().with_reader(reader).build()
+}
 
-impl Exporter {
-    fn provider(&self) -> SdkMeterProvider {
-        let reader = PeriodicReader::builder(self.clone()).with_interval(Duration::from_secs(86_400)).build();
-        SdkMeterProvider::builder().with_reader(reader).build()
-    }
-
-    fn collect(&self, provider: &SdkMeterProvider) -> Collected {
-        provider.force_flush().expect("it exports");
-        self.0.lock().expect("it is not poisoned").clone()
-    }
+fn collect(exporter: &InMemoryMetricExporter, provider: &SdkMeterProvider) -> Collected {
+    exporter.reset();
+    provider.force_flush().expect("it exports");
+    let metrics = exporter.get_finished_metrics().expect("it is not poisoned");
+    metrics.iter().map(Collected::of).next_back().unwrap_or_default()
 }
 
 fn attributes<'a>(attributes: impl Iterator<Item = &'a KeyValue>) -> BTreeSet<String> {
     attributes.map(|a| format!("{}={}", a.key, a.value)).collect()
 }
 
-impl PushMetricExporter for Exporter {
-    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        let mut collected = Collected::default();
+impl Collected {
+    fn of(metrics: &ResourceMetrics) -> Self {
+        let mut collected = Self::default();
         for metric in metrics.scope_metrics().flat_map(|scope| scope.metrics()) {
             let mut put = |of, value| {
                 let before = collected.values.insert((metric.name().to_owned(), of), value);
@@ -79,20 +72,11 @@ impl PushMetricExporter for Exporter {
             let about = (metric.unit().to_owned(), metric.description().to_owned(), kind);
             collected.kinds.insert(metric.name().to_owned(), about);
         }
-        *self.0.lock().expect("it is not poisoned") = collected;
-        Ok(())
+        collected
     }
 
-    fn force_flush(&self) -> OTelSdkResult {
-        Ok(())
-    }
-
-    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
-        Ok(())
-    }
-
-    fn temporality(&self) -> Temporality {
-        Temporality::Cumulative
+    fn has(&self, name: &str) -> bool {
+        self.values.keys().any(|(known, _)| known == name)
     }
 }
 
@@ -137,12 +121,12 @@ fn assert_has_the_values(collected: &Collected, status: &PoolStatus) {
 
 #[tokio::test(start_paused = true)]
 async fn collection_has_the_values_of_the_status_under_the_names_of_the_conventions() {
-    let exporter = Exporter::default();
-    let provider = exporter.provider();
+    let exporter = InMemoryMetricExporter::default();
+    let provider = provider_of(&exporter);
     let meter = provider.meter("test");
     let mut scenario = scenario(observer(POOL, &meter)).await;
     let _export = Export::new(&scenario.pool, &meter);
-    let collected = exporter.collect(&provider);
+    let collected = collect(&exporter, &provider);
     assert_has_the_values(&collected, &scenario.pool.status());
     for metric in METRICS {
         let about = (metric.unit.to_owned(), metric.help.to_owned(), metric.kind);
@@ -154,16 +138,16 @@ async fn collection_has_the_values_of_the_status_under_the_names_of_the_conventi
 
     scenario.held.clear();
     tokio::time::sleep(SECOND * 3).await;
-    assert_has_the_values(&exporter.collect(&provider), &scenario.pool.status());
+    assert_has_the_values(&collect(&exporter, &provider), &scenario.pool.status());
 }
 
 #[tokio::test(start_paused = true)]
 async fn histograms_have_the_durations_in_seconds() {
-    let exporter = Exporter::default();
-    let provider = exporter.provider();
+    let exporter = InMemoryMetricExporter::default();
+    let provider = provider_of(&exporter);
     let meter = provider.meter("test");
     let scenario = scenario(observer(POOL, &meter)).await;
-    let collected = exporter.collect(&provider);
+    let collected = collect(&exporter, &provider);
     for server in &scenario.pool.status().servers {
         let sum = collected.values[&("db.client.connection.create_time".to_owned(), expected(Some(server), None))];
         let each = sum / server.totals.connects as f64;
@@ -177,27 +161,27 @@ async fn histograms_have_the_durations_in_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn series_of_a_removed_server_end() {
-    let exporter = Exporter::default();
-    let provider = exporter.provider();
+    let exporter = InMemoryMetricExporter::default();
+    let provider = provider_of(&exporter);
     let mut scenario = scenario(observer(POOL, &provider.meter("test"))).await;
     // Its observer has another provider here: histograms stay.
-    let exporter = Exporter::default();
-    let provider = exporter.provider();
+    let exporter = InMemoryMetricExporter::default();
+    let provider = provider_of(&exporter);
     let _export = Export::new(&scenario.pool, &provider.meter("test"));
     let servers = |collected: Collected| {
         let attributes = collected.values.into_keys().flat_map(|(_, attributes)| attributes);
         attributes.filter(|text| text.starts_with("connring.server=")).collect::<BTreeSet<_>>().len()
     };
-    assert_eq!(servers(exporter.collect(&provider)), 2);
+    assert_eq!(servers(collect(&exporter, &provider)), 2);
     scenario.pool.deregister("10.0.0.1:6379").expect("it is registered");
     scenario.held.clear();
-    assert_eq!(servers(exporter.collect(&provider)), 1);
+    assert_eq!(servers(collect(&exporter, &provider)), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn pools_share_a_meter() {
-    let exporter = Exporter::default();
-    let provider = exporter.provider();
+    let exporter = InMemoryMetricExporter::default();
+    let provider = provider_of(&exporter);
     let meter = provider.meter("test");
     let scenario = scenario(observer(POOL, &meter)).await;
     let other = connring::Pool::builder(scenario.script.clone()).name("other").server("10.0.0.1:6379").build();
@@ -211,24 +195,24 @@ async fn pools_share_a_meter() {
             .filter(|(name, of)| name == "db.client.connection.max" && of.contains(&attribute))
             .count()
     };
-    let collected = exporter.collect(&provider);
+    let collected = collect(&exporter, &provider);
     assert_eq!((of(&collected, POOL), of(&collected, "other")), (2, 1));
     drop(exports.1);
-    let collected = exporter.collect(&provider);
+    let collected = collect(&exporter, &provider);
     assert_eq!((of(&collected, POOL), of(&collected, "other")), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn pool_closes_when_its_last_handle_and_the_export_are_dropped() {
-    let provider = Exporter::default().provider();
+async fn export_does_not_keep_the_pool_open() {
+    let exporter = InMemoryMetricExporter::default();
+    let provider = provider_of(&exporter);
     let meter = provider.meter("test");
     let mut scenario = scenario(observer(POOL, &meter)).await;
-    let export = Export::new(&scenario.pool, &meter);
+    let _export = Export::new(&scenario.pool, &meter);
     scenario.held.clear();
+    assert!(collect(&exporter, &provider).has("db.client.connection.max"));
     let script = scenario.script.clone();
     drop(scenario);
-    assert!(script.total_counts().open > 0, "the export keeps it open");
-    drop(export);
-    tokio::time::sleep(SECOND).await;
     assert_eq!(script.total_counts().open, 0);
+    assert!(!collect(&exporter, &provider).has("db.client.connection.max"));
 }
