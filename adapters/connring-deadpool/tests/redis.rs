@@ -1,80 +1,15 @@
 //! The manager of deadpool-redis, against real servers.
 
+#[path = "../../real-servers/redis_of_a_manager.rs"]
+mod of_a_manager;
+
 use std::sync::Arc;
-use std::time::Duration;
 
-use connring::{CloseReason, Pool, PooledConn};
 use connring_deadpool::DeadpoolConnector;
-use connring_real_servers::redis;
-use deadpool_redis::Manager;
-use deadpool_redis::redis::{RedisError, cmd};
-use tokio::time::{sleep, timeout};
+use deadpool_redis::{Manager, redis};
 
-/// How long a condition may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+type Connector = DeadpoolConnector<Manager>;
 
-fn connector() -> DeadpoolConnector<Manager> {
-    DeadpoolConnector::new(|server| Manager::new(format!("redis://{}", server.address())).map(Arc::new))
-}
-
-async fn port(conn: &mut PooledConn<DeadpoolConnector<Manager>>) -> Result<String, RedisError> {
-    let (_, port): (String, String) = cmd("CONFIG").arg("GET").arg("port").query_async(&mut ***conn).await?;
-    Ok(port)
-}
-
-#[tokio::test]
-async fn requests_go_to_both_servers_and_to_the_one_that_is_left() {
-    let (Some(mut first), Some(second)) = (redis(), redis()) else { return };
-    let pool = Pool::builder(connector()).servers([first.address(), second.address()]).build().unwrap();
-    assert!(pool.warm_up(PATIENCE).await.is_complete());
-    let mut served = Vec::new();
-    for _ in 0..6 {
-        let mut conn = pool.acquire().await.unwrap();
-        let port = port(&mut conn).await.unwrap();
-        assert!(PooledConn::info(&conn).server().address().ends_with(&port));
-        served.push(port);
-        conn.release();
-    }
-    for server in [&first, &second] {
-        assert!(served.contains(&server.port().to_string()), "{served:?}");
-    }
-
-    first.kill();
-    let mut well = 0;
-    while well < 6 {
-        let mut conn = timeout(PATIENCE, pool.acquire()).await.unwrap().unwrap();
-        match port(&mut conn).await {
-            Ok(port) => {
-                assert_eq!(port, second.port().to_string());
-                conn.release();
-                well += 1;
-            }
-            Err(error) => conn.broken(error),
-        }
-    }
-}
-
-#[tokio::test]
-async fn check_finds_a_connection_that_the_server_closed_while_it_was_idle() {
-    let Some(server) = redis() else { return };
-    let interval = Duration::from_millis(100);
-    let pool = Pool::builder(connector()).server(server.address()).idle_check_interval(interval).build().unwrap();
-    let (first, mut killer) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
-    first.release();
-    let recycled = async {
-        while pool.status().servers[0].idle == 0 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, recycled).await.expect("it is recycled");
-    // Kills all but the connection that asks.
-    let killed: u32 =
-        cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).query_async(&mut **killer).await.unwrap();
-    assert_eq!(killed, 1);
-    let closed = async {
-        while pool.status().totals.closes(CloseReason::CheckFailed) == 0 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, closed).await.expect("it is checked");
+fn connector() -> Connector {
+    Connector::new(|server| Manager::new(format!("redis://{}", server.address())).map(Arc::new))
 }
