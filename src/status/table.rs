@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use super::{PoolStatus, ServerState, ServerStatus};
 
-/// Prints the cell of a server.
-type Cell = fn(&ServerStatus) -> String;
+/// A heading, and the cell of a server.
+type Column = (&'static str, fn(&ServerStatus) -> String);
 
-/// The columns: the heading, and the cell of a server. Those after the first two are numbers, which are aligned to the
-/// right.
-const COLUMNS: [(&str, Cell); 13] = [
+/// The columns. Those after the first two are numbers, which are aligned to the right.
+const COLUMNS: [Column; 13] = [
     ("server", |server| server.name.to_string()),
     ("state", state),
     (TIER, |server| server.tier.to_string()),
