@@ -203,6 +203,9 @@
 //! | `clap` | off | `clap` without its default features, and `humantime`; makes [`PoolConfig`] a set of flags |
 //! | `test-util` | off | no dependency; compiles `connring::test_util` and `Builder::seed` |
 
+// Without Unix sockets, the links to `UnixConnector` are text.
+#![cfg_attr(not(unix), allow(rustdoc::broken_intra_doc_links))]
+
 mod acquire_options;
 mod aliases;
 mod builder;

@@ -154,5 +154,5 @@ fn deny() -> Outcome {
     if run("cargo deny --version").is_err() {
         run("cargo install --locked cargo-deny")?;
     }
-    run("cargo deny --locked check bans licenses sources")
+    run("cargo deny --locked --workspace check bans licenses sources")
 }
