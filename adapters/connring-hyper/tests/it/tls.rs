@@ -7,7 +7,7 @@ use connring::{CloseReason, Pool, Server, TcpConnector};
 use connring_hyper::{HttpClient, HttpConnector, SendError};
 use connring_tls::rustls::crypto::ring;
 use connring_tls::rustls::{ClientConfig, RootCertStore, ServerConfig};
-use connring_tls::{SERVER_NAME_TAG, TlsConnector};
+use connring_tls::TlsConnector;
 use http::Request;
 use http_body_util::BodyExt;
 use tokio::io::AsyncReadExt;
@@ -48,7 +48,7 @@ where
             }
         }
     });
-    let server = Server::from(address.await).tag(SERVER_NAME_TAG, name).tag("host", NAME);
+    let server = Server::from(address.await).tag(TLS_SERVER_NAME, name).tag("host", NAME);
     HttpClient::new(Pool::builder(HttpConnector::new(connector)).server(server).build().unwrap())
 }
 
