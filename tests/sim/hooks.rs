@@ -233,7 +233,7 @@ impl Drop for Running {
             let mut state = self.world.state();
             let state = &mut *state;
             let Some(open) = state.open.get_mut(&self.conn) else { return };
-            let is_ended = state.is_closed || state.servers[open.server].has_left(open.opened);
+            let is_ended = state.is_closed || state.servers[open.server].has_left(self.began);
             if is_ended {
                 // The pool closes it, and that says nothing of the server.
                 open.in_use = false;
