@@ -59,11 +59,12 @@ impl Probes {
         let keeps_idle = shared.settings.kept_idle() > 0;
         let has_caller =
             keeps_idle || has_waiters || callers.is_some() || self.waits_for_caller && !signals.is_probe_due();
-        let servers = shared.servers.list().len.saturating_sub(shared.servers.disabled());
-        self.note_outage(shared, servers, now);
         while let Some(number) = shared.due_times.pop(now) {
             look(shared, number, now);
         }
+        // After the looks, which enable servers.
+        let servers = shared.servers.list().len.saturating_sub(shared.servers.disabled());
+        self.note_outage(shared, servers, now);
         shared.due_times.ready_full();
         let mut next = self.run_trials(shared, has_caller, now);
         // After the probes have started: until then such a caller has something to wait for. One whose probe waits for

@@ -217,6 +217,7 @@ async fn no_more_connections_close_than_must_while_one_says_goodbye() {
     let mut held = open(&rig, 4).await;
     rig.pool.update(Server::new("a").max_conns(3)).expect("it is registered");
     held.drain(1..).for_each(PooledConn::release);
+    settle().await;
     assert_eq!(counts(&rig), (4, 2, 1), "one is above the maximum");
     advance(&rig, 500 * MS).await;
     held.into_iter().for_each(PooledConn::release);
@@ -226,10 +227,12 @@ async fn no_more_connections_close_than_must_while_one_says_goodbye() {
         let pool = rig.pool.clone();
         async move { pool.acquire_with(AcquireOptions::new().fresh()).await.expect("it accepts") }
     });
+    settle().await;
     // The background task looks again and again.
     advance_smoothly(&rig, 400 * MS).await;
     assert_eq!(counts(&rig), (3, 2, 1), "one makes room");
     advance_smoothly(&rig, 100 * MS).await;
+    assert!(fresh.is_finished());
     assert_eq!(PooledConn::info(&fresh.await.expect("no panic")).uses(), 0);
     assert_eq!(rig.connector.closes("a"), [CloseReason::OverMaximum, CloseReason::MadeRoom]);
 }

@@ -101,7 +101,7 @@ impl SimConnector {
         mut conn: SimConn,
         why: CloseReason,
     ) -> Option<impl Future<Output = ()> + Send + 'static> {
-        let now = self.world.now();
+        let (now, status) = (self.world.now(), self.world.pool().map(|pool| pool.status()));
         let mut state = self.world.state();
         let is_down = state.is_surely(conn.server, true, now);
         let is_in_use = state.open.get(&conn.id).is_none_or(|open| open.in_use);
@@ -111,19 +111,21 @@ impl SimConnector {
             state.violated(format!("connection {} is asked to say goodbye: {why:?}, {facts}", conn.id));
         }
         let server = &state.servers[conn.server];
+        let of_server = status.iter().flat_map(|status| &status.servers).filter(|s| *s.address == *server.address);
+        // With the attempts that are scheduled and have not begun.
+        let counted: u32 = of_server.map(|s| s.open).sum();
         // What says goodbye already makes room. A caller that comes now is not in the queue yet, and one whose time is
         // over still is.
         let is_needless = match why {
-            CloseReason::OverMaximum => !server.held.is_exceeded(server.open - server.closing),
+            CloseReason::OverMaximum => !server.held.is_exceeded(counted - server.closing),
             CloseReason::MadeRoom => {
                 server.closing as usize > state.wait_queue.choosy() && !state.wait_queue.has_woken()
             }
             _ => false,
         };
         if is_needless {
-            let (open, closing) = (server.open, server.closing);
-            let what =
-                format!("connection {} closes for {why:?}, with {open} open, {closing} of them closing", conn.id);
+            let (open, closing, held) = (server.open, server.closing, &server.held);
+            let what = format!("connection {} closes for {why:?}, {closing} of {open} are closing; {held:?}", conn.id);
             state.violated(what);
         }
         conn.leaves(&mut state, Some(why), now);
@@ -231,7 +233,7 @@ impl Drop for Running {
             let mut state = self.world.state();
             let state = &mut *state;
             let Some(open) = state.open.get_mut(&self.conn) else { return };
-            let is_ended = state.is_closed || state.servers[open.server].has_left(open.opened);
+            let is_ended = state.is_closed || state.servers[open.server].has_left(self.began);
             if is_ended {
                 // The pool closes it, and that says nothing of the server.
                 open.in_use = false;

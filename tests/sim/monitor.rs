@@ -201,7 +201,7 @@ fn waits_in_vain(
     let young = state.attempts.values().map(|attempt| attempt.began).chain(recycles);
     let young = young.filter(|&began| is_young(began)).count();
     let may_connect = has_permit && listed.connecting == 0 && listed.idle == 0;
-    (may_connect && young + state.wait_queue.choosy() < status.waiters)
+    (may_connect && young + state.wait_queue.all_choosy() < status.waiters)
         .then_some("a permit is free and no attempt runs")
 }
 

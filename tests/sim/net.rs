@@ -108,11 +108,7 @@ impl SimConn {
     pub(crate) fn leaves(&mut self, state: &mut State, asked: Option<CloseReason>, now: u64) {
         state.recycles.remove(&self.id);
         let Some(open) = state.open.remove(&self.id) else { return };
-        let server = &state.servers[self.server];
-        // Before a drop, the server has seen its close already.
-        let others = if asked.is_some() { server.open - 1 } else { server.open };
-        let staying = others - server.closing;
-        self.left = Some(Dropped { conn: self.id, open, closed_at: now, uses: self.uses, staying, asked });
+        self.left = Some(Dropped { conn: self.id, open, closed_at: now, uses: self.uses, asked });
     }
 
     /// The observer hears of it next.

@@ -47,8 +47,6 @@ pub(crate) struct Dropped {
     /// When the pool closed it.
     pub(crate) closed_at: u64,
     pub(crate) uses: u64,
-    /// How many others of its server were open then, and did not say goodbye.
-    pub(crate) staying: u32,
     /// The reason for which the connector was asked to say goodbye, if it was.
     pub(crate) asked: Option<CloseReason>,
 }
@@ -129,8 +127,8 @@ impl State {
             CloseReason::IdleTimeout => plan.idle_timeout.is_some_and(is_quiet),
             CloseReason::Surplus => plan.maintenance && plan.idle_timeout.is_some() && !open.in_use,
             CloseReason::MaxLifetime => plan.max_lifetime.is_some_and(|ms| at + STEP >= open.opened + ms * MS),
-            // Checked at its goodbye, if it was asked to say one.
-            CloseReason::OverMaximum => dropped.asked.is_some() || server.held.is_exceeded(dropped.staying + 1),
+            // Checked where it is asked to say goodbye.
+            CloseReason::OverMaximum => true,
             CloseReason::MadeRoom => plan.has(Feature::Wishes) && !open.in_use,
             CloseReason::Removed => server.removed_at >= Some(open.opened),
             CloseReason::Reset => server.emptied_at >= Some(open.opened),

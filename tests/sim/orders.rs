@@ -1,4 +1,4 @@
-//! Orders that take servers out of rotation and back: `disable`, `enable` and `drain`, in the model and by the operator.
+//! Orders that take servers out of rotation and back, `disable`, `enable` and `drain`: the model, and the operator.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -193,8 +193,8 @@ impl Plan {
         Duration::from_millis(self.connect_timeout + avoided + self.hooks() + self.backoff_initial + 400)
     }
 
-    /// How long orders and hooks may keep a server after the trouble: an order that ends soon, a recycle that hangs, and
-    /// the goodbyes.
+    /// How long orders and hooks may keep a server after the trouble: an order that ends soon, a recycle that hangs,
+    /// and the goodbyes.
     fn hooks(&self) -> u64 {
         let orders = if self.has(Feature::Disables) { 100 } else { 0 };
         let recycles = if self.has(Feature::Recycles) { self.connect_timeout } else { 0 };

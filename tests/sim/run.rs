@@ -5,7 +5,7 @@ use std::panic;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use connring::{Clock, Ejection, Pool, PoolStatus, ServerState};
+use connring::{Clock, CloseReason, Ejection, Pool, PoolStatus, ServerState};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -264,9 +264,11 @@ fn check_totals(world: &World, pool: &Pool<SimConnector>) -> Result<(), String> 
     };
     let counts = world.state().counts;
     let open: u64 = status.servers.iter().map(|server| u64::from(server.open)).sum();
-    let is_balanced = totals.connects == totals.closed() + open;
+    let closes = world.state().closes;
+    let is_counted = CloseReason::ALL.iter().all(|&why| totals.closes(why) == closes[why as usize]);
+    let is_balanced = totals.connects == totals.closed() + open && is_counted;
     if said != counts || !is_balanced || totals.successes > totals.checkouts {
-        return Err(format!("the totals say {totals:?} and {said:?}, with {open} open; it is {counts:?}"));
+        return Err(format!("the totals say {totals:?} and {said:?}, with {open} open; it is {counts:?}, {closes:?}"));
     }
     Ok(())
 }

@@ -63,6 +63,11 @@ impl WaitQueue {
         self.waiting.iter().filter(|waiting| !waiting.is_woken && waiting.is_choosy).count()
     }
 
+    /// Those that do not accept every connection, with those that were woken for another reason than a connection.
+    pub(crate) fn all_choosy(&self) -> usize {
+        self.waiting.iter().filter(|waiting| waiting.is_choosy).count()
+    }
+
     /// Whether a caller was woken and has not been polled since.
     pub(crate) fn has_woken(&self) -> bool {
         !self.woken.is_empty()

@@ -81,6 +81,20 @@ async fn order_that_takes_all_servers_out_does_not_end_the_outage() {
 }
 
 #[tokio::test]
+async fn servers_that_are_enabled_together_are_not_tried_at_once() {
+    let backoff = Duration::from_millis(50);
+    let rig = Rig::manual(|b| hour(b, 2).backoff(backoff, backoff));
+    let waiter = all_down(&rig).await;
+    for name in ["0", "1"] {
+        rig.pool.disable(name, SECOND.into()).expect("it is registered");
+    }
+    rig.clock.advance(SECOND);
+    settle().await;
+    assert_eq!(rig.connector.total_counts().attempts, 3, "one of the two");
+    waiter.abort();
+}
+
+#[tokio::test]
 async fn outage_of_many_servers_costs_at_most_a_hundred_attempts_a_second() {
     let rig = Rig::manual(|b| hour(b, 500));
     let waiter = all_down(&rig).await;
