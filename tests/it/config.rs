@@ -124,6 +124,7 @@ async fn out_of_range_server_settings_are_rejected_by_address_name_and_value() {
     let a = || Server::new("a:1");
     let rejected = [
         (a().max_conns(0), "max_conns", "0"),
+        (a().max_conns(4), "min_idle_per_server", "5"),
         (a().weight(0), "weight", "0"),
         (a().weight(65_536), "weight", "65536"),
         (a().tier(16), "tier", "16"),
@@ -136,6 +137,7 @@ async fn out_of_range_server_settings_are_rejected_by_address_name_and_value() {
         (a().max_rps(5.0).burst(0), "burst", "0"),
         (a().max_rps(1e-6).burst(1_000), "burst", "1000"),
     ];
+    let builder = || builder().min_idle_per_server(5);
     let pool = builder().build().expect("a pool needs no server");
     for (server, name, expected) in rejected {
         let of_build = builder().server("b:1").server(server.clone()).build().expect_err(name);
@@ -248,6 +250,8 @@ async fn build_accepts_bounds_and_pool_works() {
         assert_eq!(pool.status().servers[0].in_use, 0, "bound {number}");
         pool.close().await;
     }
+    let as_many = builder().max_conns_per_server(4).min_idle_per_server(4).server("a:1").build();
+    as_many.expect("each connection may be an idle one");
     // Settings of a server.
     let servers = [
         Server::new("a:1").max_conns(1),
