@@ -323,7 +323,8 @@ mutant health::a_failure_of_an_older_outage_counts_nothing health.rs \
 mutant health::a_failure_of_an_older_outage_counts_nothing health.rs \
     'found.is_removed() || found.outage() != outage {' 'found.is_removed() {'
 mutant health::a_recovery_ends_by_the_protocol health.rs \
-    'found.state() == HealthState::Recovering && found.outage() == outage;' 'found.outage() == outage;'
+    'found.state() == HealthState::Recovering && found.outage() == outage;' \
+    'found.state() != HealthState::Up && outage == outage;'
 mutant health::an_outage_is_ended_once health.rs '!is_ejected && self.come_back' \
     '(is_ejected || !is_ejected) && self.come_back'
 swap health::an_ejection_that_is_seen_has_its_end health.rs 'self.word.load(Ordering::Acquire)' Acquire Relaxed

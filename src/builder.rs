@@ -17,7 +17,7 @@ use crate::load_balancing::LoadBalancing;
 use crate::observer::Observer;
 use crate::pool::Pool;
 use crate::server::{PoolLimits, Server};
-use crate::settings::{Backoff, Settings};
+use crate::settings::{Backoff, DEFAULT_NAME, Settings};
 use crate::sync::Arc;
 
 /// Builds a [`Pool`]. Setters accept any value; [`build`](Builder::build) checks them all.
@@ -90,7 +90,7 @@ pub struct Builder<C: Connector> {
 impl<C: Connector> Builder<C> {
     pub(crate) fn new(connector: C) -> Self {
         let settings = Settings {
-            name: Arc::from("default"),
+            name: Arc::from(DEFAULT_NAME),
             limits: PoolLimits { max_conns: 10, max_rps: None, burst: None, min_idle: 0 },
             max_idle_per_server: None,
             max_concurrent_connects_per_server: 8,
@@ -123,7 +123,8 @@ impl<C: Connector> Builder<C> {
         Self { connector, settings, servers: Vec::new(), clock: None, runtime: None, observer: None }
     }
 
-    /// The name of the pool in events, metrics and its status. Default: `default`. Range: not empty.
+    /// The name of the pool in events, metrics, its status, and the [`AcquireError`](crate::AcquireError)s that tell of
+    /// servers. Default: `default`, which errors do not print. Range: not empty.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.settings.name = name.into();
         self

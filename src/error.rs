@@ -14,6 +14,10 @@ pub use self::failure::Failure;
 /// [`acquire_now`](crate::Pool::acquire_now) returned no connection. `E` is the connector's error.
 ///
 /// It prints its reason in one line. Its source is the failure of the first server that has one.
+///
+/// [`Unavailable`](Self::Unavailable) and [`Timeout`](Self::Timeout) tell of servers: they begin with the pool's name,
+/// if the [builder](crate::Builder::name) gave it one. The others, and [`TryAcquireError`], are about the call alone
+/// and copy nothing: a refusal under load shares no counter between threads.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AcquireError<E: Error + 'static> {
@@ -44,7 +48,10 @@ impl<E: Error + 'static> fmt::Display for AcquireError<E> {
         match self {
             Self::NoServers => f.write_str("no servers are registered"),
             Self::Unavailable(reason) => reason.fmt(f),
-            Self::Timeout { waited, reason } => write!(f, "timed out after {waited:?}: {reason}"),
+            Self::Timeout { waited, reason } => {
+                reason.report.begin(f)?;
+                write!(f, "timed out after {waited:?}: {}", reason.counts())
+            }
             Self::QueueFull { waiters } => write!(f, "wait queue is full ({waiters} waiters)"),
             Self::Closed => f.write_str("the pool is closed"),
         }
@@ -79,8 +86,17 @@ pub struct Unavailable<E> {
 
 #[derive(Debug)]
 pub(crate) struct Report<E> {
+    /// The pool's name, if it was given one.
+    pub(crate) pool: Option<Arc<str>>,
     pub(crate) servers: Vec<ServerReport<E>>,
     pub(crate) counts: Counts,
+}
+
+impl<E> Report<E> {
+    /// Begins a text with the pool's name.
+    fn begin(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pool.as_ref().map_or(Ok(()), |name| write!(f, "pool {name:?}: "))
+    }
 }
 
 /// How many servers could not serve, by the reason. Each server counts once.
@@ -170,6 +186,11 @@ pub enum Reason<E> {
 }
 
 impl<E> Unavailable<E> {
+    /// The pool's name, if the [builder](crate::Builder::name) gave it one.
+    pub fn pool(&self) -> Option<&str> {
+        self.report.pool.as_deref()
+    }
+
     /// At most 8 servers, each with why it could not serve. [`counts`](Self::counts) has them all.
     pub fn servers(&self) -> &[ServerReport<E>] {
         &self.report.servers
@@ -188,6 +209,7 @@ impl<E> Unavailable<E> {
 
 impl<E> fmt::Display for Unavailable<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.report.begin(f)?;
         self.report.counts.fmt(f)
     }
 }

@@ -23,6 +23,9 @@ const SHORTEST_HEDGE: Duration = Duration::from_millis(100);
 /// The largest `max_idle_per_server`: 16 MiB of room.
 const MAX_IDLE: u32 = 1 << 20;
 
+/// The name of a pool that was given none.
+pub(crate) const DEFAULT_NAME: &str = "default";
+
 /// The values of the builder's knobs of the same names.
 #[derive(Debug)]
 pub(crate) struct Settings {

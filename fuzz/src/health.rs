@@ -170,8 +170,7 @@ impl Server {
     fn note_service(&mut self, now_ns: u64) {
         match (self.serves_since_ns, self.serves()) {
             (Some(since_ns), false) => {
-                self.served_ns += now_ns.saturating_sub(since_ns);
-                self.serves_since_ns = None;
+                (self.served_ns, self.serves_since_ns) = (self.served_ns + now_ns.saturating_sub(since_ns), None);
             }
             (None, true) => self.serves_since_ns = Some(now_ns),
             _ => {}

@@ -106,7 +106,8 @@ pub fn a_failure_of_an_older_outage_counts_nothing() {
 /// Property: while a server is recovering, a good return, an ejection and a failed connect race to a state that the
 /// protocol allows: one failure takes it down, and no return brings it up again (I1).
 /// Threads: one returns, one ejects, and the connect of the main thread fails.
-/// Mutation that fails it: `recovered` does not check the state, or a transition stores instead of a CAS.
+/// Mutation that fails it: `recovered` checks neither that the server recovers nor the outage number, or a transition
+/// stores instead of a CAS.
 pub fn a_recovery_ends_by_the_protocol() {
     check(3, || {
         let tier = Tier::<2>::new();
@@ -133,7 +134,8 @@ pub fn a_recovery_ends_by_the_protocol() {
 /// Property: an outage is ended once, by its trial or because connections answer, and an ejection is ended by neither
 /// an answer nor twice (I1).
 /// Threads: the trial succeeds; connections answer; a third thread ends the ejection, if the server is ejected.
-/// Mutation that fails it: `answers` does not check whether the server is ejected; `come_back` does not check the state.
+/// Mutation that fails it: `answers` does not check whether the server is ejected; `come_back` does not check the
+/// state.
 pub fn an_outage_is_ended_once() {
     for is_ejected in [false, true] {
         check(3, move || {
@@ -200,8 +202,8 @@ pub fn an_ejection_that_is_seen_has_its_end() {
 }
 
 /// Property: the time served is that between the changes that began and ended it, in the order in which they happened.
-/// Threads: the trial of a server that was ejected twice in a row succeeds while another thread disables it; later the
-/// main one ejects it again, which is the third in a row: it never served.
+/// Threads: one enables a server that was ejected twice in a row, and a connect of it fails. Then it is disabled before
+/// it recovers; a later ejection is the third in a row, since it has not served.
 /// Mutation that fails it: `set_bit` does not hold the lock over its CAS.
 pub fn time_out_of_rotation_is_not_served() {
     check(3, || {
@@ -216,15 +218,20 @@ pub fn time_out_of_rotation_is_not_served() {
             assert!(matches!(ejected, Ejected::Down(_)));
             ejections.get()
         };
-        assert_eq!(eject(0), 1);
-        tier.health[0].recover(&tier.serving, tier.outage(0), time(0)).expect("it is down");
-        assert_eq!(eject(0), 2);
-        let recovers = {
+        let recover = || tier.health[0].recover(&tier.serving, tier.outage(0), time(1)).expect("it is down");
+        for in_a_row in [1, 2] {
+            assert_eq!(eject(1), in_a_row);
+            recover();
+        }
+        assert!(tier.health[0].set_disabled(&tier.serving, true, time(1)));
+        let enables = {
             let tier = Arc::clone(&tier);
-            thread::spawn(move || tier.health[0].recover(&tier.serving, tier.outage(0), time(0)).expect("it is down"))
+            thread::spawn(move || assert!(tier.health[0].set_disabled(&tier.serving, false, time(1))))
         };
-        assert!(tier.health[0].set_disabled(&tier.serving, true, time(0)));
-        recovers.join().unwrap();
+        assert!(tier.connect_fails(0, tier.outage(0)));
+        enables.join().unwrap();
+        assert!(tier.health[0].set_disabled(&tier.serving, true, time(1)));
+        recover();
         assert_eq!(eject(60_000), 3);
         tier.assert_counted();
     });

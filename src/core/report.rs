@@ -9,6 +9,7 @@ use crate::error::{AcquireError, Counts, Reason, Report, ServerReport, TryAcquir
 use crate::raw::{BreakerState, HealthState, Time};
 use crate::server::{Server, ServerEntry, chain};
 use crate::servers::List;
+use crate::settings::DEFAULT_NAME;
 use crate::status::{PoolStatus, ServerState, ServerStatus};
 use crate::sync::Arc;
 
@@ -86,7 +87,8 @@ pub(crate) fn unavailable<C: Connector>(shared: &Shared<C>) -> Unavailable<C::Er
         name: Arc::clone(entry.server().config().shared_name()),
         reason: reason(entry.server(), worst, now),
     });
-    Unavailable { report: Box::new(Report { servers: named.collect(), counts: counts(shared, &list) }) }
+    let pool = Some(&shared.settings.name).filter(|name| ***name != *DEFAULT_NAME).cloned();
+    Unavailable { report: Box::new(Report { pool, servers: named.collect(), counts: counts(shared, &list) }) }
 }
 
 /// Counts the servers by the reason why they cannot serve.

@@ -39,8 +39,8 @@
 //! - The CAS of a transition is AcqRel: of two transitions of one server, the first one has counted it out before the
 //!   second one counts it in. If the second came first, [`Serving`] would count the server twice meanwhile (I2).
 //! - `snapshot_after_push` is SeqCst (see there).
-//! - `ejected_until` loads the word with Acquire, which pairs with the CAS that set the bit and so with the store of the
-//!   end before it (I3). All later changes of the word are read-modify-writes, which keep the pairing.
+//! - `ejected_until` loads the word with Acquire, which pairs with the CAS that set the bit: the end was stored before
+//!   it (I3). All later changes of the word are read-modify-writes, which keep the pairing.
 //! - All else is Relaxed: the word publishes nothing but these two. The up set, the due time and the error follow the
 //!   change and have orderings of their own.
 

@@ -151,3 +151,22 @@ async fn server_without_idle_connection_is_empty() {
     }
     conn.release();
 }
+
+#[tokio::test(start_paused = true)]
+async fn errors_that_tell_of_servers_name_the_pool() {
+    let full = |rig: Rig| async move {
+        let _conn = rig.pool.acquire().await.expect("the server accepts");
+        let timeout = rig.pool.acquire_timeout(5 * MS).await.expect_err("the server is full");
+        let unavailable = rig.pool.acquire_now().await.expect_err("the server is full");
+        let AcquireError::Unavailable(reason) = &unavailable else { panic!("{unavailable:?}") };
+        (timeout.to_string(), unavailable.to_string(), reason.pool().map(str::to_owned))
+    };
+    let rig = Rig::paused(|builder| builder.name("sessions").server("a:1").max_conns_per_server(1));
+    let (timeout, unavailable, pool) = full(rig).await;
+    assert!(timeout.starts_with("pool \"sessions\": timed out after ") && timeout.ends_with(": all servers are full"));
+    assert_eq!((&*unavailable, pool.as_deref()), ("pool \"sessions\": all servers are full", Some("sessions")));
+    let rig = Rig::paused(|builder| builder.server("a:1").max_conns_per_server(1));
+    let (timeout, unavailable, pool) = full(rig).await;
+    assert!(timeout.starts_with("timed out after "), "{timeout}");
+    assert_eq!((&*unavailable, pool), ("all servers are full", None));
+}

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use connring::{CloseReason, Pool, Server, TcpConnector};
+use connring::{CloseReason, Pool, Server, TLS_SERVER_NAME, TcpConnector};
 use connring_hyper::{HttpClient, HttpConnector, SendError};
 use connring_tls::rustls::crypto::ring;
 use connring_tls::rustls::{ClientConfig, RootCertStore, ServerConfig};
