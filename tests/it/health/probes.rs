@@ -2,6 +2,8 @@
 
 use std::pin::pin;
 
+use connring::AcquireOptions;
+
 use super::events::record;
 use super::*;
 
@@ -169,6 +171,26 @@ async fn idle_connection_of_older_outage_makes_room_for_probe() {
     pass(&rig, SECOND * 2, async || {}).await;
     assert_eq!((rig.connector.counts("a").attempts, rig.connector.counts("a").open), (3, 1));
     assert_eq!(waiter.await.expect("the caller was served").address(), "a");
+}
+
+/// Both hold the only permits, and the caller wants neither.
+#[tokio::test]
+async fn connection_that_has_answered_since_the_ejection_makes_no_room_for_probe() {
+    let rig = Rig::manual(|b| two(b).max_conns_per_server(3));
+    let [mut of_a, _of_b] = acquired_of_each(&rig, 3).await;
+    let works = of_a.remove(0);
+    of_a.remove(0).release();
+    of_a.remove(0).fail_for("broken", MINUTE);
+    let id = works.id();
+    works.release();
+    rig.pool.set_servers(["a", "b"].map(|address| Server::new(address).max_conns(2))).expect("in range");
+    let pool = rig.pool.clone();
+    let fresh = tokio::spawn(async move { pool.acquire_with(AcquireOptions::new().fresh()).await });
+    pass(&rig, MINUTE * 2, async || {}).await;
+    fresh.await.expect("it does not panic").expect("a probe made its connection").release();
+    assert_eq!((state(&rig), rig.pool.status().servers[0].idle), (ServerState::Up, 2), "the old one was closed");
+    let ids = [(); 2].map(|()| rig.pool.try_acquire().expect("it is idle").id());
+    assert!(ids.contains(&id), "the working one was closed");
 }
 
 #[test]
