@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use connring::{CloseReason, Pool, Server, TLS_SERVER_NAME, TcpConnector};
 use connring_hyper::{HttpClient, HttpConnector, SendError};
+use connring_tls::TlsConnector;
 use connring_tls::rustls::crypto::ring;
 use connring_tls::rustls::{ClientConfig, RootCertStore, ServerConfig};
-use connring_tls::TlsConnector;
 use http::Request;
 use http_body_util::BodyExt;
 use tokio::io::AsyncReadExt;
