@@ -10,7 +10,7 @@ use crate::conn_info::ConnInfo;
 use crate::connector::Connector;
 use crate::error::Failure;
 use crate::observer::StateChange;
-use crate::server::{Server, ServerEntry, chain};
+use crate::server::{Server, ServerEntry};
 use crate::status::StateKind;
 
 impl<C: Connector> ServerEntry<C> {
@@ -69,4 +69,16 @@ impl<C: Connector> ServerEntry<C> {
         let notifier = self.notifier();
         notifier.tell(|observer| observer.closed(server, why, notifier.clock.time().since(info.opened_at()), uses));
     }
+}
+
+/// An error and its sources in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
 }

@@ -2,7 +2,6 @@
 //!
 //! A server refers to its pool's [`Notifier`] only, which holds the pool weakly. `core::transition` changes the health.
 
-use std::error::Error;
 use std::time::Duration;
 
 use crate::close_reason::CloseReason;
@@ -15,8 +14,8 @@ use crate::server::recent_results::RecentResults;
 use crate::server::{Notifier, Total, Totals, Weight};
 use crate::status::StateKind;
 use crate::sync::{
-    Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, fence,
-    lock,
+    Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering,
+    fence, lock,
 };
 
 /// See the module's page. It outlives the removal of its server while connections are in use.
@@ -58,7 +57,8 @@ pub(crate) struct ServerEntry<C: Connector> {
     /// The event `gone` was recorded, or must not be recorded yet.
     gone: AtomicBool,
     idle_record: Mutex<IdleRecord>,
-    recent_results: Mutex<RecentResults>,
+    /// Allocated at the first look, if there is a `failure_ratio`.
+    recent_results: OnceLock<Box<Mutex<RecentResults>>>,
     pub(crate) in_use: InUse,
 }
 
@@ -87,7 +87,7 @@ impl<C: Connector> ServerEntry<C> {
             last_state: AtomicU32::new(StateKind::Gone as u32),
             gone: AtomicBool::new(false),
             idle_record: Mutex::new(IdleRecord::new()),
-            recent_results: Mutex::new(RecentResults::new()),
+            recent_results: OnceLock::new(),
             in_use: InUse::default(),
         }
     }
@@ -166,8 +166,8 @@ impl<C: Connector> ServerEntry<C> {
         };
     }
 
-    /// Whether it has more connections than its lowered maximum, those that say goodbye aside: one that is returned must
-    /// close.
+    /// Whether it has more connections than its lowered maximum, those that say goodbye aside: one that is returned
+    /// must close.
     pub(crate) fn is_over_maximum(&self) -> bool {
         self.permits.counts().is_over(self.closing())
     }
@@ -266,7 +266,7 @@ impl<C: Connector> ServerEntry<C> {
 
     /// What the background task knows of its last results.
     pub(crate) fn recent_results(&self) -> MutexGuard<'_, RecentResults> {
-        lock(&self.recent_results)
+        lock(self.recent_results.get_or_init(|| Box::new(Mutex::new(RecentResults::new()))))
     }
 
     /// Whether it has a token or no rate limit.
@@ -342,8 +342,8 @@ impl<C: Connector> ServerEntry<C> {
         self.removed_epoch.load(Ordering::Relaxed) > epoch
     }
 
-    /// Ends an epoch, and with it the attempts that run. `is_removed`: the server is removed. Only under the lock of the
-    /// server list.
+    /// Ends an epoch, and with it the attempts that run. `is_removed`: the server is removed. Only under the lock of
+    /// the server list.
     pub(crate) fn end_epoch(&self, epoch: u64, is_removed: bool) {
         if is_removed {
             // Relaxed: the change below publishes it.
@@ -387,16 +387,4 @@ impl<C: Connector> ServerEntry<C> {
             self.state_changed(StateKind::Gone, "server is gone");
         }
     }
-}
-
-/// An error and its sources in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
