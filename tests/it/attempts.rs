@@ -1,5 +1,7 @@
 //! Connect attempts: they never delay other callers, are hedged and bounded, and outlive callers that leave.
 
+mod hedges;
+
 use std::error::Error;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -109,25 +111,6 @@ async fn release_serves_waiters_behind_hanging_attempt() {
     let released = rig.clock.now();
     conn.release();
     assert_eq!(callers.join_all().await, [released; 10]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn hedge_connects_to_next_server_after_delay() {
-    for call in CALLS {
-        let rig = Rig::paused(|builder| builder.servers(["a", "b", "c"]).hedge_delay(HEDGE));
-        rig.connector.set_default(Connect::Never);
-        rig.connector.on_connect("c", Connect::Slow(ms(20)));
-        let started = rig.clock.now();
-        let conn = call.call(&rig).await.expect("the third attempt succeeds");
-        assert_eq!(server_of(&conn), "c", "{call:?}");
-        let connect_log = connect_log(&rig);
-        let order: Vec<_> = connect_log.iter().map(|(address, _)| address.as_str()).collect();
-        assert_eq!(order, ["a", "b", "c"], "{call:?}");
-        assert_eq!(connect_log[0].1, started);
-        assert_at(connect_log[1].1, connect_log[0].1 + HEDGE);
-        assert_at(connect_log[2].1, connect_log[1].1 + HEDGE);
-        assert_at(rig.clock.now(), connect_log[2].1 + ms(20));
-    }
 }
 
 #[tokio::test(start_paused = true)]
