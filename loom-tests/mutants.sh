@@ -271,8 +271,8 @@ mutant strikes::one_report_reaches_the_threshold strikes.rs 'if count == 0 ||' \
     'if count == 0 || now < Time::from_steps(first) ||'
 for model in the_count_is_exact the_count_is_that_of_the_newest_outage; do
     mutant "answered::$model" answered.rs \
-        'let _ = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);' \
-        'if let Some(left) = next(self.open.load(Ordering::Relaxed)) { self.open.store(left, Ordering::Relaxed); }'
+        'let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);' \
+        'if let Some(left) = next(self.0.load(Ordering::Relaxed)) { self.0.store(left, Ordering::Relaxed); }'
 done
 mutant answered::the_count_is_that_of_the_newest_outage answered.rs 'outage.number() << COUNT_BITS | 1' \
     'outage.number() << COUNT_BITS | (word & COUNT_MAX) + 1'
