@@ -199,7 +199,7 @@ impl<C: Connector> Attempt<C> {
                     self.shared.servers.refresh(self.generation.number);
                     let connector = Arc::clone(&self.shared.connector);
                     let expires_at = expires_at(&self.shared, &self.generation, opened_at);
-                    let conn = Connection::new(conn, connector, permit, self.outage, expires_at);
+                    let conn = Connection::new(conn, connector, permit, expires_at);
                     hand_over::offer(&self.shared, Box::new(conn));
                     self.generation.server.opened(&config, took);
                 }

@@ -62,10 +62,10 @@ pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
     let near = thread_number();
     let generation = Arc::clone(conn.generation());
     let health = generation.server.health.snapshot();
-    if !health.is_down() && conn.outage != health.outage() {
+    if !health.is_down() && conn.outage() != health.outage() {
         return close(conn, CloseReason::Outage);
     }
-    let outage = conn.outage;
+    let outage = conn.outage();
     generation.idle.push(conn, near, move_or_close);
     if let Some(shared) = pool_of(&generation.server) {
         after_push_of(&shared, &generation, near, outage);
@@ -111,7 +111,7 @@ pub(crate) fn after_push_of<C: Connector>(
 
 /// Closes the idle connections that have not come back well since `outage` began.
 pub(crate) fn close_of_older_outages<C: Connector>(generation: &Arc<Generation<C>>, outage: Outage) {
-    close_unfit(generation, |conn| (conn.outage != outage).then_some(CloseReason::Outage));
+    close_unfit(generation, |conn| (conn.outage() != outage).then_some(CloseReason::Outage));
 }
 
 /// Closes the idle connections for which `unfit` gives a reason.

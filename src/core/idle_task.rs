@@ -121,7 +121,7 @@ impl<C: Connector> IdleTask<C> {
                 }
             }
             HookEnd::TimedOut => {
-                let outage = conn.outage;
+                let outage = conn.outage();
                 close(conn, CloseReason::CheckFailed);
                 let failure = Failure::Unanswered { after: shared.settings.connect_timeout };
                 transition::reported(shared, generation, outage, failure, None);

@@ -210,7 +210,7 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
 /// one that says goodbye.
 fn is_any_in_use<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, outage: Outage) -> bool {
     let is_one = |grant: &Grant<C>| {
-        grant.conn.outage == outage && Arc::ptr_eq(&grant.conn.generation().server, &generation.server)
+        grant.conn.outage() == outage && Arc::ptr_eq(&grant.conn.generation().server, &generation.server)
     };
     // The idle connections from before were closed when the recovery began.
     let not_in_use = generation.idle.len() + shared.queue.count_served(is_one);

@@ -58,7 +58,7 @@ async fn run<C: Connector>(
     };
     if let Some((conn, failure)) = failure {
         if !has_verdict {
-            transition::reported(&shared, &generation, conn.outage, failure, None);
+            transition::reported(&shared, &generation, conn.outage(), failure, None);
         }
         close(conn, CloseReason::RecycleFailed);
     }

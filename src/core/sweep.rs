@@ -45,7 +45,7 @@ pub(crate) fn close_idle_since<C: Connector>(generation: &Arc<Generation<C>>, id
 /// the server last went down, if there is one, else the oldest of a shard.
 pub(crate) fn make_room<C: Connector>(generation: &Generation<C>, why: CloseReason) {
     let (near, outage) = (thread_number(), generation.server.health.snapshot().outage());
-    let older = generation.idle.pop_if(near, |conn| conn.outage != outage, move_or_close);
+    let older = generation.idle.pop_if(near, |conn| conn.outage() != outage, move_or_close);
     if let Some(conn) = older.or_else(|| generation.idle.pop(near)) {
         close(conn, why);
     }

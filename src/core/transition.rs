@@ -86,7 +86,7 @@ pub(crate) fn close_refused<C: Connector>(shared: &Shared<C>, conn: Box<Connecti
     // The tick stands still while the client is stalled.
     let age = shared.clock.time().since(conn.info().opened_at());
     let is_new = conn.info().uses() == 0 && age < AT_ONCE;
-    let (generation, outage) = (Arc::clone(conn.generation()), conn.outage);
+    let (generation, outage) = (Arc::clone(conn.generation()), conn.outage());
     close(conn, why);
     if is_new {
         let pass = generation.server.breaker.pass();

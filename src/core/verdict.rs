@@ -40,7 +40,6 @@ pub(crate) fn count_success<C: Connector>(shared: &Shared<C>, conn: &mut Connect
     let (server, outage) = (&generation.server, generation.server.health.snapshot().outage());
     server.answered.note(shared.notifier.signals.tick().unwrap_or_else(|| shared.clock.time()));
     if conn.permit.answered() != outage {
-        conn.outage = outage;
         conn.permit.count_answer(outage);
         server.breaker.answered();
     }
@@ -60,7 +59,7 @@ pub(crate) fn report_failure<C: Connector>(conn: &mut Connection<C>, reason: Str
     if let Some(shared) = first_verdict(conn) {
         conn.permit.count_answer(Outage::NONE);
         let failure = Failure::Reported(reason.into());
-        transition::reported(&shared, conn.generation(), conn.outage, failure, eject_for);
+        transition::reported(&shared, conn.generation(), conn.outage(), failure, eject_for);
     }
 }
 
@@ -78,7 +77,7 @@ pub(crate) fn report_if_abandoned<C: Connector>(conn: &Connection<C>) {
     // The tick of a return is up to a step older than the time of a checkout before it.
     let since = tick.map_or(checked_out, |_| checked_out.counted_from(Time::ZERO.after(TICK)));
     if used >= abandoned_after && !conn.generation().server.answered.is_since(since) {
-        transition::reported(&shared, conn.generation(), conn.outage, Failure::Unanswered { after: used }, None);
+        transition::reported(&shared, conn.generation(), conn.outage(), Failure::Unanswered { after: used }, None);
     }
 }
 

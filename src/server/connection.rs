@@ -16,8 +16,6 @@ pub(crate) struct Connection<C: Connector> {
     pub(crate) permit: Permit<C>,
     /// Asked after each use.
     pub(crate) connector: Arc<C>,
-    /// The server's outage number when the connection was opened or last came back well.
-    pub(crate) outage: Outage,
     /// The tick in which its good returns change nothing: the first one in that tick changed all there was to change.
     /// `NOT_QUIET` before the first return, and where the caller has said how this use ended.
     pub(crate) quiet_in: Time,
@@ -29,9 +27,13 @@ pub(crate) struct Connection<C: Connector> {
 pub(crate) const NOT_QUIET: Time = Time::from_nanos(Time::NEVER.as_nanos() - 1);
 
 impl<C: Connector> Connection<C> {
-    /// A new connection, opened in an outage.
-    pub(crate) fn new(conn: C::Conn, connector: Arc<C>, permit: Permit<C>, outage: Outage, expires_at: Time) -> Self {
-        Self { conn, permit, connector, outage, quiet_in: NOT_QUIET, expires_at }
+    pub(crate) fn new(conn: C::Conn, connector: Arc<C>, permit: Permit<C>, expires_at: Time) -> Self {
+        Self { conn, permit, connector, quiet_in: NOT_QUIET, expires_at }
+    }
+
+    /// The server's outage number when the connection was opened or last came back well.
+    pub(crate) fn outage(&self) -> Outage {
+        self.permit.outage
     }
 
     pub(crate) fn generation(&self) -> &Arc<Generation<C>> {
@@ -105,10 +107,12 @@ pub(crate) struct Permit<C: Connector> {
     /// The outage number under which its connection counts as one that has answered; `Outage::NONE` before the first
     /// good return.
     answered: Outage,
-    /// The outage number under which its connection was opened, until the first good return; then `Outage::NONE`.
-    new: Outage,
+    /// See [`Connection::outage`].
+    outage: Outage,
     /// How many uses the totals have of it, modulo 2³²: fewer come in one tick.
     counted: u32,
+    /// Its connection has not come back well since it was opened, and counts as new.
+    is_new: bool,
     /// The caller has said how this use ended.
     has_verdict: bool,
     /// Why its connection closes.
@@ -138,15 +142,21 @@ impl<C: Connector> Permit<C> {
         answered.discount(std::mem::replace(&mut self.answered, outage));
         if outage != Outage::NONE {
             answered.count(outage);
-            answered.discount_new(std::mem::replace(&mut self.new, Outage::NONE));
+            self.end_new();
+            self.outage = outage;
+        }
+    }
+
+    fn end_new(&mut self) {
+        if std::mem::take(&mut self.is_new) {
+            self.server().answered.discount_new(self.outage);
         }
     }
 
     /// The connection no longer counts as open where its server's state is decided.
     pub(crate) fn count_out(&mut self) {
-        let answered = &self.right.generation.server.answered;
-        answered.discount(std::mem::replace(&mut self.answered, Outage::NONE));
-        answered.discount_new(std::mem::replace(&mut self.new, Outage::NONE));
+        self.count_answer(Outage::NONE);
+        self.end_new();
     }
 
     /// The caller says how this use ended. False if it has said so before.
@@ -229,9 +239,17 @@ impl<C: Connector> ConnectPermit<C> {
         let generation = self.generation.take()?;
         generation.server.permits.connected();
         generation.server.answered.count_new(outage);
-        let (answered, new, why) = (Outage::NONE, outage, CloseReason::Lost);
-        let (counted, has_verdict, is_counted) = (0, false, false);
-        Some(Permit { right: Right { generation }, info, answered, new, counted, has_verdict, is_counted, why })
+        Some(Permit {
+            right: Right { generation },
+            info,
+            answered: Outage::NONE,
+            outage,
+            counted: 0,
+            is_new: true,
+            has_verdict: false,
+            why: CloseReason::Lost,
+            is_counted: false,
+        })
     }
 }
 
