@@ -246,23 +246,29 @@ async fn ejection_that_was_ended_early_makes_no_later_one_longer() {
     assert_eq!(ejected_for(&rig), Some(SECOND));
 }
 
+/// Fails a connection to `a`, which ejects it. Returns for how long.
+async fn failed(rig: &Rig) -> Duration {
+    let mut held = Vec::new();
+    let ejected = loop {
+        match acquired(rig).await {
+            conn if conn.address() == "a" => {
+                conn.fail("accepts, then fails");
+                break ejected_for(rig).expect("it is ejected");
+            }
+            conn => held.push(conn),
+        }
+    };
+    held.into_iter().for_each(PooledConn::release);
+    ejected
+}
+
 #[tokio::test]
 async fn only_time_in_service_forgives_ejections() {
     let base = Duration::from_secs(4);
     let rig = Rig::manual(|b| ejection(b, Ejection::new().consecutive_failures(1).base(base).max(base * 100)));
     let mut ejected = Duration::ZERO;
     for _ in 0..6 {
-        let mut held = Vec::new();
-        ejected = loop {
-            match acquired(&rig).await {
-                conn if conn.address() == "a" => {
-                    conn.fail("accepts, then fails");
-                    break ejected_for(&rig).expect("it is ejected");
-                }
-                conn => held.push(conn),
-            }
-        };
-        held.into_iter().for_each(PooledConn::release);
+        ejected = failed(&rig).await;
         // No caller has it probed.
         pass(&rig, MINUTE * 10, async || {}).await;
     }
@@ -278,17 +284,7 @@ async fn time_while_a_server_is_disabled_forgives_no_ejection() {
     };
     let mut ejected = Duration::ZERO;
     for _ in 0..6 {
-        let mut held = Vec::new();
-        ejected = loop {
-            match acquired(&rig).await {
-                conn if conn.address() == "a" => {
-                    conn.fail("accepts, then fails");
-                    break ejected_for(&rig).expect("it is ejected");
-                }
-                conn => held.push(conn),
-            }
-        };
-        held.into_iter().for_each(PooledConn::release);
+        ejected = failed(&rig).await;
         while ejected_for(&rig).is_some() {
             pass(&rig, SECOND / 2, busy).await;
         }
