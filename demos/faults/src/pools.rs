@@ -68,6 +68,6 @@ impl<P: Protocol> Contestant<P> for Connring<P> {
 
     fn connects(&self, server: usize) -> u64 {
         let totals = &self.pool.status().servers[server].totals;
-        totals.connects + totals.connect_failures + totals.connect_timeouts
+        totals.connects + totals.connect_failures
     }
 }
