@@ -83,8 +83,8 @@ impl Record for Timer {
     }
 }
 
-/// Exports the counters and gauges of a pool until it or the pool's last clone is dropped: it does not keep the pool open.
-/// The meter keeps the instruments, without values.
+/// Exports the counters and gauges of a pool until it or the pool's last clone is dropped: it does not keep the pool
+/// open. The meter keeps the instruments, without values.
 #[must_use = "dropping it ends the export"]
 pub struct Export {
     _shared: Arc<Shared>,
