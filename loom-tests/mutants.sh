@@ -279,92 +279,80 @@ mutant answered::the_count_is_that_of_the_newest_outage answered.rs 'outage.numb
 mutant answered::the_count_is_that_of_the_newest_outage answered.rs '(newest == outage.number() && word' '(word'
 
 # The health, and its count of serving servers.
-change='            if stops && !lower(from) {
-                return Err(Ejected::Refused);
-            }
-            // AcqRel: pairs with itself (see the module'\''s page). Relaxed on failure: the next try decides.
-            let changed = self.word.compare_exchange_weak(found.0, left.0, Ordering::AcqRel, Ordering::Relaxed);
-            // After it: also where the change did not come about.
-            if changed.is_ok() && starts || changed.is_err() && stops {
-                serving.raise(if changed.is_ok() { to } else { from });
-            }'
-cas='let changed = self.word.compare_exchange_weak(found.0, left.0, Ordering::AcqRel, Ordering::Relaxed);'
-lower_late="            let late = stops && !left.is_ejected();
-            if stops && !late && !lower(from) {
-                return Err(Ejected::Refused);
-            }
-            $cas
-            if late && changed.is_ok() {
-                lower(from);
-            }
-            if changed.is_ok() && starts || changed.is_err() && stops && !late {
-                serving.raise(if changed.is_ok() { to } else { from });
-            }"
-raise_early="            if stops && !lower(from) {
-                return Err(Ejected::Refused);
-            }
-            if starts {
-                serving.raise(to);
-            }
-            $cas
-            if changed.is_err() && starts {
-                serving.lower(to);
-            }
-            if changed.is_err() && stops {
-                serving.raise(from);
-            }"
-mutant health::failures_of_one_outage_take_the_server_down_once health.rs \
-    '(!found.is_down() && found.outage() == outage).then(|| found.down(' '(found.0 > 0 || now == now).then(|| found.down('
-mutant health::a_recovery_ends_by_the_protocol health.rs "$cas" \
-    'self.word.store(left.0, Ordering::Relaxed);
-            let changed = if left == left { Ok(0) } else { Err(0) };'
-mutant health::a_failure_of_an_older_outage_counts_nothing health.rs \
-    '(!found.is_down() && found.outage() == outage).then(|| found.down(' '(!found.is_down()).then(|| found.down('
+lower='        if found.serves() {
+            serving.lower(found.tier());
+        }
+        let (found, left) = self.set(next);'
+lower_late='        let before = found;
+        let (found, left) = self.set(next);
+        if before.serves() {
+            serving.lower(before.tier());
+        }'
+raise='        let (found, left) = self.set(next);
+        if left.serves() {
+            serving.raise(left.tier());
+        }'
+raise_early='        let left = next(found);
+        if left.serves() {
+            serving.raise(left.tier());
+        }
+        let (found, left) = self.set(next);'
+set_bits='        let mut ejections = lock(&self.ejections);
+        let changes = self.snapshot().0 & mask != bits;
+        if changes {
+            self.change(&mut ejections, serving, now, |found| HealthSnapshot(found.0 & !mask | bits));'
+set_bits_unlocked='        let found = self.snapshot();
+        let changes = found.0 & mask != bits;
+        if changes {
+            let next = |found: HealthSnapshot| HealthSnapshot(found.0 & !mask | bits);
+            let left = self.change(&mut Ejections::new(), serving, now, next);
+            lock(&self.ejections).note(found, left, now);'
+fails='let counts = !found.is_down() && found.outage() == outage;'
+mutant health::failures_of_one_outage_take_the_server_down_once health.rs "$fails" 'let counts = outage == outage;'
+mutant health::a_failure_of_an_older_outage_counts_nothing health.rs "$fails" 'let counts = !found.is_down();'
 mutant health::a_failure_of_an_older_outage_counts_nothing health.rs \
     'found.is_removed() || found.outage() != outage {' 'found.is_removed() {'
 mutant health::a_recovery_ends_by_the_protocol health.rs \
     'found.state() == HealthState::Recovering && found.outage() == outage;' \
     'found.state() != HealthState::Up && outage == outage;'
+mutant health::an_order_keeps_the_state health.rs \
+    'match self.word.compare_exchange_weak(found.0, left.0, Ordering::Release, Ordering::Relaxed) {' \
+    'match Ok::<_, u64>(self.word.store(left.0, Ordering::Release)) {'
 mutant health::an_outage_is_ended_once health.rs '!is_ejected && self.come_back' \
     '(is_ejected || !is_ejected) && self.come_back'
+mutant health::an_outage_is_ended_once health.rs 'let ends = found.is_down() && found.outage() == outage;' \
+    'let ends = found.outage() == outage;'
 swap health::an_ejection_that_is_seen_has_its_end health.rs 'self.word.load(Ordering::Acquire)' Acquire Relaxed
+swap health::an_ejection_that_is_seen_has_its_end health.rs \
+    'self.word.compare_exchange_weak(found.0, left.0, Ordering::Release, Ordering::Relaxed)' Release Relaxed
 mutant health::an_ejection_that_is_seen_has_its_end health.rs '        let found = self.snapshot();
-        // The lock keeps' '        self.ejected_until.store(until(1).as_nanos(), Ordering::Relaxed);
+        if found.is_down() ||' '        self.ejected_until.store(until(1).as_nanos(), Ordering::Relaxed);
         let found = self.snapshot();
-        // The lock keeps'
-mutant health::an_outage_is_ended_once health.rs '(found.is_down() && found.outage() == outage).then(' \
-    '(found.outage() == outage).then('
-mutant health::time_out_of_rotation_is_not_served health.rs \
-    '        self.change_at(&mut lock(&self.ejections), serving, now, |found| {
-            let left = if is_set { found.0 | bit } else { found.0 & !bit };
-            (left != found.0).then_some(HealthSnapshot(left))
-        })' \
-    '        self.change(serving, |found| {
-            let left = if is_set { found.0 | bit } else { found.0 & !bit };
-            (left != found.0).then_some(HealthSnapshot(left))
-        })
-        .inspect(|&(found, left)| lock(&self.ejections).note(found, left, now))'
+        if found.is_down() ||'
+mutant health::time_out_of_rotation_is_not_served health.rs "$set_bits" "$set_bits_unlocked"
 mutant serving::ejections_keep_the_bound serving.rs \
     'self.tiers[tier].fetch_update(Ordering::Relaxed, Ordering::Relaxed, allows).is_ok()' \
     '{ let word = &self.tiers[tier];
             allows(word.load(Ordering::Relaxed)).map(|left| word.store(left, Ordering::Relaxed)).is_some() }'
-mutant serving::ejections_keep_the_bound health.rs '|tier| serving.lower_within(tier, max_ejected_ratio),' \
-    '|tier| { serving.lower(tier); max_ejected_ratio <= 1.0 },'
+mutant serving::ejections_keep_the_bound health.rs '!serving.lower_within(found.tier(), max_ejected_ratio)' \
+    '{ serving.lower(found.tier()); max_ejected_ratio > 1.0 }'
 for model in the_last_server_is_not_ejected the_bound_holds_beside_other_changes; do
-    mutant "serving::$model" health.rs "$change" "$lower_late"
+    mutant "serving::$model" health.rs "$lower" "$lower_late"
 done
 for model in a_server_counts_once_it_serves the_bound_holds_beside_other_changes; do
-    mutant "serving::$model" health.rs "$change" "$raise_early"
+    mutant "serving::$model" health.rs "$raise" "$raise_early"
 done
-mutant serving::the_only_server_that_serves_is_not_ejected serving.rs '(all as i64 > 1).then(|| all - SERVING)' \
+swap serving::a_server_counts_once_it_serves serving.rs 'self.all.fetch_add(SERVING, Ordering::Release);' Release Relaxed
+swap serving::a_server_counts_once_it_serves serving.rs \
+    'self.all.fetch_update(Ordering::Acquire, Ordering::Relaxed, leaves_one)' Acquire Relaxed
+mutant serving::the_only_server_that_serves_is_not_ejected serving.rs '(all > SERVING).then(|| all - SERVING)' \
     'Some(all - SERVING)'
+mutant serving::the_only_server_that_serves_is_not_ejected health.rs "$set_bits" "$set_bits_unlocked"
 mutant serving::ejections_leave_a_server_of_some_tier serving.rs \
-    'self.all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, leaves_one).is_err()' \
-    'leaves_one(self.all.load(Ordering::Relaxed)).map(|left| self.all.store(left, Ordering::Relaxed)).is_none()'
-mutant serving::a_server_counts_once_it_serves health.rs 'if changed.is_ok() && starts ||' 'if starts ||'
-mutant serving::the_count_ends_as_the_truth health.rs 'starts || changed.is_err() && stops {' 'starts {'
-mutant serving::the_count_ends_as_the_truth health.rs 'if changed.is_ok() && starts || ' 'if '
-mutant serving::the_count_ends_as_the_truth health.rs 'if changed.is_ok() { to } else { from }' 'from'
+    'self.all.fetch_update(Ordering::Acquire, Ordering::Relaxed, leaves_one).is_err()' \
+    'leaves_one(self.all.load(Ordering::Acquire)).map(|left| self.all.store(left, Ordering::Relaxed)).is_none()'
+mutant serving::the_count_ends_as_the_truth health.rs 'if left.serves() {' 'if !found.serves() {'
+mutant serving::the_count_ends_as_the_truth health.rs 'serving.raise(left.tier());' 'serving.raise(found.tier());'
 
 # The bucket.
 mutant bucket::concurrent_takes_grant_the_quota bucket.rs \

@@ -200,7 +200,7 @@ impl Run {
             Op::Eject(which, exponent) => self.eject(at, which, exponent),
             Op::EndEjection => {
                 let was = server.model == Model::Down { is_ejected: true };
-                assert_eq!(server.health.end_ejection(serving), was);
+                assert_eq!(server.health.end_ejection(), was);
                 if was {
                     server.model = Model::Down { is_ejected: false };
                 }
@@ -225,7 +225,7 @@ impl Run {
             Op::Recovered(which) => {
                 let (outage, is_current) = server.outage(which);
                 let recovered = server.model == Model::Recovering && is_current;
-                assert_eq!(server.health.recovered(serving, outage), recovered);
+                assert_eq!(server.health.recovered(outage), recovered);
                 if recovered {
                     server.model = Model::Up;
                 }
@@ -241,7 +241,7 @@ impl Run {
                 if !server.is_removed {
                     serving.register(to);
                 }
-                assert_eq!(server.health.set_tier(serving, to), from != to);
+                assert_eq!(server.health.set_tier(serving, to, now), from != to);
                 if !server.is_removed {
                     serving.remove(from);
                 }

@@ -106,8 +106,7 @@ pub fn a_failure_of_an_older_outage_counts_nothing() {
 /// Property: while a server is recovering, a good return, an ejection and a failed connect race to a state that the
 /// protocol allows: one failure takes it down, and no return brings it up again (I1).
 /// Threads: one returns, one ejects, and the connect of the main thread fails.
-/// Mutation that fails it: `recovered` checks neither that the server recovers nor the outage number, or a transition
-/// stores instead of a CAS.
+/// Mutation that fails it: `recovered` checks neither that the server recovers nor the outage number.
 pub fn a_recovery_ends_by_the_protocol() {
     check(3, || {
         let tier = Tier::<2>::new();
@@ -116,7 +115,7 @@ pub fn a_recovery_ends_by_the_protocol() {
         tier.health[0].recover(&tier.serving, outage, time(2)).expect("it is down");
         let returns = {
             let tier = Arc::clone(&tier);
-            thread::spawn(move || tier.health[0].recovered(&tier.serving, outage))
+            thread::spawn(move || tier.health[0].recovered(outage))
         };
         let ejects = {
             let tier = Arc::clone(&tier);
@@ -126,9 +125,38 @@ pub fn a_recovery_ends_by_the_protocol() {
         returns.join().unwrap();
         assert_ne!(failed, ejects.join().unwrap(), "exactly one takes the server down");
         assert!(tier.health[0].snapshot().is_down());
-        assert!(!tier.health[0].recovered(&tier.serving, outage));
+        assert!(!tier.health[0].recovered(outage));
         tier.assert_counted();
     });
+}
+
+/// Property: a transition under the lock keeps what one without it did meanwhile.
+/// Threads: one ends the recovery, or the ejection; the main thread disables the server.
+/// Mutation that fails it: `set` stores instead of a CAS.
+pub fn an_order_keeps_the_state() {
+    for is_ejected in [false, true] {
+        check(3, move || {
+            let tier = Tier::<2>::new();
+            assert!(matches!(tier.eject(0, tier.outage(0), 0.5), Ejected::Down(_)));
+            let outage = tier.outage(0);
+            if !is_ejected {
+                tier.health[0].recover(&tier.serving, outage, time(1)).expect("it is down");
+            }
+            let ends = {
+                let tier = Arc::clone(&tier);
+                thread::spawn(move || match is_ejected {
+                    true => assert!(tier.health[0].end_ejection()),
+                    false => assert!(tier.health[0].recovered(outage)),
+                })
+            };
+            assert!(tier.health[0].set_disabled(&tier.serving, true, time(1)));
+            ends.join().unwrap();
+            let health = tier.health[0].snapshot();
+            let state = if is_ejected { HealthState::Down } else { HealthState::Up };
+            assert_eq!((health.state(), health.is_ejected(), health.is_disabled()), (state, false, true));
+            tier.assert_counted();
+        });
+    }
 }
 
 /// Property: an outage is ended once, by its trial or because connections answer, and an ejection is ended by neither
@@ -152,7 +180,7 @@ pub fn an_outage_is_ended_once() {
             };
             let ends = {
                 let tier = Arc::clone(&tier);
-                thread::spawn(move || tier.health[0].end_ejection(&tier.serving))
+                thread::spawn(move || tier.health[0].end_ejection())
             };
             let answers = tier.health[0].answers(&tier.serving, outage, time(1));
             let (recovers, ends) = (recovers.join().unwrap(), ends.join().unwrap());
@@ -169,8 +197,8 @@ pub fn an_outage_is_ended_once() {
 /// Property: an ejection that is seen has its own end, or that of a later one (I3).
 /// Threads: one ejects, recovers and ejects again for longer; one reports a failure of the first outage, late; the main
 /// one looks.
-/// Mutation that fails it: `eject` writes the end although the server is ejected already, or `ejected_until` loads the
-/// word with Relaxed.
+/// Mutation that fails it: `eject` writes the end although the server is ejected already, or the load or the CAS of the
+/// word is Relaxed.
 pub fn an_ejection_that_is_seen_has_its_end() {
     check(3, || {
         let tier = Tier::<2>::new();
@@ -204,7 +232,7 @@ pub fn an_ejection_that_is_seen_has_its_end() {
 /// Property: the time served is that between the changes that began and ended it, in the order in which they happened.
 /// Threads: one enables a server that was ejected twice in a row, and a connect of it fails. Then it is disabled before
 /// it recovers; a later ejection is the third in a row, since it has not served.
-/// Mutation that fails it: `set_bit` does not hold the lock over its CAS.
+/// Mutation that fails it: `set_bits` notes the change only after another one, with the lock taken anew.
 pub fn time_out_of_rotation_is_not_served() {
     check(3, || {
         let tier = Tier::<2>::new();

@@ -117,7 +117,7 @@ impl Pool {
         let permits = &servers[conn.0].permits;
         match end {
             End::Release => {
-                tier.health[conn.0].recovered(&tier.serving, tier.outage(conn.0));
+                tier.health[conn.0].recovered(tier.outage(conn.0));
                 Self::put(this, conn);
             }
             End::Close | End::Fail => {

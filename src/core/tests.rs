@@ -317,21 +317,21 @@ async fn exact_times_find_a_connection_that_is_too_old_after_a_stall() {
     }
 }
 
-/// Two attempts that fail together both count their server out, and one counts it in again.
+/// A change of tier, and an ejection that its tier refuses, count a server out for a moment.
 #[tokio::test]
 async fn a_count_that_is_too_low_for_a_moment_is_no_outage() {
     let rig = pool(|builder| builder.servers(["a", "b"]).fail_fast_when_down(true).max_conns_per_server(1));
     let held = [rig.pool.acquire().await.expect("it accepts"), rig.pool.acquire().await.expect("it accepts")];
     let serving = &shared(&rig.pool).servers.serving;
     let others: [Health; 2] = std::array::from_fn(|_| Health::new(0));
-    for other in &others {
-        other.set_removed(&Serving::default(), false, Time::ZERO);
-        other.set_removed(serving, true, Time::ZERO);
-    }
+    let count = |is_in: bool| others.iter().for_each(|other| assert!(other.set_removed(serving, !is_in, Time::ZERO)));
+    others.iter().for_each(|other| assert!(other.set_removed(&Serving::default(), false, Time::ZERO)));
+    count(false);
     assert_eq!(serving.serving(), 0);
     let mut waiter = std::pin::pin!(rig.pool.acquire());
     let mut poll = || waiter.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
     assert!(poll().is_pending(), "both servers are up, and full");
+    count(true);
     held.into_iter().for_each(PooledConn::release);
     assert!(poll().is_ready());
 }

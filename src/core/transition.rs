@@ -155,7 +155,7 @@ pub(crate) fn succeeded<C: Connector>(shared: &Shared<C>, generation: &Generatio
 
 /// Ends a recovery from `outage`.
 pub(crate) fn recovered<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, outage: Outage) {
-    if generation.server.health.recovered(&shared.servers.serving, outage) {
+    if generation.server.health.recovered(outage) {
         generation.server.breaker.answered();
         // Waiters may connect to it again.
         shared.notifier.wake_if_waiters();
@@ -269,7 +269,7 @@ pub(crate) fn stopped_serving<C: Connector>(shared: &Shared<C>, now: Time) {
         shared.due_times.bring_ahead(now, now.after(distance));
     }
     for (number, entry) in list.iter() {
-        if entry.server().health.end_ejection(&shared.servers.serving) {
+        if entry.server().health.end_ejection() {
             shared.due_times.push(now, number);
         }
     }

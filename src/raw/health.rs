@@ -22,22 +22,22 @@
 //! Beside the word: the end of the last ejection. It is written before the CAS that ejects, while the server is not
 //! ejected, so reading it takes no lock. Under a lock: how many ejections came in a row, and the time served since, to
 //! which the time while the server is disabled or removed does not add. A transition into Down or out of it, and one of
-//! `disabled` or `removed`, holds the lock over its CAS.
+//! `disabled`, `removed` or the tier, holds the lock from its first look to the last count. The other two, of Recovering
+//! into Up and of the end of an ejection, are a CAS alone: they change nothing that the others look at.
 //!
 //! # Invariants
 //!
 //! - I1: failures of one outage take the server down at most once; those of an older one not at all.
 //! - I2: each change that ends or begins serving is one CAS, and [`Serving`] is lowered before it and raised after it:
-//!   it never counts more servers than serve.
-//! - I3: a server that is seen ejected has the end of that ejection, or of a later one, which may have been refused.
+//!   it never counts more servers than serve. The lock orders those of one server, so that it counts none twice.
+//! - I3: a server that is seen ejected has the end of that ejection, or of a later one.
 //!
 //! Arithmetic: 2⁴⁵ steps of 10 µs are 11.1 years, and an outage takes at least one step. So no number is used twice in
 //! 10 years.
 //!
 //! # Orderings
 //!
-//! - The CAS of a transition is AcqRel: of two transitions of one server, the first one has counted it out before the
-//!   second one counts it in. If the second came first, [`Serving`] would count the server twice meanwhile (I2).
+//! - The CAS of a transition is Release: a thread that sees a server down, and fences, sees it counted out (I2).
 //! - `snapshot_after_push` is SeqCst (see there).
 //! - `ejected_until` loads the word with Acquire, which pairs with the CAS that set the bit: the end was stored before
 //!   it (I3). All later changes of the word are read-modify-writes, which keep the pairing.
@@ -146,11 +146,6 @@ impl HealthSnapshot {
         ((self.0 & TIER) >> TIER_SHIFT) as usize
     }
 
-    /// Whether it serves in that tier.
-    fn serves_in(self, tier: usize) -> bool {
-        self.serves() && self.tier() == tier
-    }
-
     /// Whether it is down because callers reported failures. Its ejection may be over.
     pub(crate) fn is_ejected(self) -> bool {
         self.0 & EJECTED != 0
@@ -219,60 +214,38 @@ impl Health {
         HealthSnapshot(self.word.load(Ordering::SeqCst))
     }
 
-    /// One transition: `next` tells the word that follows the one it is given, or that there is none. Returns the words
-    /// before and after. Keeps [`Serving`] within I2; `lower` counts the server out, and may refuse.
-    fn transition(
-        &self,
-        serving: &Serving,
-        lower: impl Fn(usize) -> bool,
-        next: impl Fn(HealthSnapshot) -> Option<HealthSnapshot>,
-    ) -> Result<(HealthSnapshot, HealthSnapshot), Ejected> {
+    /// Changes the word, with the lock held. Returns the words before and after.
+    fn set(&self, next: impl Fn(HealthSnapshot) -> HealthSnapshot) -> (HealthSnapshot, HealthSnapshot) {
         let mut found = self.snapshot();
         loop {
-            let left = next(found).ok_or(Ejected::Ignored)?;
-            let (from, to) = (found.tier(), left.tier());
-            let stops = found.serves() && !left.serves_in(from);
-            let starts = left.serves() && !found.serves_in(to);
-            if stops && !lower(from) {
-                return Err(Ejected::Refused);
-            }
-            // AcqRel: pairs with itself (see the module's page). Relaxed on failure: the next try decides.
-            let changed = self.word.compare_exchange_weak(found.0, left.0, Ordering::AcqRel, Ordering::Relaxed);
-            // After it: also where the change did not come about.
-            if changed.is_ok() && starts || changed.is_err() && stops {
-                serving.raise(if changed.is_ok() { to } else { from });
-            }
-            match changed {
-                Ok(_) => return Ok((found, left)),
+            let left = next(found);
+            // Release: see the module's page. Relaxed on failure: the next try decides.
+            match self.word.compare_exchange_weak(found.0, left.0, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return (found, left),
                 Err(word) => found = HealthSnapshot(word),
             }
         }
     }
 
-    /// A transition that is not refused. Returns the words before and after.
+    /// A transition that may begin or end serving, or move the server to another tier, with the lock held (I2). Returns
+    /// the word after it.
     fn change(
-        &self,
-        serving: &Serving,
-        next: impl Fn(HealthSnapshot) -> Option<HealthSnapshot>,
-    ) -> Option<(HealthSnapshot, HealthSnapshot)> {
-        let lower = |tier| {
-            serving.lower(tier);
-            true
-        };
-        self.transition(serving, lower, next).ok()
-    }
-
-    /// The same for a transition that may end or begin serving at `now`, with the lock held. Returns the word after it.
-    fn change_at(
         &self,
         ejections: &mut Ejections,
         serving: &Serving,
         now: Time,
-        next: impl Fn(HealthSnapshot) -> Option<HealthSnapshot>,
-    ) -> Option<HealthSnapshot> {
-        let (found, left) = self.change(serving, next)?;
+        next: impl Fn(HealthSnapshot) -> HealthSnapshot,
+    ) -> HealthSnapshot {
+        let found = self.snapshot();
+        if found.serves() {
+            serving.lower(found.tier());
+        }
+        let (found, left) = self.set(next);
+        if left.serves() {
+            serving.raise(left.tier());
+        }
         ejections.note(found, left, now);
-        Some(left)
+        left
     }
 
     /// The end of its ejection, if it is ejected (I3).
@@ -286,9 +259,10 @@ impl Health {
     /// A connect failed by the server's fault, of an attempt or connection of `outage`. Returns the word if that took
     /// the server down (I1).
     pub(crate) fn connect_failed(&self, serving: &Serving, outage: Outage, now: Time) -> Option<HealthSnapshot> {
-        self.change_at(&mut lock(&self.ejections), serving, now, |found| {
-            (!found.is_down() && found.outage() == outage).then(|| found.down(now))
-        })
+        let mut ejections = lock(&self.ejections);
+        let found = self.snapshot();
+        let counts = !found.is_down() && found.outage() == outage;
+        counts.then(|| self.change(&mut ejections, serving, now, |found| found.down(now)))
     }
 
     /// Callers reported failures of connections of `outage`: takes the server down, if another one serves then, and if
@@ -305,22 +279,16 @@ impl Health {
     ) -> Ejected {
         let mut ejections = lock(&self.ejections);
         let found = self.snapshot();
-        // The lock keeps all three as they are, and no end is written while the server is ejected.
         if found.is_down() || found.is_removed() || found.outage() != outage {
             return Ejected::Ignored;
         }
+        if found.serves() && !serving.lower_within(found.tier(), max_ejected_ratio) {
+            return Ejected::Refused;
+        }
         let in_a_row = ejections.next(now);
-        // Relaxed: the Release of the CAS below publishes it.
+        // Relaxed: the Release of the CAS below publishes it. The server is not ejected yet (I3).
         self.ejected_until.store(until(in_a_row).as_nanos(), Ordering::Relaxed);
-        let ejected = self.transition(
-            serving,
-            |tier| serving.lower_within(tier, max_ejected_ratio),
-            |found| Some(HealthSnapshot(found.down(now).0 | EJECTED)),
-        );
-        let (found, left) = match ejected {
-            Ok(changed) => changed,
-            Err(not) => return not,
-        };
+        let (found, left) = self.set(|found| HealthSnapshot(found.down(now).0 | EJECTED));
         ejections.note(found, left, now);
         ejections.begin(in_a_row);
         Ejected::Down(left)
@@ -349,31 +317,34 @@ impl Health {
         to: HealthState,
         now: Time,
     ) -> Option<HealthSnapshot> {
-        self.change_at(ejections, serving, now, |found| {
-            (found.is_down() && found.outage() == outage).then(|| found.with_state(to))
-        })
+        let found = self.snapshot();
+        let ends = found.is_down() && found.outage() == outage;
+        ends.then(|| self.change(ejections, serving, now, |found| found.with_state(to)))
     }
 
     /// A good return, or an interval without a failure, while Recovering from `outage`: Up. True if that was so.
-    pub(crate) fn recovered(&self, serving: &Serving, outage: Outage) -> bool {
-        let is_over = |found: HealthSnapshot| found.state() == HealthState::Recovering && found.outage() == outage;
-        self.change(serving, |found| is_over(found).then(|| found.with_state(HealthState::Up))).is_some()
+    pub(crate) fn recovered(&self, outage: Outage) -> bool {
+        self.set_if(|found| {
+            let is_over = found.state() == HealthState::Recovering && found.outage() == outage;
+            is_over.then(|| found.with_state(HealthState::Up))
+        })
     }
 
     /// Ends an ejection before its time: the server stays down until its trial succeeds. True if it was ejected.
-    pub(crate) fn end_ejection(&self, serving: &Serving) -> bool {
-        self.change(serving, |found| found.is_ejected().then_some(HealthSnapshot(found.0 & !EJECTED))).is_some()
+    pub(crate) fn end_ejection(&self) -> bool {
+        self.set_if(|found| found.is_ejected().then_some(HealthSnapshot(found.0 & !EJECTED)))
+    }
+
+    /// A transition that neither begins nor ends serving.
+    fn set_if(&self, next: impl Fn(HealthSnapshot) -> Option<HealthSnapshot>) -> bool {
+        let next = |word| next(HealthSnapshot(word)).map(|left| left.0);
+        // Relaxed: it publishes nothing, and a read-modify-write keeps what earlier ones released.
+        self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
     }
 
     /// The server is removed, or registered again. True if that changed.
     pub(crate) fn set_removed(&self, serving: &Serving, is_removed: bool, now: Time) -> bool {
         self.set_bit(serving, REMOVED, is_removed, now)
-    }
-
-    /// Changes the tier. True if it was another.
-    pub(crate) fn set_tier(&self, serving: &Serving, tier: usize) -> bool {
-        let with_tier = |found: HealthSnapshot| HealthSnapshot(found.0 & !TIER | (tier as u64) << TIER_SHIFT & TIER);
-        self.change(serving, |found| (found.tier() != tier).then(|| with_tier(found))).is_some()
     }
 
     /// The server is disabled, or enabled again. True if that changed.
@@ -382,11 +353,21 @@ impl Health {
     }
 
     fn set_bit(&self, serving: &Serving, bit: u64, is_set: bool, now: Time) -> bool {
-        self.change_at(&mut lock(&self.ejections), serving, now, |found| {
-            let left = if is_set { found.0 | bit } else { found.0 & !bit };
-            (left != found.0).then_some(HealthSnapshot(left))
-        })
-        .is_some()
+        self.set_bits(serving, bit, if is_set { bit } else { 0 }, now)
+    }
+
+    /// Changes the tier. True if it was another.
+    pub(crate) fn set_tier(&self, serving: &Serving, tier: usize, now: Time) -> bool {
+        self.set_bits(serving, TIER, (tier as u64) << TIER_SHIFT & TIER, now)
+    }
+
+    fn set_bits(&self, serving: &Serving, mask: u64, bits: u64, now: Time) -> bool {
+        let mut ejections = lock(&self.ejections);
+        let changes = self.snapshot().0 & mask != bits;
+        if changes {
+            self.change(&mut ejections, serving, now, |found| HealthSnapshot(found.0 & !mask | bits));
+        }
+        changes
     }
 }
 

@@ -283,7 +283,7 @@ impl<C: Connector> ServerEntry<C> {
         if is_registered {
             serving.register(limits.tier);
         }
-        self.health.set_tier(serving, limits.tier);
+        self.health.set_tier(serving, limits.tier, now);
         if is_registered {
             serving.remove(before);
         }

@@ -30,8 +30,8 @@ fn goes_down_recovers_and_is_up() {
     assert_eq!(health[0].recover(&serving, first, at(3)), None, "another outage");
     assert_eq!(health[0].recover(&serving, second, at(3)).map(|left| left.state()), Some(HealthState::Recovering));
     assert_eq!(serving.serving(), 1);
-    assert!(!health[0].recovered(&serving, first));
-    assert!(health[0].recovered(&serving, second) && !health[0].recovered(&serving, second));
+    assert!(!health[0].recovered(first));
+    assert!(health[0].recovered(second) && !health[0].recovered(second));
     assert!(health[0].snapshot().is_plainly_up());
 }
 
@@ -76,7 +76,7 @@ fn time_while_a_server_is_disabled_or_removed_forgives_no_ejection() {
         }
         // It serves for 4 s before, and for 5 s afterwards.
         assert!(set(health, &serving, true, at(5)) && !set(health, &serving, true, at(6)));
-        health.recovered(&serving, health.snapshot().outage());
+        health.recovered(health.snapshot().outage());
         assert!(set(health, &serving, false, at(1_000)));
         assert_eq!(eject(&serving, health, 1_005), 4, "it served for 9 s");
         // Nor does the time count in which it comes out of Down.
@@ -95,7 +95,7 @@ fn ejection_that_was_ended_early_makes_no_later_one_longer() {
     assert!(matches!(fail_for(1, Time::NEVER), Ejected::Down(_)));
     let ejected = health.snapshot().outage();
     assert_eq!(health.ejected_until(), Some(Time::NEVER));
-    assert!(health.end_ejection(&serving) && !health.end_ejection(&serving));
+    assert!(health.end_ejection() && !health.end_ejection());
     assert!(health.snapshot().is_down());
     recover(&serving, health, 2);
     assert!(matches!(fail_for(3, at(4)), Ejected::Down(_)));
@@ -163,14 +163,14 @@ fn a_removed_server_is_not_ejected() {
 fn a_changed_tier_moves_a_server_that_serves() {
     let (serving, health) = servers(2);
     serving.register(3);
-    assert!(health[0].set_tier(&serving, 3) && !health[0].set_tier(&serving, 3));
+    assert!(health[0].set_tier(&serving, 3, Time::ZERO) && !health[0].set_tier(&serving, 3, Time::ZERO));
     serving.remove(0);
     assert_eq!((health[0].snapshot().tier(), serving.has_serving(3), serving.has_serving(0)), (3, true, true));
     let down = health[0].connect_failed(&serving, health[0].snapshot().outage(), at(1)).expect("it goes down");
     assert_eq!((down.tier(), serving.has_serving(3), serving.serving()), (3, false, 1), "each transition keeps it");
     // While it is down it counts in no tier.
     serving.register(15);
-    assert!(health[0].set_tier(&serving, 15));
+    assert!(health[0].set_tier(&serving, 15, Time::ZERO));
     assert!(health[0].recover(&serving, down.outage(), Time::ZERO).is_some() && serving.has_serving(15));
     let outage = health[0].snapshot().outage();
     assert!(matches!(health[0].eject(&serving, outage, 1.0, at(1), |_| at(2)), Ejected::Down(_)));
