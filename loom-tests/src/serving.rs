@@ -74,8 +74,8 @@ pub fn the_only_server_that_serves_is_not_ejected() {
 
 /// Property: a server counts as serving only once it serves, and the thread that ejects another sees it serve (I1).
 /// Threads: the trial of a down server succeeds; the main thread ejects the other server.
-/// Mutation that fails it: a transition counts the server in before its CAS; `raise` or `lower_within` is Relaxed in the word for
-/// all.
+/// Mutation that fails it: a transition counts the server in before its CAS; `raise` or `lower_within` is Relaxed in
+/// the word for all.
 pub fn a_server_counts_once_it_serves() {
     check(3, || {
         let tier = Tier::<2>::new();

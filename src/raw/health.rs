@@ -22,8 +22,8 @@
 //! Beside the word: the end of the last ejection. It is written before the CAS that ejects, while the server is not
 //! ejected, so reading it takes no lock. Under a lock: how many ejections came in a row, and the time served since, to
 //! which the time while the server is disabled or removed does not add. A transition into Down or out of it, and one of
-//! `disabled`, `removed` or the tier, holds the lock from its first look to the last count. The other two, of Recovering
-//! into Up and of the end of an ejection, are a CAS alone: they change nothing that the others look at.
+//! `disabled`, `removed` or the tier, holds the lock from its look to its last count. The other two, of Recovering into
+//! Up and of the end of an ejection, are a CAS alone: they change nothing that the others look at.
 //!
 //! # Invariants
 //!

@@ -109,7 +109,7 @@ impl Serving {
     /// tier serves, or no more than `max_ejected_ratio` of the registered ones of its tier do not (I1).
     pub(super) fn lower_within(&self, tier: usize, max_ejected_ratio: f64) -> bool {
         let leaves_one = |all| (all > SERVING).then(|| all - SERVING);
-        // Acquire: see the module's page.
+        // Acquire where it is allowed, Relaxed where not: see the module's page.
         if self.all.fetch_update(Ordering::Acquire, Ordering::Relaxed, leaves_one).is_err() {
             return false;
         }
