@@ -19,7 +19,7 @@ use crate::ejection::Ejection;
 use crate::load_balancing::LoadBalancing;
 use crate::pool::Pool;
 use crate::raw::{Health, Serving, Time, UpSet};
-use crate::server::Server;
+use crate::server::{Server, ServerEntry};
 use crate::servers::{drop_closed_lists, thread_number};
 use crate::sync::{Arc, LOCKS_TAKEN};
 
@@ -389,4 +389,9 @@ async fn a_heavy_server_that_is_down_makes_no_pick_slow() {
     assert!(part(0) > 0.99 && part(1) < 0.001);
     held.swap_remove(heavy).fail("broken");
     assert!(part(1) > 0.99, "the largest weight is that of the servers that are up");
+}
+
+#[test]
+fn state_of_a_server_takes_six_cache_lines() {
+    assert_eq!(size_of::<ServerEntry<ScriptedConnector>>(), 6 * 64);
 }

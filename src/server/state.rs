@@ -14,7 +14,7 @@ use crate::server::recent_results::RecentResults;
 use crate::server::{Notifier, Total, Totals, Weight};
 use crate::status::StateKind;
 use crate::sync::{
-    Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering,
+    Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering,
     fence, lock,
 };
 
@@ -53,7 +53,7 @@ pub(crate) struct ServerEntry<C: Connector> {
     /// Connections that say goodbye.
     closing: AtomicU32,
     /// The state that was recorded last: a `StateKind`.
-    last_state: AtomicU32,
+    last_state: AtomicU8,
     /// The event `gone` was recorded, or must not be recorded yet.
     gone: AtomicBool,
     idle_record: Mutex<IdleRecord>,
@@ -84,7 +84,7 @@ impl<C: Connector> ServerEntry<C> {
             weight: Weight::new(limits.weight),
             totals: Totals::default(),
             closing: AtomicU32::new(0),
-            last_state: AtomicU32::new(StateKind::Gone as u32),
+            last_state: AtomicU8::new(StateKind::Gone as u8),
             gone: AtomicBool::new(false),
             idle_record: Mutex::new(IdleRecord::new()),
             recent_results: OnceLock::new(),
@@ -128,7 +128,7 @@ impl<C: Connector> ServerEntry<C> {
     /// Keeps the state that is recorded now. Returns the one before.
     pub(crate) fn swap_last_state(&self, state: StateKind) -> StateKind {
         // Relaxed: each swap gets what the one before it left.
-        StateKind::ALL[self.last_state.swap(state as u32, Ordering::Relaxed) as usize]
+        StateKind::ALL[self.last_state.swap(state as u8, Ordering::Relaxed) as usize]
     }
 
     pub(crate) fn is_pool_closed(&self) -> bool {

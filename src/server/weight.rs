@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::raw::Time;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The least part of its weight that a server begins with.
 const FIRST_PART: f64 = 0.1;
@@ -14,9 +14,9 @@ const FIRST_PART: f64 = 0.1;
 #[derive(Debug)]
 pub(crate) struct Weight {
     /// The weight now, in units.
-    now: AtomicU64,
-    /// The setting.
-    full: AtomicU64,
+    now: AtomicU32,
+    /// The setting, in units.
+    full: AtomicU32,
     /// When the ramp began, in nanoseconds; zero if there is none.
     ramp_from: AtomicU64,
 }
@@ -25,10 +25,10 @@ impl Weight {
     /// The largest setting.
     pub(crate) const MOST: u32 = 65_535;
     /// The units of a weight of one.
-    const UNIT: u64 = 256;
+    const UNIT: u32 = 256;
 
     pub(crate) fn new(weight: u32) -> Self {
-        let [now, full] = [(); 2].map(|()| AtomicU64::new(u64::from(weight) * Self::UNIT));
+        let [now, full] = [(); 2].map(|()| AtomicU32::new(weight * Self::UNIT));
         Self { now, full, ramp_from: AtomicU64::new(0) }
     }
 
@@ -36,19 +36,20 @@ impl Weight {
     #[inline(always)]
     pub(crate) fn now(&self) -> u64 {
         // Relaxed, here and below: plain values.
-        self.now.load(Ordering::Relaxed)
+        u64::from(self.now.load(Ordering::Relaxed))
     }
 
     /// The setting.
     pub(crate) fn full(&self) -> u32 {
-        (self.full.load(Ordering::Relaxed) / Self::UNIT) as u32
+        self.full.load(Ordering::Relaxed) / Self::UNIT
     }
 
     /// Changes the setting. A ramp goes on.
     pub(crate) fn set(&self, weight: u32) {
-        let full = u64::from(weight) * Self::UNIT;
+        let full = weight * Self::UNIT;
         let before = self.full.swap(full, Ordering::Relaxed);
-        self.now.store((self.now() * full / before).max(1), Ordering::Relaxed);
+        let now = self.now() * u64::from(full) / u64::from(before);
+        self.now.store((now as u32).max(1), Ordering::Relaxed);
     }
 
     /// Begins a ramp.
@@ -62,7 +63,7 @@ impl Weight {
         let from = self.ramp_from.load(Ordering::Relaxed);
         // It ends at the look that finds the whole weight: the setting may change at the same time.
         let part = now.since(Time::from_nanos(from)).as_secs_f64() / window.as_secs_f64();
-        if from == 0 || part >= 1.0 && self.now() == self.full.load(Ordering::Relaxed) {
+        if from == 0 || part >= 1.0 && self.now.load(Ordering::Relaxed) == self.full.load(Ordering::Relaxed) {
             self.ramp_from.store(0, Ordering::Relaxed);
             return false;
         }
@@ -71,8 +72,8 @@ impl Weight {
     }
 
     fn store_part(&self, part: f64) {
-        let full = self.full.load(Ordering::Relaxed) as f64;
-        self.now.store((full * part).round().max(1.0) as u64, Ordering::Relaxed);
+        let full = f64::from(self.full.load(Ordering::Relaxed));
+        self.now.store((full * part).round().max(1.0) as u32, Ordering::Relaxed);
     }
 }
 
