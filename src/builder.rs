@@ -176,7 +176,8 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// Hears what happens in the pool, with durations. Default: none, which costs nothing.
+    /// Hears what happens in the pool, with durations. Replaces the one that was set: a pair `(A, B)` of observers is
+    /// one, too. Default: none, which costs nothing.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observer = Some(Box::new(observer));
         self

@@ -30,6 +30,9 @@ const LAST: Time = Time::from_nanos(Time::NEVER.as_nanos() - 1);
 /// | [`tokio`](Clock::tokio) | tokio's `Instant` | tokio's timer, steps of 1 ms | tests on paused tokio time |
 /// | [`manual`](Clock::manual) | moves by `advance` alone | ends when `advance` reaches it | tests |
 ///
+/// A pool's own tasks run when the runtime polls them, so a test awaits something after each
+/// [`advance`](Clock::advance) before it looks. On paused tokio time they run before the test goes on.
+///
 /// # Examples
 ///
 /// ```

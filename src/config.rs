@@ -191,7 +191,7 @@ settings! {
         ejection_failure_ratio: f64 => settings.ejection.failure_ratio,
         /// How many results in 10 s the failure ratio needs.
         ejection_min_results: u32 = "10" => settings.ejection.min_results,
-        /// The largest part of the servers that ejections may leave out of use.
+        /// The largest part of a tier's servers that ejections may leave out of use while no worse tier serves.
         ejection_max_ejected_ratio: f64 = "0.5" => settings.ejection.max_ejected_ratio,
         /// How long the first ejection of a server lasts.
         ejection_base: Duration = "1s" => settings.ejection.base,

@@ -175,8 +175,11 @@ impl<C: Connector> PooledConn<C> {
     }
 
     /// The same as [`fail`](Self::fail), but ejects the server at once and for `time`: for a server that says when to
-    /// come back (`Retry-After`). The bound of [`Ejection::max_ejected_ratio`](crate::Ejection::max_ejected_ratio)
-    /// holds.
+    /// come back (`Retry-After`). Of [`Ejection`](crate::Ejection), the bound `max_ejected_ratio` and `enforce` hold;
+    /// `max` does not. It counts as one more ejection in a row.
+    ///
+    /// `time`: any. If a server says it, bound it: until it is over, or no other server serves, the server gets no
+    /// caller.
     pub fn fail_for(mut self, reason: impl fmt::Display, time: Duration) {
         self.report_failure_for(reason, time);
         self.close_failed();

@@ -10,8 +10,10 @@ use crate::sync::Arc;
 
 pub use self::failure::Failure;
 
-/// Why [`Pool::acquire`](crate::Pool::acquire), [`acquire_timeout`](crate::Pool::acquire_timeout) or
-/// [`acquire_now`](crate::Pool::acquire_now) returned no connection. `E` is the connector's error.
+/// Why [`Pool::acquire`](crate::Pool::acquire) or another call of its kind returned no connection:
+/// [`acquire_timeout`](crate::Pool::acquire_timeout), [`acquire_with`](crate::Pool::acquire_with),
+/// [`acquire_owned`](crate::Pool::acquire_owned), [`acquire_now`](crate::Pool::acquire_now). `E` is the connector's
+/// error.
 ///
 /// It prints its reason in one line. Its source is the failure of the first server that has one.
 ///
@@ -26,7 +28,7 @@ pub enum AcquireError<E: Error + 'static> {
     /// No server can serve now. From `acquire_now`; from the others only where waiting is pointless: no server serves,
     /// is connected to or has an open connection, and none is tried before the wait ends; or by `fail_fast_when_down`.
     Unavailable(Unavailable<E>),
-    /// The caller waited for the whole of `wait_timeout`, or of the timeout that it gave to `acquire_timeout`.
+    /// The caller waited for the whole of `wait_timeout`, or of the timeout that it gave itself.
     Timeout {
         /// How long the caller waited.
         waited: Duration,
@@ -68,7 +70,8 @@ impl<E: Error + 'static> Error for AcquireError<E> {
 }
 
 impl<E: Error + 'static> AcquireError<E> {
-    /// The earliest time, from when the error was made, at which a server may serve again, if one is known.
+    /// The earliest time, from when the error was made, at which a server may serve again, if one is known. At least
+    /// 1 ms.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable(reason) | Self::Timeout { reason, .. } => reason.retry_after(),
@@ -119,7 +122,8 @@ pub struct Counts {
     pub disabled: usize,
     /// Callers in the wait queue, which come first.
     pub waiters: usize,
-    /// The earliest time at which a server may serve again, if one is known.
+    /// The earliest time at which a server may serve again, if one is known. At least
+    /// 1 ms.
     pub retry_after: Option<Duration>,
 }
 
@@ -160,7 +164,7 @@ pub enum Reason<E> {
     },
     /// It is up, but without a token.
     Limited {
-        /// Until it has a token.
+        /// Until it has a token, at least 1 ms.
         retry_after: Duration,
     },
     /// All its connections are in use.
@@ -201,7 +205,8 @@ impl<E> Unavailable<E> {
         self.report.counts
     }
 
-    /// The earliest time, from when the error was made, at which a server may serve again, if one is known.
+    /// The earliest time, from when the error was made, at which a server may serve again, if one is known. At least
+    /// 1 ms.
     pub fn retry_after(&self) -> Option<Duration> {
         self.report.counts.retry_after
     }
@@ -236,8 +241,9 @@ impl<E> fmt::Display for Reason<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Paused { failures, retry_after, .. } => {
-                write!(f, "not connected to (failures: {failures}, retried in {retry_after:?})")
+                write!(f, "paused after failed connects (failures: {failures}, retried in {retry_after:?})")
             }
+            Self::Down { failures: 0, retry_after, .. } => write!(f, "ejected (retried in {retry_after:?})"),
             Self::Down { failures, retry_after, .. } => {
                 write!(f, "down (failures: {failures}, retried in {retry_after:?})")
             }
@@ -257,7 +263,7 @@ impl fmt::Display for Counts {
             (self.down, "down"),
             (self.limited, "rate limited"),
             (self.full, "full"),
-            (self.paused, "not connected to for a while"),
+            (self.paused, "paused after failed connects"),
             (self.empty, "without an idle connection"),
             (self.standby, "standby"),
             (self.disabled, "disabled"),
@@ -300,7 +306,8 @@ pub enum TryAcquireError {
 }
 
 impl TryAcquireError {
-    /// The earliest time at which a server may serve again, if one is known.
+    /// The earliest time at which a server may serve again, if one is known. At least
+    /// 1 ms.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable(counts) => counts.retry_after,

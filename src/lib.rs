@@ -272,9 +272,10 @@ pub mod test_util {
     //! time. Give the pool and its connector the same [`Clock`](crate::Clock): a pool with the default clock waits in
     //! real time, and keeps a processor busy meanwhile.
     //!
-    //! The connections of a [`ScriptedConnector`] carry no bytes. For code that reads and writes, let a
-    //! [`connect_fn`](crate::connect_fn) return one end of a `tokio::io::duplex`, or take your own connector: a
-    //! [`FaultyConnector`] around it refuses, hangs and is slow as your test says.
+    //! The connections of a [`ScriptedConnector`] carry no bytes. For code that reads and writes, make it generic over
+    //! `C: Connector<Conn: AsyncRead + AsyncWrite + Unpin>` and let a [`connect_fn`](crate::connect_fn) return one end
+    //! of a `tokio::io::duplex`, or take your own connector: a [`FaultyConnector`] around it refuses, hangs and is slow
+    //! as your test says.
     //!
     //! # Examples
     //!

@@ -31,6 +31,14 @@
 //! | `connring.connection_age` | histogram | `s` | `server`, `reason` | |
 //! | `connring.wait_time` | histogram | `s` | `outcome` | `db.client.connection.wait_time` |
 //!
+//! | attribute | values |
+//! |---|---|
+//! | `server` | the server's [name](crate::Server::name) |
+//! | `state` of `connring.connections` | `idle`, `used` (in use), `connecting`, `closing` |
+//! | `state` of `connring.server.state` | those of [`StateKind::name`](crate::StateKind::name) |
+//! | `reason` | those of [`CloseReason::name`](crate::CloseReason::name) |
+//! | `outcome` | those of [`WaitOutcome::name`](crate::WaitOutcome::name) |
+//!
 //! A server's counters are gone with it; [`PoolStatus::totals`] goes on counting. OpenTelemetry's
 //! `db.client.connection.use_time` is missing: a use is on the hot path, and is not observed. Measure it in your own
 //! code, from the acquire to the release.
@@ -260,7 +268,7 @@ pub const METRICS: &[Metric] = &[
         "connring.failures",
         Counter,
         "{failure}",
-        "Failures that callers reported, and abandoned uses.",
+        "Failures in use: reported by callers, abandoned uses, failed recycles, checks that timed out.",
         Server(|s| s.totals.failures as f64),
     ),
     Metric::new(

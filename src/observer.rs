@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::close_reason::CloseReason;
 use crate::server::Server;
 use crate::status::StateKind;
+use crate::sync::Arc;
 
 /// Hears what happens in a pool, with durations: for metrics and tests. Each method does nothing by default. Set it
 /// with [`Builder::observer`](crate::Builder::observer).
@@ -63,8 +64,8 @@ pub trait Observer: Send + Sync + 'static {
     fn connected(&self, server: &Server, took: Duration) {}
 
     /// A connect attempt failed. `error` is a [`Failure`](crate::Failure) of the connector's error type, with the
-    /// connector's error as its source. An attempt that was given up, because its server was removed or reset, is not
-    /// heard of.
+    /// connector's error as its source. An attempt that the pool gave up is not heard of: its server
+    /// was removed, reset, drained or changed, or the pool was closed.
     fn connect_failed(&self, server: &Server, error: &(dyn Error + Send + Sync + 'static), took: Duration) {}
 
     /// A connection was closed or left the pool. `age` is the time since it was opened, and `uses` its number of
@@ -80,6 +81,66 @@ pub trait Observer: Send + Sync + 'static {
 
     /// A caller found the wait queue full, and got an error.
     fn queue_full(&self) {}
+}
+
+/// The same observer, which the program keeps as well.
+impl<O: Observer + ?Sized> Observer for Arc<O> {
+    fn connected(&self, server: &Server, took: Duration) {
+        (**self).connected(server, took);
+    }
+
+    fn connect_failed(&self, server: &Server, error: &(dyn Error + Send + Sync + 'static), took: Duration) {
+        (**self).connect_failed(server, error, took);
+    }
+
+    fn closed(&self, server: &Server, why: CloseReason, age: Duration, uses: u64) {
+        (**self).closed(server, why, age, uses);
+    }
+
+    fn waited(&self, took: Duration, outcome: WaitOutcome) {
+        (**self).waited(took, outcome);
+    }
+
+    fn state_changed(&self, server: &Server, change: &StateChange<'_>) {
+        (**self).state_changed(server, change);
+    }
+
+    fn queue_full(&self) {
+        (**self).queue_full();
+    }
+}
+
+/// Two observers, the first one first.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    fn connected(&self, server: &Server, took: Duration) {
+        self.0.connected(server, took);
+        self.1.connected(server, took);
+    }
+
+    fn connect_failed(&self, server: &Server, error: &(dyn Error + Send + Sync + 'static), took: Duration) {
+        self.0.connect_failed(server, error, took);
+        self.1.connect_failed(server, error, took);
+    }
+
+    fn closed(&self, server: &Server, why: CloseReason, age: Duration, uses: u64) {
+        self.0.closed(server, why, age, uses);
+        self.1.closed(server, why, age, uses);
+    }
+
+    fn waited(&self, took: Duration, outcome: WaitOutcome) {
+        self.0.waited(took, outcome);
+        self.1.waited(took, outcome);
+    }
+
+    fn state_changed(&self, server: &Server, change: &StateChange<'_>) {
+        self.0.state_changed(server, change);
+        self.1.state_changed(server, change);
+    }
+
+    fn queue_full(&self) {
+        self.0.queue_full();
+        self.1.queue_full();
+    }
 }
 
 /// How a caller left the wait queue.

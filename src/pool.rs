@@ -329,7 +329,8 @@ impl<C: Connector> Pool<C> {
         WeakPool::new(Arc::downgrade(&self.last))
     }
 
-    /// Closes the pool and waits until every connection in use was returned.
+    /// Closes the pool and waits until every connection in use was returned and every goodbye is over, which may take
+    /// the builder's `goodbye_timeout`.
     ///
     /// Idle connections are closed and attempts ended at once. Waiters get [`AcquireError::Closed`], and so do later
     /// callers: to finish running requests, stop accepting new ones and close after the last. Closing again only waits.
@@ -342,7 +343,7 @@ impl<C: Connector> Pool<C> {
         self.shared.notifier.wait_until(|| self.shared.servers.draining().is_empty()).await;
     }
 
-    /// The same as [`close`](Pool::close), but waits at most `timeout`.
+    /// The same as [`close`](Pool::close), but waits at most `timeout`: any duration.
     ///
     /// # Cancel safety
     ///
@@ -350,8 +351,8 @@ impl<C: Connector> Pool<C> {
     ///
     /// # Errors
     ///
-    /// [`CloseTimeout`], which says how many connections of which servers are still in use. They close when they are
-    /// released.
+    /// [`CloseTimeout`], which says how many connections of which servers are still open: in use, or saying goodbye.
+    /// They close when they are released.
     ///
     /// # Panics
     ///

@@ -63,9 +63,9 @@ pub struct WarmUpServer {
 pub struct CloseTimeout {
     /// How long it waited.
     pub waited: Duration,
-    /// How many connections were not returned.
+    /// How many connections were open: not returned, or saying goodbye.
     pub open: usize,
-    /// The servers with connections that were not returned, by name, and how many of each.
+    /// The servers with open connections, by name, and how many of each.
     pub servers: Vec<(Arc<str>, usize)>,
 }
 

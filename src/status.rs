@@ -130,7 +130,7 @@ pub enum ServerState {
     /// It serves.
     Up,
     /// Its probe succeeded, and the probe's connection serves. The first good return makes it up, and so does one
-    /// backoff interval without a failure.
+    /// backoff interval without a failure; after an ejection, only once that connection is back, or after 30 s.
     Recovering,
     /// Connecting failed by its fault, and callers avoid it.
     Down {

@@ -5,7 +5,9 @@
 
 pub(crate) use std::collections::{BTreeMap, VecDeque};
 pub(crate) use std::hint::spin_loop;
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
 pub(crate) use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 pub(crate) use arc_swap::{ArcSwap, ArcSwapOption, Guard};

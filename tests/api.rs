@@ -259,6 +259,8 @@ async fn down_reason_carries_text_of_reported_failure() {
         let Reason::Down { cause, .. } = &report.reason else { return None };
         let cause = cause.as_ref().expect("the report has a cause");
         assert_eq!(chain(&**cause)[0], "a caller reported a failure");
+        let (name, text) = (&report.name, report.to_string());
+        assert!(text.starts_with(&format!("{name}: ejected (retried in ")), "{text}");
         Some((report.name.to_string(), chain(&**cause)[1..].join(": ")))
     });
     assert_eq!(texts.collect::<Vec<_>>(), reasons);

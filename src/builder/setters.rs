@@ -62,7 +62,9 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// How long a connect attempt may take before it counts as failed. Default: 5 s. Range: above 0, at most a year.
+    /// How long a connect attempt may take before it counts as failed, the connector's `check` included where it is a
+    /// probe. Also bounds each [`check`](Connector::check) of an idle connection and each
+    /// [`recycle`](Connector::recycle). Default: 5 s. Range: above 0, at most a year.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.settings.connect_timeout = timeout;
         self
@@ -82,6 +84,7 @@ impl<C: Connector> Builder<C> {
     /// How long connecting to a server pauses after a failed attempt: `initial` at first, longer with each further
     /// failure, up to `max`, each plus or minus the [spread](Self::backoff_spread_ratio). After a pause one attempt at
     /// a time is made until one succeeds. Default: 100 ms to 5 s. Range: 1 ms to a year, `max` not below `initial`.
+    /// Errors name them as `PoolConfig` does: `init_backoff_interval` and `max_backoff_interval`.
     ///
     /// After the n-th failure in a row it is min(initial × multiplierⁿ⁻¹, max), times a factor drawn uniformly from 1 ±
     /// spread, as in cenkalti's backoff.
@@ -114,6 +117,9 @@ impl<C: Connector> Builder<C> {
     /// answered nothing since the checkout. Finds servers that hang where callers put a timeout around the whole
     /// request. Default: 300 ms. Range: above 0, at most a year; `None`: never, for connections that stay with a caller
     /// without an answer (streams, subscriptions).
+    ///
+    /// Of no effect where the connector's [`after_use`](Connector::after_use) keeps dropped connections. If it has them
+    /// recycled, the end of [`recycle`](Connector::recycle) tells.
     pub fn abandoned_after(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.settings.abandoned_after = time.into();
         self

@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 use std::convert::Infallible;
+use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
 
@@ -30,7 +31,7 @@ pub trait FlagPrefix {
 ///     const PREFIX: &'static str = "cache";
 /// }
 ///
-/// #[derive(Parser)]
+/// #[derive(Parser, Debug, Clone)]
 /// struct Flags {
 ///     #[command(flatten)]
 ///     pool: PoolConfig,
@@ -42,11 +43,35 @@ pub trait FlagPrefix {
 /// assert_eq!(flags.pool.max_conns_per_server, Some(4));
 /// assert_eq!(flags.cache.config.max_conns_per_server, Some(2));
 /// ```
-#[derive(Debug, Clone, Default, PartialEq)]
 pub struct PrefixedConfig<P> {
     /// The settings.
     pub config: PoolConfig,
     prefix: PhantomData<fn() -> P>,
+}
+
+// Written by hand: the prefix need not be any of these.
+impl<P> fmt::Debug for PrefixedConfig<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrefixedConfig").field("config", &self.config).finish()
+    }
+}
+
+impl<P> Clone for PrefixedConfig<P> {
+    fn clone(&self) -> Self {
+        Self { config: self.config.clone(), prefix: PhantomData }
+    }
+}
+
+impl<P> Default for PrefixedConfig<P> {
+    fn default() -> Self {
+        Self { config: PoolConfig::default(), prefix: PhantomData }
+    }
+}
+
+impl<P> PartialEq for PrefixedConfig<P> {
+    fn eq(&self, other: &Self) -> bool {
+        self.config == other.config
+    }
 }
 
 /// A flag for each setting but `name`: its name with dashes, such as `--max-conns-per-server`. Feature `clap`.

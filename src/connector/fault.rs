@@ -12,7 +12,7 @@ use crate::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectFault {
-    /// The server's. It goes down.
+    /// The server's. It goes down, unless its open connections answer.
     Server,
     /// The client's own: it is out of descriptors, ports, buffers or memory. It says nothing about the server, which
     /// stays up.

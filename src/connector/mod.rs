@@ -106,8 +106,9 @@ pub trait Connector: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// The pool drops the future when the connect timeout is over, when the server is removed, when the pool is closed
-    /// and when the runtime is shut down. Its drop must close the sockets that it opened.
+    /// The pool drops the future when the connect timeout is over, when the server is removed, reset, drained or gets
+    /// another address or tag, when the pool is closed and when the runtime is shut down. Its drop must close the
+    /// sockets that it opened.
     ///
     /// # Errors
     ///
@@ -252,7 +253,8 @@ pub trait Connector: Send + Sync + 'static {
         None::<Ready<()>>
     }
 
-    /// The same connector as a type that can be named in a struct, at the price of one box for each attempt.
+    /// The same connector as a type that can be named in a struct, at the price of one box for each
+    /// call that returns a future, and for each error.
     fn boxed(self) -> BoxConnector<Self::Conn>
     where
         Self: Sized,

@@ -123,7 +123,7 @@ impl<C: Connector> IdleTask<C> {
             HookEnd::TimedOut => {
                 let outage = conn.outage();
                 close(conn, CloseReason::CheckFailed);
-                let failure = Failure::Unanswered { after: shared.settings.connect_timeout };
+                let failure = Failure::CheckTimeout { after: shared.settings.connect_timeout };
                 transition::reported(shared, generation, outage, failure, None);
             }
             HookEnd::Ended => close(conn, why_over(generation)),

@@ -54,11 +54,18 @@ pub enum Failure<E> {
         /// How long the caller had the connection.
         after: Duration,
     },
+    /// The connector's [`check`](crate::Connector::check) of an idle connection did not return in time.
+    #[error("check of an idle connection timed out after {after:?}")]
+    CheckTimeout {
+        /// The builder's `connect_timeout`.
+        after: Duration,
+    },
 }
 
 impl<E> Failure<E> {
     /// Whether it is one of a connect, not one of a connection in use.
     pub(crate) fn is_of_connect(&self) -> bool {
-        !matches!(self, Self::Reported(_) | Self::Recycle(_) | Self::RecycleTimeout { .. } | Self::Unanswered { .. })
+        let is_of_use = matches!(self, Self::Reported(_) | Self::Recycle(_) | Self::RecycleTimeout { .. });
+        !is_of_use && !matches!(self, Self::Unanswered { .. } | Self::CheckTimeout { .. })
     }
 }

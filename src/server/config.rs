@@ -124,7 +124,8 @@ impl Server {
         self
     }
 
-    /// The most checkouts of its connections a second. Default: the builder's `max_rps`. Range: 10⁻⁶ to 10⁹.
+    /// The most checkouts of its connections a second. Default: the builder's `max_rps`. Range: 10⁻⁶ to 10⁹, which
+    /// is none in effect: for a server without a limit in a pool with one.
     pub fn max_rps(mut self, per_second: f64) -> Self {
         self.max_rps = Some(per_second);
         self

@@ -14,8 +14,8 @@ use crate::server::recent_results::RecentResults;
 use crate::server::{Notifier, Total, Totals, Weight};
 use crate::status::StateKind;
 use crate::sync::{
-    Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering,
-    fence, lock,
+    Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock,
+    Ordering, fence, lock,
 };
 
 /// See the module's page. It outlives the removal of its server while connections are in use.

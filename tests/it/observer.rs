@@ -337,3 +337,25 @@ async fn an_observer_may_use_the_pool() {
     assert!(rig.pool.status().servers.iter().any(|server| &*server.name == "c" && server.state == ServerState::Up));
     rig.pool.close().await;
 }
+
+#[tokio::test]
+async fn two_observers_hear_the_same() {
+    let (first, second) = (Heard::default(), Heard::default());
+    let pair = (Arc::new(first.clone()), second.clone());
+    let (rig, _) = observed(|b| b.max_conns_per_server(1).max_waiters(1));
+    let pool = Pool::builder(rig.connector.clone()).clock(rig.clock.clone()).server("a").observer(pair);
+    let pool = pool.max_conns_per_server(1).max_waiters(1).build().expect("in range");
+
+    rig.connector.next_connects("a", [Connect::Refuse]);
+    let mut waiter = Box::pin(pool.acquire());
+    assert!(poll_once(waiter.as_mut()).await);
+    assert!(pool.acquire().await.is_err(), "the queue is full");
+    advance_smoothly(&rig, SECOND).await;
+    waiter.await.expect("the second attempt succeeds").discard();
+
+    let heard = first.take(&[""]);
+    assert_eq!(second.take(&[""]), heard);
+    for word in ["connected", "failed", "closed", "waited", "state", "queue full"] {
+        assert!(heard.iter().any(|text| text.starts_with(word)), "{word}: {heard:?}");
+    }
+}

@@ -1,9 +1,9 @@
 //! Checks of idle connections.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use connring::test_util::{RoundTrip, ScriptedConnector};
-use connring::{Builder, Clock, Connector, Ejection, Pool, Server, ServerState};
+use connring::{Builder, Clock, Connector, Ejection, Observer, Pool, Server, ServerState, StateChange};
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -66,9 +66,22 @@ async fn failed_check_closes_those_idle_as_long_without_blame() {
     assert_eq!((rig.connector.counts("a").checks, server.open, server.idle, server.state), (1, 1, 1, ServerState::Up));
 }
 
+/// The causes of changes of state.
+#[derive(Default)]
+struct Causes(Mutex<Vec<String>>);
+
+impl Observer for Causes {
+    fn state_changed(&self, _: &Server, change: &StateChange<'_>) {
+        self.0.lock().expect("no holder panicked").extend(change.cause.map(|cause| cause.to_string()));
+    }
+}
+
 #[tokio::test]
 async fn hung_server_is_found_without_traffic() {
-    let rig = Rig::manual(|b| checked(b).server("b").connect_timeout(secs(2)).min_idle_per_server(8));
+    let causes = Arc::new(Causes::default());
+    let rig = Rig::manual(|b| {
+        checked(b).server("b").connect_timeout(secs(2)).min_idle_per_server(8).observer(Arc::clone(&causes))
+    });
     advance_smoothly(&rig, TICK).await;
     rig.connector.set_check("a", RoundTrip::Never);
     let mut found = None;
@@ -80,6 +93,7 @@ async fn hung_server_is_found_without_traffic() {
     }
     // Checked from 30 s on, two at a time, each for 2 s: the fifth timeout is the third round's.
     assert!(found.is_some_and(|second| (35..42).contains(&second)), "{found:?}");
+    assert_eq!(causes.0.lock().expect("no holder panicked")[0], "check of an idle connection timed out after 2s");
     assert_eq!(rig.pool.status().servers[1].state, ServerState::Up);
 }
 
