@@ -31,13 +31,13 @@
 //! | `connring.connection_age` | histogram | `s` | `server`, `reason` | |
 //! | `connring.wait_time` | histogram | `s` | `outcome` | `db.client.connection.wait_time` |
 //!
-//! | attribute | values |
-//! |---|---|
-//! | `server` | the server's [name](crate::Server::name) |
-//! | `state` of `connring.connections` | `idle`, `used` (in use), `connecting`, `closing` |
-//! | `state` of `connring.server.state` | those of [`StateKind::name`](crate::StateKind::name) |
-//! | `reason` | those of [`CloseReason::name`](crate::CloseReason::name) |
-//! | `outcome` | those of [`WaitOutcome::name`](crate::WaitOutcome::name) |
+//! The attributes:
+//!
+//! - `server`: the server's [name](crate::Server::name).
+//! - `state` of `connring.connections`: `idle`, `used` (in use), `connecting` or `closing`; of `connring.server.state`:
+//!   [`StateKind::name`](crate::StateKind::name).
+//! - `reason`: [`CloseReason::name`](crate::CloseReason::name).
+//! - `outcome`: [`WaitOutcome::name`](crate::WaitOutcome::name).
 //!
 //! A server's counters are gone with it; [`PoolStatus::totals`] goes on counting. OpenTelemetry's
 //! `db.client.connection.use_time` is missing: a use is on the hot path, and is not observed. Measure it in your own

@@ -4,6 +4,7 @@
 //! hands over its connection and wakes the background task. An attempt whose caller left serves the next waiter.
 
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 use std::thread::panicking;
@@ -13,6 +14,7 @@ use crate::conn_info::ConnInfo;
 use crate::connector::{ConnectFault, Connector, look_up};
 use crate::core::attempt_counts::{Counted, Purpose};
 use crate::core::hand_over;
+use crate::core::look_again::LookAtEnd;
 use crate::core::membership;
 use crate::core::runtime::time_out;
 use crate::core::shared::Shared;
@@ -40,21 +42,7 @@ struct Attempt<C: Connector> {
     is_finished: bool,
     generation: Arc<Generation<C>>,
     shared: Arc<Shared<C>>,
-    _end: WakeAtEnd<C>,
-}
-
-/// The end of an attempt lets the next one start, and a warm-up look again.
-struct WakeAtEnd<C: Connector> {
-    generation: Arc<Generation<C>>,
-    shared: Arc<Shared<C>>,
-}
-
-impl<C: Connector> Drop for WakeAtEnd<C> {
-    fn drop(&mut self) {
-        self.shared.notifier.wake_if_waiters();
-        self.shared.notifier.attempt_ended.notify_waiters();
-        transition::look_again(&self.shared, &self.generation);
-    }
+    _end: LookAtEnd<C>,
 }
 
 /// How an attempt ended.
@@ -101,7 +89,7 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
         is_finished: false,
         generation: Arc::clone(generation),
         shared: Arc::clone(shared),
-        _end: WakeAtEnd { generation: Arc::clone(generation), shared: Arc::clone(shared) },
+        _end: LookAtEnd::of(shared, generation),
     };
     if matches!(purpose, Purpose::Probe { .. }) {
         server.state_changed(StateKind::Probing, "server is probed");
@@ -156,9 +144,7 @@ impl<C: Connector> Attempt<C> {
                 return Poll::Ready(looks_up.map_or(Outcome::TimedOut, Outcome::LookUpTimedOut));
             }
             if grows_late {
-                // It no longer counts: another server is tried.
                 self.counted.grow_late();
-                shared.notifier.wake_if_waiters();
             }
             self.is_polled = false;
             Poll::Pending
@@ -242,7 +228,9 @@ impl<C: Connector> Drop for Attempt<C> {
         }
         if self.is_polled {
             self.is_finished = true;
-            self.fail(Failure::ConnectPanicked, ConnectFault::Server, false);
+            // It runs user code: a second panic would end the process.
+            let fail = || self.fail(Failure::ConnectPanicked, ConnectFault::Server, false);
+            let _reported_by_the_hook = catch_unwind(AssertUnwindSafe(fail));
             return;
         }
         self.abandon();

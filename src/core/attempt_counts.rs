@@ -1,6 +1,7 @@
 //! Counts the connect attempts that run: all, those for waiters, and probes. A connection that is recycled counts as
 //! one that is about to succeed.
 
+use crate::server::Notifier;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
 /// What an attempt is started for.
@@ -23,9 +24,10 @@ pub(crate) enum Purpose {
     },
 }
 
-/// Counters. Each rises before an attempt starts and falls when it has ended.
-#[derive(Debug, Default)]
+/// Counters. Each rises before an attempt starts and falls when it has ended, which wakes the background task for those
+/// who wait: what ended lets the next one start.
 pub(crate) struct AttemptCounts {
+    notifier: Arc<Notifier>,
     running: AtomicUsize,
     /// For waiters, and recycled connections, younger than the hedge delay.
     young: AtomicUsize,
@@ -36,7 +38,6 @@ pub(crate) struct AttemptCounts {
 }
 
 /// An attempt that runs, counted for as long as this lives.
-#[derive(Debug)]
 pub(crate) struct Counted {
     attempts: Arc<AttemptCounts>,
     purpose: Purpose,
@@ -45,8 +46,13 @@ pub(crate) struct Counted {
 }
 
 impl AttemptCounts {
-    // Relaxed: plain counters; `Notifier::wake_if_waiters`, which fences, follows each change. `running` also publishes
+    // Relaxed: plain counters; `Notifier::wake_if_waiters`, which fences, follows each fall. `running` also publishes
     // what an attempt delivered.
+
+    pub(crate) fn new(notifier: Arc<Notifier>) -> Self {
+        let [running, young, late, probes] = [(); 4].map(|()| AtomicUsize::new(0));
+        Self { notifier, running, young, late, probes }
+    }
 
     pub(crate) fn running(&self) -> usize {
         // Acquire: pairs with the Release of the drop, so that what an attempt delivered is seen by a caller that finds
@@ -92,12 +98,13 @@ impl Counted {
         matches!(self.purpose, Purpose::Waiters | Purpose::Recycle) && !self.is_late
     }
 
-    /// The hedge delay is over: it no longer counts as young.
+    /// The hedge delay is over: it no longer counts as young, and another server is tried.
     pub(crate) fn grow_late(&mut self) {
         if self.is_young() {
             self.is_late = true;
             self.attempts.late.fetch_add(1, Ordering::Relaxed);
             self.attempts.young.fetch_sub(1, Ordering::Relaxed);
+            self.attempts.notifier.wake_if_waiters();
         }
     }
 }
@@ -113,17 +120,20 @@ impl Drop for Counted {
         };
         // Release: pairs with the Acquire of `running`.
         attempts.running.fetch_sub(1, Ordering::Release);
+        attempts.notifier.wake_if_waiters();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{AttemptCounts, Purpose};
-    use crate::sync::Arc;
+    use super::{AttemptCounts, Notifier, Purpose};
+    use crate::clock::Clock;
+    use crate::sync::{Arc, Weak};
 
     #[test]
     fn young_attempts_never_exceed_the_waiters_and_late_ones_do_not_count() {
-        let attempts = Arc::new(AttemptCounts::default());
+        let notifier = Notifier::new(Weak::<()>::new(), Arc::from(""), Clock::manual(), None);
+        let attempts = Arc::new(AttemptCounts::new(Arc::new(notifier)));
         let mut first = attempts.begin(Purpose::Waiters, 1).expect("none runs");
         assert!(attempts.begin(Purpose::Waiters, 1).is_none());
         first.grow_late();

@@ -1,8 +1,11 @@
 //! Closes connections: with a goodbye of the connector where the connection works, otherwise by a drop.
 
+use crate::clock::Clock;
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
+use crate::core::look_again::LookAtEnd;
 use crate::core::shared::{Shared, pool_of};
+use crate::raw::Time;
 use crate::server::{Connection, Generation, Permit};
 use crate::sync::Arc;
 
@@ -23,31 +26,39 @@ pub(crate) fn close<C: Connector>(mut conn: Box<Connection<C>>, why: CloseReason
 /// Runs a goodbye, in which the connection keeps its permit.
 fn say_goodbye<C: Connector>(
     shared: &Arc<Shared<C>>,
-    permit: Permit<C>,
+    mut permit: Permit<C>,
     goodbye: impl Future<Output = ()> + Send + 'static,
 ) {
-    let closing = Closing::begin(permit);
+    // It no longer tells whether the server answers.
+    permit.count_out();
+    permit.server().count_closing(true);
+    let end = LookAtEnd::of(shared, permit.generation());
+    let task = Goodbye { goodbye, closing: Closing { permit }, end };
     let clock = shared.clock.clone();
     let deadline = clock.time().after(shared.settings.goodbye_timeout);
     // A runtime that was shut down drops the task at once, and so does a pool without one.
-    shared.runtime.spawn(move |_| async move {
-        let _closing = closing;
+    shared.runtime.spawn(move |_| task.run(clock, deadline));
+}
+
+/// A task that runs. What it holds it releases in the order of the fields, also if it never ran: the connection, which
+/// is in the future, then its permit.
+struct Goodbye<C: Connector, F> {
+    goodbye: F,
+    closing: Closing<C>,
+    end: LookAtEnd<C>,
+}
+
+impl<C: Connector, F: Future<Output = ()>> Goodbye<C, F> {
+    async fn run(self, clock: Clock, deadline: Time) {
+        // Locals drop in the opposite order.
+        let Self { end: _end, closing: _closing, goodbye } = self;
         let _in_time = clock.until(deadline, goodbye).await;
-    });
+    }
 }
 
 /// A connection that says goodbye. Counted for as long as this lives.
 struct Closing<C: Connector> {
     permit: Permit<C>,
-}
-
-impl<C: Connector> Closing<C> {
-    fn begin(mut permit: Permit<C>) -> Self {
-        // It no longer tells whether the server answers.
-        permit.count_out();
-        permit.server().count_closing(true);
-        Self { permit }
-    }
 }
 
 impl<C: Connector> Drop for Closing<C> {

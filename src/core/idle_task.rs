@@ -11,6 +11,7 @@ use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::core::attempt_counts::{Counted, Purpose};
 use crate::core::closing::{close, why_over};
+use crate::core::look_again::LookAtEnd;
 use crate::core::runtime::time_out;
 use crate::core::shared::Shared;
 use crate::core::{hand_over, sweep, transition};
@@ -23,20 +24,16 @@ struct IdleTask<C: Connector> {
     /// Closes if the task is dropped, by a panic or by the end of the runtime.
     conn: Option<Box<Connection<C>>>,
     counted: Counted,
-    away: Away<C>,
+    _away: Away<C>,
+    end: LookAtEnd<C>,
 }
 
 /// A connection that is out of its queue.
-struct Away<C: Connector> {
-    generation: Arc<Generation<C>>,
-    shared: Arc<Shared<C>>,
-}
+struct Away<C: Connector>(Arc<Generation<C>>);
 
 impl<C: Connector> Drop for Away<C> {
     fn drop(&mut self) {
-        self.generation.server.idle_record().away -= 1;
-        self.shared.notifier.wake_if_waiters();
-        transition::look_again(&self.shared, &self.generation);
+        self.0.server.idle_record().away -= 1;
     }
 }
 
@@ -70,7 +67,6 @@ pub(crate) async fn run_hook<C: Connector>(
         let is_over = timeout.as_mut().poll(cx).is_ready();
         if counted.is_young() && hedge.as_mut().poll(cx).is_ready() {
             counted.grow_late();
-            shared.notifier.wake_if_waiters();
         }
         match hook.as_mut().poll(cx) {
             Poll::Ready(result) => Poll::Ready(result.map_or_else(HookEnd::Failed, |()| HookEnd::Passed)),
@@ -87,15 +83,15 @@ pub(crate) async fn run_hook<C: Connector>(
 pub(crate) fn check<C: Connector>(shared: &Arc<Shared<C>>, conn: Box<Connection<C>>) {
     let generation = Arc::clone(conn.generation());
     generation.server.idle_record().away += 1;
-    let away = Away { generation, shared: Arc::clone(shared) };
+    let (end, away) = (LookAtEnd::of(shared, &generation), Away(generation));
     let Some(counted) = shared.attempts.begin(Purpose::IdleTask, 0) else { return };
-    let task = IdleTask { conn: Some(conn), counted, away };
+    let task = IdleTask { conn: Some(conn), counted, _away: away, end };
     shared.runtime.spawn(|_| task.run());
 }
 
 impl<C: Connector> IdleTask<C> {
     async fn run(mut self) {
-        let Away { generation, shared } = &self.away;
+        let LookAtEnd { generation, shared } = &self.end;
         let Some(conn) = &mut self.conn else { return };
         let check = shared.connector.check(&mut conn.conn);
         let end = run_hook(shared, generation, &mut self.counted, check).await;
@@ -103,7 +99,7 @@ impl<C: Connector> IdleTask<C> {
     }
 
     fn finish(mut self, end: HookEnd<C::Error>) {
-        let Away { generation, shared } = &self.away;
+        let LookAtEnd { generation, shared } = &self.end;
         let Some(mut conn) = self.conn.take() else { return };
         match end {
             HookEnd::Passed => {

@@ -2,6 +2,7 @@
 
 use crate::connector::Connector;
 use crate::core::hand_over::move_or_close;
+use crate::core::look_again::look_again;
 use crate::core::shared::Shared;
 use crate::core::transition;
 use crate::error::ServerError;
@@ -88,7 +89,7 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
         shared.notifier.returned.notify_waiters();
     }
     for generation in change.registered.iter().chain(&change.replaced) {
-        transition::look_again(shared, generation);
+        look_again(shared, generation);
     }
     let mut idle = Vec::new();
     for generation in change.closed() {

@@ -22,7 +22,7 @@
 //! | `sweep` | closes idle connections |
 //! | `hand_over`, `report` | delivers a connection; errors and status |
 //! | `closing` | closes a connection, with a goodbye where one is due |
-//! | `spill` | when callers use standby tiers |
+//! | `look_again`, `spill` | has the background task look at a server; when callers use standby tiers |
 //! | `shared` | holds the parts |
 //! | `attempt_counts`, `drops`, `due_times`, `first_sets`, `grant`, `plan`, `random`, `runtime`, `wish` | the parts |
 
@@ -39,6 +39,7 @@ mod follow;
 mod grant;
 mod hand_over;
 mod idle_task;
+mod look_again;
 mod membership;
 mod plan;
 mod probes;

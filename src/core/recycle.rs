@@ -22,17 +22,22 @@ pub(crate) fn recycle<C: Connector>(mut conn: Box<Connection<C>>) {
     let has_verdict = end_use(&shared, &mut conn);
     // There is always one: only attempts for waiters are bounded.
     let Some(counted) = shared.attempts.begin(Purpose::Recycle, 0) else { return };
-    let task = run(Arc::clone(&shared), conn, has_verdict, counted);
+    let task = Recycle { conn, counted, has_verdict, shared: Arc::clone(&shared) };
     // A runtime that was shut down drops the task at once, and so does a pool without one.
-    shared.runtime.spawn(|_| task);
+    shared.runtime.spawn(|_| run(task));
 }
 
-async fn run<C: Connector>(
-    shared: Arc<Shared<C>>,
-    mut conn: Box<Connection<C>>,
+/// A task that runs. Fields drop in this order: one that finds that no attempt runs has been served.
+struct Recycle<C: Connector> {
+    conn: Box<Connection<C>>,
+    counted: Counted,
     has_verdict: bool,
-    mut counted: Counted,
-) {
+    shared: Arc<Shared<C>>,
+}
+
+async fn run<C: Connector>(task: Recycle<C>) {
+    // Locals drop in the opposite order.
+    let Recycle { shared, has_verdict, mut counted, mut conn } = task;
     let generation = Arc::clone(conn.generation());
     let hook = shared.connector.recycle(&mut conn.conn);
     let failure = match run_hook(&shared, &generation, &mut counted, hook).await {
@@ -62,7 +67,4 @@ async fn run<C: Connector>(
         }
         close(conn, CloseReason::RecycleFailed);
     }
-    // After the connection has served a waiter: one that finds that no attempt runs has been served.
-    drop(counted);
-    shared.notifier.wake_if_waiters();
 }

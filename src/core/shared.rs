@@ -77,7 +77,7 @@ impl<C: Connector> Shared<C> {
                 open_rotation: Rotation::new(start),
                 connect_rotation: Rotation::new(start),
                 queue: WaitQueue::new(Arc::clone(&notifier.signals)),
-                attempts: Arc::default(),
+                attempts: Arc::new(AttemptCounts::new(Arc::clone(&notifier))),
                 drops: Drops::default(),
                 due_times: DueTimes::default(),
                 first_sets: FirstSets::default(),

@@ -6,13 +6,14 @@ use crate::close_reason::CloseReason;
 use crate::connector::{ConnectFault, Connector};
 use crate::core::closing::close;
 use crate::core::hand_over::close_of_older_outages;
+use crate::core::look_again::{look_again, look_at};
 use crate::core::shared::Shared;
 use crate::core::{report, sweep};
 use crate::error::Failure;
 use crate::raw::{BreakerState, Ejected, HealthSnapshot, HealthState, Outage, Pass, Time};
 use crate::server::{Connection, Generation, Total, chain};
 use crate::status::StateKind;
-use crate::sync::{Arc, Ordering, fence};
+use crate::sync::Arc;
 
 /// A reported failure adds to those before it for this long.
 const STRIKES_LAST: Duration = Duration::from_secs(10);
@@ -36,15 +37,14 @@ pub(crate) fn connect_failed<C: Connector>(
     failure: Arc<Failure<C::Error>>,
 ) {
     let (server, now) = (&generation.server, shared.clock.time());
-    server.set_connect_error(Some(Arc::clone(&failure)));
     let paused = server.breaker.failed(failed.pass, pause_end(shared, now));
-    if let Some((until, failures)) = paused.and_then(|paused| Some((paused.paused_until()?, paused.failures()))) {
-        push_due(shared, generation, until);
-        tracing::warn!(
-            pool = %server.pool_name(), server = %server.config().name(), cause = %chain(&*failure), failures,
-            retry_after = ?until.since(now),
-            "connecting pauses"
-        );
+    let paused = paused.and_then(|paused| Some((paused.paused_until()?, paused.failures())));
+    if let Some((until, _)) = paused {
+        look_at(shared, generation, until);
+    }
+    server.set_connect_error(Some(Arc::clone(&failure)));
+    if let Some((until, failures)) = paused {
+        server.connecting_pauses(&failure, failures, until.since(now));
     }
     if failed.fault == ConnectFault::Client {
         return;
@@ -108,7 +108,7 @@ fn close_outdated<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<
 pub(crate) fn abandoned<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, pass: Pass) {
     let until = pause_end(shared, shared.clock.time())(1);
     if let Some(until) = generation.server.breaker.abandoned(pass, until).and_then(|paused| paused.paused_until()) {
-        push_due(shared, generation, until);
+        look_at(shared, generation, until);
     }
 }
 
@@ -125,14 +125,16 @@ pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Gener
     }
     if health.outage() != outage {
         // It went down during a trial that began while it was up: the next one asks for a check.
-        return push_due(shared, generation, server.down_until().unwrap_or(now));
+        return look_at(shared, generation, server.down_until().unwrap_or(now));
     }
     let until = pause_end(shared, now)(1);
     server.set_recovering_until(until);
     // Before drops run, which may panic: a server that is still down then is tried again.
-    push_due(shared, generation, until);
+    look_at(shared, generation, until);
     close_outdated(shared, generation, outage);
     if server.health.recover(&shared.servers.serving, outage, now).is_some() {
+        // Again: the drops may have taken until then, and the look found it down.
+        look_at(shared, generation, until);
         shared.servers.refresh(server.number());
         shared.notifier.wake_if_waiters();
         // Again: a thread that found the server down may have returned one since. After the fence of `refresh`, which
@@ -160,7 +162,10 @@ pub(crate) fn recovered<C: Connector>(shared: &Shared<C>, generation: &Generatio
         // Waiters may connect to it again.
         shared.notifier.wake_if_waiters();
         look_again(shared, generation);
-        generation.server.state_changed(StateKind::Up, "server is up");
+        // The last event of one that is removed is that it is gone.
+        if !generation.server.is_removed() {
+            generation.server.state_changed(StateKind::Up, "server is up");
+        }
     }
 }
 
@@ -243,7 +248,7 @@ fn went_down<C: Connector>(
     }
     shared.servers.refresh(server.number());
     let until = server.avoided_until().unwrap_or(now);
-    push_due(shared, generation, until);
+    look_at(shared, generation, until);
     stopped_serving(shared, now);
     // The last resort serves from now on, if no server is up.
     shared.notifier.wake_if_waiters();
@@ -274,22 +279,6 @@ pub(crate) fn stopped_serving<C: Connector>(shared: &Shared<C>, now: Time) {
         }
     }
     shared.notifier.wake_before(now);
-}
-
-/// Has the background task look at a server that may lack idle connections now.
-pub(crate) fn look_again<C: Connector>(shared: &Shared<C>, generation: &Generation<C>) {
-    if shared.settings.kept_idle() > 0 {
-        push_due(shared, generation, shared.clock.time());
-    }
-}
-
-/// Has the background task look at a server at a time.
-fn push_due<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, at: Time) {
-    // SeqCst: the change of the breaker or the health, then the number. Pairs with the fence of `UpSet::refresh`: where
-    // the server is registered again, its number is set before the fence, and its words are read after it.
-    fence(Ordering::SeqCst);
-    shared.due_times.push(at, generation.server.number());
-    shared.notifier.wake_before(at);
 }
 
 /// When a pause ends that begins now, after that many failures in a row.

@@ -244,11 +244,7 @@ impl<T, W> WaitQueue<T, W> {
                 }
             }
             // Outside the lock (I5).
-            for waker in &mut wakers[..batch] {
-                if let Some(waker) = waker.take() {
-                    waker.wake();
-                }
-            }
+            wake_each(wakers.into_iter().flatten());
             served += batch;
             if batch < BATCH {
                 return served;
@@ -280,8 +276,19 @@ impl<T, W> WaitQueue<T, W> {
             wakers.extend(woken.filter_map(|waiter| waiter.waker.take()));
         }
         // Outside the lock (I5).
-        wakers.into_iter().for_each(Waker::wake);
+        wake_each(wakers.into_iter());
     }
+}
+
+/// Wakes them all. If one panics, the others are woken while it unwinds.
+fn wake_each(wakers: impl Iterator<Item = Waker>) {
+    struct Rest<I: Iterator<Item = Waker>>(I);
+    impl<I: Iterator<Item = Waker>> Drop for Rest<I> {
+        fn drop(&mut self) {
+            self.0.by_ref().for_each(Waker::wake);
+        }
+    }
+    Rest(wakers).0.by_ref().for_each(Waker::wake);
 }
 
 #[cfg(test)]

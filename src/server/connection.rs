@@ -37,7 +37,7 @@ impl<C: Connector> Connection<C> {
     }
 
     pub(crate) fn generation(&self) -> &Arc<Generation<C>> {
-        &self.permit.right.generation
+        self.permit.generation()
     }
 
     #[inline(always)]
@@ -195,6 +195,10 @@ impl<C: Connector> Permit<C> {
 
     pub(crate) fn server(&self) -> &Arc<ServerEntry<C>> {
         &self.right.generation.server
+    }
+
+    pub(crate) fn generation(&self) -> &Arc<Generation<C>> {
+        &self.right.generation
     }
 }
 

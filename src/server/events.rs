@@ -1,8 +1,10 @@
 //! Records what happens to a server and its connections: each time one `tracing` event, and a call of the observer.
 //!
-//! No lock may be held: both run user code. Whatever must happen comes before, since a subscriber may panic.
+//! No lock may be held: both run user code. A panic of a subscriber or an observer ends here: events come in the middle
+//! of work, and while unwinding.
 
 use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::close_reason::CloseReason;
@@ -16,23 +18,28 @@ use crate::status::StateKind;
 impl<C: Connector> ServerEntry<C> {
     /// Its state changed, and it was neither taken down nor disabled.
     pub(crate) fn state_changed(&self, to: StateKind, text: &'static str) {
-        tracing::info!(pool = %self.pool_name(), server = %self.config().name(), state = to.name(), "{text}");
+        quietly(|| {
+            tracing::info!(pool = %self.pool_name(), server = %self.config().name(), state = to.name(), "{text}");
+        });
         self.tell_change(to, None, None);
     }
 
     /// It went down or was ejected.
     pub(crate) fn went_down(&self, to: StateKind, cause: &Failure<C::Error>, retry_after: Duration) {
-        let (pool, state) = (self.pool_name(), to.name());
-        tracing::warn!(
-            %pool, server = %self.config().name(), state, cause = %chain(cause), ?retry_after, "server is {state}"
-        );
+        quietly(|| {
+            let (pool, state, cause) = (self.pool_name(), to.name(), chain(cause));
+            tracing::warn!(%pool, server = %self.config().name(), state, %cause, ?retry_after, "server is {state}");
+        });
         self.tell_change(to, Some(cause), Some(retry_after));
     }
 
     /// It was disabled, for a time or by order only.
     pub(crate) fn disabled(&self, ends_in: Option<Duration>) {
-        let (pool, state, shown) = (self.pool_name(), StateKind::Disabled.name(), ends_in.map(tracing::field::debug));
-        tracing::info!(%pool, server = %self.config().name(), state, ends_in = shown, "server is disabled");
+        quietly(|| {
+            let (pool, state) = (self.pool_name(), StateKind::Disabled.name());
+            let ends_in = ends_in.map(tracing::field::debug);
+            tracing::info!(%pool, server = %self.config().name(), state, ends_in, "server is disabled");
+        });
         self.tell_change(StateKind::Disabled, None, ends_in);
     }
 
@@ -50,9 +57,21 @@ impl<C: Connector> ServerEntry<C> {
 
     /// An attempt connected.
     pub(crate) fn opened(&self, server: &Server, took: Duration) {
-        let pool = self.pool_name();
-        tracing::debug!(%pool, server = %server.name(), connection = "open", "connection is open");
+        quietly(|| {
+            let pool = self.pool_name();
+            tracing::debug!(%pool, server = %server.name(), connection = "open", "connection is open");
+        });
         self.notifier().tell(|observer| observer.connected(server, took));
+    }
+
+    /// Connecting to it pauses after so many failures in a row.
+    pub(crate) fn connecting_pauses(&self, cause: &Failure<C::Error>, failures: u32, retry_after: Duration) {
+        quietly(|| {
+            let (pool, cause) = (self.pool_name(), chain(cause));
+            tracing::warn!(
+                %pool, server = %self.config().name(), %cause, failures, ?retry_after, "connecting pauses"
+            );
+        });
     }
 
     /// An attempt failed. The event comes with the pause, if connecting pauses for it.
@@ -62,13 +81,19 @@ impl<C: Connector> ServerEntry<C> {
 
     /// A connection closed.
     pub(crate) fn closed(&self, info: &ConnInfo, why: CloseReason) {
-        let (pool, server, uses) = (self.pool_name(), info.server(), info.uses());
-        tracing::debug!(
-            %pool, server = %server.name(), connection = "closed", why = why.name(), uses, "connection is closed"
-        );
+        let (server, uses) = (info.server(), info.uses());
+        quietly(|| {
+            let (pool, why) = (self.pool_name(), why.name());
+            tracing::debug!(%pool, server = %server.name(), connection = "closed", why, uses, "connection is closed");
+        });
         let notifier = self.notifier();
         notifier.tell(|observer| observer.closed(server, why, notifier.clock.time().since(info.opened_at()), uses));
     }
+}
+
+/// Runs code that runs user code.
+fn quietly(event: impl FnOnce()) {
+    let _reported_by_the_hook = catch_unwind(AssertUnwindSafe(event));
 }
 
 /// An error and its sources in one line.

@@ -209,3 +209,168 @@ fn waiter_gets_no_connection_of_a_runtime_that_is_gone() {
         assert_ne!(conn.id(), id);
     });
 }
+
+/// Panics in `connect` once it is told to, and from then on in `is_reusable`.
+#[derive(Clone, Default)]
+struct Poisoned(Arc<AtomicBool>);
+
+impl Connector for Poisoned {
+    type Conn = ();
+    type Error = std::io::Error;
+
+    async fn connect(&self, _server: &Server) -> Result<(), std::io::Error> {
+        assert!(!self.0.load(Ordering::Relaxed), "as scripted");
+        Ok(())
+    }
+
+    fn is_reusable(&self, _conn: &mut (), _info: &connring::ConnInfo) -> bool {
+        assert!(!self.0.load(Ordering::Relaxed), "as scripted");
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_panic_of_a_connector_does_not_end_the_process() {
+    let connector = Poisoned::default();
+    let pool = Pool::builder(connector.clone()).clock(Clock::tokio()).server("a").build().expect("in range");
+    let held = pool.acquire().await.expect("it connects");
+    pool.acquire().await.expect("it connects").release();
+    let taken = pool.acquire().await.expect("it is idle");
+    let waiter = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.acquire_with(connring::AcquireOptions::new().fresh()).await.map(PooledConn::discard) }
+    });
+    // Before its attempt runs. The failed connect asks whether the idle connection works.
+    taken.release();
+    connector.0.store(true, Ordering::Relaxed);
+    tokio::time::sleep(50 * MS).await;
+    waiter.abort();
+    assert!(pool.status().servers[0].totals.connect_failures > 0);
+    drop(held);
+}
+
+/// A connection that says when it is dropped, and has a goodbye.
+struct Told(Arc<Mutex<Vec<&'static str>>>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.lock().expect("no holder panicked").push("connection is dropped");
+    }
+}
+
+#[derive(Clone, Default)]
+struct Polite(Arc<Mutex<Vec<&'static str>>>);
+
+impl Connector for Polite {
+    type Conn = Told;
+    type Error = std::io::Error;
+
+    async fn connect(&self, _server: &Server) -> Result<Told, std::io::Error> {
+        Ok(Told(Arc::clone(&self.0)))
+    }
+
+    fn close(&self, conn: Told, _why: connring::CloseReason) -> Option<impl Future<Output = ()> + Send + 'static> {
+        Some(async move { drop(conn) })
+    }
+}
+
+/// The permit of a connection whose goodbye never ran is free only once the connection is dropped.
+#[test]
+fn goodbye_without_a_runtime_drops_the_connection_before_its_permit() {
+    let connector = Polite::default();
+    let told = Arc::clone(&connector.0);
+    let (_, _guard) = on_event(move |text| {
+        if text.contains("connection is closed") {
+            told.lock().expect("no holder panicked").push("permit is free");
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it builds");
+    let pool = Pool::builder(connector.clone()).runtime(runtime.handle().clone()).server("a").maintenance(false);
+    let pool = pool.build().expect("in range");
+    runtime.block_on(async { pool.acquire().await.expect("it connects").release() });
+    drop(runtime);
+    assert_eq!(*connector.0.lock().expect("no holder panicked"), ["connection is dropped", "permit is free"]);
+}
+
+#[tokio::test]
+async fn panic_of_a_subscriber_keeps_no_connection_of_a_removed_server_open() {
+    for state in ["server is registered", "server is removed", "server is gone"] {
+        let (_, _guard) = on_event(move |text| assert!(!text.contains(state), "as scripted"));
+        let rig = Rig::manual(|builder| builder.server("a"));
+        rig.pool.acquire().await.expect("it accepts").release();
+        rig.pool.set_servers(["b"]).expect("in range");
+        assert_eq!(rig.connector.counts("a").open, 0, "{state}");
+        rig.pool.close().await;
+    }
+}
+
+/// A connection whose drop takes longer than a pause.
+struct SlowDrop;
+
+impl Drop for SlowDrop {
+    fn drop(&mut self) {
+        // Another thread goes on with the timers.
+        tokio::task::block_in_place(|| std::thread::sleep(300 * MS));
+    }
+}
+
+/// Refuses connects while it is told to.
+#[derive(Clone, Default)]
+struct Heavy(Arc<AtomicBool>);
+
+impl Connector for Heavy {
+    type Conn = SlowDrop;
+    type Error = std::io::Error;
+
+    async fn connect(&self, _server: &Server) -> Result<SlowDrop, std::io::Error> {
+        if self.0.load(Ordering::Relaxed) { Err(std::io::ErrorKind::ConnectionRefused.into()) } else { Ok(SlowDrop) }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recovery_ends_though_drops_took_longer_than_its_interval() {
+    let connector = Heavy::default();
+    let pool = Pool::builder(connector.clone()).server("a").backoff(100 * MS, 100 * MS);
+    let pool = pool.backoff_spread_ratio(0.0).build().expect("in range");
+    // An idle connection that never came back well tells nothing of the server: a refused connect takes it down.
+    assert!(pool.warm_up(SECOND).await.is_complete());
+    connector.0.store(true, Ordering::Relaxed);
+    let fresh = || connring::AcquireOptions::new().fresh().timeout(50 * MS);
+    let refused = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.acquire_with(fresh()).await.map(PooledConn::discard) }
+    });
+    refused.await.expect("it runs to its end").expect_err("it refuses");
+    assert!(matches!(pool.status().servers[0].state, ServerState::Down { .. }));
+    // The probe closes it before the server serves. Its caller has left by then.
+    connector.0.store(false, Ordering::Relaxed);
+    tokio::time::sleep(120 * MS).await;
+    pool.acquire_with(fresh()).await.map(PooledConn::discard).expect_err("the drop takes longer");
+    tokio::time::sleep(400 * MS).await;
+    let _held = pool.try_acquire().expect("the probe has connected");
+    for _ in 0..100 {
+        tokio::time::sleep(10 * MS).await;
+        if pool.status().servers[0].state == ServerState::Up {
+            return;
+        }
+    }
+    panic!("{:?}", pool.status().servers[0].state);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_event_of_a_server_that_is_removed_while_it_recovers_is_gone() {
+    let states = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&states);
+    let (_, _guard) = on_event(move |text| {
+        let state = text.split_whitespace().find_map(|field| field.strip_prefix("state="));
+        told.lock().expect("no holder panicked").extend(state.map(|state| state.trim_matches('"').to_owned()));
+    });
+    let rig = Rig::paused(|builder| builder.server("a"));
+    rig.connector.next_connects("a", [Connect::Refuse]);
+    let conn = rig.pool.acquire_timeout(60 * SECOND).await.expect("its probe connects");
+    assert_eq!(rig.pool.status().servers[0].state, ServerState::Recovering);
+    rig.pool.deregister("a").expect("it is registered");
+    conn.release();
+    let expected = ["registered", "down", "probing", "recovering", "draining", "gone"];
+    assert_eq!(*states.lock().expect("no holder panicked"), expected);
+}

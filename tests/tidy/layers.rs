@@ -28,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["core::sweep"],
     &["core::hand_over", "core::report"],
     &["core::closing"],
-    &["core::spill"],
+    &["core::look_again", "core::spill"],
     &["core::shared"],
     &["core::attempt_counts", "core::due_times", "core::grant", "core::plan", "core::random", "core::runtime"],
     &["core::drops", "core::first_sets", "core::wish"],

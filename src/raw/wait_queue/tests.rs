@@ -1,3 +1,4 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
@@ -141,5 +142,30 @@ fn wake_impatient_leaves_patient_waiters_asleep() {
     assert_eq!([&patient, &impatient].map(|(wakes, _)| wakes.0.load(Ordering::Relaxed)), [0, 1]);
     for (_, mut ticket) in [patient, impatient] {
         assert_eq!(queue.leave(&mut ticket), None);
+    }
+}
+
+/// Panics on its first wake.
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("as scripted");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_does_not_keep_the_others_asleep() {
+    for serve in [true, false] {
+        let queue = queue();
+        let wakes = Arc::new(Wakes::default());
+        let wakers = [Waker::from(Arc::new(Panics)), Waker::from(Arc::clone(&wakes)), Waker::from(Arc::clone(&wakes))];
+        let mut tickets = wakers.each_ref().map(|_| queue.join(3, true, None).expect("there is room"));
+        for (ticket, waker) in tickets.iter_mut().zip(&wakers) {
+            assert_eq!(queue.poll(ticket, waker), None);
+        }
+        let wake = || if serve { drop(queue.serve(numbers())) } else { queue.wake_all() };
+        assert!(catch_unwind(AssertUnwindSafe(wake)).is_err(), "the panic goes on to the thread that serves");
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 2);
     }
 }
