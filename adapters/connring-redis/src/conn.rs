@@ -56,12 +56,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedisConn<S> {
         self.in_transaction || self.needs_reset
     }
 
-    /// `RESET` was answered, and the login after it.
-    /// It is of no use any more.
+    /// The connection is of no use any more.
     pub(crate) fn cut_short(&mut self) {
         self.is_cut_short = true;
     }
 
+    /// `RESET` was answered, and the login after it.
     pub(crate) fn was_reset(&mut self) {
         (self.in_transaction, self.needs_reset) = (false, false);
     }
