@@ -9,6 +9,7 @@ mod socket;
 use std::fmt;
 use std::future::Future;
 use std::mem;
+use std::sync::Arc;
 
 use connring::{AfterUse, CloseReason, ConnInfo, ConnectFault, Connector, Ended, Server, TcpConnector};
 use futures_util::FutureExt;
@@ -75,17 +76,23 @@ pub enum Reset {
 /// last one, also one whose goodbye took longer than the pool's `goodbye_timeout`. A session that outlives this second
 /// still has its slot, and the server may refuse the new one, which counts as a failed connect.
 ///
+/// Clones share this count of sessions that the server has not closed yet: the slots are the server's, not a pool's. So
+/// the same holds for a pool that replaces another one, and for two pools at the same address (the same text) whose
+/// maxima together fit. The price: a pool may wait, for at most the same second, for a session that another one gave
+/// up. For pools that shall not wait for each other, make each connector by [`new`](Self::new).
+///
 /// # Errors
 ///
 /// A refused login, a missing database or privilege and a missing password are the client's own fault, and the server
 /// stays up. All else is the server's: too many connections (53300), starting up (57P03), the wrong role.
+#[derive(Clone)]
 pub struct PostgresConnector<T = NoTls> {
     config: Config,
     tls: T,
     role: TargetRole,
     reset: Reset,
     tcp: TcpConnector,
-    lingering: Lingering,
+    lingering: Arc<Lingering>,
 }
 
 impl PostgresConnector {
@@ -99,7 +106,7 @@ impl PostgresConnector {
         };
         let tcp = TcpConnector::new();
         let tcp = if config.get_keepalives() { tcp.keepalive(config.get_keepalives_idle()) } else { tcp };
-        Self { config, tls: NoTls, role, reset: Reset::default(), tcp, lingering: Lingering::default() }
+        Self { config, tls: NoTls, role, reset: Reset::default(), tcp, lingering: Arc::default() }
     }
 }
 
@@ -264,5 +271,16 @@ mod tests {
         assert_eq!(role("user=a"), TargetRole::Any);
         assert_eq!(role("user=a target_session_attrs=read-write"), TargetRole::Primary);
         assert_eq!(role("user=a target_session_attrs=read-only"), TargetRole::Replica);
+    }
+
+    #[test]
+    fn clones_share_the_sessions_that_linger_and_no_setting() {
+        let first = PostgresConnector::new(Config::new());
+        let second = first.clone().role(TargetRole::Replica).reset(Reset::Session);
+        assert_eq!((first.role, first.reset), (TargetRole::Any, Reset::Transaction));
+        let lingers = first.lingering.at("a").add();
+        assert!(second.lingering.at("a").is_zero().now_or_never().is_none());
+        drop(lingers);
+        assert!(second.lingering.at("a").is_zero().now_or_never().is_some());
     }
 }

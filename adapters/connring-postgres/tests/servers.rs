@@ -115,6 +115,26 @@ async fn slot_of_a_session_that_outlives_its_goodbye_is_held() {
 }
 
 #[tokio::test]
+async fn pools_of_clones_wait_for_the_slots_of_each_other() {
+    let server = postgres_with(&["max_connections=1", "max_wal_senders=0", "superuser_reserved_connections=0"]);
+    let Some(server) = server else { return };
+    let connector = connector();
+    let pool = || Pool::builder(connector.clone()).server(server.address()).build().unwrap();
+    let (first, second) = (pool(), pool());
+    for round in 0..5 {
+        let (one, other) = if round % 2 == 0 { (&first, &second) } else { (&second, &first) };
+        let conn = one.acquire().await.unwrap();
+        assert!(timeout(Duration::from_millis(20), conn.batch_execute("SELECT pg_sleep(60)")).await.is_err());
+        conn.discard();
+        let conn = other.acquire().await.unwrap();
+        assert_eq!(echo(&conn, round).await.unwrap(), round);
+        conn.discard();
+    }
+    let failures = [first, second].map(|pool| pool.status().totals.connect_failures);
+    assert_eq!(failures, [0, 0], "{}", server.output());
+}
+
+#[tokio::test]
 async fn pending_requests_of_a_connection_that_fails_fail_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = Server::from(listener.local_addr().unwrap());
