@@ -122,6 +122,18 @@ impl<T> PostgresConnector<T> {
     /// The role of the servers. A server of another one is down, until a probe finds that it has become one of these.
     /// Default: that of the config's `target_session_attrs`, else any.
     ///
+    /// A pool has one role. With [`TargetRole::Any`] a write may go to a replica, which refuses it. For writes and for
+    /// reads build two pools: [the crate's page](crate#one-role-for-each-pool) has an example.
+    ///
+    /// A server of the wrong role is down because its connects fail:
+    ///
+    /// - It counts as not serving in its [tier](Server::tier), and uses up
+    ///   [`max_ejected_ratio`](connring::Ejection::max_ejected_ratio). In a pool of replicas with a primary and two
+    ///   replicas in one tier, to eject a replica would leave 2 of 3 out of use. The default of 0.5 does not allow it:
+    ///   set 0.7 or more, or leave the primary out.
+    /// - Each failed probe is an event `connecting pauses` of level `WARN`.
+    /// - [`Pool::warm_up`](connring::Pool::warm_up) does not wait for it, and its report is not complete.
+    ///
     /// Connections to a replica that is promoted stay open. The pool's `idle_check_interval` finds them.
     #[must_use]
     pub fn role(mut self, role: TargetRole) -> Self {

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use connring::{CloseReason, ConnectFault, Connector, Pool, PooledConn, Server, ServerState};
+use connring::{CloseReason, ConnectFault, Connector, Ejection, Pool, PooledConn, Server, ServerState};
 use connring_postgres::{Error, PostgresConnector, TargetRole};
 use connring_real_servers::{RealServer, postgres, postgres_standby, postgres_with};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +15,11 @@ use tokio_postgres::error::SqlState;
 
 fn connector() -> PostgresConnector {
     PostgresConnector::new("user=postgres dbname=postgres".parse().unwrap())
+}
+
+/// The name of its server.
+fn name(conn: &PooledConn<PostgresConnector>) -> String {
+    PooledConn::info(conn).server().name().to_owned()
 }
 
 /// The answer to a question that has this answer alone.
@@ -226,7 +231,6 @@ async fn pool_of_primaries_follows_a_failover() {
     let primaries = Pool::builder(connector().role(TargetRole::Primary)).servers(servers()).build().unwrap();
     let replicas = Pool::builder(connector().role(TargetRole::Replica)).servers(servers());
     let replicas = replicas.idle_check_interval(Duration::from_millis(100)).build().unwrap();
-    let name = |conn: &PooledConn<PostgresConnector>| PooledConn::info(conn).server().name().to_owned();
 
     for _ in 0..10 {
         let (primary, replica) = (primaries.acquire().await.unwrap(), replicas.acquire().await.unwrap());
@@ -259,4 +263,46 @@ async fn pool_of_primaries_follows_a_failover() {
     let second = &replicas.status().servers[1];
     assert!(!matches!(second.state, ServerState::Up), "{second:?}");
     assert!(second.connect_error.as_ref().is_some_and(|error| error.contains("not a Replica")), "{second:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_of_the_wrong_role_counts_as_not_serving_and_a_worse_tier_takes_over() {
+    let settings = ["max_connections=10", "hot_standby_feedback=on"];
+    let Some(primary) = postgres_with(&settings) else { return };
+    let Some(mut first) = postgres_standby(&primary, &settings) else { return };
+    let Some(mut second) = postgres_standby(&primary, &settings) else { return };
+    let primary = Server::named("primary", primary.address());
+    let standbys = [Server::named("first", first.address()), Server::named("second", second.address())];
+
+    for (ratio, is_ejected) in [(0.5, false), (0.7, true)] {
+        let pool = Pool::builder(connector().role(TargetRole::Replica)).server(primary.clone());
+        let pool = pool.servers(standbys.clone()).ejection(Ejection::new().max_ejected_ratio(ratio)).build().unwrap();
+        let report = pool.warm_up(Duration::from_secs(20)).await;
+        let missing: Vec<_> = report.servers.iter().map(|server| (&*server.name, server.missing)).collect();
+        assert_eq!(missing, [("primary", 1), ("first", 0), ("second", 0)]);
+        assert!(report.waited < Duration::from_secs(19), "it ends before its time: {report:?}");
+        let conn = pool.acquire().await.unwrap();
+        let failed = name(&conn);
+        conn.fail_for("slow", Duration::from_secs(60));
+        let status = pool.status();
+        let server = status.servers.iter().find(|server| *server.name == *failed).unwrap();
+        assert_eq!(matches!(server.state, ServerState::Ejected { .. }), is_ejected, "{ratio}: {server:?}");
+    }
+
+    let reads = Pool::builder(connector()).server(primary.tier(1)).servers(standbys).build().unwrap();
+    for _ in 0..10 {
+        let conn = reads.acquire().await.unwrap();
+        assert_ne!(name(&conn), "primary");
+        conn.release();
+    }
+    first.kill();
+    second.kill();
+    loop {
+        let conn = reads.acquire().await.unwrap();
+        match &*name(&conn) {
+            "primary" => break,
+            // The end of an idle connection may not be seen yet.
+            _ => conn.discard(),
+        }
+    }
 }
