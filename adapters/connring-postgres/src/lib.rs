@@ -76,10 +76,29 @@ pub enum Reset {
 /// last one, also one whose goodbye took longer than the pool's `goodbye_timeout`. A session that outlives this second
 /// still has its slot, and the server may refuse the new one, which counts as a failed connect.
 ///
+/// The wait is a part of `connect`, so it counts against the pool's
+/// [`connect_timeout`](connring::Builder::connect_timeout) (default: 5 s). Set that well above 1 s: otherwise one session
+/// that ends slowly makes a connect to a working server fail.
+///
 /// Clones share this count of sessions that the server has not closed yet: the slots are the server's, not a pool's. So
 /// the same holds for a pool that replaces another one, and for two pools at the same address (the same text) whose
 /// maxima together fit. The price: a pool may wait, for at most the same second, for a session that another one gave
 /// up. For pools that shall not wait for each other, make each connector by [`new`](Self::new).
+///
+/// # A server that hangs
+///
+/// The pool's [`abandoned_after`](connring::Builder::abandoned_after) has no effect on a dropped connection that is
+/// open, since it is recycled. The recycling finds the hang, and closes the connection:
+///
+/// - After 50 ms without an answer it asks the server to cancel the request. If that cannot connect, or gets no answer in
+///   1 s, the recycling fails with [`Error::Cancel`] or the cause.
+/// - If the server takes the cancel, but the request goes on, it cancels again, until the pool's `connect_timeout` is
+///   over.
+///
+/// Each of the two counts as one failure of the server, unless the caller has given a verdict. So a hang counts about 1 s
+/// after the drop, or after the `connect_timeout` if that is shorter. To count it at once, call
+/// [`fail`](connring::PooledConn::fail) instead: it closes the connection, which cancels the request too. A connection
+/// whose end was seen before the drop closes, and there `abandoned_after` decides.
 ///
 /// # Errors
 ///

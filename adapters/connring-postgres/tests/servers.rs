@@ -306,3 +306,30 @@ async fn server_of_the_wrong_role_counts_as_not_serving_and_a_worse_tier_takes_o
         }
     }
 }
+
+#[tokio::test]
+async fn hang_is_found_by_the_recycling_of_a_dropped_connection() {
+    let Some(server) = postgres() else { return };
+    let millis = Duration::from_millis;
+    // By the cancel, which takes 50 ms and 1 s, or before it by the connect timeout.
+    for (connect_timeout, at_least, at_most) in [(5_000, 950, 4_000), (300, 200, 950)] {
+        let pool = Pool::builder(connector()).connect_timeout(millis(connect_timeout)).server(server.address());
+        let pool = pool.build().unwrap();
+        let conn = pool.acquire().await.unwrap();
+        server.stop();
+        // Longer than `abandoned_after`, which has no effect here.
+        assert!(timeout(millis(400), conn.batch_execute("SELECT 1")).await.is_err());
+        drop(conn);
+        let is_counted = async {
+            while pool.status().totals.failures == 0 {
+                sleep(millis(5)).await;
+            }
+        };
+        let mut is_counted = std::pin::pin!(is_counted);
+        assert!(timeout(millis(at_least), &mut is_counted).await.is_err(), "{connect_timeout}: too early");
+        assert!(timeout(millis(at_most - at_least), is_counted).await.is_ok(), "{connect_timeout}: too late");
+        server.resume();
+        assert_eq!(pool.status().totals.failures, 1);
+        assert_eq!(pool.status().totals.closes(CloseReason::RecycleFailed), 1);
+    }
+}
