@@ -25,6 +25,8 @@ pub use crate::error::Error;
 use crate::lingering::Lingering;
 pub use crate::socket::Socket;
 
+pub use tokio_postgres;
+
 /// Clears a session but for prepared statements, some of which the client keeps for its own use.
 const RESET_SESSION: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
     SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";

@@ -10,6 +10,8 @@ use std::task::{Context, Poll};
 use connring::{AcquireError, AcquireOptions, Connector, FnConnector, Pool, PooledConn, Server, connect_fn};
 use tower_service::Service;
 
+pub use tower_service;
+
 /// A service whose answer is a connection of a pool. The request says the wishes of the acquire.
 ///
 /// It is always ready, and its call waits, fairly and for the pool's `wait_timeout` or that of the request. A service
