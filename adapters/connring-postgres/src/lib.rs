@@ -79,8 +79,8 @@ pub enum Reset {
 /// still has its slot, and the server may refuse the new one, which counts as a failed connect.
 ///
 /// The wait is a part of `connect`, so it counts against the pool's
-/// [`connect_timeout`](connring::Builder::connect_timeout) (default: 5 s). Set that well above 1 s: otherwise one session
-/// that ends slowly makes a connect to a working server fail.
+/// [`connect_timeout`](connring::Builder::connect_timeout) (default: 5 s). Set that well above 1 s: otherwise one
+/// session that ends slowly makes a connect to a working server fail.
 ///
 /// Clones share this count of sessions that the server has not closed yet: the slots are the server's, not a pool's. So
 /// the same holds for a pool that replaces another one, and for two pools at the same address (the same text) whose
@@ -92,13 +92,13 @@ pub enum Reset {
 /// The pool's [`abandoned_after`](connring::Builder::abandoned_after) has no effect on a dropped connection that is
 /// open, since it is recycled. The recycling finds the hang, and closes the connection:
 ///
-/// - After 50 ms without an answer it asks the server to cancel the request. If that cannot connect, or gets no answer in
-///   1 s, the recycling fails with [`Error::Cancel`] or the cause.
+/// - After 50 ms without an answer it asks the server to cancel the request. If that cannot connect, or gets no answer
+///   in 1 s, the recycling fails with [`Error::Cancel`] or the cause.
 /// - If the server takes the cancel, but the request goes on, it cancels again, until the pool's `connect_timeout` is
 ///   over.
 ///
-/// Each of the two counts as one failure of the server, unless the caller has given a verdict. So a hang counts about 1 s
-/// after the drop, or after the `connect_timeout` if that is shorter. To count it at once, call
+/// Each of the two counts as one failure of the server, unless the caller has given a verdict. So a hang counts about
+/// 1 s after the drop, or after the `connect_timeout` if that is shorter. To count it at once, call
 /// [`fail`](connring::PooledConn::fail) instead: it closes the connection, which cancels the request too. A connection
 /// whose end was seen before the drop closes, and there `abandoned_after` decides.
 ///
@@ -132,8 +132,8 @@ impl PostgresConnector {
 }
 
 impl<T> PostgresConnector<T> {
-    /// Connects with TLS, as the config's `sslmode` says: by default only where the server offers it. The name that `tls`
-    /// gets is the server's [`tls_server_name`](Server::tls_server_name), for cancels too. Default: [`NoTls`].
+    /// Connects with TLS, as the config's `sslmode` says: by default only where the server offers it. The name that
+    /// `tls` gets is the server's [`tls_server_name`](Server::tls_server_name), for cancels too. Default: [`NoTls`].
     #[must_use]
     pub fn tls<U: MakeTlsConnect<Socket>>(self, tls: U) -> PostgresConnector<U> {
         let Self { config, tls: _, role, reset, tcp, lingering } = self;
@@ -189,8 +189,9 @@ impl<T> PostgresConnector<T> {
         T: MakeTlsConnect<Socket> + Clone,
     {
         if mem::take(&mut conn.is_cut_short) {
-            // A cancel that comes before its request does nothing, and each ends one request. The roll back that is sent
-            // after the last cancel is not hit by it. The time grows: the way to the server may be longer than the first.
+            // A cancel that comes before its request does nothing, and each ends one request. The roll back that is
+            // sent after the last cancel is not hit by it. The time grows: the way to the server may be longer than the
+            // first.
             let mut grace = GRACE;
             loop {
                 match timeout(grace, conn.roll_back()).await {

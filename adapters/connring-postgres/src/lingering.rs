@@ -1,5 +1,5 @@
-//! Counts the connections that their pool counts no longer and whose server has not closed yet, so that a new connection
-//! does not find the last slot of the server taken.
+//! Counts the connections that their pool counts no longer and whose server has not closed yet, so that a new
+//! connection does not find the last slot of the server taken.
 //!
 //! Clones of a connector share the counts, since the slots are the server's. With counts of its own, each clone would
 //! keep to the maximum of its own pool alone: a pool that replaces another one, or a wrapper that clones its connector

@@ -98,8 +98,8 @@ impl<C: Connector> Service<AcquireOptions> for PoolService<C> {
 
 type Boxed<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
-/// Makes a connector of a service that takes a [`Server`] and answers with a connection: a connector of hyper-util under
-/// a `map_request`, or a stack of tower's layers around one.
+/// Makes a connector of a service that takes a [`Server`] and answers with a connection: a connector of hyper-util
+/// under a `map_request`, or a stack of tower's layers around one.
 ///
 /// Each attempt clones the service, waits until the clone is ready, and calls it; the pool's connect timeout bounds
 /// both. What clones should share, such as a limit, they share inside.
