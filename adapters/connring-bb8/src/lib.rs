@@ -8,6 +8,8 @@ use std::sync::Arc;
 use bb8::ManageConnection;
 use connring::{AfterUse, ConnInfo, Connector, Ended, Server};
 
+pub use bb8;
+
 /// Connects by a manager of bb8.
 ///
 /// | asked by connring | answered by the manager |

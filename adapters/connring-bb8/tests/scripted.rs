@@ -4,8 +4,8 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use bb8::ManageConnection;
 use connring::{AcquireError, CloseReason, ConnectFault, Connector, Pool, PooledConn, Server};
+use connring_bb8::bb8::ManageConnection;
 use connring_bb8::{Bb8Conn, Bb8Connector};
 
 /// Its connections know whether they are broken, and the address of their manager.

@@ -1,6 +1,7 @@
 //! Asks Redis servers in turn, through the manager of deadpool-redis.
 //!
-//! Run it with the addresses of servers: `cargo run -p connring-deadpool --example deadpool_redis -- 127.0.0.1:6379 127.0.0.1:6380`.
+//! Run it with the addresses of servers:
+//! `cargo run -p connring-deadpool --example deadpool_redis -- 127.0.0.1:6379 127.0.0.1:6380`.
 
 use std::env;
 use std::sync::Arc;

@@ -10,6 +10,8 @@ use std::time::Instant;
 use connring::{AfterUse, Connector, Ended, Server};
 use deadpool::managed::{Manager, Metrics, RecycleError};
 
+pub use deadpool;
+
 /// Connects by a manager of deadpool.
 ///
 /// | asked by connring | answered by the manager |

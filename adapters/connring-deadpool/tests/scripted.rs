@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use connring::{AcquireError, CloseReason, ConnectFault, Connector, Pool, PooledConn, Server};
+use connring_deadpool::deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 use connring_deadpool::{DeadpoolConn, DeadpoolConnector, ManagerError};
-use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 
 /// Its connections are the address of its server, and may be overwritten.
 #[derive(Default)]

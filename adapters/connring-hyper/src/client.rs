@@ -105,17 +105,24 @@ impl<C: Connector> HttpClient<C> {
     ///
     /// # Examples
     ///
+    /// The time of [`Verdict::FailureFor`] has no bound of the pool: [`Ejection::max`](connring::Ejection::max) bounds
+    /// the times that the pool chooses. A server that asks for a day by mistake would be left out for a day, so the
+    /// example takes 5 minutes at most.
+    ///
     /// ```
     /// use std::time::Duration;
     ///
     /// use connring::Connector;
     /// use connring_hyper::{HttpClient, Verdict};
     ///
+    /// /// The longest `Retry-After` that counts.
+    /// const LONGEST: Duration = Duration::from_secs(5 * 60);
+    ///
     /// fn honours_retry_after<C: Connector>(client: HttpClient<C>) -> HttpClient<C> {
     ///     client.verdict(|head| {
     ///         let seconds = head.headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
     ///         match (head.status.as_u16(), seconds) {
-    ///             (503, Some(seconds)) => Verdict::FailureFor(Duration::from_secs(seconds)),
+    ///             (503, Some(seconds)) => Verdict::FailureFor(Duration::from_secs(seconds).min(LONGEST)),
     ///             (502..=504, _) => Verdict::Failure,
     ///             _ => Verdict::Success,
     ///         }

@@ -25,7 +25,11 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type MakeRequest<B> = dyn Fn() -> Request<B> + Send + Sync;
 
 /// Makes HTTP/1.1 connections over those of the connector `T`, such as [`TcpConnector`](connring::TcpConnector) or one
-/// of TLS. `B` is the body of the requests.
+/// of TLS.
+///
+/// `B` is the body of the requests, one type for all requests of a pool. For bodies of several types it is a boxed one,
+/// such as `HttpConnector<TcpConnector, BoxBody<Bytes, Infallible>>`: see
+/// [the crate's page](crate#one-body-type-for-each-pool).
 ///
 /// A connection is reusable while it is open and no response is outstanding. hyper reads idle connections, so that one
 /// closes as soon as the server closes it, or sends something that was not asked for.

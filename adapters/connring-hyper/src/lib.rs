@@ -9,6 +9,8 @@ mod progress;
 mod request_body;
 mod stream;
 
+pub use hyper;
+
 pub use crate::body::ResponseBody;
 pub use crate::client::{HttpClient, Verdict};
 pub use crate::connector::{HttpConn, HttpConnector};

@@ -69,8 +69,8 @@ impl PostgresConn {
 
     /// Ends a transaction that may be open. Both requests are sent at the first poll.
     ///
-    /// A `ROLLBACK` without a transaction would leave a warning in the server's log, so there is always one. In a failed
-    /// transaction the `BEGIN` is refused.
+    /// A `ROLLBACK` without a transaction would leave a warning in the server's log, so there is always one. In a
+    /// failed transaction the `BEGIN` is refused.
     pub(crate) async fn roll_back(&self) -> Result<(), tokio_postgres::Error> {
         let (_, ended) = join(self.client.batch_execute("BEGIN"), self.client.batch_execute("ROLLBACK")).await;
         ended
@@ -102,8 +102,8 @@ impl DerefMut for PostgresConn {
     }
 }
 
-/// A socket on which a session is being opened. Cut short or refused, it counts as lingering until the server has closed:
-/// a session that was opened as far as the server knows takes a slot.
+/// A socket on which a session is being opened. Cut short or refused, it counts as lingering until the server has
+/// closed: a session that was opened as far as the server knows takes a slot.
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) socket: Socket,
@@ -159,8 +159,8 @@ impl Drop for Driver {
     }
 }
 
-/// Drives a connection until it fails or its client is dropped. Then waits until the server has closed: it ends a request
-/// that is still running. A goodbye is bounded by the pool; without a permit the bound is `LONGEST_END`.
+/// Drives a connection until it fails or its client is dropped. Then waits until the server has closed: it ends a
+/// request that is still running. A goodbye is bounded by the pool; without a permit the bound is `LONGEST_END`.
 async fn drive<C, F>(
     mut connection: C,
     socket: Socket,

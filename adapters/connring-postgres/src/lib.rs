@@ -9,6 +9,7 @@ mod socket;
 use std::fmt;
 use std::future::Future;
 use std::mem;
+use std::sync::Arc;
 
 use connring::{AfterUse, CloseReason, ConnInfo, ConnectFault, Connector, Ended, Server, TcpConnector};
 use futures_util::FutureExt;
@@ -23,6 +24,8 @@ use crate::conn::{LONGEST_END, Opening};
 pub use crate::error::Error;
 use crate::lingering::Lingering;
 pub use crate::socket::Socket;
+
+pub use tokio_postgres;
 
 /// Clears a session but for prepared statements, some of which the client keeps for its own use.
 const RESET_SESSION: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
@@ -75,17 +78,42 @@ pub enum Reset {
 /// last one, also one whose goodbye took longer than the pool's `goodbye_timeout`. A session that outlives this second
 /// still has its slot, and the server may refuse the new one, which counts as a failed connect.
 ///
+/// The wait is a part of `connect`, so it counts against the pool's
+/// [`connect_timeout`](connring::Builder::connect_timeout) (default: 5 s). Set that well above 1 s: otherwise one
+/// session that ends slowly makes a connect to a working server fail.
+///
+/// Clones share this count of sessions that the server has not closed yet: the slots are the server's, not a pool's. So
+/// the same holds for a pool that replaces another one, and for two pools at the same address (the same text) whose
+/// maxima together fit. The price: a pool may wait, for at most the same second, for a session that another one gave
+/// up. For pools that shall not wait for each other, make each connector by [`new`](Self::new).
+///
+/// # A server that hangs
+///
+/// The pool's [`abandoned_after`](connring::Builder::abandoned_after) has no effect on a dropped connection that is
+/// open, since it is recycled. The recycling finds the hang, and closes the connection:
+///
+/// - After 50 ms without an answer it asks the server to cancel the request. If that cannot connect, or gets no answer
+///   in 1 s, the recycling fails with [`Error::Cancel`] or the cause.
+/// - If the server takes the cancel, but the request goes on, it cancels again, until the pool's `connect_timeout` is
+///   over.
+///
+/// Each of the two counts as one failure of the server, unless the caller has given a verdict. So a hang counts about
+/// 1 s after the drop, or after the `connect_timeout` if that is shorter. To count it at once, call
+/// [`fail`](connring::PooledConn::fail) instead: it closes the connection, which cancels the request too. A connection
+/// whose end was seen before the drop closes, and there `abandoned_after` decides.
+///
 /// # Errors
 ///
 /// A refused login, a missing database or privilege and a missing password are the client's own fault, and the server
 /// stays up. All else is the server's: too many connections (53300), starting up (57P03), the wrong role.
+#[derive(Clone)]
 pub struct PostgresConnector<T = NoTls> {
     config: Config,
     tls: T,
     role: TargetRole,
     reset: Reset,
     tcp: TcpConnector,
-    lingering: Lingering,
+    lingering: Arc<Lingering>,
 }
 
 impl PostgresConnector {
@@ -99,13 +127,13 @@ impl PostgresConnector {
         };
         let tcp = TcpConnector::new();
         let tcp = if config.get_keepalives() { tcp.keepalive(config.get_keepalives_idle()) } else { tcp };
-        Self { config, tls: NoTls, role, reset: Reset::default(), tcp, lingering: Lingering::default() }
+        Self { config, tls: NoTls, role, reset: Reset::default(), tcp, lingering: Arc::default() }
     }
 }
 
 impl<T> PostgresConnector<T> {
-    /// Connects with TLS, as the config's `sslmode` says: by default only where the server offers it. The name that `tls`
-    /// gets is the server's [`tls_server_name`](Server::tls_server_name), for cancels too. Default: [`NoTls`].
+    /// Connects with TLS, as the config's `sslmode` says: by default only where the server offers it. The name that
+    /// `tls` gets is the server's [`tls_server_name`](Server::tls_server_name), for cancels too. Default: [`NoTls`].
     #[must_use]
     pub fn tls<U: MakeTlsConnect<Socket>>(self, tls: U) -> PostgresConnector<U> {
         let Self { config, tls: _, role, reset, tcp, lingering } = self;
@@ -114,6 +142,18 @@ impl<T> PostgresConnector<T> {
 
     /// The role of the servers. A server of another one is down, until a probe finds that it has become one of these.
     /// Default: that of the config's `target_session_attrs`, else any.
+    ///
+    /// A pool has one role. With [`TargetRole::Any`] a write may go to a replica, which refuses it. For writes and for
+    /// reads build two pools: [the crate's page](crate#one-role-for-each-pool) has an example.
+    ///
+    /// A server of the wrong role is down because its connects fail:
+    ///
+    /// - It counts as not serving in its [tier](Server::tier), and uses up
+    ///   [`max_ejected_ratio`](connring::Ejection::max_ejected_ratio). In a pool of replicas with a primary and two
+    ///   replicas in one tier, to eject a replica would leave 2 of 3 out of use. The default of 0.5 does not allow it:
+    ///   set 0.7 or more, or leave the primary out.
+    /// - Each failed probe is an event `connecting pauses` of level `WARN`.
+    /// - [`Pool::warm_up`](connring::Pool::warm_up) does not wait for it, and its report is not complete.
     ///
     /// Connections to a replica that is promoted stay open. The pool's `idle_check_interval` finds them.
     #[must_use]
@@ -149,8 +189,9 @@ impl<T> PostgresConnector<T> {
         T: MakeTlsConnect<Socket> + Clone,
     {
         if mem::take(&mut conn.is_cut_short) {
-            // A cancel that comes before its request does nothing, and each ends one request. The roll back that is sent
-            // after the last cancel is not hit by it. The time grows: the way to the server may be longer than the first.
+            // A cancel that comes before its request does nothing, and each ends one request. The roll back that is
+            // sent after the last cancel is not hit by it. The time grows: the way to the server may be longer than the
+            // first.
             let mut grace = GRACE;
             loop {
                 match timeout(grace, conn.roll_back()).await {
@@ -264,5 +305,16 @@ mod tests {
         assert_eq!(role("user=a"), TargetRole::Any);
         assert_eq!(role("user=a target_session_attrs=read-write"), TargetRole::Primary);
         assert_eq!(role("user=a target_session_attrs=read-only"), TargetRole::Replica);
+    }
+
+    #[test]
+    fn clones_share_the_sessions_that_linger_and_no_setting() {
+        let first = PostgresConnector::new(Config::new());
+        let second = first.clone().role(TargetRole::Replica).reset(Reset::Session);
+        assert_eq!((first.role, first.reset), (TargetRole::Any, Reset::Transaction));
+        let lingers = first.lingering.at("a").add();
+        assert!(second.lingering.at("a").is_zero().now_or_never().is_none());
+        drop(lingers);
+        assert!(second.lingering.at("a").is_zero().now_or_never().is_some());
     }
 }

@@ -1,5 +1,10 @@
-//! Counts the connections that the pool counts no longer and whose server has not closed yet, so that a new connection
-//! does not find the last slot of the server taken.
+//! Counts the connections that their pool counts no longer and whose server has not closed yet, so that a new
+//! connection does not find the last slot of the server taken.
+//!
+//! Clones of a connector share the counts, since the slots are the server's. With counts of its own, each clone would
+//! keep to the maximum of its own pool alone: a pool that replaces another one, or a wrapper that clones its connector
+//! for each connect, would find the slots of sessions that are still closing. A session usually lingers for some
+//! milliseconds, so the pools hardly wait for each other.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,8 +32,8 @@ impl Lingering {
 pub(crate) struct Count(Arc<watch::Sender<usize>>);
 
 impl Count {
-    /// Waits until it is zero. It gets there under any load: while it waits the pool opens no connection, and each has a
-    /// bound.
+    /// Waits until it is zero. Bound the wait: a lingering session ends in a second, and meanwhile no clone of the
+    /// connector opens a connection, but under load another caller may use a zero before this one sees it.
     pub(crate) async fn is_zero(&self) {
         // The sender lives as long as this.
         let _ = self.0.subscribe().wait_for(|&count| count == 0).await;

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use connring::{CloseReason, ConnectFault, Connector, Pool, PooledConn, Server, ServerState};
+use connring::{CloseReason, ConnectFault, Connector, Ejection, Pool, PooledConn, Server, ServerState};
 use connring_postgres::{Error, PostgresConnector, TargetRole};
 use connring_real_servers::{RealServer, postgres, postgres_standby, postgres_with};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +15,11 @@ use tokio_postgres::error::SqlState;
 
 fn connector() -> PostgresConnector {
     PostgresConnector::new("user=postgres dbname=postgres".parse().unwrap())
+}
+
+/// The name of its server.
+fn name(conn: &PooledConn<PostgresConnector>) -> String {
+    PooledConn::info(conn).server().name().to_owned()
 }
 
 /// The answer to a question that has this answer alone.
@@ -115,6 +120,26 @@ async fn slot_of_a_session_that_outlives_its_goodbye_is_held() {
 }
 
 #[tokio::test]
+async fn pools_of_clones_wait_for_the_slots_of_each_other() {
+    let server = postgres_with(&["max_connections=1", "max_wal_senders=0", "superuser_reserved_connections=0"]);
+    let Some(server) = server else { return };
+    let connector = connector();
+    let pool = || Pool::builder(connector.clone()).server(server.address()).build().unwrap();
+    let (first, second) = (pool(), pool());
+    for round in 0..5 {
+        let (one, other) = if round % 2 == 0 { (&first, &second) } else { (&second, &first) };
+        let conn = one.acquire().await.unwrap();
+        assert!(timeout(Duration::from_millis(20), conn.batch_execute("SELECT pg_sleep(60)")).await.is_err());
+        conn.discard();
+        let conn = other.acquire().await.unwrap();
+        assert_eq!(echo(&conn, round).await.unwrap(), round);
+        conn.discard();
+    }
+    let failures = [first, second].map(|pool| pool.status().totals.connect_failures);
+    assert_eq!(failures, [0, 0], "{}", server.output());
+}
+
+#[tokio::test]
 async fn pending_requests_of_a_connection_that_fails_fail_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = Server::from(listener.local_addr().unwrap());
@@ -206,7 +231,6 @@ async fn pool_of_primaries_follows_a_failover() {
     let primaries = Pool::builder(connector().role(TargetRole::Primary)).servers(servers()).build().unwrap();
     let replicas = Pool::builder(connector().role(TargetRole::Replica)).servers(servers());
     let replicas = replicas.idle_check_interval(Duration::from_millis(100)).build().unwrap();
-    let name = |conn: &PooledConn<PostgresConnector>| PooledConn::info(conn).server().name().to_owned();
 
     for _ in 0..10 {
         let (primary, replica) = (primaries.acquire().await.unwrap(), replicas.acquire().await.unwrap());
@@ -239,4 +263,73 @@ async fn pool_of_primaries_follows_a_failover() {
     let second = &replicas.status().servers[1];
     assert!(!matches!(second.state, ServerState::Up), "{second:?}");
     assert!(second.connect_error.as_ref().is_some_and(|error| error.contains("not a Replica")), "{second:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_of_the_wrong_role_counts_as_not_serving_and_a_worse_tier_takes_over() {
+    let settings = ["max_connections=10", "hot_standby_feedback=on"];
+    let Some(primary) = postgres_with(&settings) else { return };
+    let Some(mut first) = postgres_standby(&primary, &settings) else { return };
+    let Some(mut second) = postgres_standby(&primary, &settings) else { return };
+    let primary = Server::named("primary", primary.address());
+    let standbys = [Server::named("first", first.address()), Server::named("second", second.address())];
+
+    for (ratio, is_ejected) in [(0.5, false), (0.7, true)] {
+        let pool = Pool::builder(connector().role(TargetRole::Replica)).server(primary.clone());
+        let pool = pool.servers(standbys.clone()).ejection(Ejection::new().max_ejected_ratio(ratio)).build().unwrap();
+        let report = pool.warm_up(Duration::from_secs(20)).await;
+        let missing: Vec<_> = report.servers.iter().map(|server| (&*server.name, server.missing)).collect();
+        assert_eq!(missing, [("primary", 1), ("first", 0), ("second", 0)]);
+        assert!(report.waited < Duration::from_secs(19), "it ends before its time: {report:?}");
+        let conn = pool.acquire().await.unwrap();
+        let failed = name(&conn);
+        conn.fail_for("slow", Duration::from_secs(60));
+        let status = pool.status();
+        let server = status.servers.iter().find(|server| *server.name == *failed).unwrap();
+        assert_eq!(matches!(server.state, ServerState::Ejected { .. }), is_ejected, "{ratio}: {server:?}");
+    }
+
+    let reads = Pool::builder(connector()).server(primary.tier(1)).servers(standbys).build().unwrap();
+    for _ in 0..10 {
+        let conn = reads.acquire().await.unwrap();
+        assert_ne!(name(&conn), "primary");
+        conn.release();
+    }
+    first.kill();
+    second.kill();
+    loop {
+        let conn = reads.acquire().await.unwrap();
+        match &*name(&conn) {
+            "primary" => break,
+            // The end of an idle connection may not be seen yet.
+            _ => conn.discard(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn hang_is_found_by_the_recycling_of_a_dropped_connection() {
+    let Some(server) = postgres() else { return };
+    let millis = Duration::from_millis;
+    // By the cancel, which takes 50 ms and 1 s, or before it by the connect timeout.
+    for (connect_timeout, at_least, at_most) in [(5_000, 950, 4_000), (300, 200, 950)] {
+        let pool = Pool::builder(connector()).connect_timeout(millis(connect_timeout)).server(server.address());
+        let pool = pool.build().unwrap();
+        let conn = pool.acquire().await.unwrap();
+        server.stop();
+        // Longer than `abandoned_after`, which has no effect here.
+        assert!(timeout(millis(400), conn.batch_execute("SELECT 1")).await.is_err());
+        drop(conn);
+        let is_counted = async {
+            while pool.status().totals.failures == 0 {
+                sleep(millis(5)).await;
+            }
+        };
+        let mut is_counted = std::pin::pin!(is_counted);
+        assert!(timeout(millis(at_least), &mut is_counted).await.is_err(), "{connect_timeout}: too early");
+        assert!(timeout(millis(at_most - at_least), is_counted).await.is_ok(), "{connect_timeout}: too late");
+        server.resume();
+        assert_eq!(pool.status().totals.failures, 1);
+        assert_eq!(pool.status().totals.closes(CloseReason::RecycleFailed), 1);
+    }
 }

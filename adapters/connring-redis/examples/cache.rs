@@ -12,7 +12,8 @@ use connring_redis::RedisConnector;
 use redis::{AsyncCommands, ErrorKind, RedisError, ServerErrorKind};
 use tokio::time::{sleep, timeout};
 
-/// Adds to a counter of the server whose turn it is. Fails after a second at the latest, plus the wait for a connection.
+/// Adds to a counter of the server whose turn it is. Fails after a second at the latest, plus the wait for a
+/// connection.
 async fn count(pool: &Pool<RedisConnector>, key: &str) -> Result<(String, u64), RedisError> {
     let mut conn = pool.acquire().await.map_err(io::Error::other)?;
     let server = PooledConn::info(&conn).server().address().to_owned();

@@ -17,8 +17,8 @@ use crate::command::{Effect, cannot_serve, has_ended};
 /// gets its own answer, and a connection knows whether an answer is outstanding.
 ///
 /// These commands are refused, since they are not answered exactly once or change the protocol: `SUBSCRIBE` and its
-/// variants, `MONITOR`, `HELLO`, `QUIT`, `CLIENT REPLY`, `SCRIPT DEBUG`, `SYNC`, `PSYNC` and `REPLCONF`. For Pub/Sub use
-/// [`redis::Client::get_async_pubsub`]. [`Cmd::set_no_response`] changes nothing: the answer is awaited.
+/// variants, `MONITOR`, `HELLO`, `QUIT`, `CLIENT REPLY`, `SCRIPT DEBUG`, `SYNC`, `PSYNC` and `REPLCONF`. For Pub/Sub
+/// use [`redis::Client::get_async_pubsub`]. [`Cmd::set_no_response`] changes nothing: the answer is awaited.
 ///
 /// # Cancel safety
 ///
@@ -29,7 +29,8 @@ use crate::command::{Effect, cannot_serve, has_ended};
 ///
 /// A request fails with [`redis::ErrorKind::Client`] if a command is refused; nothing is sent then. It fails with
 /// [`redis::ErrorKind::Io`] or [`redis::ErrorKind::Parse`] if the connection fails, or if an earlier request on it was
-/// cut short. All others are answers of the server; of a transaction that was not executed, the first error is returned.
+/// cut short. All others are answers of the server; of a transaction that was not executed, the first error is
+/// returned.
 #[derive(Debug)]
 pub struct RedisConn<S = TcpStream> {
     pub(crate) stream: S,
@@ -56,12 +57,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedisConn<S> {
         self.in_transaction || self.needs_reset
     }
 
-    /// `RESET` was answered, and the login after it.
-    /// It is of no use any more.
+    /// The connection is of no use any more.
     pub(crate) fn cut_short(&mut self) {
         self.is_cut_short = true;
     }
 
+    /// `RESET` was answered, and the login after it.
     pub(crate) fn was_reset(&mut self) {
         (self.in_transaction, self.needs_reset) = (false, false);
     }

@@ -10,6 +10,8 @@ use std::task::{Context, Poll};
 use connring::{AcquireError, AcquireOptions, Connector, FnConnector, Pool, PooledConn, Server, connect_fn};
 use tower_service::Service;
 
+pub use tower_service;
+
 /// A service whose answer is a connection of a pool. The request says the wishes of the acquire.
 ///
 /// It is always ready, and its call waits, fairly and for the pool's `wait_timeout` or that of the request. A service
@@ -96,8 +98,8 @@ impl<C: Connector> Service<AcquireOptions> for PoolService<C> {
 
 type Boxed<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
-/// Makes a connector of a service that takes a [`Server`] and answers with a connection: a connector of hyper-util under
-/// a `map_request`, or a stack of tower's layers around one.
+/// Makes a connector of a service that takes a [`Server`] and answers with a connection: a connector of hyper-util
+/// under a `map_request`, or a stack of tower's layers around one.
 ///
 /// Each attempt clones the service, waits until the clone is ready, and calls it; the pool's connect timeout bounds
 /// both. What clones should share, such as a limit, they share inside.

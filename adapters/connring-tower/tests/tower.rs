@@ -12,6 +12,7 @@ use std::time::Duration;
 use connring::test_util::ScriptedConnector;
 use connring::{AcquireError, AcquireOptions, Clock, ConnectFault, Connector, Pool, PooledConn, Server, is_idle};
 use connring_real_servers::redis;
+use connring_tower::tower_service::Service;
 use connring_tower::{PoolService, connect_service};
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -19,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
 use tower::load_shed::error::Overloaded;
-use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
 
 /// A pool of one connection, on tokio's paused time.
 fn pool(max_waiters: usize) -> Pool<ScriptedConnector> {

@@ -3,8 +3,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use connring_metrics::facade::{Export, observer};
+use connring_metrics::metrics::set_default_local_recorder;
 use connring_real_servers::find;
-use metrics::set_default_local_recorder;
 use serde_json::{Value, json};
 
 use crate::page::{exporter, series};

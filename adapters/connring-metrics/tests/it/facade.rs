@@ -4,7 +4,7 @@ use std::time::Duration;
 use connring::metrics::{Kind, METRICS};
 use connring::{PoolStatus, WaitOutcome};
 use connring_metrics::facade::{Export, observer};
-use metrics::set_default_local_recorder;
+use connring_metrics::metrics::set_default_local_recorder;
 use metrics_util::MetricKindMask;
 
 use crate::page::{exporter, name, series};

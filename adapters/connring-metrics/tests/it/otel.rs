@@ -3,10 +3,10 @@ use std::time::Duration;
 
 use connring::metrics::{Kind, METRICS, Metric};
 use connring::{PoolStatus, ServerStatus};
+use connring_metrics::opentelemetry::KeyValue;
+use connring_metrics::opentelemetry::metrics::MeterProvider;
 use connring_metrics::otel::{Export, observer};
 use connring_metrics::{BUCKETS, otel};
-use opentelemetry::KeyValue;
-use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics};
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 
