@@ -1,5 +1,5 @@
-//! A model of the connect attempt to a down server, which needs a permit. It restates the few lines of `src/core` that
-//! start the attempt, with one server that has one permit.
+//! Models of what becomes of a server that goes down. They restate a few lines of `src/core`, with one server that has
+//! one permit.
 
 use loom::sync::Arc;
 use loom::thread;

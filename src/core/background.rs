@@ -3,8 +3,8 @@
 //! One per pool. It holds the pool weakly while it sleeps. It starts with the pool, or with the first async caller if
 //! the pool was built outside a runtime, and again with the next one after the end of its runtime.
 //!
-//! It runs user code, which may panic: the drops of connections, the connector's hooks, wakers, `tracing` subscribers.
-//! (A panic of the observer is caught where it is called.) A panic ends the present round of work; the next one comes a
+//! It runs user code, which may panic: the drops of connections, the connector's hooks, wakers. (Panics of subscribers
+//! and of the observer are caught where they are called.) A panic ends the present round of work; the next one comes a
 //! tick later, so that one which panics each time does not spin.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

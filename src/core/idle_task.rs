@@ -1,7 +1,8 @@
 //! A hook that runs on an idle connection, in a task of its own on the pool's runtime: the connector's `check`.
 //!
-//! Meanwhile the connection is out of its queue and keeps its permit, and callers wait for it as for an attempt that is
-//! about to succeed. Like an attempt, it ends with the epoch, after the connect timeout, or when the hook does.
+//! Meanwhile the connection is out of its queue and keeps its permit. It counts as an attempt that runs, so callers of
+//! `acquire_now` wait for it. Like an attempt, it ends with the epoch, after the connect timeout, or when the hook
+//! does.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -47,7 +48,7 @@ pub(crate) enum HookEnd<E> {
 }
 
 /// Runs a hook as an attempt runs: it ends with the epoch, and after the connect timeout in the time that the runtime
-/// really ran. After the hedge delay it no longer counts as young.
+/// really ran. A recycle no longer counts as young after the hedge delay.
 pub(crate) async fn run_hook<C: Connector>(
     shared: &Shared<C>,
     generation: &Generation<C>,

@@ -45,7 +45,7 @@ fn reuse<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>) {
     let mut conn = Some(conn);
     let wanted = with_any(cache_index, |list: &List<C>, near| {
         let generation = &list.entry(number)?.generation;
-        // Without a tick it is later than any time, and no connection is quiet then.
+        // Without one the tick is later than any time, and no connection is quiet then.
         let (server, tick) = (&generation.server, list.signals.tick_or_never());
         let outage = server.health.snapshot().outage();
         let is_ordinary = |conn: &mut Box<Connection<C>>| {

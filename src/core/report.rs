@@ -108,7 +108,7 @@ fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Counts {
     if counts.down + counts.disabled > 0 && retry.is_none() {
         retry = shared.due_times.earliest(now, |number| resumes_at(shared, number, now));
     }
-    // Not beyond the last one: see above.
+    // Not beyond so many: `up` may have grown since.
     for entry in list.up.iter_from(0).take(up).filter_map(|number| list.entry(number)).chain(spilled_to) {
         let at = match limit(entry.server(), now) {
             Limit::Token { available_at } => {

@@ -44,8 +44,8 @@ pub(crate) fn has_attempt<C: Connector>(shared: &Shared<C>) -> bool {
     shared.attempts.running() > 0
 }
 
-/// Starts attempts for waiters, and returns whether there was any. Count the attempts for waiters that are younger than
-/// the hedge delay: there are never more of them than waiters.
+/// Starts attempts for waiters, and returns whether there was any. None starts while as many run that are younger
+/// than the hedge delay as there are waiters.
 fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) -> bool {
     let (young, late) = (shared.attempts.young(), shared.attempts.late());
     let waiters = shared.notifier.signals.waiters();

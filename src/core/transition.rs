@@ -54,11 +54,11 @@ pub(crate) fn connect_failed<C: Connector>(
         None => sweep::has_answering_connection(shared, generation),
     };
     if answers {
-        // Of the outage in which the attempt began: a timeout may look back to before the present one.
         let is_ejected = server.health.ejected_until().is_some_and(|until| until > now);
         if !server.health.snapshot().is_down() || is_ejected {
             return;
         }
+        // That of the attempt, not the present one: a timeout looks back further.
         close_outdated(shared, generation, failed.outage);
         if server.health.answers(&shared.servers.serving, failed.outage, now) {
             shared.servers.refresh(server.number());
@@ -250,7 +250,7 @@ fn went_down<C: Connector>(
     let until = server.avoided_until().unwrap_or(now);
     look_at(shared, generation, until);
     stopped_serving(shared, now);
-    // The last resort serves from now on, if no server is up.
+    // If no server is up, idle connections of servers that are down serve from now on.
     shared.notifier.wake_if_waiters();
     if is_removed {
         // Its last event is that it is gone.

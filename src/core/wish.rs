@@ -5,7 +5,7 @@ use crate::connector::Connector;
 use crate::server::ServerEntry;
 use crate::servers::List;
 
-/// Whether a caller avoids a server now: it names it, and a server that it does not name serves.
+/// Whether a caller avoids a server now: its wish names the server, and another one that it does not name serves.
 pub(crate) fn avoids<C: Connector>(list: &List<C>, wish: &Wish, server: &ServerEntry<C>) -> bool {
     let is_named = |server: &ServerEntry<C>| wish.avoid.iter().any(|name| **name == *server.config().name());
     // Of the servers that serve no more are looked at than it names, and one.

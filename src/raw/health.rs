@@ -23,7 +23,8 @@
 //! ejected, so reading it takes no lock. Under a lock: how many ejections came in a row, and the time served since, to
 //! which the time while the server is disabled or removed does not add. A transition into Down or out of it, and one of
 //! `disabled`, `removed` or the tier, holds the lock from its look to its last count. The other two, of Recovering into
-//! Up and of the end of an ejection, are a CAS alone: they change nothing that the others look at.
+//! Up and of the end of an ejection, are a CAS alone: they neither begin nor end serving. `answers` may miss the end of
+//! an ejection at the same time: the server then stays down.
 //!
 //! # Invariants
 //!
@@ -37,11 +38,14 @@
 //!
 //! # Orderings
 //!
-//! - The CAS of a transition is Release: a thread that sees a server down, and fences, sees it counted out (I2).
+//! - The CAS of a transition that holds the lock is Release: a thread that sees a server down, and fences, sees it
+//!   counted out (I2).
 //! - `snapshot_after_push` is SeqCst (see there).
 //! - `ejected_until` loads the word with Acquire, which pairs with the CAS that set the bit: the end was stored before
 //!   it (I3). All later changes of the word are read-modify-writes, which keep the pairing.
-//! - All else is Relaxed: the word publishes nothing but these two. The up set, the due time and the error follow the
+//! - The CAS of `recover` also publishes the end of the recovery, which the server stores before it; the background
+//!   task fences (Acquire) after it has seen the server recover.
+//! - All else is Relaxed: the word publishes nothing but these three. The up set, the due time and the error follow the
 //!   change and have orderings of their own.
 
 mod ejections;
@@ -171,7 +175,7 @@ impl HealthSnapshot {
 /// What [`Health::eject`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ejected {
-    /// Nothing: the server is down already, or was since.
+    /// Nothing: the server is down or removed, or went down since.
     Ignored,
     /// Nothing: too few servers would be left.
     Refused,
@@ -205,8 +209,8 @@ impl Health {
         HealthSnapshot(self.word.load(Ordering::Relaxed))
     }
 
-    /// The word, after a push into the server's idle queue: one that went down before the push is seen, or the thread
-    /// that took it down sees the push.
+    /// The word, after a push into the server's idle queue: a server that went down before the push is seen, or the
+    /// thread that took it down sees the push.
     #[inline(always)]
     pub(crate) fn snapshot_after_push(&self) -> HealthSnapshot {
         // SeqCst: after the SeqCst push by the single order; pairs with the fence of `UpSet::refresh`, which comes
@@ -266,9 +270,9 @@ impl Health {
     }
 
     /// Callers reported failures of connections of `outage`: takes the server down, if another one serves then, and if
-    /// a worse tier serves or no more than `max_ejected_ratio` of its tier do not. `until` tells the end of that many
-    /// ejections in a row. Does nothing while the server is removed: when it is registered again, it would be down
-    /// beyond the bound.
+    /// a worse tier serves or no more than `max_ejected_ratio` of its tier do not serve. `until` is given the number of
+    /// ejections in a row, and returns the end of this one. Does nothing while the server is removed: when it is
+    /// registered again, it would be down beyond the bound.
     pub(crate) fn eject(
         &self,
         serving: &Serving,

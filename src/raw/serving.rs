@@ -12,9 +12,9 @@
 //!
 //! # Invariants
 //!
-//! - I1: `serving` is never more than the servers that serve. So an ejection that is allowed leaves a server that
-//!   serves, and leaves as many of its tier as the bound says unless a server of a worse tier served at its look. The
-//!   thread that ejects sees one serve, unless it stopped since.
+//! - I1: `serving` is never more than the servers that serve. So an allowed ejection leaves a server that serves. It
+//!   leaves as many of its tier as the bound says, unless a worse tier served when it looked. The thread that ejects
+//!   sees a server that serves, unless that one stopped since.
 //! - I2: with no change under way, `serving` is the number of registered servers that serve.
 //!
 //! Arithmetic: server numbers are below 2³¹ (`UpSet`).

@@ -1,9 +1,9 @@
-//! A set of server numbers: an atomic bitmap. The pool keeps the servers that callers may use in one (the up set), and
-//! those that may have open connections in another.
+//! A set of server numbers: an atomic bitmap. The pool has three: the servers that callers may use (the up set), those
+//! that serve in a tier that is not in use, and those that may have open connections.
 //!
 //! # Protocol
 //!
-//! A bit caches a condition computed from other atomics: whether a server is up, or whether it has open connections.
+//! A bit caches a condition computed from other atomics: whether callers may use a server, for instance.
 //! Each change of the condition is followed by [`UpSet::refresh`]: read the condition, set the bit, fence, read it
 //! again, and repeat if it has changed.
 //!

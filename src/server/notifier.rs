@@ -1,4 +1,4 @@
-//! Wakes the pool's background task, and a caller that closes the pool; tells the observer.
+//! Wakes the pool's background task, and callers that close, drain or warm up; tells the observer.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

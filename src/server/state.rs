@@ -20,8 +20,8 @@ use crate::sync::{
 
 /// See the module's page. It outlives the removal of its server while connections are in use.
 ///
-/// In the order of its cache lines, which are not that of the reference counts of the `Arc` around it: what each
-/// release reads comes first, what each checkout may write last. A change of state touches few of them.
+/// In the order of its cache lines: what each release reads comes first, what each checkout may write last. A change of
+/// state touches few of them. Aligned, so that it shares none with the reference counts of the `Arc` around it.
 #[repr(C, align(64))]
 pub(crate) struct ServerEntry<C: Connector> {
     pub(crate) health: Health,
