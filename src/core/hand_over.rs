@@ -16,8 +16,12 @@ use crate::server::{Connection, Generation};
 use crate::servers::{List, Usable, thread_number};
 use crate::sync::Arc;
 
-/// Delivers a new connection: to the front waiter, if there is a token, otherwise to the idle queue.
+/// Delivers a new connection: to the front waiter, if there is a token, otherwise to the idle queue. Closes one whose
+/// attempt began before an outage that is over.
 pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) {
+    if is_outdated(&conn) {
+        return close(conn, CloseReason::Outage);
+    }
     let mut conn = Some(conn);
     let list = shared.servers.list();
     if shared.notifier.signals.waiters_after_change() > 0
@@ -59,17 +63,22 @@ pub(crate) fn give_back<C: Connector>(conn: Box<Connection<C>>, now: Time) {
 /// back well since its server went down, if the server serves again: at the recovery the idle ones were closed.
 #[cold]
 pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
-    let near = thread_number();
-    let generation = Arc::clone(conn.generation());
-    let health = generation.server.health.snapshot();
-    if !health.is_down() && conn.outage() != health.outage() {
+    if is_outdated(&conn) {
         return close(conn, CloseReason::Outage);
     }
+    let near = thread_number();
+    let generation = Arc::clone(conn.generation());
     let outage = conn.outage();
     generation.idle.push(conn, near, move_or_close);
     if let Some(shared) = pool_of(&generation.server) {
         after_push_of(&shared, &generation, near, outage);
     }
+}
+
+/// Whether a connection is from before an outage of its server that is over.
+fn is_outdated<C: Connector>(conn: &Connection<C>) -> bool {
+    let health = conn.permit.server().health.snapshot();
+    !health.is_down() && conn.outage() != health.outage()
 }
 
 /// Moves a connection that may not stay in its idle queue to the generation that took over. Closes it if there is none,

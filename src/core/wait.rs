@@ -168,8 +168,8 @@ impl<C: Connector> Waiter<'_, C> {
                 count_use(shared, &mut grant.conn);
                 return Some(grant.conn);
             }
-            // A dead connection: rejoins at the old place and looks for another. The connection is dropped while this
-            // caller is a waiter, so that its permit wakes the background task.
+            // A dead connection: rejoins at the old place and looks for another. The background task may sleep without
+            // regard to tokens; a connection that says goodbye keeps its permit, whose release would wake the task.
             grant.token.undo();
             shared.queue.rejoin(&mut self.ticket);
             if is_over {
@@ -179,6 +179,7 @@ impl<C: Connector> Waiter<'_, C> {
                 close_unusable(shared, grant.conn, now);
             }
             settle::settle(shared);
+            shared.notifier.wake_if_waiters();
         }
         None
     }

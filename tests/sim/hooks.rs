@@ -229,11 +229,14 @@ impl Drop for Running {
             return;
         }
         let now = self.world.now();
+        let is_in_time = now < self.began + self.world.plan.connect_timeout * MS;
         let is_ended = {
             let mut state = self.world.state();
             let state = &mut *state;
             let Some(open) = state.open.get_mut(&self.conn) else { return };
-            let is_ended = state.is_closed || state.servers[open.server].has_left(self.began);
+            // In the instant in which it began, the server may have left before.
+            let has_left = state.servers[open.server].has_left(self.began + u64::from(!is_in_time));
+            let is_ended = state.is_closed || has_left;
             if is_ended {
                 // The pool closes it, and that says nothing of the server.
                 open.in_use = false;
@@ -244,7 +247,7 @@ impl Drop for Running {
         if is_ended {
             return;
         }
-        if now < self.began + self.world.plan.connect_timeout * MS {
+        if is_in_time {
             self.world.violated(format!("the recycle of connection {} was dropped before its time", self.conn));
         } else {
             self.end(false);

@@ -14,14 +14,15 @@ impl Server {
         self.is_listed && self.disabled.is_none() && self.health.serves()
     }
 
-    /// Whether it can neither serve nor be connected to, so that callers may use worse tiers. `or`: where the model
-    /// cannot tell.
-    fn is_spent(&self, plan: &Plan, listed: &ServerStatus, or: bool, now: u64) -> bool {
+    /// Whether it can neither serve nor be connected to, so that callers may use worse tiers. `begun`: how many attempts
+    /// have begun at it. `or`: where the model cannot tell.
+    fn is_spent(&self, plan: &Plan, listed: &ServerStatus, begun: usize, or: bool, now: u64) -> bool {
         let pauses = match self.health.breaker {
             Breaker::Closed => listed.connecting_paused.is_some(),
             Breaker::Paused { until } if until + STEP > now => true,
             // The trial was scheduled and has not begun, or the pool has forgotten the pause.
-            Breaker::Paused { .. } => listed.connecting > 0 && (or || !self.health.breaker_unsure),
+            Breaker::Paused { .. } if or => listed.connecting > 0,
+            Breaker::Paused { .. } => listed.connecting as usize > begun && !self.health.breaker_unsure,
             Breaker::Trying => true,
         };
         let is_full = plan.spill_when_full && listed.open >= listed.max_conns;
@@ -42,16 +43,18 @@ impl State {
     }
 
     /// The servers that serve in better tiers than this one.
-    pub(crate) fn better(&self, index: usize) -> impl Iterator<Item = &Server> {
+    pub(crate) fn better(&self, index: usize) -> impl Iterator<Item = (usize, &Server)> {
         let tier = self.servers[index].held.tier();
-        self.servers.iter().filter(move |server| server.serves() && server.held.tier() < tier)
+        self.servers.iter().enumerate().filter(move |(_, server)| server.serves() && server.held.tier() < tier)
     }
 
     /// Whether callers may use servers of this one's tier now: all that serve in better tiers are spent. `or`: where
     /// the model cannot tell.
     pub(crate) fn may_use_tier_of(&self, plan: &Plan, index: usize, status: &PoolStatus, or: bool, now: u64) -> bool {
-        let is_spent = |server: &Server| status_of(server, status).is_none_or(|at| server.is_spent(plan, at, or, now));
-        self.better(index).all(is_spent)
+        let begun = |server: usize| self.attempts.values().filter(|attempt| attempt.server == server).count();
+        self.better(index).all(|(server, better)| {
+            status_of(better, status).is_none_or(|at| better.is_spent(plan, at, begun(server), or, now))
+        })
     }
 
     /// Whether the cap lets a server be ejected that serves: another serves, and either one of a worse tier does, or no
