@@ -103,7 +103,8 @@ fn look_at_idle(world: &World, status: &PoolStatus, unfilled: &mut [Option<u64>]
             *unfilled = None;
             continue;
         };
-        let since = *unfilled.get_or_insert(now);
+        // It may have been filled for a moment between two checks.
+        let since = server.tried.max(*unfilled.get_or_insert(now));
         if now - since > plan.sweep() * MS + WAIT {
             let what = format!("{} was not refilled for {} ms: {listed:?}", server.address, (now - since) / MS);
             state.violated(what);
@@ -184,9 +185,10 @@ fn waits_in_vain(
     if let Some(due) = health.due() {
         // An idle connection makes room.
         let may_probe = listed.connecting == 0 && (has_permit || listed.idle > 0);
-        // While no server serves, trials keep a distance.
-        let distance = if is_any_up { 0 } else { 10 * MS * state.servers.len() as u64 };
-        return (due.max(health.due_from).max(server.listing_changed) + TICK + distance < now && may_probe)
+        // While no server serves, trials keep a distance, also from one that a caller just began by coming.
+        let probed = state.servers.iter().map(|server| server.probed).max().unwrap_or(0);
+        let (from, distance) = if is_any_up { (0, 0) } else { (probed, 10 * MS * state.servers.len() as u64) };
+        return (due.max(health.due_from).max(server.listing_changed).max(from) + TICK + distance < now && may_probe)
             .then_some("the server is down and its trial is overdue");
     }
     let recovers_alone = matches!(health.state, Model::Recovering { .. }) && listed.open == 0;

@@ -194,6 +194,7 @@ impl RunningAttempt {
             if is_up && !begun.is_trial && state.is_unwanted(&world.plan, waiters, now) {
                 wrong.push(format!("an attempt beside others or recycles, for {waiters} waiters"));
             }
+            state.servers[index].tried = now;
             if is_probe {
                 state.servers[index].probed = now;
                 let last = state.last_probe.replace(now);

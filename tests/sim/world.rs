@@ -182,7 +182,8 @@ pub(crate) struct Server {
     pub(crate) removed_at: Option<u64>,
     pub(crate) emptied_at: Option<u64>,
     pub(crate) broken_at: Option<u64>,
-    /// When it was last tried while it was down.
+    /// When it was last tried, and when while it was down.
+    pub(crate) tried: u64,
     pub(crate) probed: u64,
     /// When something last happened to it.
     pub(crate) touched: u64,
@@ -285,6 +286,7 @@ impl World {
                 heard: Told::UP,
                 disabled: None,
                 enabled_at: 0,
+                tried: 0,
                 probed: 0,
                 reset_at: 0,
                 removed_at: None,
