@@ -14,8 +14,8 @@ impl Server {
         self.is_listed && self.disabled.is_none() && self.health.serves()
     }
 
-    /// Whether it can neither serve nor be connected to, so that callers may use worse tiers. `begun`: how many attempts
-    /// have begun at it. `or`: where the model cannot tell.
+    /// Whether it can neither serve nor be connected to, so that callers may use worse tiers. `begun`: how many
+    /// attempts have begun at it. `or`: where the model cannot tell.
     fn is_spent(&self, plan: &Plan, listed: &ServerStatus, begun: usize, or: bool, now: u64) -> bool {
         let pauses = match self.health.breaker {
             Breaker::Closed => listed.connecting_paused.is_some(),

@@ -391,8 +391,7 @@ impl State {
     }
 
     pub(crate) fn find(&self, address: &str) -> usize {
-        let found = self.servers.iter().position(|server| server.address == address);
-        found.expect("the pool connects only to servers of this world")
+        self.servers.iter().position(|server| server.address == address).expect("it is of this world")
     }
 
     pub(crate) fn listed(&self) -> usize {
