@@ -164,7 +164,7 @@ fn a_waker_that_panics_does_not_keep_the_others_asleep() {
         for (ticket, waker) in tickets.iter_mut().zip(&wakers) {
             assert_eq!(queue.poll(ticket, waker), None);
         }
-        let wake = || if serve { drop(queue.serve(numbers())) } else { queue.wake_all() };
+        let wake = || if serve { assert_eq!(queue.serve(numbers()), 3) } else { queue.wake_all() };
         assert!(catch_unwind(AssertUnwindSafe(wake)).is_err(), "the panic goes on to the thread that serves");
         assert_eq!(wakes.0.load(Ordering::Relaxed), 2);
     }
