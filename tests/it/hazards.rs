@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
@@ -304,32 +305,35 @@ async fn panic_of_a_subscriber_keeps_no_connection_of_a_removed_server_open() {
     }
 }
 
-/// A connection whose drop takes longer than a pause.
-struct SlowDrop;
+/// A connection whose drop waits for a word.
+struct SlowDrop(Arc<Mutex<Receiver<()>>>);
 
 impl Drop for SlowDrop {
     fn drop(&mut self) {
+        let word = self.0.lock().expect("no holder panicked");
         // Another thread goes on with the timers.
-        tokio::task::block_in_place(|| std::thread::sleep(300 * MS));
+        let _in_time = tokio::task::block_in_place(|| word.recv_timeout(SECOND));
     }
 }
 
 /// Refuses connects while it is told to.
-#[derive(Clone, Default)]
-struct Heavy(Arc<AtomicBool>);
+#[derive(Clone)]
+struct Heavy(Arc<AtomicBool>, Arc<Mutex<Receiver<()>>>);
 
 impl Connector for Heavy {
     type Conn = SlowDrop;
     type Error = std::io::Error;
 
     async fn connect(&self, _server: &Server) -> Result<SlowDrop, std::io::Error> {
-        if self.0.load(Ordering::Relaxed) { Err(std::io::ErrorKind::ConnectionRefused.into()) } else { Ok(SlowDrop) }
+        let refuses = self.0.load(Ordering::Relaxed);
+        if refuses { Err(std::io::ErrorKind::ConnectionRefused.into()) } else { Ok(SlowDrop(Arc::clone(&self.1))) }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recovery_ends_though_drops_took_longer_than_its_interval() {
-    let connector = Heavy::default();
+    let (word, drops) = channel();
+    let connector = Heavy(Arc::default(), Arc::new(Mutex::new(drops)));
     let pool = Pool::builder(connector.clone()).server("a").backoff(100 * MS, 100 * MS);
     let pool = pool.backoff_spread_ratio(0.0).build().expect("in range");
     // An idle connection that never came back well tells nothing of the server: a refused connect takes it down.
@@ -346,7 +350,10 @@ async fn a_recovery_ends_though_drops_took_longer_than_its_interval() {
     connector.0.store(false, Ordering::Relaxed);
     tokio::time::sleep(120 * MS).await;
     pool.acquire_with(fresh()).await.map(PooledConn::discard).expect_err("the drop takes longer");
-    tokio::time::sleep(400 * MS).await;
+    tokio::time::sleep(300 * MS).await;
+    drop(word);
+    // No caller waits: one would have the server probed again.
+    tokio::time::sleep(100 * MS).await;
     let _held = pool.try_acquire().expect("the probe has connected");
     for _ in 0..100 {
         tokio::time::sleep(10 * MS).await;
