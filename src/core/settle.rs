@@ -33,10 +33,10 @@ pub(crate) fn wake_impatient<C: Connector>(shared: &Shared<C>) {
     }
 }
 
-/// Whether any server has a token or no rate limit.
+/// Whether any server that is not disabled has a token or no rate limit.
 pub(crate) fn any_has_token<C: Connector>(shared: &Shared<C>) -> bool {
-    let now = shared.clock.time();
-    shared.servers.list().iter().any(|(_, entry)| entry.server().has_token(now))
+    let (now, list) = (shared.clock.time(), shared.servers.list());
+    list.iter().any(|(number, entry)| list.usable(number).is_some() && entry.server().has_token(now))
 }
 
 /// Whether an attempt runs.

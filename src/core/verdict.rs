@@ -36,6 +36,9 @@ pub(crate) fn end_other_use<C: Connector>(conn: &mut Connection<C>) {
 
 /// Counts a good return of a connection: it takes the server's outage number anew.
 pub(crate) fn count_success<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
+    if has_moved(conn) {
+        return;
+    }
     let generation = Arc::clone(conn.generation());
     let (server, outage) = (&generation.server, generation.server.health.snapshot().outage());
     server.answered.note(shared.notifier.signals.tick().unwrap_or_else(|| shared.clock.time()));
@@ -59,7 +62,7 @@ pub(crate) fn report_failure<C: Connector>(conn: &mut Connection<C>, reason: Str
     if let Some(shared) = first_verdict(conn) {
         conn.permit.count_answer(Outage::NONE);
         let failure = Failure::Reported(reason.into());
-        transition::reported(&shared, conn.generation(), conn.outage(), failure, eject_for);
+        transition::reported(&shared, conn.generation(), outage_of(conn), failure, eject_for);
     }
 }
 
@@ -77,8 +80,18 @@ pub(crate) fn report_if_abandoned<C: Connector>(conn: &Connection<C>) {
     // The tick of a return is up to a step older than the time of a checkout before it.
     let since = tick.map_or(checked_out, |_| checked_out.counted_from(Time::ZERO.after(TICK)));
     if used >= abandoned_after && !conn.generation().server.answered.is_since(since) {
-        transition::reported(&shared, conn.generation(), conn.outage(), Failure::Unanswered { after: used }, None);
+        transition::reported(&shared, conn.generation(), outage_of(conn), Failure::Unanswered { after: used }, None);
     }
+}
+
+/// Whether the server has another address or tag now: the connection tells nothing of it.
+fn has_moved<C: Connector>(conn: &Connection<C>) -> bool {
+    !conn.info().server().leads_where(&conn.permit.server().config())
+}
+
+/// The outage number of what a use tells; that of no outage where the server has moved.
+pub(crate) fn outage_of<C: Connector>(conn: &Connection<C>) -> Outage {
+    if has_moved(conn) { Outage::NONE } else { conn.outage() }
 }
 
 /// The pool, for the first verdict of a checkout.

@@ -5,7 +5,7 @@ mod pointless;
 mod stalled;
 
 use std::error::Error;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -16,7 +16,7 @@ use connring::{AcquireError, Ejection, Pool, PooledConn, Reason, Server, ServerS
 use tokio::task::JoinSet;
 use tokio::task::coop::unconstrained;
 
-use crate::support::{Rig, open, refuse_one, server_of, settle};
+use crate::support::{Rig, open, poll_once, refuse_one, server_of, settle};
 
 /// tokio's timers tick in milliseconds.
 const TICK: Duration = Duration::from_millis(2);
@@ -379,4 +379,17 @@ async fn waits_without_timeout_do_not_end() {
     settle().await;
     assert_eq!(patient.wakes(), 1);
     patient.served().release();
+}
+
+#[tokio::test]
+async fn acquire_now_waits_for_no_token_of_a_disabled_server() {
+    let limited = Server::new("a").max_rps(1.0).burst(1);
+    let rig = Rig::manual(|builder| builder.servers([limited, Server::new("b")]));
+    rig.pool.disable("b", None).expect("it is registered");
+    let _held = rig.pool.acquire().await.expect("it accepts");
+    rig.connector.set_default(Connect::Slow(Duration::from_millis(800)));
+    let mut waiter = pin!(rig.pool.acquire());
+    assert!(poll_once(waiter.as_mut()).await, "its connection is there when the token comes");
+    let refused = pin!(rig.pool.acquire_now());
+    assert!(!poll_once(refused).await, "it has nothing to wait for");
 }

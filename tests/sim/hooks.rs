@@ -154,7 +154,10 @@ impl SimConnector {
 impl State {
     /// Whether `acquire_now` gives up although an attempt could run for it, or a connection is recycled.
     pub(crate) fn could_serve_now(&self, plan: &Plan, now: u64) -> bool {
-        let has_token = self.servers.iter().any(|server| server.is_listed && server.held.rate().is_none());
+        let has_token = self
+            .servers
+            .iter()
+            .any(|server| server.is_listed && server.disabled.is_none() && server.held.rate().is_none());
         let is_recycled = !self.recycles.is_empty() && has_token && !plan.fail_fast;
         is_recycled || self.could_connect(plan, now)
     }

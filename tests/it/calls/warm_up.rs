@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use connring::test_util::Connect;
+use connring::test_util::{Connect, RoundTrip};
 
 use super::*;
 use crate::support::{advance_smoothly, poll_once};
@@ -109,4 +109,20 @@ async fn warm_up_of_closed_pool_reports_no_servers() {
     rig.pool.close().await;
     let report = rig.pool.warm_up(SECOND).await;
     assert!(report.servers.is_empty() && report.is_complete());
+}
+
+#[tokio::test]
+async fn warm_up_does_not_count_connections_that_say_goodbye() {
+    for max_conns in [1, 2] {
+        let rig = Rig::manual(|builder| builder.server("a").max_conns_per_server(max_conns));
+        rig.connector.set_close("a", Some(RoundTrip::Slow(500 * MS)));
+        rig.pool.acquire().await.expect("it accepts").release();
+        rig.pool.reset();
+        settle().await;
+        let mut warm_up = pin!(rig.pool.warm_up(SECOND));
+        assert!(poll_once(warm_up.as_mut()).await);
+        advance_smoothly(&rig, 500 * MS).await;
+        let report = warm_up.await;
+        assert!(report.is_complete() && report.servers[0].idle == 1, "{report:?}");
+    }
 }

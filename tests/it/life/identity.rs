@@ -2,8 +2,9 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use connring::{BuildError, Clock, Pool, PooledConn, Server, ServerError, connect_fn};
+use connring::{BuildError, Clock, Pool, PooledConn, Server, ServerError, ServerState, connect_fn};
 
 use crate::support::{Rig, open, settle};
 
@@ -124,4 +125,18 @@ async fn tags_in_another_order_are_the_same() {
     assert_eq!(rig.pool.status().servers[0].idle, 1, "its connection stays");
     rig.pool.update(same().tag("zone", "z")).expect("it is registered");
     assert_eq!(rig.pool.status().servers[0].idle, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_to_the_old_address_tells_nothing_of_the_new_one() {
+    let servers = |address: &str| [Server::named("n", address), Server::new("m")];
+    let rig = Rig::paused(|builder| builder.servers(servers("a:1")));
+    let [first, second] = [rig.pool.acquire().await, rig.pool.acquire().await].map(|conn| conn.expect("both accept"));
+    let (of_n, of_m) = if first.address() == "a:1" { (first, second) } else { (second, first) };
+    rig.pool.set_servers(servers("b:1")).expect("in range");
+    of_n.fail_for("it is loading", Duration::from_secs(60));
+    of_m.release();
+    let status = rig.pool.status();
+    assert!(status.servers.iter().all(|server| server.state == ServerState::Up), "{status}");
+    assert_eq!(status.totals.failures, 1, "it counts as a failure of the server by that name");
 }
