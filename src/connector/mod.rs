@@ -253,8 +253,8 @@ pub trait Connector: Send + Sync + 'static {
         None::<Ready<()>>
     }
 
-    /// The same connector as a type that can be named in a struct, at the price of one box for each
-    /// call that returns a future, and for each error.
+    /// The same connector as a type that can be named in a struct, at the price of one box for each call that
+    /// returns a future, and for each error.
     fn boxed(self) -> BoxConnector<Self::Conn>
     where
         Self: Sized,

@@ -4,7 +4,6 @@
 //! hands over its connection and wakes the background task. An attempt whose caller left serves the next waiter.
 
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 use std::thread::panicking;
@@ -21,7 +20,7 @@ use crate::core::shared::Shared;
 use crate::core::transition::{self, FailedConnect};
 use crate::error::Failure;
 use crate::raw::{Outage, Pass, Time};
-use crate::server::{ConnectPermit, Connection, Generation, Server, Total};
+use crate::server::{ConnectPermit, Connection, Generation, Server, Total, quietly};
 use crate::status::StateKind;
 use crate::sync::Arc;
 
@@ -229,8 +228,7 @@ impl<C: Connector> Drop for Attempt<C> {
         if self.is_polled {
             self.is_finished = true;
             // It runs user code: a second panic would end the process.
-            let fail = || self.fail(Failure::ConnectPanicked, ConnectFault::Server, false);
-            let _reported_by_the_hook = catch_unwind(AssertUnwindSafe(fail));
+            quietly(|| self.fail(Failure::ConnectPanicked, ConnectFault::Server, false));
             return;
         }
         self.abandon();

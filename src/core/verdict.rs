@@ -86,7 +86,8 @@ pub(crate) fn report_if_abandoned<C: Connector>(conn: &Connection<C>) {
 
 /// Whether the server has another address or tag now: the connection tells nothing of it.
 fn has_moved<C: Connector>(conn: &Connection<C>) -> bool {
-    !conn.info().server().leads_where(&conn.permit.server().config())
+    // A move ends the epoch.
+    conn.generation().is_over() && !conn.info().server().leads_where(&conn.permit.server().config())
 }
 
 /// The outage number of what a use tells; that of no outage where the server has moved.

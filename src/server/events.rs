@@ -4,7 +4,6 @@
 //! of work, and while unwinding.
 
 use std::error::Error;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::close_reason::CloseReason;
@@ -12,7 +11,7 @@ use crate::conn_info::ConnInfo;
 use crate::connector::Connector;
 use crate::error::Failure;
 use crate::observer::StateChange;
-use crate::server::{Server, ServerEntry};
+use crate::server::{Server, ServerEntry, quietly};
 use crate::status::StateKind;
 
 impl<C: Connector> ServerEntry<C> {
@@ -27,8 +26,11 @@ impl<C: Connector> ServerEntry<C> {
     /// It went down or was ejected.
     pub(crate) fn went_down(&self, to: StateKind, cause: &Failure<C::Error>, retry_after: Duration) {
         quietly(|| {
-            let (pool, state, cause) = (self.pool_name(), to.name(), chain(cause));
-            tracing::warn!(%pool, server = %self.config().name(), state, %cause, ?retry_after, "server is {state}");
+            // The cause within the event: it costs nothing where no subscriber wants it.
+            let (pool, state) = (self.pool_name(), to.name());
+            tracing::warn!(
+                %pool, server = %self.config().name(), state, cause = %chain(cause), ?retry_after, "server is {state}"
+            );
         });
         self.tell_change(to, Some(cause), Some(retry_after));
     }
@@ -67,9 +69,10 @@ impl<C: Connector> ServerEntry<C> {
     /// Connecting to it pauses after so many failures in a row.
     pub(crate) fn connecting_pauses(&self, cause: &Failure<C::Error>, failures: u32, retry_after: Duration) {
         quietly(|| {
-            let (pool, cause) = (self.pool_name(), chain(cause));
+            let pool = self.pool_name();
             tracing::warn!(
-                %pool, server = %self.config().name(), %cause, failures, ?retry_after, "connecting pauses"
+                %pool, server = %self.config().name(), cause = %chain(cause), failures, ?retry_after,
+                "connecting pauses"
             );
         });
     }
@@ -89,11 +92,6 @@ impl<C: Connector> ServerEntry<C> {
         let notifier = self.notifier();
         notifier.tell(|observer| observer.closed(server, why, notifier.clock.time().since(info.opened_at()), uses));
     }
-}
-
-/// Runs code that runs user code.
-fn quietly(event: impl FnOnce()) {
-    let _reported_by_the_hook = catch_unwind(AssertUnwindSafe(event));
 }
 
 /// An error and its sources in one line.

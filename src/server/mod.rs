@@ -16,7 +16,7 @@ pub use self::config::{Server, TLS_SERVER_NAME};
 pub(crate) use self::connection::{ConnectPermit, Connection, NOT_QUIET, Permit};
 pub(crate) use self::events::chain;
 pub(crate) use self::generation::Generation;
-pub(crate) use self::notifier::Notifier;
+pub(crate) use self::notifier::{Notifier, quietly};
 pub(crate) use self::recent_results::Results;
 pub(crate) use self::state::ServerEntry;
 pub(crate) use self::totals::{Total, Totals, Waits};

@@ -62,7 +62,7 @@ impl Notifier {
     /// is also called while unwinding, and in the middle of work.
     pub(crate) fn tell(&self, something: impl FnOnce(&dyn Observer)) {
         if let Some(observer) = &self.observer {
-            let _reported_by_the_hook = catch_unwind(AssertUnwindSafe(|| something(&**observer)));
+            quietly(|| something(&**observer));
         }
     }
 
@@ -107,4 +107,9 @@ pub(super) async fn wait_until(changed: &Notify, is_over: impl Fn() -> bool) {
         }
         notified.await;
     }
+}
+
+/// Runs user code whose panic ends here: while unwinding, or in the middle of work.
+pub(crate) fn quietly(act: impl FnOnce()) {
+    let _reported_by_the_hook = catch_unwind(AssertUnwindSafe(act));
 }
