@@ -325,6 +325,10 @@ mutant health::an_outage_is_ended_once health.rs 'let ends = found.is_down() && 
 swap health::an_ejection_that_is_seen_has_its_end health.rs 'self.word.load(Ordering::Acquire)' Acquire Relaxed
 swap health::an_ejection_that_is_seen_has_its_end health.rs \
     'self.word.compare_exchange_weak(found.0, left.0, Ordering::Release, Ordering::Relaxed)' Release Relaxed
+mutant health::failures_from_before_a_reset_count_nothing health.rs '        let _orders = lock(&self.ejections);
+        self.set(' '        self.set('
+mutant health::failures_from_before_a_reset_count_nothing health.rs \
+    'self.set(|found| found.renumbered(now));' 'self.set(|found| found);'
 mutant health::an_ejection_that_is_seen_has_its_end health.rs '        let found = self.snapshot();
         if found.is_down() ||' '        self.ejected_until.store(until(1).as_nanos(), Ordering::Relaxed);
         let found = self.snapshot();
@@ -334,7 +338,7 @@ mutant serving::ejections_keep_the_bound serving.rs \
     'self.tiers[tier].fetch_update(Ordering::Relaxed, Ordering::Relaxed, allows).is_ok()' \
     '{ let word = &self.tiers[tier];
             allows(word.load(Ordering::Relaxed)).map(|left| word.store(left, Ordering::Relaxed)).is_some() }'
-mutant serving::ejections_keep_the_bound health.rs '!serving.lower_within(found.tier(), max_ejected_ratio)' \
+mutant serving::ejections_keep_the_bound health.rs '!serving.lower_within(found.tier(), found.serves(), max_ejected_ratio)' \
     '{ serving.lower(found.tier()); max_ejected_ratio > 1.0 }'
 for model in the_last_server_is_not_ejected the_bound_holds_beside_other_changes; do
     mutant "serving::$model" health.rs "$lower" "$lower_late"
@@ -345,8 +349,8 @@ done
 swap serving::a_server_counts_once_it_serves serving.rs 'self.all.fetch_add(SERVING, Ordering::Release);' Release Relaxed
 swap serving::a_server_counts_once_it_serves serving.rs \
     'self.all.fetch_update(Ordering::Acquire, Ordering::Relaxed, leaves_one)' Acquire Relaxed
-mutant serving::the_only_server_that_serves_is_not_ejected serving.rs '(all > SERVING).then(|| all - SERVING)' \
-    'Some(all - SERVING)'
+mutant serving::the_only_server_that_serves_is_not_ejected serving.rs '(all > out).then(|| all - out)' \
+    'Some(all - out)'
 mutant serving::the_only_server_that_serves_is_not_ejected health.rs "$set_bits" "$set_bits_unlocked"
 mutant serving::ejections_leave_a_server_of_some_tier serving.rs \
     'self.all.fetch_update(Ordering::Acquire, Ordering::Relaxed, leaves_one).is_err()' \

@@ -54,6 +54,7 @@ enum Op {
     ToEnd(i16),
     /// Goes down by connecting and recovers this many times.
     Flap(u8),
+    BeginAnew,
 }
 
 /// The states of the reference.
@@ -78,7 +79,7 @@ struct Server {
     until_ns: u64,
     served_ns: u64,
     serves_since_ns: Option<u64>,
-    /// How often the server went down.
+    /// How often the server went down or began anew.
     downs: usize,
     /// The time of the outage number, in steps.
     time: u64,
@@ -160,9 +161,9 @@ impl Server {
         self.ejections.saturating_sub((served_ns / FORGIVEN_AFTER_NS).try_into().unwrap_or(u32::MAX))
     }
 
-    fn goes_down(&mut self, now_ns: u64, is_ejected: bool) {
+    fn takes_next_number(&mut self, now_ns: u64, model: Model) {
         self.time = now_ns.div_ceil(STEP_NS).max(self.time + 1);
-        (self.model, self.downs) = (Model::Down { is_ejected }, self.downs + 1);
+        (self.model, self.downs) = (model, self.downs + 1);
         self.remember();
     }
 
@@ -262,24 +263,22 @@ impl Run {
             Op::Open => {}
             Op::Returns(conn, which) => self.returns(at, conn, which),
             Op::Close(conn) => {
-                if !server.conns.is_empty() {
-                    let conn = server.conns.swap_remove(usize::from(conn) % server.conns.len());
-                    if let Some((outage, _)) = conn {
-                        server.answered.discount(outage);
-                    }
-                }
+                let (open, conns) = (server.conns.len(), &mut server.conns);
+                let closed = (open > 0).then(|| conns.swap_remove(usize::from(conn) % open));
+                closed.flatten().into_iter().for_each(|(outage, _)| server.answered.discount(outage));
             }
             Op::Forward(by, exponent) => self.set_clock(self.now_ns.saturating_add(u64::from(by) << (exponent % 44))),
             Op::Backward(by, exponent) => self.set_clock(self.now_ns.saturating_sub(u64::from(by) << (exponent % 44))),
-            Op::ToEnd(by) => {
-                let until_ns = server.until_ns;
-                self.set_clock(until_ns.saturating_add_signed(by.into()));
-            }
+            Op::ToEnd(by) => *now_ns = server.until_ns.saturating_add_signed(by.into()).min(10 * YEAR_NS),
             Op::Flap(times) => {
                 for _ in 0..times {
                     self.step(at, Op::ConnectFails(0));
                     self.step(at, Op::Recover(0));
                 }
+            }
+            Op::BeginAnew => {
+                server.health.begin_anew(now);
+                server.takes_next_number(*now_ns, server.model);
             }
         }
     }
@@ -296,15 +295,16 @@ impl Run {
         let failed = server.health.connect_failed(serving, outage, Time::from_nanos(*now_ns));
         assert_eq!(failed, goes_down.then(|| server.health.snapshot()));
         if goes_down {
-            server.goes_down(*now_ns, false);
+            server.takes_next_number(*now_ns, Model::Down { is_ejected: false });
         }
     }
 
     fn eject(&mut self, at: usize, which: u8, exponent: u8) {
         let tier = self.servers[at].tier;
         let serving = self.servers.iter().filter(|server| server.serves());
-        let (others, is_backed) = (serving.clone().count().saturating_sub(1), serving.clone().any(|s| s.tier > tier));
-        let left = serving.filter(|server| server.tier == tier).count().saturating_sub(1);
+        let out = usize::from(self.servers[at].serves());
+        let (others, is_backed) = (serving.clone().count() - out, serving.clone().any(|server| server.tier > tier));
+        let left = serving.filter(|server| server.tier == tier).count() - out;
         let registered = self.servers.iter().filter(|server| !server.is_removed && server.tier == tier).count();
         let keeps_part = 20 * (registered - left) <= usize::from(self.ratio) * registered;
         let within = others >= 1 && (is_backed || keeps_part);
@@ -317,14 +317,14 @@ impl Run {
         if server.is_down() || server.is_removed || !is_current {
             return assert_eq!(ejected, Ejected::Ignored);
         }
-        if server.serves() && !within {
+        if !within {
             return assert_eq!(ejected, Ejected::Refused);
         }
         assert_eq!(ejected, Ejected::Down(server.health.snapshot()));
         server.ejections = server.ejections_left(now_ns) + 1;
         server.until_ns = until_ns(server.ejections);
         (server.served_ns, server.serves_since_ns) = (0, None);
-        server.goes_down(now_ns, true);
+        server.takes_next_number(now_ns, Model::Down { is_ejected: true });
     }
 
     /// As in the pool: a server is registered before it may serve, and counts no more before it is removed.
@@ -392,9 +392,9 @@ impl Run {
             assert_eq!(server.answered.is_any_open(outage), is_any_open, "{downs}: {:?}", server.conns);
         }
         assert_eq!(server.strikes.is_clear(), server.failures == (0, 0));
-        for since in [self.now_ns, server.answered_ns, server.answered_ns + 1] {
-            let is_since = server.answered_ns != 0 && server.answered_ns >= since;
-            assert_eq!(server.answered.is_since(Time::from_nanos(since)), is_since);
+        let at_ns = server.answered_ns;
+        for since in [self.now_ns, at_ns, at_ns + 1] {
+            assert_eq!(server.answered.is_since(Time::from_nanos(since)), at_ns != 0 && at_ns >= since);
         }
     }
 }

@@ -130,6 +130,29 @@ pub fn a_recovery_ends_by_the_protocol() {
     });
 }
 
+/// Property: once connections begin anew, what fails by the older ones counts nothing (I1).
+/// Threads: at a reset, a connect from before it fails, and a third thread ejects by older failures.
+/// Mutation that fails it: `begin_anew` does not hold the lock, or keeps the outage number.
+pub fn failures_from_before_a_reset_count_nothing() {
+    check(3, || {
+        let tier = Tier::<2>::new();
+        let older = tier.outage(0);
+        let fails = {
+            let tier = Arc::clone(&tier);
+            thread::spawn(move || tier.connect_fails(0, older))
+        };
+        let ejects = {
+            let tier = Arc::clone(&tier);
+            thread::spawn(move || matches!(tier.eject(0, older, 0.5), Ejected::Down(_)))
+        };
+        tier.health[0].begin_anew(time(1));
+        let is_down = tier.health[0].snapshot().is_down();
+        let went_down = fails.join().unwrap() | ejects.join().unwrap();
+        assert_eq!((went_down, tier.health[0].snapshot().is_down()), (is_down, is_down), "it went down later");
+        tier.assert_counted();
+    });
+}
+
 /// Property: a transition under the lock keeps what one without it did meanwhile.
 /// Threads: one ends the recovery, or the ejection; the main thread disables the server.
 /// Mutation that fails it: `set` stores instead of a CAS.

@@ -20,7 +20,8 @@ models! {
         a_server_that_goes_down_during_its_trial_is_tried_again no_connection_of_an_older_outage_stays_idle;
     health: failures_of_one_outage_take_the_server_down_once a_failure_of_an_older_outage_counts_nothing
         a_recovery_ends_by_the_protocol an_order_keeps_the_state an_outage_is_ended_once
-        an_ejection_that_is_seen_has_its_end time_out_of_rotation_is_not_served;
+        an_ejection_that_is_seen_has_its_end failures_from_before_a_reset_count_nothing
+        time_out_of_rotation_is_not_served;
     idle: nothing_stays_behind_the_closed_bit nothing_stays_in_the_queue_behind_the_closed_bit
         nothing_stays_behind_the_closed_bit_in_any_shard nothing_stays_behind_the_closed_bit_elsewhere
         nothing_stays_behind_the_closed_bit_by_retain retain_loses_no_item each_item_is_reused_or_closed_once

@@ -11,7 +11,7 @@ use crate::core::hand_over::give_back;
 use crate::core::idle_task::{HookEnd, run_hook};
 use crate::core::shared::{Shared, pool_of};
 use crate::core::transition;
-use crate::core::verdict::{count_success, end_use, outage_of};
+use crate::core::verdict::{count_success, end_use};
 use crate::error::Failure;
 use crate::server::{Connection, Total};
 use crate::sync::Arc;
@@ -63,7 +63,7 @@ async fn run<C: Connector>(task: Recycle<C>) {
     };
     if let Some((conn, failure)) = failure {
         if !has_verdict {
-            transition::reported(&shared, &generation, outage_of(&conn), failure, None);
+            transition::reported(&shared, &generation, conn.outage(), failure, None);
         }
         close(conn, CloseReason::RecycleFailed);
     }

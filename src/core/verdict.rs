@@ -36,11 +36,12 @@ pub(crate) fn end_other_use<C: Connector>(conn: &mut Connection<C>) {
 
 /// Counts a good return of a connection: it takes the server's outage number anew.
 pub(crate) fn count_success<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
+    let generation = Arc::clone(conn.generation());
+    let (server, outage) = (&generation.server, generation.server.health.snapshot().outage());
+    // After the look at the number: that of the new address finds that the server has moved.
     if has_moved(conn) {
         return;
     }
-    let generation = Arc::clone(conn.generation());
-    let (server, outage) = (&generation.server, generation.server.health.snapshot().outage());
     server.answered.note(shared.notifier.signals.tick().unwrap_or_else(|| shared.clock.time()));
     if conn.permit.answered() != outage {
         conn.permit.count_answer(outage);
@@ -62,7 +63,7 @@ pub(crate) fn report_failure<C: Connector>(conn: &mut Connection<C>, reason: Str
     if let Some(shared) = first_verdict(conn) {
         conn.permit.count_answer(Outage::NONE);
         let failure = Failure::Reported(reason.into());
-        transition::reported(&shared, conn.generation(), outage_of(conn), failure, eject_for);
+        transition::reported(&shared, conn.generation(), conn.outage(), failure, eject_for);
     }
 }
 
@@ -80,19 +81,14 @@ pub(crate) fn report_if_abandoned<C: Connector>(conn: &Connection<C>) {
     // The tick of a return is up to a step older than the time of a checkout before it.
     let since = tick.map_or(checked_out, |_| checked_out.counted_from(Time::ZERO.after(TICK)));
     if used >= abandoned_after && !conn.generation().server.answered.is_since(since) {
-        transition::reported(&shared, conn.generation(), outage_of(conn), Failure::Unanswered { after: used }, None);
+        transition::reported(&shared, conn.generation(), conn.outage(), Failure::Unanswered { after: used }, None);
     }
 }
 
 /// Whether the server has another address or tag now: the connection tells nothing of it.
 fn has_moved<C: Connector>(conn: &Connection<C>) -> bool {
-    // A move ends the epoch.
-    conn.generation().is_over() && !conn.info().server().leads_where(&conn.permit.server().config())
-}
-
-/// The outage number of what a use tells; that of no outage where the server has moved.
-pub(crate) fn outage_of<C: Connector>(conn: &Connection<C>) -> Outage {
-    if has_moved(conn) { Outage::NONE } else { conn.outage() }
+    let (before, now) = (conn.info().server(), conn.permit.server().config());
+    !std::ptr::eq(before, &*now) && !before.leads_where(&now)
 }
 
 /// The pool, for the first verdict of a checkout.

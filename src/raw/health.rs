@@ -17,14 +17,15 @@
 //! it is Up or Recovering and neither bit is set. A changed tier is a transition too: a server that serves stops in the
 //! old tier and begins in the new one.
 //!
-//! The outage number is the time at which the server went down, in steps of 10 µs, and later than the one before.
+//! The outage number is the time at which the server went down, in steps of 10 µs, and later than the one before. A
+//! reset or a move to another address takes the next number too, and leaves the state: what is known by the connections
+//! from before counts no more.
 //!
 //! Beside the word: the end of the last ejection. It is written before the CAS that ejects, while the server is not
 //! ejected, so reading it takes no lock. Under a lock: how many ejections came in a row, and the time served since, to
-//! which the time while the server is disabled or removed does not add. A transition into Down or out of it, and one of
-//! `disabled`, `removed` or the tier, holds the lock from its look to its last count. The other two, of Recovering into
-//! Up and of the end of an ejection, are a CAS alone: they neither begin nor end serving. `answers` may miss the end of
-//! an ejection at the same time: the server then stays down.
+//! which the time while the server is disabled or removed does not add. A transition holds the lock from its look to
+//! its last count. Two are a CAS alone, since they neither begin nor end serving: that of Recovering into Up, and the
+//! end of an ejection. `answers` may miss the end of an ejection at the same time: the server then stays down.
 //!
 //! # Invariants
 //!
@@ -164,11 +165,15 @@ impl HealthSnapshot {
         Self(self.0 & !(STATE | EJECTED) | state)
     }
 
-    /// Down with the next outage number, which is `now` where the clock allows it.
-    fn down(self, now: Time) -> Self {
+    /// With the next outage number, which is `now` where the clock allows it.
+    fn renumbered(self, now: Time) -> Self {
         let kept = self.0 & ((1 << OUTAGE_SHIFT) - 1);
         let outage = now.steps().max((self.outage().0 + 1).min(STEPS_MAX));
-        Self(outage << OUTAGE_SHIFT | kept).with_state(HealthState::Down)
+        Self(outage << OUTAGE_SHIFT | kept)
+    }
+
+    fn down(self, now: Time) -> Self {
+        self.renumbered(now).with_state(HealthState::Down)
     }
 }
 
@@ -270,9 +275,9 @@ impl Health {
     }
 
     /// Callers reported failures of connections of `outage`: takes the server down, if another one serves then, and if
-    /// a worse tier serves or no more than `max_ejected_ratio` of its tier do not serve. `until` is given the number of
-    /// ejections in a row, and returns the end of this one. Does nothing while the server is removed: when it is
-    /// registered again, it would be down beyond the bound.
+    /// a worse tier serves or no more than `max_ejected_ratio` of its tier do not serve. So it does while the server is
+    /// disabled, since it would be down when it is enabled. `until` is given the number of ejections in a row, and
+    /// returns the end of this one. Does nothing while the server is removed: it is counted in no tier.
     pub(crate) fn eject(
         &self,
         serving: &Serving,
@@ -286,7 +291,7 @@ impl Health {
         if found.is_down() || found.is_removed() || found.outage() != outage {
             return Ejected::Ignored;
         }
-        if found.serves() && !serving.lower_within(found.tier(), max_ejected_ratio) {
+        if !serving.lower_within(found.tier(), found.serves(), max_ejected_ratio) {
             return Ejected::Refused;
         }
         let in_a_row = ejections.next(now);
@@ -337,6 +342,12 @@ impl Health {
     /// Ends an ejection before its time: the server stays down until its trial succeeds. True if it was ejected.
     pub(crate) fn end_ejection(&self) -> bool {
         self.set_if(|found| found.is_ejected().then_some(HealthSnapshot(found.0 & !EJECTED)))
+    }
+
+    /// Connections begin anew: takes the next outage number.
+    pub(crate) fn begin_anew(&self, now: Time) {
+        let _orders = lock(&self.ejections);
+        self.set(|found| found.renumbered(now));
     }
 
     /// A transition that neither begins nor ends serving.

@@ -105,25 +105,28 @@ impl Serving {
         debug_assert!(Counts(found).serving() > 0, "a server was counted out twice");
     }
 
-    /// Counts out a server that is about to be ejected, if at least one other serves afterwards, and either a worse
-    /// tier serves, or no more than `max_ejected_ratio` of the registered ones of its tier do not (I1).
-    pub(super) fn lower_within(&self, tier: usize, max_ejected_ratio: f64) -> bool {
-        let leaves_one = |all| (all > SERVING).then(|| all - SERVING);
+    /// Counts out a server that is about to be ejected, if it `serves`. True if at least one other serves afterwards,
+    /// and either a worse tier serves, or no more than `max_ejected_ratio` of the registered ones of its tier do not
+    /// (I1).
+    pub(super) fn lower_within(&self, tier: usize, serves: bool, max_ejected_ratio: f64) -> bool {
+        let out = if serves { SERVING } else { 0 };
+        let leaves_one = |all| (all > out).then(|| all - out);
         // Acquire where it is allowed, Relaxed where not: see the module's page.
         if self.all.fetch_update(Ordering::Acquire, Ordering::Relaxed, leaves_one).is_err() {
             return false;
         }
         let is_backed = (tier + 1..TIERS).any(|worse| self.has_serving(worse));
         let allows = |word: u64| {
-            let (registered, left) = (f64::from(Counts(word).registered()), f64::from(Counts(word).serving()) - 1.0);
+            let left = word - out;
+            let [registered, serving] = [Counts(left).registered(), Counts(left).serving()].map(f64::from);
             // The quotient of 7 and 10 is the very `0.7` that a user writes; a product may be beside 7.
-            (is_backed || (registered - left) / registered <= max_ejected_ratio).then(|| word - SERVING)
+            (is_backed || (registered - serving) / registered <= max_ejected_ratio).then_some(left)
         };
         // Relaxed: see the module's page.
         let is_allowed = self.tiers[tier].fetch_update(Ordering::Relaxed, Ordering::Relaxed, allows).is_ok();
         if !is_allowed {
             // Relaxed: see the module's page.
-            self.all.fetch_add(SERVING, Ordering::Relaxed);
+            self.all.fetch_add(out, Ordering::Relaxed);
         }
         is_allowed
     }
@@ -143,7 +146,7 @@ mod tests {
                 serving.register(0);
                 serving.raise(0);
             }
-            let count = (0..servers).filter(|_| serving.lower_within(0, ratio)).count();
+            let count = (0..servers).filter(|_| serving.lower_within(0, true, ratio)).count();
             assert_eq!((count, serving.serving()), (ejected, servers - ejected as u32), "{servers} servers, {ratio}");
         }
     }
@@ -157,9 +160,10 @@ mod tests {
         }
         serving.lower(0);
         serving.lower(0);
-        assert!(!serving.lower_within(0, 0.5));
+        assert!(!serving.lower_within(0, true, 0.5));
+        assert!(serving.lower_within(0, false, 0.5) && !serving.lower_within(0, false, 0.4), "one of the two");
         serving.raise(0);
-        assert!(serving.lower_within(0, 0.5));
+        assert!(serving.lower_within(0, true, 0.5));
     }
 
     /// Counts with so many servers of each tier, all serving.
@@ -175,20 +179,20 @@ mod tests {
     #[test]
     fn a_tier_before_one_that_serves_may_be_ejected_whole() {
         let serving = tiers(&[2, 3]);
-        assert!(serving.lower_within(0, 0.0) && serving.lower_within(0, 0.0), "the worse tier serves");
+        assert!(serving.lower_within(0, true, 0.0) && serving.lower_within(0, true, 0.0), "the worse tier serves");
         assert!(!serving.has_serving(0) && serving.has_worse(0) && !serving.has_worse(1));
-        let ejected = (0..3).filter(|_| serving.lower_within(1, 0.4)).count();
+        let ejected = (0..3).filter(|_| serving.lower_within(1, true, 0.4)).count();
         assert_eq!((ejected, serving.serving()), (1, 2), "the last tier keeps its part");
         serving.raise(0);
-        assert!(!serving.lower_within(1, 0.4), "a better tier is no excuse");
-        assert!(serving.lower_within(0, 0.4));
+        assert!(!serving.lower_within(1, true, 0.4), "a better tier is no excuse");
+        assert!(serving.lower_within(0, true, 0.4));
     }
 
     #[test]
     fn the_last_server_of_all_tiers_is_not_ejected() {
         let serving = tiers(&[1, 0, 1]);
-        assert!(serving.lower_within(2, 1.0), "a better tier serves");
-        assert!(!serving.lower_within(0, 1.0));
+        assert!(serving.lower_within(2, true, 1.0), "a better tier serves");
+        assert!(!serving.lower_within(0, true, 1.0));
         assert_eq!(serving.serving(), 1);
     }
 }

@@ -276,7 +276,11 @@ impl<C: Connector> ServerEntry<C> {
 
     /// Changes the settings except the maximum. Only under the lock of the server list.
     pub(crate) fn apply(&self, config: Server, limits: Limits, serving: &Serving, now: Time) {
-        self.config.store(Arc::new(config));
+        let before = self.config.swap(Arc::new(config));
+        if !before.leads_where(&self.config.load()) {
+            // After the change: see `verdict::has_moved`.
+            self.forget_results(now);
+        }
         self.weight.set(limits.weight);
         let (before, is_registered) = (self.health.snapshot().tier(), !self.is_removed());
         // In both tiers for a moment, so that no ejection is allowed that would not be before or afterwards.
@@ -352,6 +356,12 @@ impl<C: Connector> ServerEntry<C> {
         // Release: pairs with the Acquire of `epoch`.
         self.epoch.fetch_max(epoch + 1, Ordering::Release);
         self.notifier.epoch_ended.notify_waiters();
+    }
+
+    /// Forgets what is known by the connections that it has.
+    pub(crate) fn forget_results(&self, now: Time) {
+        self.health.begin_anew(now);
+        self.strikes.clear();
     }
 
     pub(crate) fn is_removed(&self) -> bool {

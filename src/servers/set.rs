@@ -243,7 +243,7 @@ struct Edit<'a, C: Connector> {
     change: Change<C>,
     /// The numbers whose bits must be refreshed.
     touched: Vec<usize>,
-    /// New maxima, set once the list is published: before that, the old generations have no room for more connections.
+    /// Raised maxima, set once the list is published: before that, the old generations lack room for more connections.
     maxima: Vec<(Arc<ServerEntry<C>>, u32)>,
     /// The time of the change, for new rates.
     now: Time,
@@ -297,34 +297,39 @@ impl<C: Connector> Edit<'_, C> {
     /// Changes the settings of a registered server. A maximum that outgrows its queues begins a new generation with
     /// more room. So does a lower one: a connection that is returned to a closed generation may have to close.
     fn apply(&mut self, number: usize, server: &Server, limits: Limits) {
-        let Some(entry) = self.list.entry(number).cloned() else { return };
-        if *entry.server().config() == *server {
-            return;
-        }
-        // Its connections lead elsewhere.
+        let changes = |entry: &&ListEntry<C>| *entry.server().config() != *server;
+        let Some(entry) = self.list.entry(number).filter(changes).cloned() else { return };
         let is_moved = !entry.server().config().leads_where(server);
         let is_lower = limits.max_conns < entry.server().permits.counts().max();
         entry.server().apply(server.clone(), limits, &self.servers.serving, self.now);
-        self.maxima.push((Arc::clone(entry.server()), limits.max_conns));
+        if is_lower {
+            // Before the list: attempts that began in between would find no room.
+            entry.server().permits.set_max(limits.max_conns);
+        } else {
+            self.maxima.push((Arc::clone(entry.server()), limits.max_conns));
+        }
         let (capacity, bounded) = self.room(limits.max_conns);
-        if is_moved {
-            self.reset(number);
-        } else if entry.generation.idle.fits(capacity, bounded) && !is_lower {
+        if !is_moved && !is_lower && entry.generation.idle.fits(capacity, bounded) {
             let bucket = entry.server().bucket();
             self.list.set(number, Some(ListEntry { bucket, ..entry }));
             self.touched.push(number);
         } else {
-            self.begin_generation(number, Arc::clone(entry.server()), limits.max_conns, entry.generation.epoch);
-            self.change.replaced.push(entry.generation);
+            self.replace(entry, limits.max_conns, is_moved);
         }
     }
 
     fn reset(&mut self, number: usize) {
         let Some(entry) = self.list.entry(number).cloned() else { return };
-        let changed = self.maxima.last().filter(|(server, _)| Arc::ptr_eq(server, entry.server()));
-        let max_conns = changed.map_or_else(|| entry.server().permits.counts().max(), |&(_, max_conns)| max_conns);
-        self.begin_generation(number, Arc::clone(entry.server()), max_conns, entry.generation.epoch + 1);
-        self.change.replaced.push(entry.generation);
+        entry.server().forget_results(self.now);
+        let max_conns = entry.server().permits.counts().max();
+        self.replace(entry, max_conns, true);
+    }
+
+    /// Begins the next generation of a server, of the next epoch if this one is over.
+    fn replace(&mut self, entry: ListEntry<C>, max_conns: u32, is_over: bool) {
+        let old = entry.generation;
+        self.begin_generation(old.number, Arc::clone(&old.server), max_conns, old.epoch + u64::from(is_over));
+        self.change.replaced.push(old);
     }
 
     /// Begins a generation of a server and puts its entry into the list.

@@ -197,6 +197,12 @@ impl Health {
         (self.breaker_unsure, self.unsure_since, self.failures_unsure) = (false, None, false);
     }
 
+    /// Its connections begin anew: those from before tell nothing until they come back well.
+    pub(crate) fn begins_anew(&mut self) {
+        self.outage += 1;
+        self.strikes = (0, 0);
+    }
+
     /// The pool may or may not have dropped what no longer shows.
     pub(crate) fn may_be_reset(&mut self) {
         (self.strikes.0, self.ejections.0) = (0, 0);

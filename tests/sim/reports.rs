@@ -181,8 +181,7 @@ impl State {
         let at_once = eject_for.is_some() || matches!(health.state, Health::Recovering { .. });
         let enough = |strikes| at_once || strikes >= plan.consecutive_failures;
         expected.enough = (is_sure && enough(expected.strikes.0), enough(expected.strikes.1));
-        let may_go = server.disabled.is_some() || self.is_within_cap(plan, server);
-        expected.allowed = plan.enforce && server.is_listed && may_go;
+        expected.allowed = plan.enforce && server.is_listed && self.is_within_cap(plan, server);
         expected
     }
 

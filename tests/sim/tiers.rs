@@ -57,15 +57,16 @@ impl State {
         })
     }
 
-    /// Whether the cap lets a server be ejected that serves: another serves, and either one of a worse tier does, or no
-    /// more than a part of its own tier does not.
+    /// Whether the cap lets a server be ejected, disabled or not: another serves, and either one of a worse tier does,
+    /// or no more than a part of its own tier does not.
     pub(crate) fn is_within_cap(&self, plan: &Plan, server: &Server) -> bool {
         let tier = server.held.tier();
         let of_tier = || self.servers.iter().filter(|other| other.is_listed && other.held.tier() == tier);
         let serves_worse = self.servers.iter().any(|other| other.serves() && other.held.tier() > tier);
         let (listed, serving) = (of_tier().count(), of_tier().filter(|other| other.serves()).count());
-        let ratio_out = (listed - serving + 1) as f64 / listed as f64;
-        self.serving().1 >= 2 && (serves_worse || ratio_out <= plan.max_ejected_ratio)
+        let out = usize::from(server.serves());
+        let ratio_out = (listed - serving + out) as f64 / listed as f64;
+        self.serving().1 as usize > out && (serves_worse || ratio_out <= plan.max_ejected_ratio)
     }
 
     /// Describes a disagreement between the pool's status and the model.

@@ -77,6 +77,52 @@ async fn ejections_stop_at_the_ratio() {
 }
 
 #[tokio::test]
+async fn disabled_servers_are_ejected_within_the_ratio() {
+    for (ratio, is_ejected) in [(0.5, false), (0.67, true)] {
+        let ejection = Ejection::new().consecutive_failures(1).max_ejected_ratio(ratio).base(MINUTE).max(MINUTE);
+        let rig = Rig::manual(|b| steady(b).servers(["b", "c"]).ejection(ejection.clone()));
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(acquired(&rig).await);
+        }
+        held.sort_by(|a, b| a.address().cmp(b.address()));
+        held.pop().expect("that of c").fail("broken");
+        rig.pool.disable("a", None).expect("it is registered");
+        held.remove(0).fail("broken");
+        rig.pool.enable("a").expect("it is registered");
+        assert_eq!(ejected_for(&rig).is_some(), is_ejected, "two of three would not serve, at most {ratio}");
+    }
+}
+
+#[tokio::test]
+async fn failures_of_connections_from_before_a_reset_eject_nothing() {
+    let rig = Rig::manual(|b| ejection(b, Ejection::new().consecutive_failures(2)));
+    let [mut of_a, _of_b] = acquired_of_each(&rig, 3).await;
+    let mut fail = || of_a.pop().expect("three").fail("broken");
+    fail();
+    rig.pool.reset();
+    fail();
+    assert_eq!(state(&rig), ServerState::Up);
+    fail();
+    let conn = acquire_of_a(&rig).await;
+    conn.fail("broken");
+    assert_eq!(state(&rig), ServerState::Up, "one failure since the reset");
+    acquire_of_a(&rig).await.fail("broken");
+    assert!(ejected_for(&rig).is_some());
+}
+
+/// Acquires a new or an idle connection to "a", and gives others back.
+async fn acquire_of_a(rig: &Rig) -> PooledConn<ScriptedConnector> {
+    loop {
+        let conn = acquired(rig).await;
+        if conn.address() == "a" {
+            return conn;
+        }
+        conn.release();
+    }
+}
+
+#[tokio::test]
 async fn servers_down_by_connecting_use_up_the_ratio_and_are_not_refused() {
     let rig = Rig::manual(|b| steady(b).server("b").ejection(Ejection::new().consecutive_failures(1)));
     let [of_a, of_b] = acquired_of_each(&rig, 1).await;

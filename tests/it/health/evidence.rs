@@ -45,6 +45,48 @@ async fn refused_attempt_takes_down_a_server_whose_connections_have_not_answered
 }
 
 #[tokio::test]
+async fn refused_attempt_takes_down_a_server_whose_connections_have_answered_before_a_reset_or_a_move_only() {
+    for change in ["reset", "update", "removal"] {
+        let rig = Rig::manual(single);
+        acquired(&rig).await.release();
+        let held = acquired(&rig).await;
+        let moved = Server::named("a", "b");
+        match change {
+            "reset" => rig.pool.reset(),
+            "update" => rig.pool.update(moved).expect("it is registered"),
+            _ => {
+                rig.pool.deregister("a").expect("it is registered");
+                rig.pool.register(moved).expect("it was removed");
+            }
+        }
+        if change != "reset" {
+            // The old address answers still.
+            held.release();
+        }
+        for address in ["a", "b"] {
+            rig.connector.on_connect(address, Connect::Refuse);
+        }
+        let waiter = waiting(&rig);
+        settle().await;
+        assert_eq!(state(&rig), down(1, MINUTE), "{change}");
+        waiter.abort();
+    }
+}
+
+#[tokio::test]
+async fn refused_attempt_leaves_up_a_server_one_of_whose_connections_came_back_well_since_a_reset() {
+    let rig = Rig::manual(single);
+    let [first, mut second] = [acquired(&rig).await, acquired(&rig).await];
+    rig.pool.reset();
+    first.release();
+    assert_eq!(rig.pool.status().servers[0].open, 1, "it is of before the reset");
+    second.report_success();
+    let waiter = attempted(&rig, Connect::Refuse).await;
+    assert_eq!(state(&rig), ServerState::Up);
+    waiter.abort();
+}
+
+#[tokio::test]
 async fn refused_attempt_takes_down_a_server_whose_idle_connections_are_dead() {
     let rig = Rig::manual(|b| single(b).server(Server::new("b").max_conns(1)));
     // Both come back well. Then the server dies, and one more is asked of it.
