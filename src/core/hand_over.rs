@@ -19,8 +19,8 @@ use crate::sync::Arc;
 /// Delivers a new connection: to the front waiter, if there is a token, otherwise to the idle queue. Closes one whose
 /// attempt began before an outage that is over.
 pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) {
-    if is_outdated(&conn) {
-        return close(conn, CloseReason::Outage);
+    if let Some(why) = why_outdated(&conn) {
+        return close(conn, why);
     }
     let mut conn = Some(conn);
     let list = shared.servers.list();
@@ -63,8 +63,8 @@ pub(crate) fn give_back<C: Connector>(conn: Box<Connection<C>>, now: Time) {
 /// back well since its server went down, if the server serves again: at the recovery the idle ones were closed.
 #[cold]
 pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
-    if is_outdated(&conn) {
-        return close(conn, CloseReason::Outage);
+    if let Some(why) = why_outdated(&conn) {
+        return close(conn, why);
     }
     let near = thread_number();
     let generation = Arc::clone(conn.generation());
@@ -75,10 +75,13 @@ pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
     }
 }
 
-/// Whether a connection is from before an outage of its server that is over.
-fn is_outdated<C: Connector>(conn: &Connection<C>) -> bool {
-    let health = conn.permit.server().health.snapshot();
-    !health.is_down() && conn.outage() != health.outage()
+/// Why a connection may not stay, if it is of an epoch that is over, or from before an outage that is over.
+fn why_outdated<C: Connector>(conn: &Connection<C>) -> Option<CloseReason> {
+    let (generation, health) = (conn.generation(), conn.permit.server().health.snapshot());
+    if generation.is_over() {
+        return Some(why_over(generation));
+    }
+    (!health.is_down() && conn.outage() != health.outage()).then_some(CloseReason::Outage)
 }
 
 /// Moves a connection that may not stay in its idle queue to the generation that took over. Closes it if there is none,

@@ -38,6 +38,12 @@ pub(crate) struct Drain {
 }
 
 impl Server {
+    /// Its connections close by order.
+    pub(crate) fn reset(&mut self, now: u64) {
+        (self.reset_at, self.emptied_at) = (now, Some(now));
+        self.health.begins_anew();
+    }
+
     /// When it may be connected to again, if that is known: its time is over, or its trial is due.
     pub(crate) fn due(&self) -> Option<u64> {
         match self.disabled {
@@ -177,7 +183,7 @@ async fn drain(world: Arc<World>, pool: Pool<SimConnector>, server: usize, ms: u
         }
         state.trace.push((began, Event::Drains { server, ms }));
         end_attempts(&mut state, server);
-        (state.servers[server].reset_at, state.servers[server].emptied_at) = (began, Some(began));
+        state.servers[server].reset(began);
         state.disables(server, NO_END, true, began);
         let id = state.id();
         state.drains.insert(id, drain);

@@ -235,10 +235,8 @@ impl Operator {
         let address = {
             let mut state = self.world.state();
             end_attempts(&mut state, server);
-            state.servers[server].health.begins_anew();
             state.servers[server].touched = self.world.now();
-            state.servers[server].reset_at = self.world.now();
-            state.servers[server].emptied_at = Some(self.world.now());
+            state.servers[server].reset(self.world.now());
             state.servers[server].address.clone()
         };
         if let Err(error) = self.pool.reset_server(&address) {
