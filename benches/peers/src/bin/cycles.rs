@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::io;
 
 use clap::{Parser, ValueEnum};
-use connring::{Pool, connect_fn};
+use connring::{LoadBalancing, Pool, connect_fn};
 use tokio::runtime::Runtime;
 
 use crate::floor::Floor;
@@ -28,6 +28,8 @@ enum Contestant {
     FloorAsync,
     ConnringSync,
     ConnringAsync,
+    /// With `LoadBalancing::Weighted`.
+    WeightedSync,
 }
 
 /// A rate limit that is set but never reached.
@@ -60,8 +62,11 @@ fn main() {
                 }
             });
         }
-        Contestant::ConnringSync => {
+        Contestant::ConnringSync | Contestant::WeightedSync => {
             let pool = runtime.block_on(pool());
+            if let Contestant::WeightedSync = arguments.contestant {
+                pool.set_load_balancing(LoadBalancing::Weighted);
+            }
             counted(&runtime, async {
                 for _ in 0..cycles {
                     let conn = pool.try_acquire().expect("a connection");
