@@ -22,7 +22,8 @@ use crate::range::{check, check_longest};
 ///
 /// An ejection is refused if no server would serve afterwards, or, while no worse [tier](crate::Server::tier) serves,
 /// if fewer than 1 − [`max_ejected_ratio`](Self::max_ejected_ratio) of the servers of its tier would. Servers that are
-/// down because connecting failed count among the ejected there. When no server serves any more, all ejections end.
+/// down because connecting failed, or disabled, count among the ejected there; a disabled server is ejected within the
+/// same bound. When no server serves any more, all ejections end.
 ///
 /// # Examples
 ///

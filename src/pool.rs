@@ -272,7 +272,8 @@ impl<C: Connector> Pool<C> {
     }
 
     /// Replaces all settings of a registered server, known by its name. Its connections stay, unless its address or a
-    /// tag changed: then they close, idle ones now, others when they are released.
+    /// tag changed: then they close, idle ones now, others when they are released, and what callers report of them no
+    /// longer counts for or against the server.
     ///
     /// # Errors
     ///
@@ -283,6 +284,9 @@ impl<C: Connector> Pool<C> {
 
     /// Closes every connection that exists: idle ones now, others when they are released. Attempts that run end, and
     /// are made again for callers that wait. For credentials that changed, or a network that did.
+    ///
+    /// Servers keep their state, limits and totals. Failures reported before count no more, nor do those of connections
+    /// from before; a success of one counts.
     pub fn reset(&self) {
         core::reset(&self.shared);
     }
