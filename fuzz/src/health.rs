@@ -209,7 +209,7 @@ impl Run {
             Op::Recover(which) => {
                 let (outage, is_current) = server.outage(which);
                 let recovers = server.is_down() && is_current;
-                assert_eq!(server.health.recover(serving, outage, now).is_some(), recovers);
+                assert_eq!(server.health.begin_recovery(serving, outage, now).is_some(), recovers);
                 if recovers {
                     server.model = Model::Recovering;
                 }
@@ -226,7 +226,7 @@ impl Run {
             Op::Recovered(which) => {
                 let (outage, is_current) = server.outage(which);
                 let recovered = server.model == Model::Recovering && is_current;
-                assert_eq!(server.health.recovered(outage), recovered);
+                assert_eq!(server.health.end_recovery(outage), recovered);
                 if recovered {
                     server.model = Model::Up;
                 }

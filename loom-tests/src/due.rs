@@ -111,7 +111,7 @@ pub fn no_connection_of_an_older_outage_stays_idle() {
             })
         };
         drop(slot.take());
-        tier.health[0].recover(&tier.serving, outage, Time::ZERO).expect("it is down");
+        tier.health[0].begin_recovery(&tier.serving, outage, Time::ZERO).expect("it is down");
         up.refresh(0, || tier.health[0].snapshot().serves());
         drop(slot.take());
         returns.join().unwrap();

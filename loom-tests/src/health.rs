@@ -90,7 +90,7 @@ pub fn a_failure_of_an_older_outage_counts_nothing() {
         let outage = tier.outage(0);
         let recovers = {
             let tier = Arc::clone(&tier);
-            thread::spawn(move || tier.health[0].recover(&tier.serving, outage, time(2)).is_some())
+            thread::spawn(move || tier.health[0].begin_recovery(&tier.serving, outage, time(2)).is_some())
         };
         let fails = {
             let tier = Arc::clone(&tier);
@@ -106,16 +106,16 @@ pub fn a_failure_of_an_older_outage_counts_nothing() {
 /// Property: while a server is recovering, a good return, an ejection and a failed connect race to a state that the
 /// protocol allows: one failure takes it down, and no return brings it up again (I1).
 /// Threads: one returns, one ejects, and the connect of the main thread fails.
-/// Mutation that fails it: `recovered` checks neither that the server recovers nor the outage number.
+/// Mutation that fails it: `end_recovery` checks neither that the server recovers nor the outage number.
 pub fn a_recovery_ends_by_the_protocol() {
     check(3, || {
         let tier = Tier::<2>::new();
         assert!(tier.connect_fails(0, tier.outage(0)));
         let outage = tier.outage(0);
-        tier.health[0].recover(&tier.serving, outage, time(2)).expect("it is down");
+        tier.health[0].begin_recovery(&tier.serving, outage, time(2)).expect("it is down");
         let returns = {
             let tier = Arc::clone(&tier);
-            thread::spawn(move || tier.health[0].recovered(outage))
+            thread::spawn(move || tier.health[0].end_recovery(outage))
         };
         let ejects = {
             let tier = Arc::clone(&tier);
@@ -125,7 +125,7 @@ pub fn a_recovery_ends_by_the_protocol() {
         returns.join().unwrap();
         assert_ne!(failed, ejects.join().unwrap(), "exactly one takes the server down");
         assert!(tier.health[0].snapshot().is_down());
-        assert!(!tier.health[0].recovered(outage));
+        assert!(!tier.health[0].end_recovery(outage));
         tier.assert_counted();
     });
 }
@@ -163,13 +163,13 @@ pub fn an_order_keeps_the_state() {
             assert!(matches!(tier.eject(0, tier.outage(0), 0.5), Ejected::Down(_)));
             let outage = tier.outage(0);
             if !is_ejected {
-                tier.health[0].recover(&tier.serving, outage, time(1)).expect("it is down");
+                tier.health[0].begin_recovery(&tier.serving, outage, time(1)).expect("it is down");
             }
             let ends = {
                 let tier = Arc::clone(&tier);
                 thread::spawn(move || match is_ejected {
                     true => assert!(tier.health[0].end_ejection()),
-                    false => assert!(tier.health[0].recovered(outage)),
+                    false => assert!(tier.health[0].end_recovery(outage)),
                 })
             };
             assert!(tier.health[0].set_disabled(&tier.serving, true, time(1)));
@@ -199,7 +199,7 @@ pub fn an_outage_is_ended_once() {
             let outage = tier.outage(0);
             let recovers = {
                 let tier = Arc::clone(&tier);
-                thread::spawn(move || tier.health[0].recover(&tier.serving, outage, time(1)).is_some())
+                thread::spawn(move || tier.health[0].begin_recovery(&tier.serving, outage, time(1)).is_some())
             };
             let ends = {
                 let tier = Arc::clone(&tier);
@@ -234,7 +234,7 @@ pub fn an_ejection_that_is_seen_has_its_end() {
             thread::spawn(move || {
                 if fails_for(&tier, first, 2) {
                     let outage = tier.outage(0);
-                    tier.health[0].recover(&tier.serving, outage, time(2)).expect("it is down");
+                    tier.health[0].begin_recovery(&tier.serving, outage, time(2)).expect("it is down");
                     assert!(fails_for(&tier, outage, 3));
                     assert_eq!(tier.health[0].ejected_until(), Some(time(3)));
                 }
@@ -269,7 +269,7 @@ pub fn time_out_of_rotation_is_not_served() {
             assert!(matches!(ejected, Ejected::Down(_)));
             ejections.get()
         };
-        let recover = || tier.health[0].recover(&tier.serving, tier.outage(0), time(1)).expect("it is down");
+        let recover = || tier.health[0].begin_recovery(&tier.serving, tier.outage(0), time(1)).expect("it is down");
         for in_a_row in [1, 2] {
             assert_eq!(eject(1), in_a_row);
             recover();

@@ -62,7 +62,7 @@ impl Pool {
                 return None;
             };
             server.breaker.succeeded(trial);
-            health.recover(&this.tier.serving, found.outage(), Time::ZERO);
+            health.begin_recovery(&this.tier.serving, found.outage(), Time::ZERO);
         }
         server.permits.connected();
         Some(Box::new(Conn(at)))
@@ -117,7 +117,7 @@ impl Pool {
         let permits = &servers[conn.0].permits;
         match end {
             End::Release => {
-                tier.health[conn.0].recovered(tier.outage(conn.0));
+                tier.health[conn.0].end_recovery(tier.outage(conn.0));
                 Self::put(this, conn);
             }
             End::Close | End::Fail => {

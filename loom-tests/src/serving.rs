@@ -82,7 +82,7 @@ pub fn a_server_counts_once_it_serves() {
         let outage = tier.outage(0);
         let recovers = {
             let tier = Arc::clone(&tier);
-            thread::spawn(move || assert!(tier.health[0].recover(&tier.serving, outage, Time::ZERO).is_some()))
+            thread::spawn(move || assert!(tier.health[0].begin_recovery(&tier.serving, outage, Time::ZERO).is_some()))
         };
         let ejected = tier.eject(1, tier.outage(1), 1.0);
         assert!(ejected == Ejected::Refused || tier.health[0].snapshot().serves(), "no server is seen to serve");
@@ -110,7 +110,7 @@ fn change(tier: &Tier<2>, at: usize, change: Change) {
     match change {
         Change::ConnectFails => drop(tier.connect_fails(at, outage)),
         Change::Ejected => drop(tier.eject(at, outage, 1.0)),
-        Change::Recovers => drop(health.recover(serving, outage, Time::ZERO)),
+        Change::Recovers => drop(health.begin_recovery(serving, outage, Time::ZERO)),
         Change::Answers => drop(health.answers(serving, outage, Time::ZERO)),
         Change::Removed(is) => {
             // As in the pool: registered before it may serve, and removed after it served.
@@ -176,7 +176,9 @@ pub fn the_bound_holds_beside_other_changes() {
         assert!(tier.connect_fails(0, tier.outage(0)));
         let recovers = {
             let tier = Arc::clone(&tier);
-            thread::spawn(move || assert!(tier.health[0].recover(&tier.serving, tier.outage(0), Time::ZERO).is_some()))
+            thread::spawn(move || {
+                assert!(tier.health[0].begin_recovery(&tier.serving, tier.outage(0), Time::ZERO).is_some())
+            })
         };
         let fails = {
             let tier = Arc::clone(&tier);

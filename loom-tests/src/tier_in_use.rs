@@ -84,7 +84,9 @@ impl Servers {
     }
 
     fn comes_up(&self, number: usize) {
-        assert!(self.tier.health[number].recover(&self.tier.serving, self.tier.outage(number), Time::ZERO).is_some());
+        assert!(
+            self.tier.health[number].begin_recovery(&self.tier.serving, self.tier.outage(number), Time::ZERO).is_some()
+        );
         self.refresh(number);
     }
 

@@ -190,7 +190,7 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
             let is_in_use = || is_any_in_use(shared, &generation, health.outage());
             let may_hang = was_ejected && now.since(until) < LONGEST_RECOVERY && is_in_use();
             if now >= until && !may_hang {
-                transition::recovered(shared, &generation, health.outage());
+                transition::end_recovery(shared, &generation, health.outage());
             } else {
                 shared.due_times.push(until.max(now.after(RECOVERY_RETRY)), number);
             }

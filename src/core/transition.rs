@@ -132,7 +132,7 @@ pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Gener
     // Before drops run, which may panic: a server that is still down then is tried again.
     look_at(shared, generation, until);
     close_outdated(shared, generation, outage);
-    if server.health.recover(&shared.servers.serving, outage, now).is_some() {
+    if server.health.begin_recovery(&shared.servers.serving, outage, now).is_some() {
         // Again: the drops may have taken until then, and the look found it down.
         look_at(shared, generation, until);
         shared.servers.refresh(server.number());
@@ -152,12 +152,12 @@ pub(crate) fn succeeded<C: Connector>(shared: &Shared<C>, generation: &Generatio
     if !server.strikes.is_clear() && server.health.snapshot().outage() == outage {
         server.strikes.clear();
     }
-    recovered(shared, generation, outage);
+    end_recovery(shared, generation, outage);
 }
 
 /// Ends a recovery from `outage`.
-pub(crate) fn recovered<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, outage: Outage) {
-    if generation.server.health.recovered(outage) {
+pub(crate) fn end_recovery<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, outage: Outage) {
+    if generation.server.health.end_recovery(outage) {
         generation.server.breaker.answered();
         // Waiters may connect to it again.
         shared.notifier.wake_if_waiters();

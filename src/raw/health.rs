@@ -44,8 +44,8 @@
 //! - `snapshot_after_push` is SeqCst (see there).
 //! - `ejected_until` loads the word with Acquire, which pairs with the CAS that set the bit: the end was stored before
 //!   it (I3). All later changes of the word are read-modify-writes, which keep the pairing.
-//! - The CAS of `recover` also publishes the end of the recovery, which the server stores before it; the background
-//!   task fences (Acquire) after it has seen the server recover.
+//! - The CAS of `begin_recovery` also publishes the end of the recovery, which the server stores before it; the
+//!   background task fences (Acquire) after it has seen the server recover.
 //! - All else is Relaxed: the word publishes nothing but these three. The up set, the due time and the error follow the
 //!   change and have orderings of their own.
 
@@ -304,7 +304,7 @@ impl Health {
     }
 
     /// The trial of an outage succeeded: Recovering. Returns the word if the server was down in this outage.
-    pub(crate) fn recover(&self, serving: &Serving, outage: Outage, now: Time) -> Option<HealthSnapshot> {
+    pub(crate) fn begin_recovery(&self, serving: &Serving, outage: Outage, now: Time) -> Option<HealthSnapshot> {
         self.come_back(&mut lock(&self.ejections), serving, outage, HealthState::Recovering, now)
     }
 
@@ -332,7 +332,7 @@ impl Health {
     }
 
     /// A good return, or an interval without a failure, while Recovering from `outage`: Up. True if that was so.
-    pub(crate) fn recovered(&self, outage: Outage) -> bool {
+    pub(crate) fn end_recovery(&self, outage: Outage) -> bool {
         self.set_if(|found| {
             let is_over = found.state() == HealthState::Recovering && found.outage() == outage;
             is_over.then(|| found.with_state(HealthState::Up))

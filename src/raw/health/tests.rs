@@ -27,11 +27,14 @@ fn goes_down_recovers_and_is_up() {
     assert_eq!(health[0].connect_failed(&serving, first, at(2)), None, "failures of one outage count once");
     let second = down.outage();
     assert_ne!(first, second);
-    assert_eq!(health[0].recover(&serving, first, at(3)), None, "another outage");
-    assert_eq!(health[0].recover(&serving, second, at(3)).map(|left| left.state()), Some(HealthState::Recovering));
+    assert_eq!(health[0].begin_recovery(&serving, first, at(3)), None, "another outage");
+    assert_eq!(
+        health[0].begin_recovery(&serving, second, at(3)).map(|left| left.state()),
+        Some(HealthState::Recovering)
+    );
     assert_eq!(serving.serving(), 1);
-    assert!(!health[0].recovered(first));
-    assert!(health[0].recovered(second) && !health[0].recovered(second));
+    assert!(!health[0].end_recovery(first));
+    assert!(health[0].end_recovery(second) && !health[0].end_recovery(second));
     assert!(health[0].snapshot().is_plainly_up());
 }
 
@@ -44,7 +47,7 @@ fn eject(serving: &Serving, health: &Health, now: u64) -> u64 {
 }
 
 fn recover(serving: &Serving, health: &Health, now: u64) {
-    health.recover(serving, health.snapshot().outage(), at(now)).expect("it is down");
+    health.begin_recovery(serving, health.snapshot().outage(), at(now)).expect("it is down");
 }
 
 #[test]
@@ -76,7 +79,7 @@ fn time_while_a_server_is_disabled_or_removed_forgives_no_ejection() {
         }
         // It serves for 4 s before, and for 5 s afterwards.
         assert!(set(health, &serving, true, at(5)) && !set(health, &serving, true, at(6)));
-        health.recovered(health.snapshot().outage());
+        health.end_recovery(health.snapshot().outage());
         assert!(set(health, &serving, false, at(1_000)));
         assert_eq!(eject(&serving, health, 1_005), 4, "it served for 9 s");
         // Nor does the time count in which it comes out of Down.
@@ -144,7 +147,7 @@ fn each_outage_has_a_number_of_its_own_whatever_the_clock_says() {
         let down = health[0].connect_failed(&serving, health[0].snapshot().outage(), at(0)).expect("it goes down");
         assert_ne!(down.outage(), last);
         last = down.outage();
-        health[0].recover(&serving, last, at(0)).expect("it is down");
+        health[0].begin_recovery(&serving, last, at(0)).expect("it is down");
     }
     assert_eq!(format!("{:?}", health[0].snapshot()), "Recovering(outage 1000)");
 }
@@ -171,9 +174,26 @@ fn a_changed_tier_moves_a_server_that_serves() {
     // While it is down it counts in no tier.
     serving.register(15);
     assert!(health[0].set_tier(&serving, 15, Time::ZERO));
-    assert!(health[0].recover(&serving, down.outage(), Time::ZERO).is_some() && serving.has_serving(15));
+    assert!(health[0].begin_recovery(&serving, down.outage(), Time::ZERO).is_some() && serving.has_serving(15));
     let outage = health[0].snapshot().outage();
     assert!(matches!(health[0].eject(&serving, outage, 1.0, at(1), |_| at(2)), Ejected::Down(_)));
     assert_eq!((health[0].snapshot().tier(), serving.has_serving(15)), (15, false));
     assert_eq!(format!("{:?}", health[1].snapshot()), "Up(outage 0)");
+}
+
+#[test]
+fn to_begin_anew_keeps_the_state_and_forgets_older_failures() {
+    let (serving, health) = servers(2);
+    let older = health[0].snapshot().outage();
+    health[0].begin_anew(at(1));
+    assert!(health[0].connect_failed(&serving, older, at(2)).is_none() && health[0].snapshot().is_plainly_up());
+    let ejected = health[0].eject(&serving, health[0].snapshot().outage(), 0.5, at(2), |_| at(9));
+    assert!(matches!(ejected, Ejected::Down(_)));
+    let down = health[0].snapshot();
+    health[0].begin_anew(at(2));
+    let left = health[0].snapshot();
+    assert!(left.is_ejected() && left.outage() != down.outage());
+    assert_eq!((health[0].ejected_until(), serving.serving()), (Some(at(9)), 1));
+    assert!(health[0].begin_recovery(&serving, down.outage(), at(9)).is_none());
+    assert!(health[0].begin_recovery(&serving, left.outage(), at(9)).is_some());
 }
