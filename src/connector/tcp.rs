@@ -115,6 +115,11 @@ impl TcpConnector {
         self
     }
 
+    /// Connects to one of `addresses`, which `name` resolved to.
+    async fn connect_any(&self, name: &str, addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+        self.last_good.connect(name, addresses, |address| self.connect_one(address)).await
+    }
+
     async fn connect_one(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(address).await.map_err(|error| explained(error, address))?;
         refuse_itself(&stream, address)?;
@@ -139,7 +144,7 @@ impl Connector for TcpConnector {
     async fn connect(&self, server: &Server) -> io::Result<TcpStream> {
         let name = server.address();
         let addresses = look_up::resolve(name).await?;
-        self.last_good.connect(name, addresses, |address| self.connect_one(address)).await
+        self.connect_any(name, addresses).await
     }
 
     fn is_reusable(&self, conn: &mut TcpStream, info: &ConnInfo) -> bool {

@@ -5,4 +5,5 @@ mod callers;
 mod connects;
 mod limits;
 mod outages;
+mod stalls;
 mod world;

@@ -160,6 +160,43 @@ async fn the_next_address_is_tried_when_one_refused() {
     assert_eq!(conn.peer_addr().unwrap(), good);
 }
 
+/// An address that answers nothing, as one of a host that is gone: the queue of its listener is full. Returns what
+/// keeps it so, too.
+#[cfg(target_os = "linux")]
+fn dead() -> (SocketAddr, (Socket, Vec<Socket>)) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let fills = |_: &usize| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.connect_timeout(&address.into(), Duration::from_millis(50)).map(|()| socket).ok()
+    };
+    let queued: Vec<_> = (0..16).map_while(|index| fills(&index)).collect();
+    assert!(queued.len() < 16, "the queue does not get full");
+    (address, (listener, queued))
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_dead_address_delays_the_first_connect_to_its_name_alone() {
+    let (dead, _full) = dead();
+    let live = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addresses = vec![dead, live.local_addr().unwrap()];
+    let connector = TcpConnector::new();
+    let (clock, mut open) = (Clock::tokio(), Vec::new());
+    open.push(connector.connect_any("two:1", addresses.clone()).await.unwrap());
+    assert!(clock.now() >= ATTEMPT_DELAY, "the first address answered: this tests nothing");
+    // A pool's attempts run on clones.
+    for connector in [connector.clone(), connector] {
+        let connecting = connector.connect_any("two:1", addresses.clone());
+        // It is ready before the timeout is looked at, however busy the machine is.
+        let conn = tokio::time::timeout(ATTEMPT_DELAY / 2, connecting).await.expect("it waits for the dead address");
+        open.push(conn.unwrap());
+    }
+    assert!(open.iter().all(|conn| conn.peer_addr().unwrap() == addresses[1]));
+}
+
 #[tokio::test]
 async fn a_refused_attempt_is_the_servers_fault() {
     let connector = TcpConnector::new();

@@ -4,69 +4,83 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use connring::{PooledConn, Server, ServerState};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::world::{Patience, World, request, send};
 
 const REQUEST: Duration = Duration::from_millis(10);
 
-/// Answers in two seconds of eight callers that ask again and again.
-async fn closed_loop(world: &World) -> usize {
-    let before = world.answered();
-    let end = Instant::now() + Duration::from_secs(2);
-    let callers: Vec<_> = (0..8)
-        .map(|_| {
-            let pool = world.pool.clone();
-            tokio::spawn(async move {
-                while Instant::now() < end {
-                    request(&pool, REQUEST, Patience::Fails(Duration::from_secs(1))).await;
-                }
-            })
-        })
-        .collect();
-    for caller in callers {
-        caller.await.expect("no panic");
+/// Answers of all servers in each of so many half seconds from now on.
+async fn answers_in_half_seconds(world: &World, count: usize) -> Vec<usize> {
+    let mut answers = Vec::new();
+    for _ in 0..count {
+        let before = world.answered();
+        sleep(Duration::from_millis(500)).await;
+        answers.push(world.answered() - before);
     }
-    world.answered() - before
+    answers
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lifted_limit_takes_no_connection_of_the_others_out_of_use() {
-    let world = World::new(4, |builder| builder.max_conns_per_server(2));
-    world.servers.iter().for_each(|server| server.limit.store(1, Ordering::Relaxed));
-    closed_loop(&world).await;
-    let before = closed_loop(&world).await;
-    world.servers[0].limit.store(0, Ordering::Relaxed);
-    for _ in 0..5 {
-        let after = closed_loop(&world).await;
-        assert!(after * 100 >= before * 98, "{after} answers after {before}");
+    for lifted in 0..4 {
+        let world = World::new(4, |builder| builder.max_conns_per_server(2));
+        world.servers.iter().for_each(|server| server.limit.store(1, Ordering::Relaxed));
+        let mut callers = JoinSet::new();
+        for _ in 0..8 {
+            let pool = world.pool.clone();
+            callers.spawn(async move {
+                loop {
+                    request(&pool, REQUEST, Patience::Fails(Duration::from_secs(1))).await;
+                }
+            });
+        }
+        answers_in_half_seconds(&world, 10).await;
+        let before = answers_in_half_seconds(&world, 10).await;
+        world.servers[lifted].limit.store(0, Ordering::Relaxed);
+        let after = answers_in_half_seconds(&world, 40).await;
+        // Four connections of 10 ms, then five.
+        assert!(before.iter().all(|&answers| answers == 200), "{before:?}");
+        assert!(after.iter().all(|&answers| answers >= 200), "{after:?}");
+        assert!(after[20..].iter().all(|&answers| answers == 250), "{after:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn server_with_one_good_connection_serves_its_share() {
-    let world = World::new(2, |builder| builder);
+async fn server_with_one_good_connection_serves_its_share_while_connecting_to_it_pauses() {
+    // The first of the callers, and so the third, connects to a.
+    let world = World::new(2, |builder| builder.seed(0));
     world.servers[0].limit.store(1, Ordering::Relaxed);
+    let start = Instant::now();
+    let callers = [(); 3].map(|()| {
+        let pool = world.pool.clone();
+        tokio::spawn(async move { pool.acquire().await })
+    });
     let mut held: Vec<PooledConn<_>> = Vec::new();
-    for acquired in [(); 3].map(|()| {
-        tokio::spawn({
-            let pool = world.pool.clone();
-            async move { pool.acquire().await }
-        })
-    }) {
+    for acquired in callers {
         held.push(acquired.await.expect("no panic").expect("b accepts"));
     }
     for mut conn in held {
         conn.ask(REQUEST).await.expect("it answers");
         conn.release();
     }
+    assert_eq!(world.servers[0].connects_since(start), 2, "one was refused");
     let before = world.servers[0].answered();
-    for _ in 0..600 {
+    let mut paused = 0;
+    for number in 0..600 {
         assert!(request(&world.pool, REQUEST, Patience::Fails(Duration::from_secs(1))).await);
+        let status = &world.pool.status().servers[0];
+        assert_eq!(status.open, 1, "{status:?}");
+        // It was refused before its connection had answered, and is up again when it is refused next.
+        assert!(number < 2 || status.state == ServerState::Up, "{number}: {status:?}");
+        paused += usize::from(status.connecting_paused.is_some());
         sleep(Duration::from_millis(90)).await;
     }
     let served = world.servers[0].answered() - before;
-    assert!((270..=330).contains(&served), "{served} of 600");
+    assert!((298..=301).contains(&served), "{served} of 600");
+    let connects = world.servers[0].connects_since(start);
+    assert!(paused > 0 && connects <= 4, "{connects} connects, paused at {paused} of 600 requests");
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,12 +89,16 @@ async fn connections_of_server_at_its_limit_stay_busy() {
     world.servers[0].limit.store(5, Ordering::Relaxed);
     send(&world.pool, 1_500, Duration::from_secs(5), REQUEST, Patience::Fails(Duration::from_secs(1))).await;
     let before = world.servers[0].answered();
+    let start = Instant::now();
     let failed =
         send(&world.pool, 1_500, Duration::from_secs(20), REQUEST, Patience::Fails(Duration::from_secs(1))).await;
+    let refused = world.servers[0].connects_since(start);
     let served = world.servers[0].answered() - before;
     assert_eq!(failed, 0);
     // Five connections of 10 ms do 500 a second.
-    assert!(served > 20 * 400, "{served} in 20 s");
+    assert!(served >= 20 * 495, "{served} in 20 s");
+    // The pauses have grown to 5 s, minus a half at most.
+    assert!((1..=10).contains(&refused), "{refused} refused in 20 s");
     assert_eq!(world.servers[0].open.load(Ordering::Relaxed), 5);
 }
 

@@ -3,11 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use connring::test_util::Connect;
 use connring::{AcquireError, PooledConn, ServerState};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::world::{Patience, World, request, send};
 use crate::health::events;
+use crate::support::Rig;
 
 const REQUEST: Duration = Duration::from_millis(10);
 const SECOND: Duration = Duration::from_secs(1);
@@ -159,6 +161,33 @@ async fn retry_after_is_never_zero() {
         calls += 1;
     }
     assert!(calls < 1_000, "{calls} calls in 10 s");
+}
+
+/// The probe takes long, or hangs until its timeout.
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_not_zero_while_a_probe_runs() {
+    for connect in [Connect::Slow(SECOND), Connect::Never] {
+        let rig = Rig::paused(|builder| builder.server("a").connect_timeout(3 * SECOND).fail_fast_when_down(true));
+        rig.connector.next_connects("a", [Connect::Refuse]);
+        rig.connector.set_default(connect);
+        assert!(rig.pool.acquire().await.is_err());
+        let (mut calls, mut during_probe) = (0, 0);
+        let end = Instant::now() + 2 * SECOND;
+        while Instant::now() < end {
+            let is_probed = matches!(rig.pool.status().servers[0].state, ServerState::Probing { .. });
+            let Err(error) = rig.pool.try_acquire() else { break };
+            let of_try = error.retry_after().expect("it is known");
+            let Err(error) = rig.pool.acquire().await else { break };
+            let of_acquire = error.retry_after().expect("it is known");
+            for retry_after in [of_try, of_acquire] {
+                assert!(retry_after >= Duration::from_millis(1), "{retry_after:?}, probed: {is_probed}");
+            }
+            sleep(of_try.min(of_acquire)).await;
+            calls += 1;
+            during_probe += usize::from(is_probed);
+        }
+        assert!(during_probe > 100, "{calls} calls, {during_probe} of them during a probe");
+    }
 }
 
 #[tokio::test(start_paused = true)]
