@@ -10,15 +10,18 @@ use super::world::{Patience, World, request};
 const REQUEST: Duration = Duration::from_millis(10);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Connections of `a` only: the others are returned.
+/// A connection of `a`, which serves at every second turn: those of others are released.
 async fn acquire_of_a(world: &World) -> PooledConn<connring::BoxConnector<super::world::Conn>> {
-    loop {
+    for _ in 0..10 {
         let conn = world.pool.acquire().await.expect("both accept");
         if PooledConn::info(&conn).server().address() == "a" {
             return conn;
         }
         conn.release();
+        // An attempt at a ends.
+        tokio::task::yield_now().await;
     }
+    panic!("a does not serve: {:?}", world.pool.status().servers[0]);
 }
 
 #[tokio::test(start_paused = true)]
