@@ -269,7 +269,7 @@ impl Run {
             }
             Op::Forward(by, exponent) => self.set_clock(self.now_ns.saturating_add(u64::from(by) << (exponent % 44))),
             Op::Backward(by, exponent) => self.set_clock(self.now_ns.saturating_sub(u64::from(by) << (exponent % 44))),
-            Op::ToEnd(by) => *now_ns = server.until_ns.saturating_add_signed(by.into()).min(10 * YEAR_NS),
+            Op::ToEnd(by) => self.set_clock(self.servers[at].until_ns.saturating_add_signed(by.into())),
             Op::Flap(times) => {
                 for _ in 0..times {
                     self.step(at, Op::ConnectFails(0));
