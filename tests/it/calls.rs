@@ -34,7 +34,7 @@ async fn fill(rig: &Rig) {
 }
 
 /// Acquires a connection of that server; the others are released.
-async fn acquire_of(rig: &Rig, server: &str) -> Conn {
+pub(crate) async fn acquire_of(rig: &Rig, server: &str) -> Conn {
     let mut others = Vec::new();
     loop {
         let conn = rig.pool.acquire().await.expect("a server serves");

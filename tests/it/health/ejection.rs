@@ -1,6 +1,7 @@
 //! Ejection by reported failures: how many, how long, and of how many servers.
 
 use super::*;
+use crate::calls::acquire_of;
 
 fn ejection(b: Builder<ScriptedConnector>, ejection: Ejection) -> Builder<ScriptedConnector> {
     steady(b).server("b").ejection(ejection)
@@ -104,22 +105,10 @@ async fn failures_of_connections_from_before_a_reset_eject_nothing() {
     fail();
     assert_eq!(state(&rig), ServerState::Up);
     fail();
-    let conn = acquire_of_a(&rig).await;
-    conn.fail("broken");
+    acquire_of(&rig, "a").await.fail("broken");
     assert_eq!(state(&rig), ServerState::Up, "one failure since the reset");
-    acquire_of_a(&rig).await.fail("broken");
+    acquire_of(&rig, "a").await.fail("broken");
     assert!(ejected_for(&rig).is_some());
-}
-
-/// Acquires a new or an idle connection to "a", and gives others back.
-async fn acquire_of_a(rig: &Rig) -> PooledConn<ScriptedConnector> {
-    loop {
-        let conn = acquired(rig).await;
-        if conn.address() == "a" {
-            return conn;
-        }
-        conn.release();
-    }
 }
 
 #[tokio::test]
