@@ -47,7 +47,8 @@ enum Balance {
 /// The callers of `take_near`.
 const SYNC: u8 = 0;
 const ASYNC: u8 = 1;
-const CHOSEN: u8 = 2;
+const WEIGHTED: u8 = 2;
+const LEAST_IN_USE: u8 = 3;
 
 /// See [`Pool::try_acquire`](crate::Pool::try_acquire).
 #[inline]
@@ -150,30 +151,36 @@ fn give_way<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
         take_turn(shared);
         return None;
     }
-    take_chosen(shared)
+    if LoadBalancing::of(signals) != LoadBalancing::LeastInUse {
+        return take_chosen::<C, WEIGHTED>(shared, LoadBalancing::Weighted);
+    }
+    let mut conn = take_chosen::<C, LEAST_IN_USE>(shared, LoadBalancing::LeastInUse)?;
+    conn.count_use();
+    Some(conn)
 }
 
-/// The hot path of the policies other than round robin.
+/// The hot path of a policy other than round robin.
 #[inline(never)]
-fn take_chosen<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
+fn take_chosen<C: Connector, const CALLER: u8>(
+    shared: &Shared<C>,
+    policy: LoadBalancing,
+) -> Option<Box<Connection<C>>> {
     let taken = shared.servers.with_list_of(shared.notifier.signals.list_version(), |list, near| {
-        let number = turn(shared, list, near)?;
-        let taken = take_near::<C, CHOSEN>(shared, list, number, near);
+        let number = turn(shared, list, near, policy)?;
+        let taken = take_near::<C, CALLER>(shared, list, number, near);
         if taken.is_none() {
             shared.rotation.go_on_from(near, number);
         }
         taken
     });
-    let mut conn = taken.unwrap_or_else(|| keep_list(shared))?;
-    count_use(shared, &mut conn);
-    Some(conn)
+    taken.unwrap_or_else(|| keep_list(shared))
 }
 
 /// Takes a turn by the policy: the number of the server to try first.
 #[inline(always)]
-fn turn<C: Connector>(shared: &Shared<C>, list: &List<C>, near: usize) -> Option<usize> {
+fn turn<C: Connector>(shared: &Shared<C>, list: &List<C>, near: usize, policy: LoadBalancing) -> Option<usize> {
     let in_use = |number| list.entry(number).map_or(usize::MAX, |entry| entry.server().in_use.count());
-    match LoadBalancing::of(&shared.notifier.signals) {
+    match policy {
         LoadBalancing::RoundRobin => shared.rotation.next(near, &list.up),
         LoadBalancing::Weighted => {
             shared.rotation.next_weighted(near, &list.up, |number| shared.servers.share(list, number))
@@ -200,8 +207,8 @@ fn keep_list<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
 /// Takes the turn from which `take_any` goes on.
 #[cold]
 fn take_turn<C: Connector>(shared: &Shared<C>) {
-    let near = thread_number();
-    if let Some(number) = turn(shared, &shared.servers.list(), near) {
+    let (near, policy) = (thread_number(), LoadBalancing::of(&shared.notifier.signals));
+    if let Some(number) = turn(shared, &shared.servers.list(), near, policy) {
         shared.rotation.go_on_from(near, number);
     }
 }

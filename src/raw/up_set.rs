@@ -105,17 +105,15 @@ impl UpSet {
     #[inline(always)]
     pub(crate) fn next_from(&self, at: usize) -> Option<usize> {
         // Relaxed: see the module's page.
-        if let Some(word) = self.words.get(at / BITS) {
-            let rest = word.load(Ordering::Relaxed) >> (at % BITS);
+        let rest = self.words.get(at / BITS).map_or(0, |word| word.load(Ordering::Relaxed) >> (at % BITS));
+        Some(if rest & 1 != 0 {
             // Mostly so. A processor that predicts it goes on with `at` and does not wait for the word.
-            if rest & 1 != 0 {
-                return Some(at);
-            }
-            if rest != 0 {
-                return Some(at + rest.trailing_zeros() as usize);
-            }
-        }
-        self.next_beyond(at)
+            at
+        } else if rest != 0 {
+            at + rest.trailing_zeros() as usize
+        } else {
+            self.next_beyond(at)?
+        })
     }
 
     /// The first number in the words after that of `at`, else in those up to it.
@@ -135,7 +133,9 @@ impl UpSet {
         None
     }
 
-    /// The n-th number of the set, modulo the size of the set.
+    /// The n-th number of the set, modulo the size of the set. Out of line of `next_beyond`, which needs few registers.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn nth(&self, n: usize) -> Option<usize> {
         let mut left = n.checked_rem(self.len())?;
         for index in 0..self.words.len() {
