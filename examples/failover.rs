@@ -42,7 +42,11 @@ async fn ask(pool: &Pool<TcpConnector>) -> Result<String, Box<dyn Error>> {
             }
             Err(error) if failed.is_none() => {
                 println!("{server} failed: {error}");
-                conn.broken(&error); // Connections that have been idle as long close, too.
+                match PooledConn::info(&conn).is_new() {
+                    true => conn.fail(&error),
+                    // Connections that have been idle as long close, too.
+                    false => conn.broken(&error),
+                }
                 failed = Some(server);
             }
             Err(error) => return Err(error.into()),

@@ -38,7 +38,14 @@ use crate::sync::Arc;
 /// | [`backoff_multiplier`](Self::backoff_multiplier) | 1.5 | 1.0 to 100.0 |
 /// | [`backoff_spread_ratio`](Self::backoff_spread_ratio) | 0.5 | 0.0 to 1.0 |
 /// | [`outage_retry`](Self::outage_retry) | 1 s | 10 ms to a year; `None`: the backoff alone |
-/// | [`ejection`](Self::ejection) | after 5 failures in a row, at most half of a tier | see [`Ejection`] |
+/// | [`ejection`](Self::ejection) | as follows | |
+/// | … [`consecutive_failures`](Ejection::consecutive_failures) | 5, within 10 s | 1 to 524 287 |
+/// | … [`failure_ratio`](Ejection::failure_ratio) | `None`: off | 0.001 to 1.0 |
+/// | … [`min_results`](Ejection::min_results) | 10 | at least 1 |
+/// | … [`max_ejected_ratio`](Ejection::max_ejected_ratio) | 0.5, of a tier | 0.0 to 1.0 |
+/// | … [`base`](Ejection::base) | 1 s | 1 ms to a year |
+/// | … [`max`](Ejection::max) | 30 s | `base` to a year |
+/// | … [`enforce`](Ejection::enforce) | on | |
 /// | [`abandoned_after`](Self::abandoned_after) | 300 ms | above 0, at most a year; `None`: never |
 /// | [`fail_fast_when_down`](Self::fail_fast_when_down) | off | |
 /// | [`goodbye_timeout`](Self::goodbye_timeout) | 1 s | above 0, at most a year |

@@ -195,8 +195,8 @@ impl<C: Connector> PooledConn<C> {
     /// for at least as long as it was: they died with it. It does not count against the server.
     ///
     /// For a reused connection whose first write or read fails: the server may have restarted meanwhile. Without it
-    /// each idle connection costs another request. A new connection that never rested tells nothing about the others:
-    /// it alone is closed. `reason` is for the event.
+    /// each idle connection costs another request. A [new](crate::ConnInfo::is_new) connection tells nothing about the
+    /// others: it alone is closed. `reason` is for the event.
     pub fn broken(mut self, reason: impl fmt::Display) {
         if let Some(conn) = self.conn.take() {
             core::broken(conn, &reason);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::raw::Time;
+use crate::raw::{TICK, Time};
 use crate::server::Server;
 use crate::sync::Arc;
 
@@ -113,6 +113,15 @@ impl ConnInfo {
     pub fn uses(&self) -> u64 {
         self.uses
     }
+
+    /// Whether the connection went straight from its connect to this caller: it was not used before, and was idle for
+    /// less than a tick of 100 ms.
+    ///
+    /// If it breaks before its first answer, its server is to blame: call [`fail`](crate::PooledConn::fail). Any other
+    /// may have been closed by its server while it was idle: call [`broken`](crate::PooledConn::broken).
+    pub fn is_new(&self) -> bool {
+        self.uses == 0 && self.idle() < TICK
+    }
 }
 
 /// Makes a [`ConnInfo`] with these values, for tests of a connector's `is_reusable`.
@@ -148,5 +157,12 @@ mod tests {
         assert_eq!((info.age(), info.idle(), info.uses()), (Duration::from_nanos(25), Duration::from_nanos(10), 1));
         let same = ConnInfo::with(Server::new("a"), info.age(), info.idle(), info.uses());
         assert_eq!(format!("{same:?}"), format!("{info:?}"));
+    }
+
+    #[test]
+    fn is_new_without_a_use_and_a_rest() {
+        let is_new = |idle, uses| ConnInfo::with(Server::new("a"), 2 * TICK, idle, uses).is_new();
+        assert!(is_new(Duration::ZERO, 0) && is_new(TICK - Duration::from_nanos(1), 0));
+        assert!(!is_new(TICK, 0) && !is_new(Duration::ZERO, 1));
     }
 }

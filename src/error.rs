@@ -37,7 +37,8 @@ pub enum AcquireError<E: Error + 'static> {
     },
     /// The wait queue is full.
     QueueFull {
-        /// How many callers wait: the builder's `max_waiters`.
+        /// How many callers wait: at least the builder's `max_waiters`. A waiter that got a dead connection rejoins the
+        /// queue even if it is full.
         waiters: usize,
     },
     /// The pool is closed.

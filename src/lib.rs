@@ -64,16 +64,15 @@
 //! | [`metrics`] | the names, kinds and units of all metrics, and their values |
 //! | [`Ejection`] | when reported failures take a server out of use |
 //! | [`operators`] | what the pool does when servers or clients fail, and in what time |
-//! | [`guide`] | limits, cancel safety, writing a connector, coming from other pools, how it works inside |
+//! | [`guide`] | all calls, limits, cancel safety, writing a connector, coming from other pools, how it works inside |
 //! | [`Clock`] | the time: the system's, tokio's, or one that a test advances |
 //!
 //! # How an acquire works
 //!
 //! 1. **Look for an idle connection.** Starting at the next server in turn, the pool looks at each server that is up
 //!    and whose tier is in use, for an idle connection and, if its rate is limited, for a token. The [`Connector`] says
-//!    whether the connection is reusable. This takes no lock and allocates nothing. The last resort are idle
-//!    connections of servers that are down: those that have answered since their server went down, and all of them if
-//!    no server is up.
+//!    whether the connection is reusable. This takes no lock and allocates nothing. The last resort is an idle
+//!    connection of a server that is down: one that has answered since the server went down, or any if no server is up.
 //! 2. **Connect.** The pool connects to a server without an idle connection in the background, and probes a server
 //!    whose backoff is over with exactly one attempt. An attempt is a task of its own: it blocks no caller, and its
 //!    connection goes to the front waiter.
@@ -89,14 +88,15 @@
 //!
 //! A server may close a connection while it is idle. So if a request ends with an I/O error, call
 //! [`broken`](PooledConn::broken) and take another connection: it also closes those of the server that have been idle
-//! at least as long. A server that does not answer in time has failed: report it with [`fail`](PooledConn::fail). After
-//! five failures in a row the pool ejects the server for a time, unless too few others serve (see [`Ejection`]).
+//! at least as long. A server has failed if it does not answer in time, or if a [new](ConnInfo::is_new) connection
+//! breaks before its first answer: report it with [`fail`](PooledConn::fail). After five failures in a row within 10 s
+//! the pool ejects the server for a time, unless too few others serve (see [`Ejection`]).
 //!
 //! ```
 //! use std::io;
 //! use std::time::Duration;
 //!
-//! use connring::{Pool, TcpConnector};
+//! use connring::{Pool, PooledConn, TcpConnector};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //! use tokio::net::TcpStream;
 //! use tokio::time::timeout;
@@ -116,6 +116,10 @@
 //!             Ok(Ok(answer)) => {
 //!                 conn.release();
 //!                 return Ok(answer);
+//!             }
+//!             Ok(Err(error)) if PooledConn::info(&conn).is_new() => {
+//!                 conn.fail(&error);
+//!                 error
 //!             }
 //!             Ok(Err(error)) => {
 //!                 conn.broken(&error);

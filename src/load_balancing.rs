@@ -7,7 +7,8 @@ use crate::raw::Signals;
 ///
 /// Each policy chooses among the servers that are up and whose [tier](crate::Server::tier) is in use. If the chosen
 /// server has no idle connection or no token, the next one that has serves, so that its share is spread evenly over the
-/// others.
+/// others. The first server of a pool is chosen at random, so that many clients that start together do not begin at the
+/// same one.
 ///
 /// # Examples
 ///

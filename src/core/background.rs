@@ -13,10 +13,10 @@ use std::thread::panicking;
 use crate::connector::Connector;
 use crate::core::probes::Probes;
 use crate::core::ratio::Ratios;
-use crate::core::shared::{Shared, TICK};
+use crate::core::shared::Shared;
 use crate::core::upkeep::Sweeps;
 use crate::core::{membership, settle};
-use crate::raw::Time;
+use crate::raw::{TICK, Time};
 use crate::server::Notifier;
 use crate::sync::{Arc, Weak};
 

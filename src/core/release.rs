@@ -7,7 +7,7 @@ use crate::connector::{AfterUse, Connector, Ended};
 use crate::core::closing::close;
 use crate::core::hand_over::{after_push_of, give_back, move_or_close};
 use crate::core::recycle::recycle;
-use crate::core::shared::{TICK, pool_of};
+use crate::core::shared::pool_of;
 use crate::core::verdict::{end_good_use, end_other_use, report_if_abandoned};
 use crate::core::{sweep, transition};
 use crate::raw::Outage;
@@ -118,14 +118,14 @@ pub(crate) fn detach<C: Connector>(mut conn: Box<Connection<C>>) -> C::Conn {
 /// one that went straight to its caller tells nothing about those.
 pub(crate) fn broken<C: Connector>(mut conn: Box<Connection<C>>, reason: &dyn fmt::Display) {
     let (generation, idle_since) = (Arc::clone(conn.generation()), conn.info().idle_since());
-    let has_rested = conn.info().uses() > 0 || conn.info().idle() >= TICK;
+    let is_new = conn.info().is_new();
     let pool = generation.server.pool_name();
     tracing::debug!(%pool, server = %generation.server.config().name(), cause = %reason, "connection is broken");
     end_other_use(&mut conn);
     close(conn, CloseReason::Broken);
     // In the generation that took over, if the settings changed since the checkout.
     let current = || pool_of(&generation.server).and_then(|shared| shared.servers.current(&generation));
-    if let Some(current) = has_rested.then(current).flatten() {
+    if let Some(current) = (!is_new).then(current).flatten() {
         sweep::close_idle_since(&current, idle_since, CloseReason::Broken);
     }
 }

@@ -1,7 +1,5 @@
 //! What all parts of a pool share. It holds the parts and has no methods but its constructor.
 
-use std::time::Duration;
-
 use tokio::runtime::Handle;
 
 use crate::acquire_options::Wish;
@@ -20,9 +18,6 @@ use crate::server::{Notifier, ServerEntry};
 use crate::servers::{MAX_SHARDS, Rotation, Servers};
 use crate::settings::Settings;
 use crate::sync::{Arc, Weak};
-
-/// The step of the coarse time.
-pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// See the module's page.
 pub(crate) struct Shared<C: Connector> {

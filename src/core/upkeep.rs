@@ -20,9 +20,9 @@ use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::core::idle_task;
 use crate::core::refill::refill;
-use crate::core::shared::{Shared, TICK};
+use crate::core::shared::Shared;
 use crate::core::{hand_over, sweep, transition};
-use crate::raw::Time;
+use crate::raw::{TICK, Time};
 use crate::server::{Connection, Generation};
 use crate::sync::Arc;
 

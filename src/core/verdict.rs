@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::connector::Connector;
-use crate::core::shared::{Shared, TICK, pool_of};
+use crate::core::shared::{Shared, pool_of};
 use crate::core::transition;
 use crate::error::Failure;
-use crate::raw::{Outage, Time};
+use crate::raw::{Outage, TICK, Time};
 use crate::server::{Connection, NOT_QUIET, Total};
 use crate::sync::Arc;
 

@@ -32,7 +32,7 @@ pub(crate) use self::serving::{Serving, TIERS};
 pub(crate) use self::signals::Signals;
 pub(crate) use self::strikes::Strikes;
 pub(crate) use self::tier_in_use::TierInUse;
-pub(crate) use self::time::Time;
+pub(crate) use self::time::{TICK, Time};
 pub(crate) use self::up_set::{ANYWHERE, UpSet};
 pub(crate) use self::wait_queue::{Ticket, WaitQueue};
 pub(crate) use self::wake_at::WakeAt;

@@ -5,6 +5,9 @@
 
 use core::time::Duration;
 
+/// The step of the coarse time.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
 /// A time on the pool's clock, which starts at [`Time::ZERO`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Time(u64);

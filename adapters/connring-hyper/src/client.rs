@@ -33,9 +33,6 @@ pub enum Verdict {
     FailureFor(Duration),
 }
 
-/// The step in which the pool measures idle times: a new connection may seem to have been idle for less.
-const TICK: Duration = Duration::from_millis(100);
-
 type Judge = dyn Fn(&Parts) -> Verdict + Send + Sync;
 
 /// Sends each request on a connection of a pool. Clones share the pool.
@@ -283,9 +280,8 @@ fn end_broken<C: Connector>(conn: PooledConn<C>, error: hyper::Error, unsent: bo
         return SendError::Request(error);
     }
     let (server, info) = (name_of(&conn), PooledConn::info(&conn));
-    let has_rested = info.uses() > 0 || info.idle() >= TICK;
     // A server may close an idle connection, but not answer in another protocol.
-    let reused = has_rested && !error.is_parse();
+    let reused = !info.is_new() && !error.is_parse();
     if reused || unsent {
         conn.broken(&error)
     } else {
