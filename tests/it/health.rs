@@ -17,7 +17,9 @@ use std::thread;
 use std::time::Duration;
 
 use connring::test_util::{Connect, ScriptedConnector};
-use connring::{AcquireError, Builder, Ejection, Pool, PooledConn, Reason, Server, ServerState, StateKind};
+use connring::{
+    AcquireError, Builder, CloseReason, Ejection, Pool, PooledConn, Reason, Server, ServerState, StateKind,
+};
 use tokio::runtime;
 use tokio::sync::Barrier;
 use tokio::task::{JoinHandle, JoinSet, yield_now};
@@ -279,6 +281,28 @@ async fn failed_attempt_from_before_outage_is_ignored() {
     pass(&rig, MINUTE, async || {}).await;
     assert_eq!((rig.connector.counts("a").in_flight, state(&rig)), (0, ServerState::Up));
     assert_eq!(rig.pool.status().servers[0].connecting_paused, None);
+}
+
+#[tokio::test]
+async fn connection_of_an_attempt_from_before_an_outage_goes_to_no_waiter() {
+    let rig = Rig::manual(|b| steady(b).connect_timeout(MINUTE * 10).hedge_delay(MINUTE * 10).max_conns_per_server(2));
+    rig.connector.next_connects("a", [Connect::Slow(MINUTE * 2), Connect::Refuse]);
+    let first = [waiting(&rig), waiting(&rig)];
+    settle().await;
+    assert_eq!((rig.connector.counts("a").in_flight, state(&rig)), (1, down(1, MINUTE)));
+    pass(&rig, MINUTE * 3 / 2, async || {}).await;
+    for waiter in first {
+        waiter.await.expect("the probe's connection serves both").release();
+    }
+    let held = acquired(&rig).await;
+    let waiter = waiting(&rig);
+    settle().await;
+    assert_eq!(rig.connector.counts("a").in_flight, 1, "both permits are taken");
+    pass(&rig, MINUTE, async || {}).await;
+    waiter.await.expect("it gets the next connection").release();
+    held.release();
+    let totals = &rig.pool.status().servers[0].totals;
+    assert_eq!((totals.connects, totals.closes(CloseReason::Outage)), (3, 1));
 }
 
 #[tokio::test]
