@@ -50,6 +50,20 @@ async fn good_return_of_connection_from_before_outage_ends_recovery() {
     assert_eq!((state(&rig), rig.pool.status().servers[0].idle), (ServerState::Up, 1), "it works, and stays");
 }
 
+/// Such a future may never be polled again.
+#[tokio::test]
+async fn probes_connection_that_its_waiter_does_not_take_prolongs_no_recovery() {
+    let rig = Rig::manual(|b| two(b).max_conns_per_server(1));
+    let [mut of_a, _of_b] = acquired_of_each(&rig, 1).await;
+    of_a.remove(0).fail_for("broken", MINUTE);
+    let mut waiter = std::pin::pin!(rig.pool.acquire());
+    assert!(poll_once(waiter.as_mut()).await, "it waits");
+    pass(&rig, MINUTE + SECOND, async || {}).await;
+    assert_eq!((state(&rig), rig.pool.status().servers[0].in_use), (ServerState::Recovering, 1));
+    pass(&rig, MINUTE, async || {}).await;
+    assert_eq!(state(&rig), ServerState::Up, "one interval has passed without a failure");
+}
+
 /// Connections that end without a verdict: the server is up after one interval without a failure.
 #[tokio::test]
 async fn interval_without_failure_ends_recovery() {

@@ -51,6 +51,23 @@ async fn next_checkout_of_a_connection_has_a_verdict_of_its_own() {
 }
 
 #[tokio::test]
+async fn second_good_return_in_a_tick_clears_reported_failures_too() {
+    let rig = Rig::manual(|b| {
+        let ejection = Ejection::new().consecutive_failures(2);
+        steady(b).server("b").ejection(ejection).max_conns_per_server(3)
+    });
+    let [mut of_a, _of_b] = acquired_of_each(&rig, 3).await;
+    settle().await;
+    of_a.remove(0).release();
+    let again = acquired(&rig).await;
+    assert_eq!((again.address(), PooledConn::info(&again).uses()), ("a", 1));
+    of_a.remove(0).fail("no answer");
+    again.release();
+    of_a.remove(0).fail("no answer");
+    assert_eq!(state(&rig), ServerState::Up, "the failures were not in a row");
+}
+
+#[tokio::test]
 async fn reported_success_clears_reported_failures() {
     let rig = Rig::manual(|b| steady(b).server("b").ejection(Ejection::new().consecutive_failures(2)));
     of_a(&rig).await.fail("no answer");
