@@ -24,7 +24,7 @@ pub(crate) fn plan(candidates: impl IntoIterator<Item = Candidate>, wanted: usiz
             return chosen;
         }
         let Candidate { number, connecting, room } = candidate;
-        if room == 0 || (is_hedge && connecting > 0) {
+        if room == 0 {
             continue;
         }
         let left = if connecting == 0 {
