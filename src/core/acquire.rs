@@ -7,7 +7,7 @@ use crate::connector::Connector;
 use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::background;
-use crate::core::hand_over::{after_push, keep, move_or_close};
+use crate::core::hand_over::{after_push, close_of_older_outages, keep, move_or_close};
 use crate::core::report;
 use crate::core::shared::Shared;
 use crate::core::spill;
@@ -81,6 +81,7 @@ pub(crate) fn take_wished<C: Connector>(
     if options.wish.fresh {
         return None;
     }
+    note_caller(shared);
     let preferred = options.prefer.as_deref().and_then(|name| take_of(shared, name));
     preferred.or_else(|| {
         take_turn(shared);
@@ -225,6 +226,14 @@ fn take_any<C: Connector>(
     Some(conn)
 }
 
+/// The background task tries the servers that are due: here is a caller.
+fn note_caller<C: Connector>(shared: &Shared<C>) {
+    if shared.notifier.signals.is_probe_due() {
+        shared.notifier.signals.set_probe_due(false);
+        shared.notifier.wake();
+    }
+}
+
 /// Tries each server that is up once, from the one whose turn it was, then those of the tiers that come into use for
 /// want of them. If none is up, tries those that have open connections. Waiters come first.
 fn look_everywhere<C: Connector>(
@@ -233,11 +242,7 @@ fn look_everywhere<C: Connector>(
     wish: Option<&Wish>,
 ) -> Option<Box<Connection<C>>> {
     let list = shared.servers.list();
-    if shared.notifier.signals.is_probe_due() {
-        // The background task tries the servers that are due: here is a caller.
-        shared.notifier.signals.set_probe_due(false);
-        shared.notifier.wake();
-    }
+    note_caller(shared);
     if shared.notifier.signals.waiters() > 0 {
         return None;
     }
@@ -301,8 +306,11 @@ fn take_answered<C: Connector>(
         let has_answered = |conn: &Connection<C>| conn.permit.answered() == outage;
         let pop = || {
             let popped = entry.generation.idle.pop_if(near, has_answered, move_or_close);
-            // Those that it put back had left the queue for a moment, in which a waiter may have looked.
-            if shared.notifier.signals.waiters() > 0 {
+            // Those that it put back had left the queue for a moment, in which a waiter may have looked, or the server
+            // may have recovered and closed its idle connections.
+            if !entry.server().health.snapshot_after_push().is_down() {
+                close_of_older_outages(&entry.generation, outage);
+            } else if shared.notifier.signals.waiters() > 0 {
                 after_push(shared, &entry.generation, near);
             }
             popped

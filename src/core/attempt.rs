@@ -185,8 +185,9 @@ impl<C: Connector> Attempt<C> {
                     let connector = Arc::clone(&self.shared.connector);
                     let expires_at = expires_at(&self.shared, &self.generation, opened_at);
                     let conn = Connection::new(conn, connector, permit, expires_at);
-                    hand_over::offer(&self.shared, Box::new(conn));
+                    // First: its end comes after it, also as an event.
                     self.generation.server.opened(&config, took);
+                    hand_over::offer(&self.shared, Box::new(conn));
                 }
             }
             Outcome::Failed(error) => self.fail(Failure::Connect(error), fault, false),

@@ -17,7 +17,7 @@ use crate::core::shared::Shared;
 use crate::core::upkeep::Sweeps;
 use crate::core::{membership, settle};
 use crate::raw::{TICK, Time};
-use crate::server::Notifier;
+use crate::server::{Notifier, quietly};
 use crate::sync::{Arc, Weak};
 
 struct Background<C: Connector> {
@@ -110,7 +110,8 @@ impl<C: Connector> Drop for Background<C> {
         }
         let Some(shared) = self.shared.upgrade() else { return };
         if !panicking() {
-            membership::runtime_lost(&shared, self.runtime);
+            // It drops connections: if that panics, the waiters are woken all the same.
+            quietly(|| membership::runtime_lost(&shared, self.runtime));
         }
         // Waiters find that the task does not run, and start it on their own runtime.
         shared.queue.wake_all();

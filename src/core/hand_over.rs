@@ -76,7 +76,7 @@ pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
 }
 
 /// Why a connection may not stay, if it is of an epoch that is over, or from before an outage that is over.
-fn why_outdated<C: Connector>(conn: &Connection<C>) -> Option<CloseReason> {
+pub(crate) fn why_outdated<C: Connector>(conn: &Connection<C>) -> Option<CloseReason> {
     let (generation, health) = (conn.generation(), conn.permit.server().health.snapshot());
     if generation.is_over() {
         return Some(why_over(generation));
@@ -140,12 +140,16 @@ pub(crate) fn take_out<C: Connector, T>(
     generation: &Arc<Generation<C>>,
     mut pick: impl FnMut(&mut Connection<C>) -> Option<T>,
 ) -> Vec<(Box<Connection<C>>, T)> {
-    let picked = Cell::new(None);
+    let (picked, older) = (Cell::new(None), Cell::new(None));
+    let present = generation.server.health.snapshot().outage();
     let (mut taken, mut refused) = (Vec::new(), Vec::new());
     generation.idle.retain(
         |conn| {
             let why = pick(conn);
             let stays = why.is_none();
+            if stays && conn.outage() != present {
+                older.set(Some(conn.outage()));
+            }
             picked.set(why);
             stays
         },
@@ -157,7 +161,8 @@ pub(crate) fn take_out<C: Connector, T>(
     );
     refused.into_iter().for_each(move_or_close);
     if let Some(shared) = pool_of(&generation.server) {
-        after_push(&shared, generation, thread_number());
+        // While it was out, the server may have recovered and closed its idle connections.
+        after_push_of(&shared, generation, thread_number(), older.get().unwrap_or(present));
     }
     taken
 }

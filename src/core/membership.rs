@@ -56,7 +56,6 @@ pub(crate) fn set_load_balancing<C: Connector>(shared: &Shared<C>, policy: LoadB
 /// Closes the pool: removes all servers, and waiters get an error. Connections in use close when they are returned.
 pub(crate) fn close<C: Connector>(shared: &Arc<Shared<C>>) {
     let Ok(change) = shared.servers.close(shared.clock.time()) else { return };
-    shared.notifier.returned.notify_waiters();
     act(shared, change);
     // The background task ends.
     shared.notifier.wake();
@@ -74,6 +73,11 @@ pub(crate) fn runtime_lost<C: Connector>(shared: &Arc<Shared<C>>, number: u64) {
 /// Acts on a change. No lock is held: events, drops and wakers run user code. Drops come last: if one panics, unwinding
 /// drops the rest.
 fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
+    // First: after a panic no closed queue holds connections.
+    let mut idle = Vec::new();
+    for generation in change.closed() {
+        generation.idle.drain(|conn| idle.push(conn));
+    }
     for generation in &change.registered {
         let server = &generation.server;
         server.state_changed(StateKind::Registered, "server is registered");
@@ -84,16 +88,12 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
             shared.notifier.wake_before(until);
         }
     }
-    if !change.registered.is_empty() {
-        // One that drained it before its removal has nothing to wait for.
+    if !change.registered.is_empty() || shared.servers.list().closed {
+        // One that drained it before its removal has nothing to wait for, and no one has when the pool is closed.
         shared.notifier.returned.notify_waiters();
     }
     for generation in change.registered.iter().chain(&change.replaced) {
         look_again(shared, generation);
-    }
-    let mut idle = Vec::new();
-    for generation in change.closed() {
-        generation.idle.drain(|conn| idle.push(conn));
     }
     for generation in &change.removed {
         generation.server.state_changed(StateKind::Draining, "server is removed");

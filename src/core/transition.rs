@@ -55,13 +55,16 @@ pub(crate) fn connect_failed<C: Connector>(
     };
     if answers {
         let is_ejected = server.health.ejected_until().is_some_and(|until| until > now);
-        if !server.health.snapshot().is_down() || is_ejected {
+        let health = server.health.snapshot();
+        // An attempt that began before the present outage says nothing about it.
+        if !health.is_down() || health.outage() != failed.outage || is_ejected {
             return;
         }
-        // That of the attempt, not the present one: a timeout looks back further.
         close_outdated(shared, generation, failed.outage);
         if server.health.answers(&shared.servers.serving, failed.outage, now) {
             shared.servers.refresh(server.number());
+            // Again, as in `connected`.
+            close_outdated(shared, generation, failed.outage);
             shared.notifier.wake_if_waiters();
             server.state_changed(StateKind::Up, "server refuses connects, its connections answer");
         }

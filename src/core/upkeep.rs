@@ -24,6 +24,7 @@ use crate::core::shared::Shared;
 use crate::core::{hand_over, sweep, transition};
 use crate::raw::{TICK, Time};
 use crate::server::{Connection, Generation};
+use crate::servers::ListEntry;
 use crate::sync::Arc;
 
 /// The most servers that are looked at in one go, of those with open connections or a minimum of idle ones. The next
@@ -83,14 +84,19 @@ impl Sweeps {
         let list = shared.servers.list();
         let is_kept = shared.settings.kept_idle() > 0;
         let capacity = list.up.capacity();
+        // The idle connections of a disabled server end as all do.
+        let has_disabled = shared.servers.disabled() > 0;
+        let is_idle =
+            |entry: &ListEntry<C>| entry.server().health.snapshot().is_disabled() && !entry.generation.idle.is_empty();
         let mut slice = Vec::new();
         while self.next < capacity && slice.len() < SLICE {
             let number = self.next;
             self.next += 1;
             let serves = list.up.contains(number) || list.standby.contains(number);
-            let is_looked_at = list.open.contains(number) || is_kept && serves;
-            let Some(entry) = list.entry(number).filter(|_| is_looked_at) else { continue };
-            if !entry.is_open() {
+            let is_open = list.open.contains(number);
+            let is_looked_at = |entry: &&ListEntry<C>| is_open || is_kept && serves || has_disabled && is_idle(entry);
+            let Some(entry) = list.entry(number).filter(is_looked_at) else { continue };
+            if is_open && !entry.is_open() {
                 shared.servers.refresh(number);
             }
             slice.push(Arc::clone(&entry.generation));

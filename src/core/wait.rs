@@ -9,13 +9,14 @@ use tokio::task::coop::consume_budget;
 use crate::acquire_options::{AcquireOptions, Wish};
 use crate::connector::Connector;
 use crate::core::acquire::{Acquired, count_use, take_wished};
-use crate::core::closing::{close, why_over};
+use crate::core::closing::close;
+use crate::core::hand_over::why_outdated;
 use crate::core::shared::Shared;
 use crate::core::transition::close_unusable;
 use crate::core::{background, hand_over, report, settle};
 use crate::error::AcquireError;
 use crate::observer::WaitOutcome;
-use crate::raw::{Ticket, Time};
+use crate::raw::{TICK, Ticket, Time};
 use crate::server::Connection;
 use crate::sync::Arc;
 
@@ -157,14 +158,16 @@ impl<C: Connector> Waiter<'_, C> {
         let shared = self.shared;
         while let Some(mut grant) = shared.queue.poll(&mut self.ticket, cx.waker()) {
             let now = shared.clock.time();
-            // A connection of a server that was removed or reset meanwhile closes, as when it is returned.
-            let is_over = grant.conn.generation().is_over();
-            if grant.fresh && !is_over {
+            // A connection of a server that was removed, reset or down meanwhile closes, as when it is returned.
+            let outdated = why_outdated(&grant.conn);
+            // A new one is good, unless this caller comes late for it.
+            let is_new = grant.fresh && now.since(grant.conn.info().opened_at()) < TICK;
+            if is_new && outdated.is_none() {
                 grant.conn.info_mut().check_out(now);
                 count_use(shared, &mut grant.conn);
                 return Some(grant.conn);
             }
-            if !is_over && grant.conn.is_reusable(now, shared.idle_timeout) {
+            if outdated.is_none() && grant.conn.is_reusable(now, shared.idle_timeout) {
                 count_use(shared, &mut grant.conn);
                 return Some(grant.conn);
             }
@@ -172,11 +175,9 @@ impl<C: Connector> Waiter<'_, C> {
             // regard to tokens; a connection that says goodbye keeps its permit, whose release would wake the task.
             grant.token.undo();
             shared.queue.rejoin(&mut self.ticket);
-            if is_over {
-                let why = why_over(grant.conn.generation());
-                close(grant.conn, why);
-            } else {
-                close_unusable(shared, grant.conn, now);
+            match outdated {
+                Some(why) => close(grant.conn, why),
+                None => close_unusable(shared, grant.conn, now),
             }
             settle::settle(shared);
             shared.notifier.wake_if_waiters();

@@ -1,5 +1,6 @@
 //! The wait queue: FIFO order, one wake per grant, no overtaking, and no delay by a waiter that is not polled.
 
+mod late;
 mod on_time;
 mod pointless;
 mod stalled;

@@ -6,7 +6,7 @@ use connring::test_util::Connect;
 use connring::{AcquireError, Reason, Server, ServerError, ServerState, TryAcquireError};
 
 use super::*;
-use crate::support::{advance_smoothly, ejects_at_once, poll_once, refuse_one};
+use crate::support::{advance_smoothly, ejects_at_once, open, poll_once, refuse_one};
 
 const DISABLED: ServerState = ServerState::Disabled { ends_in: None };
 
@@ -26,6 +26,39 @@ async fn disabled_server_gets_no_callers_and_no_attempts_until_enabled() {
     rig.pool.enable("a").expect("it is registered");
     assert_eq!(state(&rig, 0), ServerState::Up);
     assert_eq!(server_of(&rig.pool.try_acquire().expect("it serves again")), "a");
+}
+
+/// By the idle timeout, by the lifetime, by the server.
+#[tokio::test]
+async fn idle_connections_of_a_disabled_server_end_as_all_do_and_its_uses_are_counted() {
+    let minute = Duration::from_secs(60);
+    for end in ["idle timeout", "lifetime", "server"] {
+        let rig = Rig::manual(|builder| {
+            let builder = builder.servers(["a", "b"]).max_lifetime(None).idle_timeout(None);
+            match end {
+                "idle timeout" => builder.idle_timeout(minute / 12),
+                "lifetime" => builder.max_lifetime(minute / 12),
+                _ => builder,
+            }
+        });
+        let held = open(&rig, 4).await;
+        rig.pool.disable("a", None).expect("it is registered");
+        held.into_iter().for_each(PooledConn::release);
+        assert_eq!(rig.pool.status().servers[0].idle, 2, "{end}");
+        if end == "server" {
+            rig.connector.kill_connections("a");
+        }
+        advance_smoothly(&rig, minute / 6).await;
+        let server = rig.pool.status().servers.remove(0);
+        assert_eq!((server.state, server.idle, server.totals.checkouts), (DISABLED, 0, 2), "{end}");
+    }
+    let rig = Rig::manual(|builder| builder.server("a"));
+    for _ in 0..6 {
+        rig.pool.acquire().await.expect("it accepts").release();
+    }
+    rig.pool.disable("a", None).expect("it is registered");
+    advance_smoothly(&rig, minute / 20).await;
+    assert_eq!(rig.pool.status().totals.checkouts, 6);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use connring::test_util::Connect;
-use connring::{AcquireError, AcquireOptions, TryAcquireError};
+use connring::{AcquireError, AcquireOptions, ServerState, TryAcquireError};
 
 use super::*;
 use crate::support::{advance_smoothly, open, poll_once};
@@ -26,6 +26,19 @@ async fn avoided_server_is_used_only_if_no_other_serves() {
     }
     let conn = rig.pool.acquire_with(options().avoid(["a"])).await.expect("only a serves");
     assert_eq!(server_of(&conn), "a");
+}
+
+#[tokio::test]
+async fn callers_that_prefer_a_server_have_the_others_probed() {
+    let rig = Rig::manual(|builder| builder.servers(["a", "b"]));
+    rig.connector.next_connects("a", [Connect::Refuse]);
+    rig.pool.warm_up(Duration::from_secs(1)).await;
+    assert!(matches!(rig.pool.status().servers[0].state, ServerState::Down { .. }));
+    for _ in 0..20 {
+        advance_smoothly(&rig, Duration::from_millis(100)).await;
+        rig.pool.acquire_with(options().prefer("b")).await.expect("b serves").release();
+    }
+    assert_eq!((rig.pool.status().servers[0].state, rig.connector.counts("a").attempts), (ServerState::Up, 2));
 }
 
 #[tokio::test]

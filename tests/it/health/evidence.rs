@@ -225,6 +225,22 @@ async fn timed_out_attempt_of_an_older_outage_says_nothing_about_the_present_one
     [first, second].iter().for_each(JoinHandle::abort);
 }
 
+#[tokio::test]
+async fn failed_attempt_of_an_older_outage_closes_no_connection_that_answers() {
+    let rig = Rig::manual(single);
+    let held = acquired(&rig).await;
+    let slow = attempted(&rig, Connect::Never).await;
+    let refused = attempted(&rig, Connect::Refuse).await;
+    assert!(matches!(state(&rig), ServerState::Down { .. }));
+    [slow, refused].iter().for_each(JoinHandle::abort);
+    settle().await;
+    held.release();
+    assert_eq!(rig.pool.status().servers[0].idle, 1, "it has answered in this outage");
+    advance_smoothly(&rig, TIMEOUT + SECOND).await;
+    let server = rig.pool.status().servers.remove(0);
+    assert_eq!((rig.connector.counts("a").in_flight, server.idle), (0, 1), "{server:?}");
+}
+
 /// The sweep finds it before a caller does.
 #[tokio::test]
 async fn new_connection_that_a_sweep_finds_refused_counts_as_failed_connect() {
