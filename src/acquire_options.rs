@@ -73,16 +73,16 @@ impl AcquireOptions {
         self
     }
 
-    /// Servers, by name, that are used only if no other server serves: those that have just failed this caller. Unknown
-    /// names have no effect.
+    /// Servers, by name, that are used only if no other server serves: those that have just failed this caller. Another
+    /// one that is full or has no token serves, too, and is waited for. Unknown names have no effect.
     pub fn avoid<N: Into<Arc<str>>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.wish.avoid = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The server, by name, whose idle connections are tried first, if it serves. It goes before
-    /// [`avoid`](Self::avoid), has no part in waiting and connecting, and [`fresh`](Self::fresh) makes it void. An
-    /// unknown name has no effect.
+    /// The server, by name, whose idle connections are tried first, if it serves, whatever its
+    /// [tier](crate::Server::tier). It goes before [`avoid`](Self::avoid), has no part in waiting and connecting, and
+    /// [`fresh`](Self::fresh) makes it void. An unknown name has no effect.
     pub fn prefer(mut self, name: impl Into<Arc<str>>) -> Self {
         self.prefer = Some(name.into());
         self
@@ -90,6 +90,9 @@ impl AcquireOptions {
 
     /// Takes a new connection, never an idle one: for the last try of a request. Where no permit is free, an idle
     /// connection of a server, its oldest in one shard, is closed to make room.
+    ///
+    /// Waiters that accept an idle connection overtake it. Where there are always some at a full server, or for each
+    /// token of a rate limit, it may wait until its timeout.
     pub fn fresh(mut self) -> Self {
         self.wish.fresh = true;
         self

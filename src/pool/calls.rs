@@ -80,10 +80,11 @@ impl<C: Connector> Pool<C> {
 
     /// Takes a server out of rotation, for `time` or until [`enable`](Pool::enable).
     ///
-    /// No caller gets a connection of it and no attempt starts at it, also where no other server serves. Connections in
-    /// use stay with their callers, and idle ones stay open; [`drain`](Pool::drain) closes them. Its health goes on
-    /// beneath: failures and good returns count. Any number of servers may be disabled. If all are, callers with a
-    /// bounded wait get [`Unavailable`](crate::AcquireError::Unavailable).
+    /// No caller gets a connection of it and no attempt starts at it, also where no other server serves. A waiter that
+    /// was served before still gets its connection. Connections in use stay with their callers, and idle ones stay open
+    /// for as long as a server's do; [`drain`](Pool::drain) closes them. Its health goes on beneath: failures and good
+    /// returns count. Any number of servers may be disabled. If all are, callers with a bounded wait get
+    /// [`Unavailable`](crate::AcquireError::Unavailable).
     ///
     /// A later call supersedes an earlier one. [`update`](Pool::update) and [`set_servers`](Pool::set_servers) keep a
     /// server disabled; removing it ends that. `time` is any duration; `None` and [`Duration::MAX`] have no end. The
