@@ -229,6 +229,7 @@ async fn timed_out_attempt_of_an_older_outage_says_nothing_about_the_present_one
 async fn failed_attempt_of_an_older_outage_closes_no_connection_that_answers() {
     let rig = Rig::manual(single);
     let held = acquired(&rig).await;
+    advance_smoothly(&rig, SECOND).await;
     let slow = attempted(&rig, Connect::Never).await;
     let refused = attempted(&rig, Connect::Refuse).await;
     assert!(matches!(state(&rig), ServerState::Down { .. }));
