@@ -81,7 +81,6 @@ pub(crate) fn take_wished<C: Connector>(
     if options.wish.fresh {
         return None;
     }
-    note_caller(shared);
     let preferred = options.prefer.as_deref().and_then(|name| take_of(shared, name));
     preferred.or_else(|| {
         take_turn(shared);
@@ -98,6 +97,7 @@ fn take_of<C: Connector>(shared: &Shared<C>, name: &str) -> Option<Box<Connectio
     let entry = ListEntry { bucket: generation.server.bucket(), generation };
     let pop = || entry.generation.idle.pop(thread_number());
     let mut conn = take_good(shared, &entry, shared.clock.time(), pop).ok()?;
+    note_caller(shared);
     count_use(shared, &mut conn);
     Some(conn)
 }

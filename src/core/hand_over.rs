@@ -140,15 +140,15 @@ pub(crate) fn take_out<C: Connector, T>(
     generation: &Arc<Generation<C>>,
     mut pick: impl FnMut(&mut Connection<C>) -> Option<T>,
 ) -> Vec<(Box<Connection<C>>, T)> {
-    let (picked, older) = (Cell::new(None), Cell::new(None));
     let present = generation.server.health.snapshot().outage();
+    let (picked, older) = (Cell::new(None), Cell::new(present));
     let (mut taken, mut refused) = (Vec::new(), Vec::new());
     generation.idle.retain(
         |conn| {
             let why = pick(conn);
             let stays = why.is_none();
             if stays && conn.outage() != present {
-                older.set(Some(conn.outage()));
+                older.set(conn.outage());
             }
             picked.set(why);
             stays
@@ -162,7 +162,7 @@ pub(crate) fn take_out<C: Connector, T>(
     refused.into_iter().for_each(move_or_close);
     if let Some(shared) = pool_of(&generation.server) {
         // While it was out, the server may have recovered and closed its idle connections.
-        after_push_of(&shared, generation, thread_number(), older.get().unwrap_or(present));
+        after_push_of(&shared, generation, thread_number(), older.get());
     }
     taken
 }

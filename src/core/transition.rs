@@ -62,10 +62,7 @@ pub(crate) fn connect_failed<C: Connector>(
         }
         close_outdated(shared, generation, failed.outage);
         if server.health.answers(&shared.servers.serving, failed.outage, now) {
-            shared.servers.refresh(server.number());
-            // Again, as in `connected`.
-            close_outdated(shared, generation, failed.outage);
-            shared.notifier.wake_if_waiters();
+            serves_again(shared, generation, failed.outage);
             server.state_changed(StateKind::Up, "server refuses connects, its connections answer");
         }
     } else if let Some(down) = server.health.connect_failed(&shared.servers.serving, failed.outage, now) {
@@ -107,6 +104,15 @@ fn close_outdated<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<
     }
 }
 
+/// The server serves again after `outage`, and `close_outdated` has run.
+fn serves_again<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, outage: Outage) {
+    shared.servers.refresh(generation.number);
+    shared.notifier.wake_if_waiters();
+    // Again: a thread that found the server down may have returned one since. After the fence of `refresh`, which
+    // pairs with the push of that thread.
+    close_outdated(shared, generation, outage);
+}
+
 /// The trial ended undecided: the pause goes on.
 pub(crate) fn abandoned<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, pass: Pass) {
     let until = pause_end(shared, shared.clock.time())(1);
@@ -138,11 +144,7 @@ pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Gener
     if server.health.begin_recovery(&shared.servers.serving, outage, now).is_some() {
         // Again: the drops may have taken until then, and the look found it down.
         look_at(shared, generation, until);
-        shared.servers.refresh(server.number());
-        shared.notifier.wake_if_waiters();
-        // Again: a thread that found the server down may have returned one since. After the fence of `refresh`, which
-        // pairs with the push of that thread.
-        close_outdated(shared, generation, outage);
+        serves_again(shared, generation, outage);
         // Last: it runs user code.
         server.state_changed(StateKind::Recovering, "server serves again");
     }

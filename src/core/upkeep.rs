@@ -84,17 +84,18 @@ impl Sweeps {
         let list = shared.servers.list();
         let is_kept = shared.settings.kept_idle() > 0;
         let capacity = list.up.capacity();
-        // The idle connections of a disabled server end as all do.
-        let has_disabled = shared.servers.disabled() > 0;
-        let is_idle =
-            |entry: &ListEntry<C>| entry.server().health.snapshot().is_disabled() && !entry.generation.idle.is_empty();
+        // The idle connections of a disabled server end as all do. It is not among the open ones.
+        let any_disabled = shared.servers.disabled() > 0;
+        let rests = |entry: &ListEntry<C>| {
+            any_disabled && entry.server().health.snapshot().is_disabled() && !entry.generation.idle.is_empty()
+        };
         let mut slice = Vec::new();
         while self.next < capacity && slice.len() < SLICE {
             let number = self.next;
             self.next += 1;
             let serves = list.up.contains(number) || list.standby.contains(number);
             let is_open = list.open.contains(number);
-            let is_looked_at = |entry: &&ListEntry<C>| is_open || is_kept && serves || has_disabled && is_idle(entry);
+            let is_looked_at = |entry: &&ListEntry<C>| is_open || is_kept && serves || rests(entry);
             let Some(entry) = list.entry(number).filter(is_looked_at) else { continue };
             if is_open && !entry.is_open() {
                 shared.servers.refresh(number);

@@ -134,7 +134,6 @@ impl UpSet {
     }
 
     /// The n-th number of the set, modulo the size of the set. Out of line of `next_beyond`, which needs few registers.
-    #[cold]
     #[inline(never)]
     pub(crate) fn nth(&self, n: usize) -> Option<usize> {
         let mut left = n.checked_rem(self.len())?;

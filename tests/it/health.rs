@@ -266,10 +266,11 @@ async fn stall_of_the_client_does_not_count_towards_the_connect_timeout() {
     waiter.await.expect("the caller was served").release();
 }
 
-#[tokio::test]
-async fn failed_attempt_from_before_outage_is_ignored() {
-    let rig = Rig::manual(|b| steady(b).connect_timeout(MINUTE * 10).hedge_delay(MINUTE * 10));
-    rig.connector.next_connects("a", [Connect::SlowRefuse(MINUTE * 2), Connect::Refuse]);
+/// A server that went down and is up again while its first attempt runs, which ends as `first` half a minute later.
+async fn up_again_during(first: Connect) -> Rig {
+    let build = |b| steady(b).connect_timeout(MINUTE * 10).hedge_delay(MINUTE * 10).max_conns_per_server(2);
+    let rig = Rig::manual(build);
+    rig.connector.next_connects("a", [first, Connect::Refuse]);
     let waiters = [waiting(&rig), waiting(&rig)];
     settle().await;
     assert_eq!((rig.connector.counts("a").in_flight, state(&rig)), (1, down(1, MINUTE)));
@@ -277,6 +278,12 @@ async fn failed_attempt_from_before_outage_is_ignored() {
     for waiter in waiters {
         waiter.await.expect("the probe's connection serves both").release();
     }
+    rig
+}
+
+#[tokio::test]
+async fn failed_attempt_from_before_outage_is_ignored() {
+    let rig = up_again_during(Connect::SlowRefuse(MINUTE * 2)).await;
     assert_eq!(state(&rig), ServerState::Up);
     pass(&rig, MINUTE, async || {}).await;
     assert_eq!((rig.connector.counts("a").in_flight, state(&rig)), (0, ServerState::Up));
@@ -285,15 +292,7 @@ async fn failed_attempt_from_before_outage_is_ignored() {
 
 #[tokio::test]
 async fn connection_of_an_attempt_from_before_an_outage_goes_to_no_waiter() {
-    let rig = Rig::manual(|b| steady(b).connect_timeout(MINUTE * 10).hedge_delay(MINUTE * 10).max_conns_per_server(2));
-    rig.connector.next_connects("a", [Connect::Slow(MINUTE * 2), Connect::Refuse]);
-    let first = [waiting(&rig), waiting(&rig)];
-    settle().await;
-    assert_eq!((rig.connector.counts("a").in_flight, state(&rig)), (1, down(1, MINUTE)));
-    pass(&rig, MINUTE * 3 / 2, async || {}).await;
-    for waiter in first {
-        waiter.await.expect("the probe's connection serves both").release();
-    }
+    let rig = up_again_during(Connect::Slow(MINUTE * 2)).await;
     let held = acquired(&rig).await;
     let waiter = waiting(&rig);
     settle().await;
