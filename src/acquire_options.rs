@@ -91,8 +91,9 @@ impl AcquireOptions {
     /// Takes a new connection, never an idle one: for the last try of a request. Where no permit is free, an idle
     /// connection of a server, its oldest in one shard, is closed to make room.
     ///
-    /// Waiters that accept an idle connection overtake it. Where there are always some at a full server, or for each
-    /// token of a rate limit, it may wait until its timeout.
+    /// It comes in its turn: callers behind it get the idle connections that it does not accept, but not the room and
+    /// the token that its connection needs. At a server with a rate limit they wait while it is opened, for the hedge
+    /// delay at most, unless there is a token for each of them, too.
     pub fn fresh(mut self) -> Self {
         self.wish.fresh = true;
         self

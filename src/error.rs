@@ -115,8 +115,10 @@ pub struct Counts {
     pub full: usize,
     /// Up and below `max_conns`, but without an idle connection, and connecting pauses.
     pub paused: usize,
-    /// Up and below `max_conns`, but without an idle connection.
+    /// Up, without an idle connection, but not all of their `max_conns` are in use: some are being opened, or may be.
     pub empty: usize,
+    /// Up, but the caller [avoids](crate::AcquireOptions::avoid) them.
+    pub avoided: usize,
     /// Up, but of a worse [tier](crate::Server::tier) than those in use.
     pub standby: usize,
     /// Disabled, and used by nobody.
@@ -178,7 +180,9 @@ pub enum Reason<E> {
         /// Its tier.
         tier: u32,
     },
-    /// It may have more connections, but none was idle.
+    /// It is up, but the caller [avoids](crate::AcquireOptions::avoid) it, since another server serves.
+    Avoided,
+    /// Not all its connections are in use, but none was idle: some are being opened, or may be.
     Empty {
         /// Connect attempts that run.
         connecting: u32,
@@ -249,6 +253,7 @@ impl<E> fmt::Display for Reason<E> {
                 write!(f, "down (failures: {failures}, retried in {retry_after:?})")
             }
             Self::Limited { retry_after } => write!(f, "rate limited (for {retry_after:?})"),
+            Self::Avoided => f.write_str("avoided by the caller"),
             Self::Standby { tier } => write!(f, "standby (tier: {tier})"),
             Self::Full { max_conns } => write!(f, "full (max_conns: {max_conns})"),
             Self::Empty { connecting } => write!(f, "without an idle connection (connecting: {connecting})"),
@@ -266,6 +271,7 @@ impl fmt::Display for Counts {
             (self.full, "full"),
             (self.paused, "paused after failed connects"),
             (self.empty, "without an idle connection"),
+            (self.avoided, "avoided by the caller"),
             (self.standby, "standby"),
             (self.disabled, "disabled"),
         ];

@@ -273,7 +273,8 @@ impl<C: Connector> Pool<C> {
 
     /// Replaces all settings of a registered server, known by its name. Its connections stay, unless its address or a
     /// tag changed: then they close, idle ones now, others when they are released, and what callers report of them no
-    /// longer counts for or against the server.
+    /// longer counts for or against the server. A changed rate limit keeps the tokens that are left; one that is added
+    /// begins with a full burst.
     ///
     /// # Errors
     ///

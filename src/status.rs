@@ -86,6 +86,13 @@ pub struct ServerStatus {
     pub totals: Totals,
 }
 
+impl PoolStatus {
+    /// The status of a server, by its name. `None` if it is neither registered nor draining.
+    pub fn server(&self, name: &str) -> Option<&ServerStatus> {
+        self.servers.iter().find(|server| *server.name == *name)
+    }
+}
+
 /// Counts since a server was registered, or since the pool was built.
 ///
 /// A use is counted within about a second of its end, or when its connection comes back if that was checked out again

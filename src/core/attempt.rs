@@ -17,6 +17,7 @@ use crate::core::look_again::LookAtEnd;
 use crate::core::membership;
 use crate::core::runtime::time_out;
 use crate::core::shared::Shared;
+use crate::core::spill;
 use crate::core::transition::{self, FailedConnect};
 use crate::error::Failure;
 use crate::raw::{Outage, Pass, Time};
@@ -59,6 +60,24 @@ enum Outcome<C: Connector> {
 ///
 /// No lock may be held: a runtime that was shut down drops the task at once.
 pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Generation<C>>, purpose: Purpose) -> bool {
+    begin(shared, generation, purpose, || shared.attempts.begin(purpose, shared.notifier.signals.waiters()))
+}
+
+/// Starts the attempt of an order, as [`start`] does. One that does not start ends the order.
+pub(crate) fn start_order<C: Connector>(
+    shared: &Arc<Shared<C>>,
+    generation: &Arc<Generation<C>>,
+    order: Counted,
+) -> bool {
+    begin(shared, generation, Purpose::Waiters, || Some(order))
+}
+
+fn begin<C: Connector>(
+    shared: &Arc<Shared<C>>,
+    generation: &Arc<Generation<C>>,
+    purpose: Purpose,
+    count: impl FnOnce() -> Option<Counted>,
+) -> bool {
     let (server, now) = (&generation.server, shared.clock.time());
     let health = server.health.snapshot();
     let most = shared.settings.max_concurrent_connects_per_server;
@@ -70,7 +89,7 @@ pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gene
         _ => 0,
     };
     let Some(permit) = ConnectPermit::take(generation, most) else { return false };
-    let Some(counted) = shared.attempts.begin(purpose, shared.notifier.signals.waiters()) else { return false };
+    let Some(counted) = count() else { return false };
     let pass = match purpose {
         Purpose::Probe { ahead } => server.breaker.begin_trial(now, ahead),
         _ => server.breaker.begin(now),
@@ -134,7 +153,7 @@ impl<C: Connector> Attempt<C> {
             }
             // Before the connector, which may use up the task's budget: then no timer is ever due.
             let is_over = timeout.as_mut().poll(cx).is_ready();
-            let grows_late = self.counted.is_young() && hedge.as_mut().poll(cx).is_ready();
+            let grows_late = self.counted.is_young() && (hedge.as_mut().poll(cx).is_ready() || !self.helps());
             if let Poll::Ready(result) = connect.as_mut().poll(cx) {
                 return Poll::Ready(result.map_or_else(Outcome::Failed, Outcome::Connected));
             }
@@ -158,6 +177,12 @@ impl<C: Connector> Attempt<C> {
     /// The setting, else the larger of 100 ms and twice what connecting to the server takes.
     fn hedge_delay(&self) -> Duration {
         self.shared.settings.hedge_after(self.generation.server.connect_time())
+    }
+
+    /// Whether callers may use what it opens. Its server may have been disabled or moved to another tier.
+    fn helps(&self) -> bool {
+        let shared = &self.shared;
+        spill::helps(shared, &shared.servers.list(), &self.generation.server, shared.clock.time())
     }
 
     /// How long it has run.

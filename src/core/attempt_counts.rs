@@ -1,6 +1,7 @@
 //! Counts the connect attempts that run: all, those for waiters, and probes. A connection that is recycled counts as
 //! one that is about to succeed.
 
+use crate::core::wish::WaiterWish;
 use crate::server::Notifier;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
@@ -29,9 +30,11 @@ pub(crate) enum Purpose {
 pub(crate) struct AttemptCounts {
     notifier: Arc<Notifier>,
     running: AtomicUsize,
-    /// For waiters, and recycled connections, younger than the hedge delay.
+    /// For waiters, younger than the hedge delay.
     young: AtomicUsize,
-    /// For waiters, older than the hedge delay.
+    /// Recycled connections, younger than the hedge delay.
+    recycling: AtomicUsize,
+    /// For waiters and recycled connections, older than the hedge delay.
     late: AtomicUsize,
     /// Probes.
     probes: AtomicUsize,
@@ -41,6 +44,8 @@ pub(crate) struct AttemptCounts {
 pub(crate) struct Counted {
     attempts: Arc<AttemptCounts>,
     purpose: Purpose,
+    /// The waiter that it is for, of those with a wish.
+    order_of: Option<Arc<WaiterWish>>,
     /// The hedge delay is over.
     is_late: bool,
 }
@@ -50,8 +55,8 @@ impl AttemptCounts {
     // what an attempt delivered.
 
     pub(crate) fn new(notifier: Arc<Notifier>) -> Self {
-        let [running, young, late, probes] = [(); 4].map(|()| AtomicUsize::new(0));
-        Self { notifier, running, young, late, probes }
+        let [running, young, recycling, late, probes] = [(); 5].map(|()| AtomicUsize::new(0));
+        Self { notifier, running, young, recycling, late, probes }
     }
 
     pub(crate) fn running(&self) -> usize {
@@ -62,6 +67,10 @@ impl AttemptCounts {
 
     pub(crate) fn young(&self) -> usize {
         self.young.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn recycling(&self) -> usize {
+        self.recycling.load(Ordering::Relaxed)
     }
 
     pub(crate) fn late(&self) -> usize {
@@ -80,7 +89,7 @@ impl AttemptCounts {
                 self.young.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin).ok()?;
             }
             Purpose::Recycle => {
-                self.young.fetch_add(1, Ordering::Relaxed);
+                self.recycling.fetch_add(1, Ordering::Relaxed);
             }
             Purpose::Balance | Purpose::Maintenance | Purpose::IdleTask => {}
             Purpose::Probe { .. } => {
@@ -88,22 +97,56 @@ impl AttemptCounts {
             }
         }
         self.running.fetch_add(1, Ordering::Relaxed);
-        Some(Counted { attempts: Arc::clone(self), purpose, is_late: false })
+        Some(Counted { attempts: Arc::clone(self), purpose, order_of: None, is_late: false })
+    }
+
+    /// Counts an attempt for one waiter, at a server. `None` also if one runs for it.
+    pub(crate) fn begin_order(
+        self: &Arc<Self>,
+        waiter: &Arc<WaiterWish>,
+        number: usize,
+        waiters: usize,
+    ) -> Option<Counted> {
+        if !waiter.begin_order(number) {
+            return None;
+        }
+        let Some(mut counted) = self.begin(Purpose::Waiters, waiters) else {
+            waiter.end_order();
+            return None;
+        };
+        counted.order_of = Some(Arc::clone(waiter));
+        Some(counted)
     }
 }
 
 impl Counted {
+    /// The counter of its kind.
+    fn young(&self) -> &AtomicUsize {
+        match self.purpose {
+            Purpose::Recycle => &self.attempts.recycling,
+            _ => &self.attempts.young,
+        }
+    }
+
     /// Whether it is for waiters and younger than the hedge delay.
     pub(crate) fn is_young(&self) -> bool {
         matches!(self.purpose, Purpose::Waiters | Purpose::Recycle) && !self.is_late
+    }
+
+    /// Its waiter may order elsewhere.
+    fn end_order(&mut self) {
+        if let Some(waiter) = self.order_of.take() {
+            waiter.end_order();
+        }
     }
 
     /// The hedge delay is over: it no longer counts as young, and another server is tried.
     pub(crate) fn grow_late(&mut self) {
         if self.is_young() {
             self.is_late = true;
+            self.end_order();
             self.attempts.late.fetch_add(1, Ordering::Relaxed);
-            self.attempts.young.fetch_sub(1, Ordering::Relaxed);
+            self.young().fetch_sub(1, Ordering::Relaxed);
             self.attempts.notifier.wake_if_waiters();
         }
     }
@@ -111,10 +154,11 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
+        self.end_order();
         let attempts = &self.attempts;
         match self.purpose {
             Purpose::Waiters | Purpose::Recycle if self.is_late => attempts.late.fetch_sub(1, Ordering::Relaxed),
-            Purpose::Waiters | Purpose::Recycle => attempts.young.fetch_sub(1, Ordering::Relaxed),
+            Purpose::Waiters | Purpose::Recycle => self.young().fetch_sub(1, Ordering::Relaxed),
             Purpose::Probe { .. } => attempts.probes.fetch_sub(1, Ordering::Relaxed),
             Purpose::Balance | Purpose::Maintenance | Purpose::IdleTask => 0,
         };

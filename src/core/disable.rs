@@ -30,6 +30,7 @@ fn take_out<C: Connector>(
         shared.notifier.wake_before(until);
     }
     transition::stopped_serving(shared, now);
+    shared.notifier.server_changed.notify_waiters();
     // If no server serves now, the connections of those that are down are a last resort.
     shared.notifier.wake_if_waiters();
     // Last: it runs user code.

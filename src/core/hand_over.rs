@@ -3,14 +3,14 @@
 
 use std::cell::Cell;
 
-use crate::acquire_options::Wish;
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::core::closing::{close, why_over};
 use crate::core::grant::{Grant, Token};
+use crate::core::order::{KeptTokens, Placed, may_order, place};
 use crate::core::shared::{Shared, pool_of};
 use crate::core::spill;
-use crate::core::wish::{avoids, refuses_idle};
+use crate::core::wish::{WaiterWish, avoids, refuses_idle};
 use crate::raw::{Outage, Time};
 use crate::server::{Connection, Generation};
 use crate::servers::{List, Usable, thread_number};
@@ -29,7 +29,7 @@ pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) 
     {
         shared.queue.serve(|wish| {
             let server = &conn.as_ref()?.generation().server;
-            if wish.is_some_and(|wish| avoids(&list, wish, server)) {
+            if wish.is_some_and(|waiter| avoids(&list, &waiter.wish, server)) {
                 return None;
             }
             let token = Token::take(server.bucket().map(|bucket| (bucket, shared.clock.time())))?;
@@ -181,19 +181,25 @@ pub(crate) fn after_push<C: Connector>(shared: &Shared<C>, generation: &Arc<Gene
 
 /// Serves waiters from one server.
 fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, near: usize) {
-    let mut rejected = Vec::new();
+    let (mut rejected, mut kept, mut is_order_due) = (Vec::new(), KeptTokens::default(), false);
     let bucket;
     {
         let list = shared.servers.list();
-        let Some((_, usable)) = list.usable(generation.number) else { return };
+        let number = generation.number;
+        let Some((_, usable)) = list.usable(number) else { return };
         if usable != Usable::All && !spill::is_reached(shared, &list, &generation.server, shared.clock.time()) {
             return;
         }
-        shared.queue.serve(|wish| {
-            if refuses_idle(&list, wish, &generation.server) {
+        shared.queue.serve(|waiter| {
+            if let Some(waiter) = waiter.filter(|waiter| waiter.wish.fresh && waiter.ordered_at() == Some(number)) {
+                kept.keep(waiter, number);
+            }
+            // One that may order comes before those behind it.
+            is_order_due = is_order_due || waiter.is_some_and(|waiter| may_order(shared, &list, generation, waiter));
+            if is_order_due || refuses_idle(&list, waiter.map(|waiter| &waiter.wish), &generation.server) {
                 return None;
             }
-            take(shared, &list, generation, usable, near, &mut rejected)
+            take(shared, &list, generation, usable, near, kept.of(number), &mut rejected)
         });
         bucket = list.bucket_of(generation);
     }
@@ -202,48 +208,59 @@ fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>,
         if let Some(bucket) = bucket {
             shared.notifier.wake_before(bucket.available_at());
         }
-        if shared.queue.wishing() > 0 {
-            // A waiter for a new connection may close this one to make room.
+        if is_order_due {
             shared.notifier.wake();
         }
     }
 }
 
-/// Serves waiters from all servers.
-pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) {
+/// Serves waiters from all servers. Returns the orders of those that accept no idle connection, in their turn.
+#[must_use]
+pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) -> Vec<Placed<C>> {
+    let (mut orders, mut kept) = (Vec::new(), KeptTokens::default());
     if shared.notifier.signals.waiters() == 0 {
-        return;
+        return orders;
     }
     let (near, now) = (thread_number(), shared.clock.time());
     let (mut rejected, mut closed) = (Vec::new(), Vec::new());
     {
         let list = shared.servers.list();
-        let mut take_from = |wish: Option<&Wish>, number, may_spill: bool| {
+        let mut take_from = |waiter: Option<&Arc<WaiterWish>>, kept: &KeptTokens, number, may_spill: bool| {
             let (entry, usable) = list.usable(number)?;
             let is_out = match usable {
                 Usable::All => false,
                 Usable::Standby => !may_spill,
                 Usable::Answered(_) => !spill::is_reached(shared, &list, entry.server(), now),
             };
-            if is_out || refuses_idle(&list, wish, entry.server()) {
+            if is_out || refuses_idle(&list, waiter.map(|waiter| &waiter.wish), entry.server()) {
                 return None;
             }
             if !entry.is_open() {
                 closed.push(number);
             }
-            take(shared, &list, &entry.generation, usable, near, &mut rejected)
+            take(shared, &list, &entry.generation, usable, near, kept.of(number), &mut rejected)
         };
-        shared.queue.serve(|wish| {
-            let served = shared.open_rotation.pass(near, &list.open, |number| take_from(wish, number, false));
-            served.or_else(|| spill::pass(shared, &list, near, now, |number| take_from(wish, number, true)))
+        shared.queue.serve(|waiter| {
+            if let Some(waiter) = waiter.filter(|waiter| waiter.wish.fresh) {
+                if waiter.may_order() {
+                    orders.extend(place(shared, &list, waiter, &kept, near));
+                }
+                if let Some(number) = waiter.ordered_at() {
+                    kept.keep(waiter, number);
+                }
+                return None;
+            }
+            let served = shared.open_rotation.pass(near, &list.open, |number| take_from(waiter, &kept, number, false));
+            served.or_else(|| spill::pass(shared, &list, near, now, |number| take_from(waiter, &kept, number, true)))
         });
     }
     // Not under the lock: they may drop user values.
     closed.into_iter().for_each(|number| shared.servers.refresh(number));
     rejected.into_iter().for_each(move_or_close);
+    orders
 }
 
-/// Takes a connection and a token of one server. The waiter checks the connection.
+/// Takes a connection and a token, beyond the `kept` ones, of one server. The waiter checks the connection.
 ///
 /// Runs under the lock of the wait queue, so it pushes a connection that may not stay to `rejected`.
 fn take<C: Connector>(
@@ -252,6 +269,7 @@ fn take<C: Connector>(
     generation: &Generation<C>,
     usable: Usable,
     near: usize,
+    kept: u64,
     rejected: &mut Vec<Box<Connection<C>>>,
 ) -> Option<Grant<C>> {
     if generation.idle.is_empty() {
@@ -259,7 +277,7 @@ fn take<C: Connector>(
     }
     // Wakers run while waiters are served, and may change the limit.
     let limit = list.bucket_of(generation).map(|bucket| (bucket, shared.clock.time()));
-    if limit.as_ref().is_some_and(|(bucket, now)| !bucket.has_token(*now)) {
+    if limit.as_ref().is_some_and(|(bucket, now)| !bucket.has_more_than(kept, *now)) {
         return None;
     }
     let conn = match usable {

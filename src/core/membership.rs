@@ -105,6 +105,7 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
         }
     }
     transition::stopped_serving(shared, shared.clock.time());
+    shared.notifier.server_changed.notify_waiters();
     if shared.servers.list().len == 0 {
         shared.queue.wake_all();
     }

@@ -22,6 +22,7 @@
 //! | `sweep` | closes idle connections |
 //! | `hand_over`, `report` | delivers a connection; errors and status |
 //! | `closing` | closes a connection, with a goodbye where one is due |
+//! | `order`, `candidates` | attempts for one waiter; which servers to connect to for waiters |
 //! | `look_again`, `spill` | has the background task look at a server; when callers use standby tiers |
 //! | `shared` | holds the parts |
 //! | `attempt_counts`, `drops`, `due_times`, `first_sets`, `grant`, `plan`, `random`, `runtime`, `wish` | the parts |
@@ -30,6 +31,7 @@ mod acquire;
 mod attempt;
 mod attempt_counts;
 mod background;
+mod candidates;
 mod closing;
 mod disable;
 mod drops;
@@ -41,6 +43,7 @@ mod hand_over;
 mod idle_task;
 mod look_again;
 mod membership;
+mod order;
 mod plan;
 mod probes;
 mod random;

@@ -12,19 +12,25 @@ pub(crate) struct Candidate {
     pub(crate) connecting: u32,
     /// How many more may start.
     pub(crate) room: u32,
+    /// Whether it has a token. One without comes after those without attempts.
+    pub(crate) has_token: bool,
 }
 
 /// Chooses servers for at most `wanted` attempts: each time the first candidate among those with the fewest attempts. A
 /// hedge, for waiters whose attempt is late, goes only to servers without attempts.
 pub(crate) fn plan(candidates: impl IntoIterator<Item = Candidate>, wanted: usize, is_hedge: bool) -> Vec<usize> {
-    let mut chosen = Vec::new();
+    let (mut chosen, mut tokenless) = (Vec::new(), Vec::new());
     let mut rest = BinaryHeap::new();
     for (order, candidate) in candidates.into_iter().enumerate() {
         if chosen.len() == wanted {
             return chosen;
         }
-        let Candidate { number, connecting, room } = candidate;
+        let Candidate { number, connecting, room, has_token } = candidate;
         if room == 0 {
+            continue;
+        }
+        if !has_token {
+            tokenless.push(number);
             continue;
         }
         let left = if connecting == 0 {
@@ -37,6 +43,7 @@ pub(crate) fn plan(candidates: impl IntoIterator<Item = Candidate>, wanted: usiz
             rest.push(Reverse((left.0, order, number, left.1)));
         }
     }
+    chosen.extend(tokenless.into_iter().take(wanted - chosen.len()));
     while chosen.len() < wanted {
         let Some(Reverse((connecting, order, number, room))) = rest.pop() else { break };
         chosen.push(number);
@@ -52,7 +59,7 @@ mod tests {
     use super::{Candidate, plan};
 
     fn candidates(servers: &[(u32, u32)]) -> Vec<Candidate> {
-        let candidate = |(number, &(connecting, room))| Candidate { number, connecting, room };
+        let candidate = |(number, &(connecting, room))| Candidate { number, connecting, room, has_token: true };
         servers.iter().enumerate().map(candidate).collect()
     }
 
@@ -65,6 +72,15 @@ mod tests {
     #[test]
     fn then_goes_where_the_fewest_run() {
         assert_eq!(plan(candidates(&[(0, 8), (2, 8), (0, 1)]), 6, false), [0, 2, 0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn one_without_a_token_comes_after_those_without_attempts_and_before_the_others() {
+        let of = |number, connecting, room, has_token| Candidate { number, connecting, room, has_token };
+        let servers = [of(0, 0, 1, false), of(1, 0, 2, true), of(2, 1, 1, true), of(3, 0, 1, false)];
+        assert_eq!(plan(servers, 1, false), [1]);
+        assert_eq!(plan(servers, 2, false), [1, 0]);
+        assert_eq!(plan(servers, 5, false), [1, 0, 3, 1, 2]);
     }
 
     #[test]

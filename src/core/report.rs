@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use crate::acquire_options::Wish;
 use crate::connector::Connector;
 use crate::core::shared::Shared;
 use crate::core::spill;
+use crate::core::wish::avoids;
 use crate::error::{AcquireError, Counts, Reason, Report, ServerReport, TryAcquireError, Unavailable};
 use crate::raw::{BreakerState, HealthState, Time};
 use crate::server::{Server, ServerEntry, chain};
@@ -75,24 +77,24 @@ pub(crate) fn refusal<C: Connector>(shared: &Shared<C>) -> TryAcquireError {
     match (list.closed, list.len) {
         (true, _) => TryAcquireError::Closed,
         (false, 0) => TryAcquireError::NoServers,
-        (false, _) => TryAcquireError::Unavailable(counts(shared, &list)),
+        (false, _) => TryAcquireError::Unavailable(counts(shared, &list, None)),
     }
 }
 
-/// Why no server can serve now.
-pub(crate) fn unavailable<C: Connector>(shared: &Shared<C>) -> Unavailable<C::Error> {
+/// Why no server can serve a caller now.
+pub(crate) fn unavailable<C: Connector>(shared: &Shared<C>, wish: Option<&Wish>) -> Unavailable<C::Error> {
     let (list, now) = (shared.servers.list(), shared.clock.time());
     let worst = spill::worst_tier(shared, &list, now);
     let named = list.iter().take(NAMED_SERVERS).map(|(_, entry)| ServerReport {
         name: Arc::clone(entry.server().config().shared_name()),
-        reason: reason(entry.server(), worst, now),
+        reason: reason(&list, wish, entry.server(), worst, now),
     });
     let pool = Some(&shared.settings.name).filter(|name| ***name != *DEFAULT_NAME).cloned();
-    Unavailable { report: Box::new(Report { pool, servers: named.collect(), counts: counts(shared, &list) }) }
+    Unavailable { report: Box::new(Report { pool, servers: named.collect(), counts: counts(shared, &list, wish) }) }
 }
 
 /// Counts the servers by the reason why they cannot serve.
-fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Counts {
+fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>, wish: Option<&Wish>) -> Counts {
     let now = shared.clock.time();
     let mut counts = Counts { waiters: shared.notifier.signals.waiters(), ..Counts::default() };
     let (up, standby) = (list.up.len(), list.standby.len());
@@ -110,7 +112,11 @@ fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Counts {
     }
     // Not beyond so many: `up` may have grown since.
     for entry in list.up.iter_from(0).take(up).filter_map(|number| list.entry(number)).chain(spilled_to) {
-        let at = match limit(entry.server(), now) {
+        let at = match limit(list, wish, entry.server(), now) {
+            Limit::Avoided => {
+                counts.avoided += 1;
+                None
+            }
             Limit::Token { available_at } => {
                 counts.limited += 1;
                 Some(available_at)
@@ -136,20 +142,24 @@ fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Counts {
 
 /// What keeps a server that is up from serving.
 enum Limit {
+    Avoided,
     Token { available_at: Time },
     Full,
     Paused { until: Time },
     Empty,
 }
 
-fn limit<C: Connector>(server: &ServerEntry<C>, now: Time) -> Limit {
-    let paused_until = server.connecting_paused(now);
+fn limit<C: Connector>(list: &List<C>, wish: Option<&Wish>, server: &ServerEntry<C>, now: Time) -> Limit {
+    let (paused_until, counts) = (server.connecting_paused(now), server.permits.counts());
+    if wish.is_some_and(|wish| avoids(list, wish, server)) {
+        return Limit::Avoided;
+    }
     match (server.bucket(), paused_until) {
         (Some(bucket), _) if !bucket.has_token(now) => Limit::Token { available_at: bucket.available_at() },
-        _ if !server.permits.counts().is_free() => Limit::Full,
+        _ if counts.established() >= counts.max() => Limit::Full,
         (_, Some(until)) => Limit::Paused { until },
         // It recovers, and its connections are in use.
-        _ if server.serves() && server.most_attempts(1) == 0 && server.permits.counts().connecting() == 0 => {
+        _ if server.serves() && server.most_attempts(1) == 0 && counts.connecting() == 0 => {
             Limit::Paused { until: server.recovering_until() }
         }
         _ => Limit::Empty,
@@ -157,7 +167,13 @@ fn limit<C: Connector>(server: &ServerEntry<C>, now: Time) -> Limit {
 }
 
 /// Why a server cannot serve now, where callers may use the tiers up to `worst`.
-fn reason<C: Connector>(server: &ServerEntry<C>, worst: usize, now: Time) -> Reason<C::Error> {
+fn reason<C: Connector>(
+    list: &List<C>,
+    wish: Option<&Wish>,
+    server: &ServerEntry<C>,
+    worst: usize,
+    now: Time,
+) -> Reason<C::Error> {
     let (health, breaker) = (server.health.snapshot(), server.breaker.snapshot());
     let retry_after = |at: Time| at.since(now).max(SHORTEST_RETRY);
     let connect_error = server.connect_error();
@@ -172,7 +188,8 @@ fn reason<C: Connector>(server: &ServerEntry<C>, worst: usize, now: Time) -> Rea
     if health.tier() > worst {
         return Reason::Standby { tier: health.tier() as u32 };
     }
-    match limit(server, now) {
+    match limit(list, wish, server, now) {
+        Limit::Avoided => Reason::Avoided,
         Limit::Token { available_at } => Reason::Limited { retry_after: retry_after(available_at) },
         Limit::Full => Reason::Full { max_conns: server.permits.counts().max() },
         Limit::Paused { until } => {

@@ -2,7 +2,6 @@
 
 use tokio::runtime::Handle;
 
-use crate::acquire_options::Wish;
 use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::core::attempt_counts::AttemptCounts;
@@ -12,6 +11,7 @@ use crate::core::first_sets::FirstSets;
 use crate::core::grant::Grant;
 use crate::core::random::Random;
 use crate::core::runtime::Runtime;
+use crate::core::wish::WaiterWish;
 use crate::observer::Observer;
 use crate::raw::{Time, WaitQueue};
 use crate::server::{Notifier, ServerEntry};
@@ -36,7 +36,7 @@ pub(crate) struct Shared<C: Connector> {
     pub(crate) open_rotation: Rotation<MAX_SHARDS>,
     /// The order in which servers are connected to.
     pub(crate) connect_rotation: Rotation<1>,
-    pub(crate) queue: WaitQueue<Grant<C>, Wish>,
+    pub(crate) queue: WaitQueue<Grant<C>, WaiterWish>,
     pub(crate) notifier: Arc<Notifier>,
     pub(crate) attempts: Arc<AttemptCounts>,
     pub(crate) drops: Drops,

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use tokio::task::coop::consume_budget;
 
-use crate::acquire_options::{AcquireOptions, Wish};
+use crate::acquire_options::AcquireOptions;
 use crate::connector::Connector;
 use crate::core::acquire::{Acquired, count_use, take_wished};
 use crate::core::closing::close;
 use crate::core::hand_over::why_outdated;
 use crate::core::shared::Shared;
 use crate::core::transition::close_unusable;
+use crate::core::wish::WaiterWish;
 use crate::core::{background, hand_over, report, settle};
-use crate::error::AcquireError;
+use crate::error::{AcquireError, Unavailable};
 use crate::observer::WaitOutcome;
 use crate::raw::{TICK, Ticket, Time};
 use crate::server::Connection;
@@ -37,14 +38,14 @@ pub(crate) async fn acquire_with<C: Connector>(shared: &Arc<Shared<C>>, options:
     }
     let AcquireOptions { timeout, wish, .. } = options;
     let timeout = timeout.unwrap_or(shared.settings.wait_timeout);
-    served(|| join(shared, timeout, true, wish.is_choosy().then(|| Arc::new(wish)))).await
+    served(|| join(shared, timeout, true, wish.is_choosy().then(|| Arc::new(WaiterWish::new(wish))))).await
 }
 
 /// Joins the wait queue and waits for as long as an attempt runs that may serve it.
 pub(crate) fn wait_for_attempt<C: Connector>(shared: &Arc<Shared<C>>) -> impl Future<Output = Acquired<C>> {
     served(move || {
         if report::ended(shared, false).is_none() && !settle::any_has_token(shared) {
-            return Err(AcquireError::Unavailable(report::unavailable(shared)));
+            return Err(AcquireError::Unavailable(report::unavailable(shared, None)));
         }
         join(shared, None, false, None)
     })
@@ -58,7 +59,7 @@ fn join<C: Connector>(
     shared: &Arc<Shared<C>>,
     timeout: Option<Duration>,
     is_patient: bool,
-    wish: Option<Arc<Wish>>,
+    wish: Option<Arc<WaiterWish>>,
 ) -> Joined<'_, C> {
     if let Some(ended) = report::ended(shared, is_patient) {
         return Err(ended);
@@ -81,8 +82,7 @@ fn join<C: Connector>(
     let deadline = timeout.map_or(Time::NEVER, |timeout| started.after(timeout));
     if is_patient && report::is_pointless(shared, started, deadline) {
         waiter.outcome = WaitOutcome::Ended;
-        drop(waiter);
-        return Err(AcquireError::Unavailable(report::unavailable(shared)));
+        return Err(AcquireError::Unavailable(waiter.unavailable()));
     }
     // While there are no waiters, the background task sleeps without regard to tokens and to what is due.
     let is_due = shared.due_times.has_ready(started) || report::is_outage(shared);
@@ -101,16 +101,14 @@ async fn served<'a, C: Connector>(join: impl FnOnce() -> Joined<'a, C>) -> Acqui
         Some(End::Ended(_) | End::NoAttempt) => WaitOutcome::Ended,
         None => WaitOutcome::TimedOut,
     };
-    // Leaves the queue first, so as not to count among the waiters of its own error.
-    drop(waiter);
     match end {
         Some(End::Served(conn)) => Ok(conn),
         Some(End::Ended(error)) => Err(error),
-        Some(End::NoAttempt) => Err(AcquireError::Unavailable(report::unavailable(shared))),
+        Some(End::NoAttempt) => Err(AcquireError::Unavailable(waiter.unavailable())),
         None => {
             shared.notifier.waits.timeouts.add(1);
             let waited = shared.clock.time().since(started);
-            Err(AcquireError::Timeout { waited, reason: report::unavailable(shared) })
+            Err(AcquireError::Timeout { waited, reason: waiter.unavailable() })
         }
     }
 }
@@ -127,7 +125,7 @@ enum End<C: Connector> {
 /// A caller in the wait queue. Its drop leaves the queue and passes on the connection that it was served with.
 struct Waiter<'a, C: Connector> {
     shared: &'a Arc<Shared<C>>,
-    ticket: Ticket<Wish>,
+    ticket: Ticket<WaiterWish>,
     is_patient: bool,
     started: Time,
     outcome: WaitOutcome,
@@ -151,6 +149,13 @@ impl<C: Connector> Waiter<'_, C> {
             background::ensure(shared);
         }
         Poll::Pending
+    }
+
+    /// Why it was not served. It leaves the queue first, so as not to count among the waiters of its own error.
+    fn unavailable(self) -> Unavailable<C::Error> {
+        let (shared, wish) = (self.shared, self.ticket.wish());
+        drop(self);
+        report::unavailable(shared, wish.as_ref().map(|waiter| &waiter.wish))
     }
 
     /// Takes the connection that this waiter was served with, if it is good.
@@ -185,16 +190,15 @@ impl<C: Connector> Waiter<'_, C> {
         None
     }
 
-    /// Whether an attempt runs or can start, and any server has a token. An approximation: the two may be of different
-    /// servers.
+    /// Whether an attempt runs that may serve it, or can start.
     fn may_be_served(&self) -> bool {
         let shared = self.shared;
-        if !settle::has_attempt(shared) {
+        if !settle::may_serve(shared) {
             settle::settle(shared);
         }
         // The background task is about to start the probes that were due when this caller came.
-        let can_start = shared.due_times.unheard_callers().is_some();
-        (settle::has_attempt(shared) || can_start) && settle::any_has_token(shared)
+        let can_start = || shared.due_times.unheard_callers().is_some() && settle::any_has_token(shared);
+        settle::may_serve(shared) || can_start()
     }
 }
 

@@ -1,9 +1,48 @@
-//! Whether a caller with a wish may use a server.
+//! The wishes of callers, and whether a caller with one may use a server.
 
 use crate::acquire_options::Wish;
 use crate::connector::Connector;
 use crate::server::ServerEntry;
 use crate::servers::List;
+use crate::sync::{AtomicUsize, Ordering};
+
+const NOWHERE: usize = usize::MAX;
+
+/// The wish of a waiter, and where its order runs.
+#[derive(Debug)]
+pub(crate) struct WaiterWish {
+    pub(crate) wish: Wish,
+    /// The number of the server.
+    ordered_at: AtomicUsize,
+}
+
+impl WaiterWish {
+    pub(crate) fn new(wish: Wish) -> Self {
+        Self { wish, ordered_at: AtomicUsize::new(NOWHERE) }
+    }
+
+    /// The number of the server at which its order runs, if one does.
+    pub(crate) fn ordered_at(&self) -> Option<usize> {
+        // Relaxed: a hint. The end of an attempt wakes the background task, which looks again.
+        Some(self.ordered_at.load(Ordering::Relaxed)).filter(|&number| number != NOWHERE)
+    }
+
+    /// Whether its waiter may order.
+    pub(crate) fn may_order(&self) -> bool {
+        self.ordered_at().is_none()
+    }
+
+    /// False if its order runs.
+    pub(crate) fn begin_order(&self, number: usize) -> bool {
+        // Relaxed: as in `ordered_at`; it publishes nothing.
+        self.ordered_at.compare_exchange(NOWHERE, number, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    pub(crate) fn end_order(&self) {
+        // Relaxed: see `ordered_at`.
+        self.ordered_at.store(NOWHERE, Ordering::Relaxed);
+    }
+}
 
 /// Whether a caller avoids a server now: its wish names the server, and another one that it does not name serves.
 pub(crate) fn avoids<C: Connector>(list: &List<C>, wish: &Wish, server: &ServerEntry<C>) -> bool {

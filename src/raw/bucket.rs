@@ -168,6 +168,13 @@ impl Bucket {
         self.look(now).is_some()
     }
 
+    /// Whether there are more tokens than `kept`. A hint, as [`has_token`](Self::has_token).
+    pub(crate) fn has_more_than(&self, kept: u64, now: Time) -> bool {
+        let tokens = kept.saturating_mul(self.rate.token);
+        let has_more = |seen: Seen| kept == 0 || seen.tat.max(seen.restart).saturating_add(tokens) <= seen.latest;
+        self.look(now).is_some_and(has_more)
+    }
+
     /// Whether all that was taken has accrued again, also what was taken of a predecessor with a larger burst: a new
     /// bucket of any burst gives no more (I4).
     pub(crate) fn is_full(&self, now: Time) -> bool {
@@ -297,6 +304,16 @@ mod tests {
                 now = next;
             }
         }
+    }
+
+    #[test]
+    fn there_are_more_tokens_than_are_kept() {
+        let bucket = bucket(1.0, 3);
+        let most_kept = || (0..5).take_while(|&kept| bucket.has_more_than(kept, Time::ZERO)).count();
+        for left in [3, 2, 1, 0] {
+            assert_eq!((most_kept(), takes(&bucket, 0)), (left, left > 0));
+        }
+        assert!(!bucket.has_more_than(u64::MAX, Time::NEVER));
     }
 
     #[test]

@@ -66,6 +66,12 @@ pub(crate) struct Ticket<W = ()> {
     is_out: bool,
 }
 
+impl<W> Ticket<W> {
+    pub(crate) fn wish(&self) -> Option<Arc<W>> {
+        self.wish.clone()
+    }
+}
+
 #[derive(Debug)]
 struct Queue<T, W> {
     joined: Line<Waiter<W>>,
@@ -84,10 +90,10 @@ struct Waiter<W> {
 
 impl<T, W> Queue<T, W> {
     /// Takes out the first waiter behind the front one that `supply` has an item for, with the item.
-    fn take_behind(&mut self, mut supply: impl FnMut(Option<&W>) -> Option<T>) -> Option<(u64, Waiter<W>, T)> {
+    fn take_behind(&mut self, mut supply: impl FnMut(Option<&Arc<W>>) -> Option<T>) -> Option<(u64, Waiter<W>, T)> {
         let mut found = None;
         for (number, waiter) in self.joined.iter().skip(1) {
-            found = supply(waiter.wish.as_deref()).map(|item| (number, item));
+            found = supply(waiter.wish.as_ref()).map(|item| (number, item));
             // Where there is nothing for one without a wish, there is nothing for those behind it either.
             if found.is_some() || waiter.wish.is_none() {
                 break;
@@ -118,13 +124,14 @@ impl<T, W> WaitQueue<T, W> {
         self.wishing.load(Ordering::Relaxed)
     }
 
-    /// The wishes of the first waiters that have one, at most so many.
-    pub(crate) fn wishes(&self, most: usize) -> Vec<Arc<W>> {
+    /// The wishes of the first waiters that have one which `counts`, at most so many. It must not run user code.
+    pub(crate) fn wishes(&self, most: usize, counts: impl Fn(&W) -> bool) -> Vec<Arc<W>> {
         if self.wishing() == 0 {
             return Vec::new();
         }
         let queue = lock(&self.queue);
-        queue.joined.iter().filter_map(|(_, waiter)| waiter.wish.clone()).take(most).collect()
+        let wishes = queue.joined.iter().filter_map(|(_, waiter)| waiter.wish.as_ref());
+        wishes.filter(|wish| counts(wish)).take(most).cloned().collect()
     }
 
     /// Counts a waiter that comes or goes. Only under the lock.
@@ -222,7 +229,7 @@ impl<T, W> WaitQueue<T, W> {
     /// Serves waiters from the front while there are any and `supply` has an item (I1). Returns how many.
     ///
     /// `supply` is called under the lock with the wish of a waiter, which gets its item. It must not run user code.
-    pub(crate) fn serve(&self, mut supply: impl FnMut(Option<&W>) -> Option<T>) -> usize {
+    pub(crate) fn serve(&self, mut supply: impl FnMut(Option<&Arc<W>>) -> Option<T>) -> usize {
         let mut served = 0;
         loop {
             let mut wakers = [const { None }; BATCH];
@@ -231,7 +238,7 @@ impl<T, W> WaitQueue<T, W> {
                 let mut queue = lock(&self.queue);
                 while batch < BATCH {
                     let Some((_, front)) = queue.joined.front() else { break };
-                    let taken = match supply(front.wish.as_deref()) {
+                    let taken = match supply(front.wish.as_ref()) {
                         Some(item) => queue.joined.pop_front().map(|(number, waiter)| (number, waiter, item)),
                         None if front.wish.is_none() => break,
                         None => queue.take_behind(&mut supply),

@@ -48,6 +48,6 @@ impl<C: Connector> Generation<C> {
     /// Waits for the end of its epoch.
     pub(crate) async fn over(&self) {
         let notifier = self.server.notifier();
-        wait_until(&notifier.epoch_ended, || self.is_over()).await;
+        wait_until(&notifier.server_changed, || self.is_over()).await;
     }
 }

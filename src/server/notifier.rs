@@ -31,8 +31,9 @@ pub(crate) struct Notifier {
     pub(crate) returned: Notify,
     /// Notified when a connect attempt has ended.
     pub(crate) attempt_ended: Notify,
-    /// Notified when an epoch of a server has ended.
-    pub(crate) epoch_ended: Notify,
+    /// Notified when attempts must look at their server: its epoch has ended, it was disabled, or its tier may have
+    /// changed.
+    pub(crate) server_changed: Notify,
 }
 
 impl Notifier {
@@ -54,7 +55,7 @@ impl Notifier {
             task: Notify::new(),
             returned: Notify::new(),
             attempt_ended: Notify::new(),
-            epoch_ended: Notify::new(),
+            server_changed: Notify::new(),
         }
     }
 

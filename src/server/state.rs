@@ -355,7 +355,7 @@ impl<C: Connector> ServerEntry<C> {
         }
         // Release: pairs with the Acquire of `epoch`.
         self.epoch.fetch_max(epoch + 1, Ordering::Release);
-        self.notifier.epoch_ended.notify_waiters();
+        self.notifier.server_changed.notify_waiters();
     }
 
     /// Forgets what is known by the connections that it has.

@@ -4,6 +4,7 @@ mod late;
 mod on_time;
 mod pointless;
 mod stalled;
+mod wishes;
 
 use std::error::Error;
 use std::pin::{Pin, pin};

@@ -12,7 +12,7 @@ use crate::net::{SimConnector, SimError};
 use crate::plan::stream;
 use crate::rng::Rng;
 use crate::uses::Answer;
-use crate::wait_queue::{Course, GiveUp, SimulatedCall};
+use crate::wait_queue::{Accepts, Course, GiveUp, SimulatedCall};
 use crate::world::{Event, MS, Server, World};
 
 pub(crate) type Conn = PooledConn<SimConnector>;
@@ -52,9 +52,12 @@ impl Wish {
         self.avoid & 1 << server != 0
     }
 
-    /// Whether others may be served before it: it does not accept every connection.
-    fn is_choosy(self) -> bool {
-        self.fresh || self.avoid != 0
+    fn accepts(self) -> Accepts {
+        match (self.fresh, self.avoid) {
+            (false, 0) => Accepts::Every,
+            (true, 0) => Accepts::New,
+            _ => Accepts::Some,
+        }
     }
 
     fn options(self, ms: Option<u64>) -> AcquireOptions {
@@ -178,8 +181,8 @@ impl Caller {
         };
         let joins = match call {
             Call::AcquireNow => None,
-            Call::With { wish, .. } => Some(wish.is_choosy()),
-            _ => Some(false),
+            Call::With { wish, .. } => Some(wish.accepts()),
+            _ => Some(Accepts::Every),
         };
         let (ended, course) = SimulatedCall::new(&world, self.number, rng, joins, give_up, acquire).await;
         match ended? {

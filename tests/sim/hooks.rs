@@ -163,16 +163,17 @@ impl State {
     }
 
     /// Whether an attempt at a server that is up is more than the waiters need, where all attempts are for waiters:
-    /// recycled connections count as attempts until the hedge delay is over.
+    /// recycled connections count as attempts until the hedge delay is over, but not for waiters that accept none.
     pub(crate) fn is_unwanted(&self, plan: &Plan, waiters: usize, now: u64) -> bool {
         let others = [Feature::SeveralServers, Feature::TryAcquire, Feature::MinIdle];
         // In this instant waiters may have left or been served, or connections come back, since it was scheduled.
         let is_settled = self.call_ended != Some(now) && self.tokens_touched < now && !self.wait_queue.has_woken();
         let recycles = || self.recycles.values().map(|recycle| recycle.began);
         let is_settled = is_settled && recycles().all(|began| began < now);
-        let young = self.attempts.values().map(|attempt| attempt.began).chain(recycles());
-        let young = young.filter(|&began| now < began + plan.hedge_delay * MS).count();
-        !others.iter().any(|&other| plan.has(other)) && is_settled && young >= waiters
+        let is_young = |began: &u64| now < began + plan.hedge_delay * MS;
+        let young = self.attempts.values().map(|attempt| attempt.began).filter(is_young).count();
+        let recycled = if self.wait_queue.choosy() > 0 { 0 } else { recycles().filter(is_young).count() };
+        !others.iter().any(|&other| plan.has(other)) && is_settled && young + recycled >= waiters
     }
 }
 

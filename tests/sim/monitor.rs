@@ -13,7 +13,7 @@ use crate::observer::Told;
 use crate::orders::NO_END;
 use crate::plan::{Limits, Plan};
 use crate::reports::STEP as PACKED;
-use crate::world::{MS, Server, State, World};
+use crate::world::{Attempt, MS, Server, State, World};
 
 const STEP: Duration = Duration::from_millis(4);
 /// How late a timer may be: tokio's tick in milliseconds.
@@ -65,8 +65,12 @@ fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
         let mut problem = state.servers[index].disagrees(status, ahead, now);
         problem = problem.or_else(|| state.tier_disagrees(index, listed));
         let vain = waits_in_vain(&world.plan, state, index, status, listed, now);
-        // A waiter with wishes may not accept what is there.
-        let vain = vain.filter(|_| unserved > state.wait_queue.choosy());
+        // A waiter with wishes may not accept what is there, and keeps a token for what it ordered.
+        let is_young = |attempt: &Attempt| attempt.began + world.plan.hedge_delay * MS + TICK >= now;
+        let mut of_server = state.attempts.values().filter(|attempt| attempt.server == index && is_young(attempt));
+        let has_kept = listed.max_rps.is_some() && of_server.next().is_some() && state.wait_queue.choosy() > 0;
+        let vain = vain.filter(|_| unserved > state.wait_queue.choosy() && !has_kept);
+        let vain = vain.or_else(|| lacks_order(&world.plan, state, index, status, listed, now));
         match vain {
             None => *since = None,
             Some(why) => {
@@ -166,16 +170,11 @@ fn waits_in_vain(
     }
     let health = &server.health;
     let is_any_up = state.outage_since.is_none();
-    // A waiter that was woken and not polled may receive a connection and a token without another wake.
-    let has_token = server.held.rate().is_none_or(|rate| {
-        let interval = (1e9 / rate.rps) as u64 + TICK;
-        !state.wait_queue.has_woken() && now >= server.touched.max(state.tokens_touched) + interval
-    });
     let mut of_server = state.open.values().filter(|open| open.server == index && !open.in_use);
     let has_answered = of_server.any(|open| open.answered == Some(health.outage));
     let is_in_use = state.may_use_tier_of(plan, index, status, false, now);
     if listed.idle > 0
-        && has_token
+        && has_token(state, server, now)
         && is_in_use
         && (health.serves() || !is_any_up || has_answered && listed.in_use == 0)
     {
@@ -205,6 +204,35 @@ fn waits_in_vain(
     let may_connect = has_permit && listed.connecting == 0 && listed.idle == 0;
     (may_connect && young + state.wait_queue.all_choosy() < status.waiters)
         .then_some("a permit is free and no attempt runs")
+}
+
+/// The reason why this server should have been connected to for a waiter that accepts new connections only.
+fn lacks_order(
+    plan: &Plan,
+    state: &State,
+    index: usize,
+    status: &PoolStatus,
+    listed: &ServerStatus,
+    now: u64,
+) -> Option<&'static str> {
+    let server = &state.servers[index];
+    let is_up = server.disabled.is_none() && server.health.state == Model::Up;
+    let may_connect = server.health.breaker != Breaker::Trying && server.health.paused_until() + TICK <= now;
+    let has_room = listed.open < listed.max_conns || listed.idle > 0;
+    // Any young attempt may be for it.
+    let is_young = |attempt: &Attempt| attempt.began + plan.hedge_delay * MS + TICK >= now;
+    let runs = listed.connecting > 0 || listed.closing > 0 || state.attempts.values().any(is_young);
+    let may_order = state.wait_queue.wants_new() && is_up && may_connect && has_room && !runs;
+    (may_order && has_token(state, server, now) && state.may_use_tier_of(plan, index, status, false, now))
+        .then_some("no attempt runs for a waiter that accepts new connections only")
+}
+
+/// A waiter that was woken and not polled may receive a connection and a token without another wake.
+fn has_token(state: &State, server: &Server, now: u64) -> bool {
+    server.held.rate().is_none_or(|rate| {
+        let interval = (1e9 / rate.rps) as u64 + TICK;
+        !state.wait_queue.has_woken() && now >= server.touched.max(state.tokens_touched) + interval
+    })
 }
 
 impl Server {

@@ -22,14 +22,23 @@ use crate::rng::Rng;
 use crate::world::{Event, World};
 
 /// A caller that waits.
+/// What a waiter accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accepts {
+    Every,
+    /// Each new one.
+    New,
+    /// Those of some servers only.
+    Some,
+}
+
 #[derive(Debug)]
 struct Waiting {
     caller: u64,
     /// The number of callers that had joined, this one included.
     place: u64,
     is_woken: bool,
-    /// It does not accept every connection, so others may be served before it.
-    is_choosy: bool,
+    accepts: Accepts,
     wakes: u64,
     /// The first place ahead that was not woken when this caller was, and that place's count of wakes.
     overtakes: Option<(u64, u64)>,
@@ -44,10 +53,17 @@ pub(crate) struct WaitQueue {
     woken: BTreeSet<u64>,
 }
 
+impl Waiting {
+    /// It does not accept every connection, so others may be served before it.
+    fn is_choosy(&self) -> bool {
+        self.accepts != Accepts::Every
+    }
+}
+
 impl WaitQueue {
     /// The first waiter that is not served and accepts every connection.
     pub(crate) fn first_unserved(&self) -> Option<u64> {
-        self.waiting.iter().find(|waiting| !waiting.is_woken && !waiting.is_choosy).map(|waiting| waiting.caller)
+        self.waiting.iter().find(|waiting| !waiting.is_woken && !waiting.is_choosy()).map(|waiting| waiting.caller)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -60,12 +76,17 @@ impl WaitQueue {
 
     /// The waiters that are not served and do not accept every connection.
     pub(crate) fn choosy(&self) -> usize {
-        self.waiting.iter().filter(|waiting| !waiting.is_woken && waiting.is_choosy).count()
+        self.waiting.iter().filter(|waiting| !waiting.is_woken && waiting.is_choosy()).count()
     }
 
     /// Those that do not accept every connection, with those that were woken for another reason than a connection.
     pub(crate) fn all_choosy(&self) -> usize {
-        self.waiting.iter().filter(|waiting| waiting.is_choosy).count()
+        self.waiting.iter().filter(|waiting| waiting.is_choosy()).count()
+    }
+
+    /// Whether a waiter that is not served accepts each new connection and no other.
+    pub(crate) fn wants_new(&self) -> bool {
+        self.waiting.iter().any(|waiting| !waiting.is_woken && waiting.accepts == Accepts::New)
     }
 
     /// Whether a caller was woken and has not been polled since.
@@ -82,9 +103,9 @@ impl WaitQueue {
         self.waiting.iter_mut().find(|waiting| waiting.caller == caller)
     }
 
-    fn join(&mut self, caller: u64, is_woken: bool, is_choosy: bool) {
+    fn join(&mut self, caller: u64, is_woken: bool, accepts: Accepts) {
         self.places += 1;
-        self.waiting.push(Waiting { caller, place: self.places, is_woken, is_choosy, wakes: 0, overtakes: None });
+        self.waiting.push(Waiting { caller, place: self.places, is_woken, accepts, wakes: 0, overtakes: None });
     }
 
     fn woken(&mut self, caller: u64) {
@@ -95,8 +116,10 @@ impl WaitQueue {
         this.wakes += 1;
         if !this.is_woken {
             this.is_woken = true;
-            this.overtakes =
-                ahead.iter().find(|ahead| !ahead.is_woken && !ahead.is_choosy).map(|ahead| (ahead.place, ahead.wakes));
+            this.overtakes = ahead
+                .iter()
+                .find(|ahead| !ahead.is_woken && !ahead.is_choosy())
+                .map(|ahead| (ahead.place, ahead.wakes));
         }
     }
 
@@ -174,7 +197,7 @@ pub(crate) struct SimulatedCall<F> {
     world: Arc<World>,
     caller: u64,
     rng: Rng,
-    joins: Option<bool>,
+    joins: Option<Accepts>,
     may_stall: bool,
     give_up: GiveUp,
     give_up_at: Option<Pin<Box<Sleep>>>,
@@ -183,12 +206,12 @@ pub(crate) struct SimulatedCall<F> {
 }
 
 impl<F: Future> SimulatedCall<F> {
-    /// `joins`: the call joins the wait queue if it waits, and whether it is choosy.
+    /// `joins`: the call joins the wait queue if it waits, and what it accepts.
     pub(crate) fn new(
         world: &Arc<World>,
         caller: u64,
         rng: Rng,
-        joins: Option<bool>,
+        joins: Option<Accepts>,
         give_up: GiveUp,
         call: F,
     ) -> Self {
@@ -282,8 +305,8 @@ impl<F: Future> Future for SimulatedCall<F> {
         if !was_woken {
             state.wait_queue.woken.remove(&this.caller);
         }
-        if let Some(is_choosy) = this.joins.filter(|_| is_first) {
-            state.wait_queue.join(this.caller, was_woken, is_choosy);
+        if let Some(accepts) = this.joins.filter(|_| is_first) {
+            state.wait_queue.join(this.caller, was_woken, accepts);
             state.trace.push((now, Event::Joins { caller: this.caller }));
         } else if let Some(waiting) = state.wait_queue.find(this.caller) {
             waiting.is_woken = was_woken;

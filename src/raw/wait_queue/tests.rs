@@ -19,7 +19,7 @@ fn queue<T>() -> WaitQueue<T> {
     WaitQueue::new(crate::sync::Arc::new(Signals::new()))
 }
 
-fn numbers() -> impl FnMut(Option<&()>) -> Option<u32> {
+fn numbers() -> impl FnMut(Option<&Arc<()>>) -> Option<u32> {
     let mut next = 0;
     move |_| {
         next += 1;

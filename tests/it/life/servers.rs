@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use connring::test_util::Connect;
-use connring::{AcquireError, Clock, CloseReason, Pool, PooledConn, Server, ServerError, TryAcquireError};
+use connring::{AcquireError, Clock, CloseReason, Pool, PooledConn, Server, ServerError, ServerState, TryAcquireError};
 use tokio::runtime::Builder;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
@@ -238,4 +238,18 @@ async fn servers_are_told_with_their_settings() {
     assert_eq!(pool.servers(), servers);
     pool.deregister("a:1").expect("it is registered");
     assert_eq!(pool.servers(), servers[1..]);
+}
+
+#[tokio::test]
+async fn status_knows_each_server_by_its_name() {
+    let rig = Rig::manual(|builder| builder.servers([Server::named("db", "a"), Server::new("b")]));
+    let held = rig.pool.acquire().await.expect("a server accepts");
+    let name = PooledConn::info(&held).server().name().to_owned();
+    rig.pool.deregister(&name).expect("it is registered");
+    let status = rig.pool.status();
+    let of = |name: &str| status.server(name).map(|server| (&*server.address, server.state));
+    assert_eq!(of(&name).map(|(_, state)| state), Some(ServerState::Draining));
+    assert_eq!((of("a"), of("db").map(|(address, _)| address)), (None, Some("a")));
+    held.release();
+    assert!(rig.pool.status().server(&name).is_none());
 }

@@ -1,0 +1,217 @@
+//! Waiters with wishes among others: each comes in its turn.
+
+use connring::{AcquireOptions, CloseReason, Reason};
+
+use super::*;
+use crate::calls::acquire_of;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn with_wish(rig: &Rig, options: AcquireOptions) -> Caller {
+    let mut caller = Caller::new(rig, |pool| async move { pool.acquire_with(options).await });
+    caller.assert_waits();
+    caller
+}
+
+fn fresh(rig: &Rig) -> Caller {
+    with_wish(rig, AcquireOptions::new().fresh())
+}
+
+/// One new connection each, then it closes.
+async fn assert_is_served_fresh(rig: &Rig, caller: &mut Caller, connect: Duration) {
+    caller.assert_waits();
+    rig.clock.advance(connect);
+    settle().await;
+    let conn = caller.served();
+    assert_eq!(PooledConn::info(&conn).uses(), 0);
+    conn.release();
+    settle().await;
+}
+
+#[tokio::test]
+async fn waiters_that_accept_what_comes_back_do_not_overtake_one_for_a_new_connection() {
+    let rig = Rig::manual(|builder| builder.server("a").max_conns_per_server(2).wait_timeout(None));
+    let mut held = open(&rig, 2).await;
+    let mut new = fresh(&rig);
+    let mut others: Vec<_> = (0..4).map(|_| Caller::joined(&rig)).collect();
+    rig.connector.set_default(Connect::Slow(10 * MS));
+    held.remove(0).release();
+    settle().await;
+    let counts = rig.connector.counts("a");
+    assert_eq!((counts.in_flight, counts.attempts), (1, 3), "the first that comes back makes room");
+    assert_eq!(others[0].wakes(), 0);
+    for other in &mut others[..3] {
+        // While its connection is opened, the others use the other one.
+        held.remove(0).release();
+        settle().await;
+        held.push(other.served());
+    }
+    assert_eq!(rig.connector.counts("a").attempts, 3, "one order at a time");
+    assert_is_served_fresh(&rig, &mut new, 10 * MS).await;
+    others.remove(3).served().release();
+}
+
+#[tokio::test]
+async fn waiters_for_new_connections_have_an_order_each() {
+    let rig = Rig::manual(|builder| builder.server("a").max_conns_per_server(2).wait_timeout(None));
+    let held = open(&rig, 2).await;
+    let mut new = [fresh(&rig), fresh(&rig)];
+    rig.connector.set_default(Connect::Slow(10 * MS));
+    held.into_iter().for_each(PooledConn::release);
+    settle().await;
+    assert_eq!(rig.connector.counts("a").in_flight, 2);
+    rig.clock.advance(10 * MS);
+    settle().await;
+    let ids = new.each_mut().map(|caller| caller.served().id());
+    assert_eq!(ids, [3, 4]);
+}
+
+fn one_a_second(max_conns: u32) -> Rig {
+    let rig = Rig::manual(|builder| {
+        builder.server(Server::new("a").max_rps(1.0).burst(1).max_conns(max_conns)).wait_timeout(None)
+    });
+    rig.clock.advance(SECOND);
+    rig
+}
+
+#[tokio::test]
+async fn token_is_kept_for_a_waiter_for_a_new_connection() {
+    for max_conns in [1, 2] {
+        let rig = one_a_second(max_conns);
+        rig.pool.acquire().await.expect("it accepts").release();
+        let mut new = fresh(&rig);
+        let mut others = [Caller::joined(&rig), Caller::joined(&rig)];
+        rig.connector.set_default(Connect::Slow(10 * MS));
+        rig.clock.advance(SECOND);
+        settle().await;
+        assert_eq!(rig.connector.counts("a").in_flight, 1, "it may begin when its token is there");
+        let made_room = rig.pool.status().totals.closes(CloseReason::MadeRoom);
+        assert_eq!(made_room, u64::from(max_conns == 1));
+        assert_is_served_fresh(&rig, &mut new, 10 * MS).await;
+        others[0].assert_waits();
+        rig.clock.advance(SECOND - MS);
+        settle().await;
+        others[0].assert_waits();
+        rig.clock.advance(2 * MS);
+        settle().await;
+        others[0].served().release();
+        others[1].assert_waits();
+    }
+}
+
+#[tokio::test]
+async fn connection_that_comes_back_leaves_the_token_to_the_order() {
+    let rig = one_a_second(2);
+    let held = rig.pool.acquire().await.expect("it accepts");
+    let mut new = fresh(&rig);
+    rig.connector.set_default(Connect::Slow(10 * MS));
+    rig.clock.advance(SECOND);
+    settle().await;
+    assert_eq!(rig.connector.counts("a").in_flight, 1);
+    let mut other = Caller::joined(&rig);
+    held.release();
+    settle().await;
+    assert_eq!(other.wakes(), 0);
+    assert_is_served_fresh(&rig, &mut new, 10 * MS).await;
+    other.assert_waits();
+}
+
+#[tokio::test]
+async fn order_that_fails_keeps_no_token() {
+    let rig = one_a_second(2);
+    rig.pool.acquire().await.expect("it accepts").release();
+    let mut new = fresh(&rig);
+    let mut other = Caller::joined(&rig);
+    rig.connector.set_default(Connect::SlowRefuse(10 * MS));
+    rig.clock.advance(SECOND);
+    settle().await;
+    assert_eq!(rig.connector.counts("a").in_flight, 1);
+    other.assert_waits();
+    rig.clock.advance(10 * MS);
+    settle().await;
+    other.served().release();
+    new.assert_waits();
+}
+
+#[tokio::test]
+async fn waiters_that_avoid_servers_have_an_attempt_each() {
+    let rig = Rig::manual(|builder| builder.servers(["a", "b"]).wait_timeout(None));
+    rig.connector.set_default(Connect::Slow(10 * MS));
+    let mut avoiding = ["a", "b"].map(|name| with_wish(&rig, AcquireOptions::new().avoid([name])));
+    settle().await;
+    assert_eq!(["a", "b"].map(|name| rig.connector.counts(name).in_flight), [1, 1]);
+    rig.clock.advance(10 * MS);
+    settle().await;
+    let served = avoiding.each_mut().map(|caller| server_of(&caller.served()));
+    assert_eq!(served, ["b", "a"]);
+}
+
+#[tokio::test]
+async fn attempt_goes_to_a_server_with_a_token_first() {
+    for start in 0..4 {
+        let limited = Server::new("a").max_rps(1.0).burst(1).max_conns(2);
+        let rig = Rig::manual(|builder| builder.servers([limited, Server::new("b").max_conns(4)]));
+        let _held = acquire_of(&rig, "a").await;
+        // From each place in the rotation.
+        let _of_b = open(&rig, start).await;
+        let attempts = rig.connector.counts("a").attempts;
+        rig.connector.set_default(Connect::Never);
+        let _waiter = Caller::joined(&rig);
+        settle().await;
+        assert_eq!(rig.connector.counts("a").attempts, attempts);
+        assert_eq!(rig.connector.counts("b").in_flight, 1);
+    }
+}
+
+#[tokio::test]
+async fn attempt_at_a_server_that_was_disabled_or_became_standby_holds_no_waiter() {
+    for is_disabled in [true, false] {
+        let rig = Rig::manual(|builder| builder.servers(["a", "b"]).hedge_delay(100 * SECOND));
+        rig.connector.set_default(Connect::Never);
+        let _waiter = Caller::joined(&rig);
+        settle().await;
+        let in_flight = |name| rig.connector.counts(name).in_flight;
+        let (first, other) = if in_flight("a") == 1 { ("a", "b") } else { ("b", "a") };
+        assert_eq!(in_flight(other), 0);
+        match is_disabled {
+            true => rig.pool.disable(first, None).expect("it is registered"),
+            false => rig.pool.update(Server::new(first).tier(1)).expect("it is registered"),
+        }
+        settle().await;
+        assert_eq!((in_flight(first), in_flight(other)), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn acquire_now_does_not_wait_for_an_attempt_at_one_server_and_the_token_of_another() {
+    let limited = Server::new("a").max_rps(1.0).burst(1).max_conns(2);
+    let rig = Rig::manual(|builder| builder.servers([limited, Server::new("b").max_conns(1)]));
+    let (_of_a, _of_b) = (acquire_of(&rig, "a").await, acquire_of(&rig, "b").await);
+    rig.connector.set_default(Connect::Never);
+    let _waiter = Caller::joined(&rig);
+    settle().await;
+    assert_eq!(rig.connector.counts("a").in_flight, 1, "its connection is there when the token comes");
+    let mut now = Caller::new(&rig, |pool| async move { pool.acquire_now().await });
+    assert!(matches!(now.poll(), Poll::Ready(Err(AcquireError::Unavailable(_)))));
+    // With a token it has something to wait for.
+    rig.clock.advance(SECOND);
+    let mut now = Caller::new(&rig, |pool| async move { pool.acquire_now().await });
+    now.assert_waits();
+}
+
+#[tokio::test]
+async fn error_says_which_servers_the_caller_avoids_and_which_connect() {
+    let rig = Rig::manual(|builder| builder.servers(["a", "b"]).max_conns_per_server(1));
+    acquire_of(&rig, "a").await.release();
+    rig.connector.set_default(Connect::Never);
+    let options = AcquireOptions::new().avoid(["a"]).timeout(10 * MS);
+    let mut caller = with_wish(&rig, options);
+    rig.clock.advance(10 * MS);
+    let Poll::Ready(Err(AcquireError::Timeout { reason, .. })) = caller.poll() else { panic!("its time is over") };
+    let reasons = reason.servers();
+    assert!(matches!(reasons[0].reason, Reason::Avoided), "{:?}", reasons[0]);
+    assert!(matches!(reasons[1].reason, Reason::Empty { connecting: 1 }), "{:?}", reasons[1]);
+    assert_eq!((reason.counts().avoided, reason.counts().empty, reason.counts().full), (1, 1, 0));
+    let text = "no server can serve: 1 without an idle connection, 1 avoided by the caller";
+    assert_eq!(reason.to_string(), text);
+}
