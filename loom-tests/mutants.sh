@@ -133,11 +133,10 @@ mutant idle::nothing_stays_behind_the_closed_bit_elsewhere idle.rs \
     'while let Some(item) = self.pop(0) {' 'while let Some(item) = self.pop_near(0) {'
 mutant idle::nothing_stays_behind_the_closed_bit_by_retain idle.rs "$push_fence" ''
 mutant idle::nothing_stays_behind_the_closed_bit_by_retain idle.rs \
-    '        }
-        self.fence_and_drain_if_closed(refuse);' '        }'
+    'self.0.fence_and_drain_if_closed(&mut self.1);' 'let _ = &mut self.1;'
 mutant idle::retain_loses_no_item idle.rs \
     'else if let Err(item) = shard.slot.put(item) {
-                    self.push_elsewhere(item, near, &mut refuse);' 'else if let Err(item) = shard.slot.put(item) {
+                    self.push_elsewhere(item, near, &mut *refuse);' 'else if let Err(item) = shard.slot.put(item) {
                     drop(item);'
 for model in nothing_is_refused_while_there_is_room a_bound_refuses_what_exceeds_it; do
     mutant "idle::$model" idle.rs 'Err(item) => self.push_elsewhere(item, near, refuse),' \

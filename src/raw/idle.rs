@@ -207,14 +207,23 @@ impl<T> Idle<T> {
     }
 
     /// Takes out each item that is there now, and puts it back if `keep` says so, in the same order. Passes the others,
-    /// and items that may not stay, to `refuse`.
-    pub(crate) fn retain(&self, mut keep: impl FnMut(&mut T) -> bool, mut refuse: impl FnMut(Box<T>)) {
+    /// and items that may not stay, to `refuse`. If `keep` panics, the item that it was given is dropped.
+    pub(crate) fn retain(&self, mut keep: impl FnMut(&mut T) -> bool, refuse: impl FnMut(Box<T>)) {
+        struct Ends<'a, T, F: FnMut(Box<T>)>(&'a Idle<T>, F);
+        impl<T, F: FnMut(Box<T>)> Drop for Ends<'_, T, F> {
+            fn drop(&mut self) {
+                // Also after a panic: items were put back.
+                self.0.fence_and_drain_if_closed(&mut self.1);
+            }
+        }
+        let mut ends = Ends(self, refuse);
+        let refuse = &mut ends.1;
         for (near, shard) in self.shards.iter().enumerate() {
             if let Some(mut item) = shard.slot.take() {
                 if !keep(&mut item) {
                     refuse(item);
                 } else if let Err(item) = shard.slot.put(item) {
-                    self.push_elsewhere(item, near, &mut refuse);
+                    self.push_elsewhere(item, near, &mut *refuse);
                 }
             }
             for _ in 0..shard.queue.len() {
@@ -222,11 +231,10 @@ impl<T> Idle<T> {
                 if !keep(&mut item) {
                     refuse(item);
                 } else if let Err(item) = shard.queue.push(item) {
-                    self.push_elsewhere(item, near, &mut refuse);
+                    self.push_elsewhere(item, near, &mut *refuse);
                 }
             }
         }
-        self.fence_and_drain_if_closed(refuse);
     }
 
     /// Sets the closed bit. The caller then drains.
@@ -270,6 +278,8 @@ impl<T> Idle<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::Idle;
 
     fn pop(idle: &Idle<u32>, near: usize) -> Option<u32> {
@@ -361,6 +371,20 @@ mod tests {
         seen.sort_unstable();
         assert_eq!((seen, refused), ((0..8).collect(), vec![2]));
         assert_eq!([pop(&idle, 1), pop(&idle, 1), pop(&idle, 0), pop(&idle, 0)], [Some(1), Some(3), Some(0), Some(4)]);
+    }
+
+    #[test]
+    fn nothing_stays_where_a_look_closes_it_and_panics() {
+        let idle = Idle::new(4, 1, false);
+        (0..3).for_each(|item| assert!(push(&idle, item, 0).is_empty()));
+        let mut refused = Vec::new();
+        let panics = |item: &mut u32| {
+            idle.close();
+            *item == 0 || panic!("the look panics")
+        };
+        let retain = AssertUnwindSafe(|| idle.retain(panics, |item| refused.push(*item)));
+        catch_unwind(retain).expect_err("it panics");
+        assert_eq!((idle.len(), refused), (0, vec![0, 2]));
     }
 
     #[test]
