@@ -158,7 +158,8 @@ impl Visit for Flags {
         if TypeId::of::<T>() == TypeId::of::<bool>() {
             arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
         }
-        self.args.push(arg.help_heading(heading));
+        // A negative number is a wrong value of this flag, not an unknown flag.
+        self.args.push(arg.help_heading(heading).allow_negative_numbers(true));
         Ok(())
     }
 }

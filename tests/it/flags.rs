@@ -153,4 +153,8 @@ fn errors_name_flag_and_value() {
     ] {
         assert_eq!(refused(&[flag]), message);
     }
+    // As a value of its own: not an unknown flag.
+    let negative = "error: invalid value '-1' for '--max-conns-per-server <N>': invalid digit found in string";
+    assert_eq!(refused(&["--max-conns-per-server", "-1"]), negative);
+    assert_eq!(parse(&["--max-rps", "-1"]).pool.max_rps, Some(-1.0), "building the pool names it");
 }
