@@ -92,8 +92,8 @@ impl AcquireOptions {
     /// connection of a server, its oldest in one shard, is closed to make room.
     ///
     /// It comes in its turn: callers behind it get the idle connections that it does not accept, but not the room and
-    /// the token that its connection needs. At a server with a rate limit they wait while it is opened, for the hedge
-    /// delay at most, unless there is a token for each of them, too.
+    /// the token that its connection needs. At a server with a rate limit those callers wait while that connection is
+    /// opened, for the hedge delay at most, unless there is a token for each of them, too.
     pub fn fresh(mut self) -> Self {
         self.wish.fresh = true;
         self
