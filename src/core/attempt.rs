@@ -176,7 +176,10 @@ impl<C: Connector> Attempt<C> {
 
     /// The setting, else the larger of 100 ms and twice what connecting to the server takes.
     fn hedge_delay(&self) -> Duration {
-        self.shared.settings.hedge_after(self.generation.server.connect_time())
+        let usual = self.generation.server.connect_time();
+        let delay = self.shared.settings.hedge_after(usual);
+        // A waiter whose orders grew late each time would lose each token.
+        if self.counted.is_order() { delay.max(usual * 2) } else { delay }
     }
 
     /// Whether callers may use what it opens. Its server may have been disabled or moved to another tier.

@@ -128,23 +128,23 @@ impl Counted {
         }
     }
 
+    /// Whether it is for one waiter, with a wish.
+    pub(crate) fn is_order(&self) -> bool {
+        self.order_of.is_some()
+    }
+
     /// Whether it is for waiters and younger than the hedge delay.
     pub(crate) fn is_young(&self) -> bool {
         matches!(self.purpose, Purpose::Waiters | Purpose::Recycle) && !self.is_late
-    }
-
-    /// Its waiter may order elsewhere.
-    fn end_order(&mut self) {
-        if let Some(waiter) = self.order_of.take() {
-            waiter.end_order();
-        }
     }
 
     /// The hedge delay is over: it no longer counts as young, and another server is tried.
     pub(crate) fn grow_late(&mut self) {
         if self.is_young() {
             self.is_late = true;
-            self.end_order();
+            if let Some(waiter) = &self.order_of {
+                waiter.grow_late();
+            }
             self.attempts.late.fetch_add(1, Ordering::Relaxed);
             self.young().fetch_sub(1, Ordering::Relaxed);
             self.attempts.notifier.wake_if_waiters();
@@ -154,7 +154,11 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.end_order();
+        match &self.order_of {
+            Some(waiter) if self.is_late => waiter.end_late_order(),
+            Some(waiter) => waiter.end_order(),
+            None => {}
+        }
         let attempts = &self.attempts;
         match self.purpose {
             Purpose::Waiters | Purpose::Recycle if self.is_late => attempts.late.fetch_sub(1, Ordering::Relaxed),

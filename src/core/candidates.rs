@@ -1,11 +1,13 @@
 //! Which servers to connect to for waiters: looks at the servers, and has `plan` choose.
 
+use std::collections::HashMap;
+
 use crate::acquire_options::Wish;
 use crate::connector::Connector;
 use crate::core::plan::{Candidate, plan};
 use crate::core::shared::Shared;
 use crate::core::spill;
-use crate::core::wish::avoids;
+use crate::core::wish::{WaiterWish, avoids};
 use crate::raw::Time;
 use crate::servers::{List, ListEntry};
 
@@ -22,6 +24,29 @@ pub(crate) struct Need<'a> {
     pub(crate) makes_room: bool,
     /// That of the waiter, if it has one.
     pub(crate) wish: Option<&'a Wish>,
+    pub(crate) kept: &'a KeptTokens,
+}
+
+/// How many tokens of each server are kept for orders: see the page of `order`.
+#[derive(Debug, Default)]
+pub(crate) struct KeptTokens(HashMap<usize, u64>);
+
+impl KeptTokens {
+    pub(crate) fn of_orders<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Self {
+        let mut kept = Self::default();
+        if list.limited > 0 {
+            let waiters = shared.queue.wishes(usize::MAX, |waiter| waiter.wish.fresh && !waiter.may_order());
+            for number in waiters.iter().filter_map(|waiter| waiter.ordered_at()) {
+                *kept.0.entry(number).or_default() += 1;
+            }
+        }
+        kept
+    }
+
+    /// How many of a server's.
+    pub(crate) fn of(&self, number: usize) -> u64 {
+        self.0.get(&number).copied().unwrap_or_default()
+    }
 }
 
 /// How many young attempts there may be more, and whether each would be a hedge: as many run as there are waiters, some
@@ -32,16 +57,27 @@ pub(crate) fn lacking<C: Connector>(shared: &Shared<C>) -> (usize, bool) {
     (waiters.saturating_sub(young), young + shared.attempts.recycling() + late >= waiters)
 }
 
+/// Whether a waiter that accepts no idle connection may order one of this server.
+pub(crate) fn may_order<C: Connector>(
+    shared: &Shared<C>,
+    list: &List<C>,
+    number: usize,
+    waiter: &WaiterWish,
+    kept: &KeptTokens,
+) -> bool {
+    // A hedge finds its server when the waiters are settled.
+    let is_first = waiter.wish.fresh && waiter.may_order() && !waiter.has_late_order();
+    let wish = Some(&waiter.wish);
+    let need = Need { most: 1, is_hedge: false, may_wait: false, makes_room: true, wish, kept };
+    is_first && lacking(shared).0 > 0 && candidate(shared, list, number, shared.clock.time(), need).is_some()
+}
+
 /// Chooses servers to connect to.
 pub(crate) fn choose<C: Connector>(shared: &Shared<C>, list: &List<C>, now: Time, need: Need<'_>) -> Vec<usize> {
     let Some(first) = shared.connect_rotation.next(0, &list.up) else { return Vec::new() };
     let first_standby = shared.standby_rotation.next(0, &list.standby).unwrap_or(0);
-    let may_use = |number: &usize| {
-        let server = list.entry(*number).map(ListEntry::server);
-        !need.wish.zip(server).is_some_and(|(wish, server)| avoids(list, wish, server))
-    };
     let standby = spill::servers(shared, list, first_standby, now).map(|(number, _)| number);
-    let numbers = list.up.iter_from(first).chain(standby).filter(may_use);
+    let numbers = list.up.iter_from(first).chain(standby);
     plan(numbers.filter_map(|number| candidate(shared, list, number, now, need)), need.most, need.is_hedge)
 }
 
@@ -54,26 +90,26 @@ fn candidate<C: Connector>(
     now: Time,
     need: Need<'_>,
 ) -> Option<Candidate> {
-    let generation = &list.entry(number)?.generation;
+    let ListEntry { generation, bucket, .. } = list.entry(number)?;
     let server = &generation.server;
+    if need.wish.is_some_and(|wish| avoids(list, wish, server)) {
+        return None;
+    }
     let is_trial = server.breaker.snapshot().may_begin(now)?;
     let counts = server.permits.counts();
     let most = if is_trial { 1 } else { shared.settings.max_concurrent_connects_per_server };
     let most = server.most_attempts(most);
-    if most == 0 {
-        return None;
-    }
     // One that says goodbye makes room in a moment, too.
     let makes_room = need.makes_room && !generation.idle.is_empty() && server.closing() == 0;
     let room = match counts.is_free() || !makes_room {
         true => counts.room(most),
         false => u32::from(counts.connecting() < most),
     };
-    let has_token = server.has_token(now);
+    let has_token = bucket.as_ref().is_none_or(|bucket| bucket.has_more_than(need.kept.of(number), now));
     let room = match has_token {
         true => room,
         false if need.may_wait && counts.connecting() == 0 && generation.idle.is_empty() => room.min(1),
         false => 0,
     };
-    Some(Candidate { number, connecting: counts.connecting(), room, has_token })
+    (room > 0).then_some(Candidate { number, connecting: counts.connecting(), room, has_token })
 }

@@ -5,9 +5,9 @@ use std::cell::Cell;
 
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
+use crate::core::candidates::{KeptTokens, may_order};
 use crate::core::closing::{close, why_over};
 use crate::core::grant::{Grant, Token};
-use crate::core::order::{KeptTokens, Placed, may_order, place};
 use crate::core::shared::{Shared, pool_of};
 use crate::core::spill;
 use crate::core::wish::{WaiterWish, avoids, refuses_idle};
@@ -181,7 +181,7 @@ pub(crate) fn after_push<C: Connector>(shared: &Shared<C>, generation: &Arc<Gene
 
 /// Serves waiters from one server.
 fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, near: usize) {
-    let (mut rejected, mut kept, mut is_order_due) = (Vec::new(), KeptTokens::default(), false);
+    let (mut rejected, mut is_order_due) = (Vec::new(), false);
     let bucket;
     {
         let list = shared.servers.list();
@@ -190,12 +190,10 @@ fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>,
         if usable != Usable::All && !spill::is_reached(shared, &list, &generation.server, shared.clock.time()) {
             return;
         }
+        let kept = KeptTokens::of_orders(shared, &list);
         shared.queue.serve(|waiter| {
-            if let Some(waiter) = waiter.filter(|waiter| waiter.wish.fresh && waiter.ordered_at() == Some(number)) {
-                kept.keep(waiter, number);
-            }
             // One that may order comes before those behind it.
-            is_order_due = is_order_due || waiter.is_some_and(|waiter| may_order(shared, &list, generation, waiter));
+            is_order_due = is_order_due || waiter.is_some_and(|waiter| may_order(shared, &list, number, waiter, &kept));
             if is_order_due || refuses_idle(&list, waiter.map(|waiter| &waiter.wish), &generation.server) {
                 return None;
             }
@@ -214,18 +212,19 @@ fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>,
     }
 }
 
-/// Serves waiters from all servers. Returns the orders of those that accept no idle connection, in their turn.
-#[must_use]
-pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) -> Vec<Placed<C>> {
-    let (mut orders, mut kept) = (Vec::new(), KeptTokens::default());
+/// Serves waiters from all servers. With `to_first_order` no further than to the first that may order, since that one
+/// comes before those behind it: true if there is one.
+pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bool) -> bool {
+    let mut stopped = false;
     if shared.notifier.signals.waiters() == 0 {
-        return orders;
+        return stopped;
     }
     let (near, now) = (thread_number(), shared.clock.time());
     let (mut rejected, mut closed) = (Vec::new(), Vec::new());
     {
         let list = shared.servers.list();
-        let mut take_from = |waiter: Option<&Arc<WaiterWish>>, kept: &KeptTokens, number, may_spill: bool| {
+        let kept = KeptTokens::of_orders(shared, &list);
+        let mut take_from = |waiter: Option<&Arc<WaiterWish>>, number, may_spill: bool| {
             let (entry, usable) = list.usable(number)?;
             let is_out = match usable {
                 Usable::All => false,
@@ -241,23 +240,19 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>) -> Vec<Placed<C>> 
             take(shared, &list, &entry.generation, usable, near, kept.of(number), &mut rejected)
         };
         shared.queue.serve(|waiter| {
-            if let Some(waiter) = waiter.filter(|waiter| waiter.wish.fresh) {
-                if waiter.may_order() {
-                    orders.extend(place(shared, &list, waiter, &kept, near));
-                }
-                if let Some(number) = waiter.ordered_at() {
-                    kept.keep(waiter, number);
-                }
+            let wants_new = waiter.filter(|waiter| waiter.wish.fresh);
+            stopped = stopped || to_first_order && wants_new.is_some_and(|waiter| waiter.may_order());
+            if stopped || wants_new.is_some() {
                 return None;
             }
-            let served = shared.open_rotation.pass(near, &list.open, |number| take_from(waiter, &kept, number, false));
-            served.or_else(|| spill::pass(shared, &list, near, now, |number| take_from(waiter, &kept, number, true)))
+            let served = shared.open_rotation.pass(near, &list.open, |number| take_from(waiter, number, false));
+            served.or_else(|| spill::pass(shared, &list, near, now, |number| take_from(waiter, number, true)))
         });
     }
     // Not under the lock: they may drop user values.
     closed.into_iter().for_each(|number| shared.servers.refresh(number));
     rejected.into_iter().for_each(move_or_close);
-    orders
+    stopped
 }
 
 /// Takes a connection and a token, beyond the `kept` ones, of one server. The waiter checks the connection.

@@ -12,6 +12,7 @@
 //! | `upkeep` | sweeps the idle connections |
 //! | `ratio` | ejects servers by the part of their results that failed |
 //! | `refill` | connects to servers below their minimum of idle connections |
+//! | `order` | starts the attempts of waiters that accept no idle connection |
 //! | `attempt` | one connect attempt |
 //! | `disable` | takes servers out of rotation by order, and back |
 //! | `membership`, `release` | changes the set of servers; ends a use |
@@ -22,7 +23,7 @@
 //! | `sweep` | closes idle connections |
 //! | `hand_over`, `report` | delivers a connection; errors and status |
 //! | `closing` | closes a connection, with a goodbye where one is due |
-//! | `order`, `candidates` | attempts for one waiter; which servers to connect to for waiters |
+//! | `candidates` | which servers to connect to for waiters |
 //! | `look_again`, `spill` | has the background task look at a server; when callers use standby tiers |
 //! | `shared` | holds the parts |
 //! | `attempt_counts`, `drops`, `due_times`, `first_sets`, `grant`, `plan`, `random`, `runtime`, `wish` | the parts |

@@ -3,40 +3,30 @@
 //! It looks at the pool as it is, not at what happened. A waiter runs it when it joins, rejoins or would give up; the
 //! background task runs it at each wake-up while there are waiters.
 
-use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::core::attempt_counts::Purpose;
-use crate::core::candidates::{Need, choose, lacking};
-use crate::core::closing::close;
-use crate::core::order::{KeptTokens, Placed, place};
+use crate::core::candidates::{KeptTokens, Need, choose, lacking};
+use crate::core::hand_over::serve_waiters;
+use crate::core::order::place_orders;
 use crate::core::shared::Shared;
 use crate::core::wish::WaiterWish;
-use crate::core::{attempt, hand_over, spill};
+use crate::core::{attempt, spill};
 use crate::raw::Time;
-use crate::servers::thread_number;
 use crate::sync::Arc;
 
 /// See the module's page.
 pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) {
-    serve(shared);
+    let stopped = serve_waiters(shared, true);
+    if shared.queue.wishing() > 0 {
+        place_orders(shared);
+    }
+    if stopped {
+        serve_waiters(shared, false);
+    }
     while connect_for_waiters(shared) && shared.servers.serving.has_worse(shared.servers.tier_in_use()) {
         // An attempt that just began may have ended a pause or filled its server: worse tiers serve meanwhile.
-        serve(shared);
+        serve_waiters(shared, false);
     }
-}
-
-/// Serves waiters, and starts the attempts of those that accept new connections only.
-fn serve<C: Connector>(shared: &Arc<Shared<C>>) {
-    for placed in hand_over::serve_waiters(shared) {
-        start(shared, placed);
-    }
-}
-
-fn start<C: Connector>(shared: &Arc<Shared<C>>, Placed { order, generation, room }: Placed<C>) -> bool {
-    if let Some(conn) = room {
-        close(conn, CloseReason::MadeRoom);
-    }
-    attempt::start_order(shared, &generation, order)
 }
 
 /// Wakes the impatient waiters if no attempt runs that may serve them: they have nothing to wait for.
@@ -56,7 +46,7 @@ pub(crate) fn any_has_token<C: Connector>(shared: &Shared<C>) -> bool {
 /// Whether an attempt runs that may serve a waiter at once: at a server with a token.
 pub(crate) fn may_serve<C: Connector>(shared: &Shared<C>) -> bool {
     let (mut hooks, list, now) = (shared.attempts.running(), shared.servers.list(), shared.clock.time());
-    if hooks == 0 || list.limited == 0 && shared.servers.disabled() == 0 {
+    if hooks == 0 || list.limited == 0 && shared.servers.disabled() == 0 && list.standby.is_empty() {
         return hooks > 0;
     }
     for (_, entry) in list.iter() {
@@ -81,24 +71,20 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) -> bool {
     }
     let (now, list) = (shared.clock.time(), shared.servers.list());
     let may_wait = shared.notifier.signals.waiters() > shared.queue.impatient();
-    let choose_for =
-        |wish, most| choose(shared, &list, now, Need { most, is_hedge, may_wait, makes_room: false, wish });
+    let kept = KeptTokens::of_orders(shared, &list);
+    let choose_for = |wish, is_hedge, most| {
+        choose(shared, &list, now, Need { most, is_hedge, may_wait, makes_room: false, wish, kept: &kept })
+    };
     // Each waiter with a wish orders for itself.
     let choosy = shared.queue.wishes(lacking, WaiterWish::may_order);
     let mut has_started = false;
-    for number in choose_for(None, lacking - choosy.len()) {
+    for number in choose_for(None, is_hedge, lacking - choosy.len()) {
         let Some(generation) = list.generation(number) else { continue };
         // One that loses the race for its permit does not keep the rest of the plan from starting.
         has_started |= attempt::start(shared, &generation, Purpose::Waiters);
     }
-    for waiter in &choosy {
-        if waiter.wish.fresh {
-            // One behind a waiter that was not served has not been asked.
-            let placed = place(shared, &list, waiter, &KeptTokens::default(), thread_number());
-            has_started |= placed.is_some_and(|placed| start(shared, placed));
-            continue;
-        }
-        let number = choose_for(Some(&waiter.wish), 1).pop();
+    for waiter in choosy.iter().filter(|waiter| !waiter.wish.fresh) {
+        let number = choose_for(Some(&waiter.wish), is_hedge || waiter.has_late_order(), 1).pop();
         let Some(generation) = number.and_then(|number| list.generation(number)) else { continue };
         let waiters = shared.notifier.signals.waiters();
         let Some(order) = shared.attempts.begin_order(waiter, generation.number, waiters) else { continue };

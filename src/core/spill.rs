@@ -26,10 +26,9 @@ pub(crate) fn is_reached<C: Connector>(shared: &Shared<C>, list: &List<C>, serve
     tier <= shared.servers.tier_in_use() || tier <= worst_tier(shared, list, now)
 }
 
-/// Whether callers may use what an attempt opens at a server: it is not disabled, and it serves no tier out of reach.
+/// Whether callers may use what an attempt opens at a server: it is not disabled, and its tier is not out of reach.
 pub(crate) fn helps<C: Connector>(shared: &Shared<C>, list: &List<C>, server: &ServerEntry<C>, now: Time) -> bool {
-    let health = server.health.snapshot();
-    !health.is_disabled() && (!health.serves() || is_reached(shared, list, server, now))
+    !server.health.snapshot().is_disabled() && is_reached(shared, list, server, now)
 }
 
 /// The standby servers that callers may use now, from a number on.

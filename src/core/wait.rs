@@ -207,8 +207,8 @@ impl<C: Connector> Drop for Waiter<'_, C> {
         if let Some(grant) = self.shared.queue.leave(&mut self.ticket) {
             hand_over::pass_on(grant);
         }
-        if !self.is_patient {
-            // Others wait for tokens, perhaps without an attempt so far.
+        if !self.is_patient || self.ticket.wish().is_some() {
+            // Others wait for tokens, perhaps without an attempt so far, or for one that was kept for this one.
             self.shared.notifier.wake_if_waiters();
         }
         let Self { shared, started, outcome, .. } = *self;

@@ -14,11 +14,13 @@ pub(crate) struct WaiterWish {
     pub(crate) wish: Wish,
     /// The number of the server.
     ordered_at: AtomicUsize,
+    /// Its orders that are older than the hedge delay.
+    late: AtomicUsize,
 }
 
 impl WaiterWish {
     pub(crate) fn new(wish: Wish) -> Self {
-        Self { wish, ordered_at: AtomicUsize::new(NOWHERE) }
+        Self { wish, ordered_at: AtomicUsize::new(NOWHERE), late: AtomicUsize::new(0) }
     }
 
     /// The number of the server at which its order runs, if one does.
@@ -41,6 +43,24 @@ impl WaiterWish {
     pub(crate) fn end_order(&self) {
         // Relaxed: see `ordered_at`.
         self.ordered_at.store(NOWHERE, Ordering::Relaxed);
+    }
+
+    /// Whether its next order is a hedge: one that is late still runs.
+    pub(crate) fn has_late_order(&self) -> bool {
+        // Relaxed: a hint.
+        self.late.load(Ordering::Relaxed) > 0
+    }
+
+    /// An order grows late.
+    pub(crate) fn grow_late(&self) {
+        // Relaxed: see `has_late_order`. First: no look in between takes it for one without an order.
+        self.late.fetch_add(1, Ordering::Relaxed);
+        self.end_order();
+    }
+
+    pub(crate) fn end_late_order(&self) {
+        // Relaxed: see `has_late_order`.
+        self.late.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

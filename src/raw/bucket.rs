@@ -171,8 +171,9 @@ impl Bucket {
     /// Whether there are more tokens than `kept`. A hint, as [`has_token`](Self::has_token).
     pub(crate) fn has_more_than(&self, kept: u64, now: Time) -> bool {
         let tokens = kept.saturating_mul(self.rate.token);
-        let has_more = |seen: Seen| kept == 0 || seen.tat.max(seen.restart).saturating_add(tokens) <= seen.latest;
-        self.look(now).is_some_and(has_more)
+        // A full bucket has its burst at each time between two units.
+        let full_at = |seen: &Seen| seen.latest - self.rate.slack;
+        self.look(now).is_some_and(|seen| seen.tat.max(full_at(&seen)).saturating_add(tokens) <= seen.latest)
     }
 
     /// Whether all that was taken has accrued again, also what was taken of a predecessor with a larger burst: a new
@@ -313,7 +314,9 @@ mod tests {
         for left in [3, 2, 1, 0] {
             assert_eq!((most_kept(), takes(&bucket, 0)), (left, left > 0));
         }
-        assert!(!bucket.has_more_than(u64::MAX, Time::NEVER));
+        // A time that is no whole number of units, when it is full again.
+        let odd = Time::from_nanos(7_000_000_001);
+        assert_eq!([2, 3, u64::MAX].map(|kept| bucket.has_more_than(kept, odd)), [true, false, false]);
     }
 
     #[test]

@@ -215,3 +215,88 @@ async fn error_says_which_servers_the_caller_avoids_and_which_connect() {
     let text = "no server can serve: 1 without an idle connection, 1 avoided by the caller";
     assert_eq!(reason.to_string(), text);
 }
+
+fn made_room(rig: &Rig) -> u64 {
+    rig.pool.status().totals.closes(CloseReason::MadeRoom)
+}
+
+#[tokio::test]
+async fn no_more_connections_make_room_than_attempts_may_run() {
+    for connect in [Connect::Never, Connect::Refuse] {
+        let rig = Rig::manual(|builder| {
+            builder.server("a").max_conns_per_server(8).max_concurrent_connects_per_server(1).wait_timeout(None)
+        });
+        let held = open(&rig, 8).await;
+        held.into_iter().for_each(PooledConn::release);
+        let held = open(&rig, 8).await;
+        let _new: Vec<_> = (0..8).map(|_| fresh(&rig)).collect();
+        let mut others: Vec<_> = (0..8).map(|_| Caller::joined(&rig)).collect();
+        rig.connector.set_default(connect);
+        held.into_iter().for_each(PooledConn::release);
+        settle().await;
+        assert_eq!((made_room(&rig), rig.pool.status().servers[0].state), (1, ServerState::Up));
+        others[..7].iter_mut().for_each(|caller| caller.served().release());
+    }
+}
+
+#[tokio::test]
+async fn one_connection_makes_room_for_a_waiter_whose_attempt_hangs() {
+    let rig = Rig::manual(|builder| {
+        builder.server(Server::new("a").max_rps(1_000.0).burst(4)).max_conns_per_server(4).wait_timeout(None)
+    });
+    open(&rig, 4).await.into_iter().for_each(PooledConn::release);
+    rig.connector.set_default(Connect::Never);
+    let _new = fresh(&rig);
+    let mut served = 0;
+    let mut others: Vec<_> = (0..4).map(|_| Caller::joined(&rig)).collect();
+    for _ in 0..100 {
+        rig.clock.advance(10 * MS);
+        settle().await;
+        for other in &mut others {
+            if let Poll::Ready(conn) = other.poll() {
+                conn.expect("it serves").release();
+                *other = Caller::new(&rig, |pool| async move { pool.acquire().await });
+                served += 1;
+            }
+        }
+    }
+    assert_eq!((made_room(&rig), rig.connector.counts("a").attempts), (1, 5), "no hedge to its own server");
+    assert!(served > 200, "{served}");
+}
+
+#[tokio::test]
+async fn token_of_a_waiter_that_leaves_serves_the_next() {
+    let build = |builder: connring::Builder<ScriptedConnector>| {
+        let limited = Server::new("a").max_rps(1.0).burst(1).max_conns(2);
+        builder.server(limited).wait_timeout(None).maintenance(false).hedge_delay(100 * SECOND)
+    };
+    let rig = Rig::manual(build);
+    rig.clock.advance(SECOND);
+    rig.pool.acquire().await.expect("it accepts").release();
+    let new = fresh(&rig);
+    let mut other = Caller::joined(&rig);
+    rig.connector.set_default(Connect::Never);
+    rig.clock.advance(SECOND);
+    settle().await;
+    other.assert_waits();
+    drop(new);
+    settle().await;
+    other.served().release();
+}
+
+#[tokio::test]
+async fn one_order_for_each_token() {
+    let rig = one_a_second(4);
+    for _ in 0..2 {
+        rig.pool.acquire().await.expect("it accepts").release();
+        rig.clock.advance(SECOND);
+    }
+    let mut new: Vec<_> = (0..4).map(|_| fresh(&rig)).collect();
+    for (order, caller) in new.iter_mut().enumerate() {
+        settle().await;
+        assert_eq!(rig.connector.counts("a").attempts, 2 + order as u64);
+        rig.clock.advance(2 * SECOND);
+        settle().await;
+        caller.served().release();
+    }
+}
