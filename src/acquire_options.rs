@@ -73,8 +73,10 @@ impl AcquireOptions {
         self
     }
 
-    /// Servers, by name, that are used only if no other server serves: those that have just failed this caller. Another
-    /// one that is full or has no token serves, too, and is waited for. Unknown names have no effect.
+    /// Servers, by name, that are used only if no other server of the [tier](crate::Server::tier) in use serves: those
+    /// that have just failed this caller. Another one that is full or has no token serves, too, and is waited for. One
+    /// does not that has nothing idle while connecting to it pauses or takes longer than the hedge delay. Unknown names
+    /// have no effect.
     pub fn avoid<N: Into<Arc<str>>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.wish.avoid = names.into_iter().map(Into::into).collect();
         self

@@ -12,7 +12,6 @@ use crate::core::report;
 use crate::core::shared::Shared;
 use crate::core::spill;
 use crate::core::transition::close_unusable;
-use crate::core::wish::refuses_idle;
 use crate::error::{AcquireError, TryAcquireError};
 use crate::load_balancing::LoadBalancing;
 use crate::raw::{Signals, Time};
@@ -263,7 +262,7 @@ fn look_everywhere<C: Connector>(
     let (mut empty, mut empty_standby) = (None, None);
     let try_server = |number, empty: &mut Option<_>| {
         let entry = list.entry(number)?;
-        if refuses_idle(&list, wish, entry.server()) {
+        if spill::refuses_idle(shared, &list, wish, entry.server()) {
             return None;
         }
         let taken = take_from(entry);
@@ -300,7 +299,9 @@ fn take_answered<C: Connector>(
 ) -> Option<Box<Connection<C>>> {
     shared.open_rotation.pass(near, &list.open, |number| {
         let (entry, Usable::Answered(outage)) = list.usable(number)? else { return None };
-        if refuses_idle(list, wish, entry.server()) || !spill::is_reached(shared, list, entry.server(), now) {
+        if spill::refuses_idle(shared, list, wish, entry.server())
+            || !spill::is_reached(shared, list, entry.server(), now)
+        {
             return None;
         }
         let has_answered = |conn: &Connection<C>| conn.permit.answered() == outage;

@@ -162,6 +162,7 @@ impl<C: Connector> Attempt<C> {
                 return Poll::Ready(looks_up.map_or(Outcome::TimedOut, Outcome::LookUpTimedOut));
             }
             if grows_late {
+                generation.server.late.count(true);
                 self.counted.grow_late();
             }
             self.is_polled = false;
@@ -251,6 +252,9 @@ impl<C: Connector> Attempt<C> {
 
 impl<C: Connector> Drop for Attempt<C> {
     fn drop(&mut self) {
+        if self.counted.is_late() {
+            self.generation.server.late.count(false);
+        }
         if self.is_finished {
             return;
         }

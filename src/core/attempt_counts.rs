@@ -128,6 +128,11 @@ impl Counted {
         }
     }
 
+    /// Whether its hedge delay is over.
+    pub(crate) fn is_late(&self) -> bool {
+        self.is_late
+    }
+
     /// Whether it is for one waiter, with a wish.
     pub(crate) fn is_order(&self) -> bool {
         self.order_of.is_some()

@@ -7,7 +7,7 @@ use crate::connector::Connector;
 use crate::core::plan::{Candidate, plan};
 use crate::core::shared::Shared;
 use crate::core::spill;
-use crate::core::wish::{WaiterWish, avoids};
+use crate::core::wish::WaiterWish;
 use crate::raw::Time;
 use crate::servers::{List, ListEntry};
 
@@ -92,7 +92,7 @@ fn candidate<C: Connector>(
 ) -> Option<Candidate> {
     let ListEntry { generation, bucket, .. } = list.entry(number)?;
     let server = &generation.server;
-    if need.wish.is_some_and(|wish| avoids(list, wish, server)) {
+    if need.wish.is_some_and(|wish| spill::avoids(shared, list, wish, server)) {
         return None;
     }
     let is_trial = server.breaker.snapshot().may_begin(now)?;
@@ -100,7 +100,7 @@ fn candidate<C: Connector>(
     let most = if is_trial { 1 } else { shared.settings.max_concurrent_connects_per_server };
     let most = server.most_attempts(most);
     // One that says goodbye makes room in a moment, too.
-    let makes_room = need.makes_room && !generation.idle.is_empty() && server.closing() == 0;
+    let makes_room = need.makes_room && !generation.idle.is_empty() && server.closing.get() == 0;
     let room = match counts.is_free() || !makes_room {
         true => counts.room(most),
         false => u32::from(counts.connecting() < most),

@@ -31,7 +31,7 @@ fn say_goodbye<C: Connector>(
 ) {
     // It no longer tells whether the server answers.
     permit.count_out();
-    permit.server().count_closing(true);
+    permit.server().closing.count(true);
     let end = LookAtEnd::of(shared, permit.generation());
     let task = Goodbye { goodbye, closing: Closing { permit }, end };
     let clock = shared.clock.clone();
@@ -63,7 +63,7 @@ struct Closing<C: Connector> {
 
 impl<C: Connector> Drop for Closing<C> {
     fn drop(&mut self) {
-        self.permit.server().count_closing(false);
+        self.permit.server().closing.count(false);
     }
 }
 

@@ -10,7 +10,8 @@ use crate::core::closing::{close, why_over};
 use crate::core::grant::{Grant, Token};
 use crate::core::shared::{Shared, pool_of};
 use crate::core::spill;
-use crate::core::wish::{WaiterWish, avoids, refuses_idle};
+use crate::core::spill::{avoids, refuses_idle};
+use crate::core::wish::WaiterWish;
 use crate::raw::{Outage, Time};
 use crate::server::{Connection, Generation};
 use crate::servers::{List, Usable, thread_number};
@@ -29,7 +30,7 @@ pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) 
     {
         shared.queue.serve(|wish| {
             let server = &conn.as_ref()?.generation().server;
-            if wish.is_some_and(|waiter| avoids(&list, &waiter.wish, server)) {
+            if wish.is_some_and(|waiter| avoids(shared, &list, &waiter.wish, server)) {
                 return None;
             }
             let token = Token::take(server.bucket().map(|bucket| (bucket, shared.clock.time())))?;
@@ -194,7 +195,7 @@ fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>,
         shared.queue.serve(|waiter| {
             // One that may order comes before those behind it.
             is_order_due = is_order_due || waiter.is_some_and(|waiter| may_order(shared, &list, number, waiter, &kept));
-            if is_order_due || refuses_idle(&list, waiter.map(|waiter| &waiter.wish), &generation.server) {
+            if is_order_due || refuses_idle(shared, &list, waiter.map(|waiter| &waiter.wish), &generation.server) {
                 return None;
             }
             take(shared, &list, generation, usable, near, kept.of(number), &mut rejected)
@@ -231,7 +232,7 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
                 Usable::Standby => !may_spill,
                 Usable::Answered(_) => !spill::is_reached(shared, &list, entry.server(), now),
             };
-            if is_out || refuses_idle(&list, waiter.map(|waiter| &waiter.wish), entry.server()) {
+            if is_out || refuses_idle(shared, &list, waiter.map(|waiter| &waiter.wish), entry.server()) {
                 return None;
             }
             if !entry.is_open() {

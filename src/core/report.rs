@@ -6,7 +6,6 @@ use crate::acquire_options::Wish;
 use crate::connector::Connector;
 use crate::core::shared::Shared;
 use crate::core::spill;
-use crate::core::wish::avoids;
 use crate::error::{AcquireError, Counts, Reason, Report, ServerReport, TryAcquireError, Unavailable};
 use crate::raw::{BreakerState, HealthState, Time};
 use crate::server::{Server, ServerEntry, chain};
@@ -87,7 +86,7 @@ pub(crate) fn unavailable<C: Connector>(shared: &Shared<C>, wish: Option<&Wish>)
     let worst = spill::worst_tier(shared, &list, now);
     let named = list.iter().take(NAMED_SERVERS).map(|(_, entry)| ServerReport {
         name: Arc::clone(entry.server().config().shared_name()),
-        reason: reason(&list, wish, entry.server(), worst, now),
+        reason: reason(shared, &list, wish, entry.server(), worst, now),
     });
     let pool = Some(&shared.settings.name).filter(|name| ***name != *DEFAULT_NAME).cloned();
     Unavailable { report: Box::new(Report { pool, servers: named.collect(), counts: counts(shared, &list, wish) }) }
@@ -112,7 +111,7 @@ fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>, wish: Option<&Wish>)
     }
     // Not beyond so many: `up` may have grown since.
     for entry in list.up.iter_from(0).take(up).filter_map(|number| list.entry(number)).chain(spilled_to) {
-        let at = match limit(list, wish, entry.server(), now) {
+        let at = match limit(shared, list, wish, entry.server(), now) {
             Limit::Avoided => {
                 counts.avoided += 1;
                 None
@@ -149,9 +148,15 @@ enum Limit {
     Empty,
 }
 
-fn limit<C: Connector>(list: &List<C>, wish: Option<&Wish>, server: &ServerEntry<C>, now: Time) -> Limit {
+fn limit<C: Connector>(
+    shared: &Shared<C>,
+    list: &List<C>,
+    wish: Option<&Wish>,
+    server: &ServerEntry<C>,
+    now: Time,
+) -> Limit {
     let (paused_until, counts) = (server.connecting_paused(now), server.permits.counts());
-    if wish.is_some_and(|wish| avoids(list, wish, server)) {
+    if wish.is_some_and(|wish| spill::avoids(shared, list, wish, server)) {
         return Limit::Avoided;
     }
     match (server.bucket(), paused_until) {
@@ -168,6 +173,7 @@ fn limit<C: Connector>(list: &List<C>, wish: Option<&Wish>, server: &ServerEntry
 
 /// Why a server cannot serve now, where callers may use the tiers up to `worst`.
 fn reason<C: Connector>(
+    shared: &Shared<C>,
     list: &List<C>,
     wish: Option<&Wish>,
     server: &ServerEntry<C>,
@@ -188,7 +194,7 @@ fn reason<C: Connector>(
     if health.tier() > worst {
         return Reason::Standby { tier: health.tier() as u32 };
     }
-    match limit(list, wish, server, now) {
+    match limit(shared, list, wish, server, now) {
         Limit::Avoided => Reason::Avoided,
         Limit::Token { available_at } => Reason::Limited { retry_after: retry_after(available_at) },
         Limit::Full => Reason::Full { max_conns: server.permits.counts().max() },
@@ -273,8 +279,8 @@ fn server_status<C: Connector>(
         min_idle: min_idle as u32,
         max_idle: counts.max().min(room as u32),
         connecting: counts.connecting(),
-        closing: server.closing(),
-        in_use: counts.established().saturating_sub(idle as u32 + server.closing()),
+        closing: server.closing.get(),
+        in_use: counts.established().saturating_sub(idle as u32 + server.closing.get()),
         max_rps: server.bucket().map(|bucket| bucket.rate().rps()),
         connecting_paused: paused_until.map(|until| until.since(now)),
         connect_error: server.connect_error().map(|error| chain(&*error)),

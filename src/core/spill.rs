@@ -1,5 +1,6 @@
-//! When callers use servers of worse tiers than the one in use, so as not to wait.
+//! When callers use servers of worse tiers than the one in use, or those that they avoid, so as not to wait.
 
+use crate::acquire_options::Wish;
 use crate::connector::Connector;
 use crate::core::shared::Shared;
 use crate::raw::{TierInUse, Time};
@@ -7,7 +8,8 @@ use crate::server::ServerEntry;
 use crate::servers::{List, ListEntry};
 
 /// The worst tier that callers may use now: the one in use, unless none of its servers has an idle connection, and
-/// connecting to each pauses, or with `spill_when_full` it is full. Then the next one of which a server is better off.
+/// connecting to each pauses or hangs, or with `spill_when_full` it is full. Then the next one of which a server is
+/// better off.
 pub(crate) fn worst_tier<C: Connector>(shared: &Shared<C>, list: &List<C>, now: Time) -> usize {
     let in_use = shared.servers.tier_in_use();
     let is_better_off = |entry: &&ListEntry<C>| !is_spent(shared, entry, now);
@@ -60,11 +62,39 @@ pub(crate) fn pass<C: Connector, T>(
     shared.standby_rotation.pass(near, &list.standby, serve)
 }
 
-/// Whether a server can neither serve nor be connected to.
+/// Whether a server is no reason to stay away from worse tiers: it is stuck, or with `spill_when_full` it is full.
 fn is_spent<C: Connector>(shared: &Shared<C>, entry: &ListEntry<C>, now: Time) -> bool {
-    let server = entry.server();
+    let is_full = || shared.settings.spill_when_full && !entry.server().permits.counts().is_free();
+    is_stuck(entry, now) || entry.generation.idle.is_empty() && is_full()
+}
+
+/// Whether a server can neither serve nor be connected to: nothing is idle, and connecting pauses, or all attempts that
+/// run are older than the hedge delay.
+fn is_stuck<C: Connector>(entry: &ListEntry<C>, now: Time) -> bool {
+    let (server, counts) = (entry.server(), entry.server().permits.counts());
     // While it recovers, the probe's connection serves alone.
     let is_paused = || !server.health.snapshot().is_plainly_up() || server.breaker.snapshot().may_begin(now).is_none();
-    let is_full = || shared.settings.spill_when_full && !server.permits.counts().is_free();
-    entry.generation.idle.is_empty() && (is_paused() || is_full())
+    let all_late = || counts.connecting() > 0 && server.late.get() >= counts.connecting();
+    entry.generation.idle.is_empty() && (is_paused() || all_late())
+}
+
+/// Whether a caller avoids a server now: its wish names the server, and not another one that serves, or may.
+pub(crate) fn avoids<C: Connector>(shared: &Shared<C>, list: &List<C>, wish: &Wish, server: &ServerEntry<C>) -> bool {
+    let is_named = |server: &ServerEntry<C>| wish.avoid.iter().any(|name| **name == *server.config().name());
+    if !is_named(server) {
+        return false;
+    }
+    let now = shared.clock.time();
+    let mut up = list.up.iter_from(0).filter_map(|number| list.entry(number));
+    up.any(|entry| !is_named(entry.server()) && !is_stuck(entry, now))
+}
+
+/// Whether a waiter does not accept an idle connection of a server now.
+pub(crate) fn refuses_idle<C: Connector>(
+    shared: &Shared<C>,
+    list: &List<C>,
+    wish: Option<&Wish>,
+    server: &ServerEntry<C>,
+) -> bool {
+    wish.is_some_and(|wish| wish.fresh || avoids(shared, list, wish, server))
 }

@@ -47,13 +47,13 @@ fn is_pending<C: Connector>(shared: &Arc<Shared<C>>, server: &Arc<ServerEntry<C>
     let starts = (0..lacking).take_while(|_| attempt::start(shared, &generation, Purpose::Maintenance)).count();
     // Attempts that have just started may have ended already. The next look sees what came of them, and has the permits
     // of goodbyes that have ended.
-    starts > 0 || server.permits.counts().connecting() > 0 || server.closing() > 0
+    starts > 0 || server.permits.counts().connecting() > 0 || server.closing.get() > 0
 }
 
 /// How many connections a server lacks to its minimum of idle ones, at least one. Those that say goodbye do not count.
 fn missing<C: Connector>(shared: &Shared<C>, server: &ServerEntry<C>) -> u32 {
     let (counts, wanted) = (server.permits.counts(), shared.settings.limits.min_idle.max(1));
-    wanted.min(counts.max()).saturating_sub(counts.established().saturating_sub(server.closing()))
+    wanted.min(counts.max()).saturating_sub(counts.established().saturating_sub(server.closing.get()))
 }
 
 /// `None` of a server that was removed.

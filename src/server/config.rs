@@ -151,8 +151,9 @@ impl Server {
     /// Its tier: callers use the servers of the best tier of which a server serves, the one with the lowest number; the
     /// others are standby. Default: 0. Range: 0 to 15.
     ///
-    /// A caller that would wait otherwise also uses the next tier while connecting to all servers of the tiers in use
-    /// pauses and none of them has an idle connection; with
+    /// A caller that would wait otherwise also uses the next tier while none of the servers in use has an idle
+    /// connection and connecting to each pauses, or takes longer than the
+    /// [`hedge_delay`](crate::Builder::hedge_delay); with
     /// [`spill_when_full`](crate::Builder::spill_when_full) also while they are full.
     pub fn tier(mut self, tier: u32) -> Self {
         self.tier = tier;

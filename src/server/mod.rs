@@ -3,6 +3,7 @@
 mod config;
 mod connection;
 mod events;
+mod gauge;
 mod generation;
 mod idle_record;
 mod notifier;

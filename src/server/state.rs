@@ -9,13 +9,14 @@ use crate::connector::Connector;
 use crate::error::Failure;
 use crate::raw::{Answered, Breaker, BreakerState, Bucket, Health, InUse, Permits, Serving, Strikes, Time};
 use crate::server::config::{Limits, Server};
+use crate::server::gauge::{Gauge, SmallGauge};
 use crate::server::idle_record::IdleRecord;
 use crate::server::recent_results::RecentResults;
 use crate::server::{Notifier, Total, Totals, Weight};
 use crate::status::StateKind;
 use crate::sync::{
-    Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock,
-    Ordering, fence, lock,
+    Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering,
+    fence, lock,
 };
 
 /// See the module's page. It outlives the removal of its server while connections are in use.
@@ -51,7 +52,9 @@ pub(crate) struct ServerEntry<C: Connector> {
     pub(crate) weight: Weight,
     totals: Totals,
     /// Connections that say goodbye.
-    closing: AtomicU32,
+    pub(crate) closing: Gauge,
+    /// Attempts for waiters that are older than the hedge delay.
+    pub(crate) late: SmallGauge,
     /// The state that was recorded last: a `StateKind`.
     last_state: AtomicU8,
     /// The event `gone` was recorded, or must not be recorded yet.
@@ -83,7 +86,8 @@ impl<C: Connector> ServerEntry<C> {
             connect_time: AtomicU64::new(0),
             weight: Weight::new(limits.weight),
             totals: Totals::default(),
-            closing: AtomicU32::new(0),
+            closing: Gauge::default(),
+            late: SmallGauge::default(),
             last_state: AtomicU8::new(StateKind::Gone as u8),
             gone: AtomicBool::new(false),
             idle_record: Mutex::new(IdleRecord::new()),
@@ -151,25 +155,10 @@ impl<C: Connector> ServerEntry<C> {
         &self.totals
     }
 
-    /// How many of its connections say goodbye.
-    pub(crate) fn closing(&self) -> u32 {
-        // Relaxed: a gauge.
-        self.closing.load(Ordering::Relaxed)
-    }
-
-    /// A connection begins, or ends, to say goodbye.
-    pub(crate) fn count_closing(&self, begins: bool) {
-        // Relaxed: a gauge.
-        match begins {
-            true => self.closing.fetch_add(1, Ordering::Relaxed),
-            false => self.closing.fetch_sub(1, Ordering::Relaxed),
-        };
-    }
-
     /// Whether it has more connections than its lowered maximum, those that say goodbye aside: one that is returned
     /// must close.
     pub(crate) fn is_over_maximum(&self) -> bool {
-        self.permits.counts().is_over(self.closing())
+        self.permits.counts().is_over(self.closing.get())
     }
 
     /// Whether callers may use it.

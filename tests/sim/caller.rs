@@ -8,6 +8,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::features::Feature;
+use crate::health::{Breaker, State as Health};
 use crate::net::{SimConnector, SimError};
 use crate::plan::stream;
 use crate::rng::Rng;
@@ -293,8 +294,20 @@ impl Caller {
             if wish.fresh && (conn.uses > 0 || Conn::info(&conn).uses() > 0) {
                 wrong.push("it was used, and the caller wanted a new one".into());
             }
-            let is_other =
-                |index: usize| state.is_of_best_tier(index) && state.servers[index].serves() && !wish.avoids(index);
+            // One to which connecting pauses or hangs does not count, if nothing is idle there.
+            let may_be_spent = |index: usize| {
+                let health = &state.servers[index].health;
+                health.state != Health::Up
+                    || health.breaker != Breaker::Closed
+                    || state.may_be_late(&self.world.plan, index, now)
+            };
+            let is_other = |index: usize| {
+                state.is_of_best_tier(index)
+                    && state.servers[index].serves()
+                    && !wish.avoids(index)
+                    && !may_be_spent(index)
+                    && is_settled(&state.servers[index])
+            };
             let has_other = (0..state.servers.len()).any(is_other);
             if wish.avoids(conn.server) && has_other && !is_preferred && !course.is_late && !in_flux {
                 wrong.push("the caller avoids its server, and another serves".into());

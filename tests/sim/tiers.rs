@@ -6,7 +6,7 @@ use crate::health::{Breaker, State as Health};
 use crate::monitor::status_of;
 use crate::plan::Plan;
 use crate::reports::STEP;
-use crate::world::{Server, State};
+use crate::world::{MS, Server, State};
 
 impl Server {
     /// Whether callers may use it, its tier aside.
@@ -15,8 +15,15 @@ impl Server {
     }
 
     /// Whether it can neither serve nor be connected to, so that callers may use worse tiers. `begun`: how many
-    /// attempts have begun at it. `or`: where the model cannot tell.
-    fn is_spent(&self, plan: &Plan, listed: &ServerStatus, begun: usize, or: bool, now: u64) -> bool {
+    /// attempts have begun at it, and whether all may be late. `or`: where the model cannot tell.
+    fn is_spent(
+        &self,
+        plan: &Plan,
+        listed: &ServerStatus,
+        (begun, is_late): (usize, bool),
+        or: bool,
+        now: u64,
+    ) -> bool {
         let pauses = match self.health.breaker {
             Breaker::Closed => listed.connecting_paused.is_some(),
             Breaker::Paused { until } if until + STEP > now => true,
@@ -26,7 +33,7 @@ impl Server {
             Breaker::Trying => true,
         };
         let is_full = plan.spill_when_full && listed.open >= listed.max_conns;
-        listed.idle == 0 && (pauses || is_full || self.health.state != Health::Up)
+        listed.idle == 0 && (pauses || is_full || or && is_late || self.health.state != Health::Up)
     }
 }
 
@@ -51,10 +58,19 @@ impl State {
     /// Whether callers may use servers of this one's tier now: all that serve in better tiers are spent. `or`: where
     /// the model cannot tell.
     pub(crate) fn may_use_tier_of(&self, plan: &Plan, index: usize, status: &PoolStatus, or: bool, now: u64) -> bool {
-        let begun = |server: usize| self.attempts.values().filter(|attempt| attempt.server == server).count();
+        let begun = |server: usize| {
+            let count = self.attempts.values().filter(|attempt| attempt.server == server).count();
+            (count, self.may_be_late(plan, server, now))
+        };
         self.better(index).all(|(server, better)| {
             status_of(better, status).is_none_or(|at| better.is_spent(plan, at, begun(server), or, now))
         })
+    }
+
+    /// Whether the attempts at a server may all be older than the hedge delay.
+    pub(crate) fn may_be_late(&self, plan: &Plan, server: usize, now: u64) -> bool {
+        let mut began = self.attempts.values().filter(|attempt| attempt.server == server).map(|attempt| attempt.began);
+        began.any(|began| now >= began + plan.hedge_delay * MS)
     }
 
     /// Whether the cap lets a server be ejected, disabled or not: another serves, and either one of a worse tier does,

@@ -300,3 +300,40 @@ async fn one_order_for_each_token() {
         caller.served().release();
     }
 }
+
+#[tokio::test]
+async fn avoided_server_serves_where_connecting_to_the_other_pauses_or_hangs() {
+    for (connect, waits) in [(Connect::LocalFault, Duration::ZERO), (Connect::Never, 100 * MS)] {
+        let rig = Rig::manual(|builder| builder.servers(["a", "b"]));
+        rig.connector.on_connect("b", connect);
+        acquire_of(&rig, "a").await.release();
+        settle().await;
+        let mut caller = with_wish(&rig, AcquireOptions::new().avoid(["a"]));
+        settle().await;
+        rig.clock.advance(waits);
+        settle().await;
+        assert_eq!(server_of(&caller.served()), "a");
+    }
+}
+
+#[tokio::test]
+async fn standby_server_serves_where_connecting_to_the_better_one_hangs() {
+    for has_idle in [true, false] {
+        let rig = Rig::manual(|builder| builder.server("a").server(Server::new("b").tier(1)));
+        if has_idle {
+            rig.pool.disable("a", None).expect("it is registered");
+            rig.pool.acquire().await.expect("b accepts").release();
+            rig.pool.enable("a").expect("it is registered");
+        }
+        rig.connector.on_connect("a", Connect::Never);
+        let mut caller = Caller::joined(&rig);
+        settle().await;
+        rig.clock.advance(99 * MS);
+        settle().await;
+        caller.assert_waits();
+        rig.clock.advance(MS);
+        settle().await;
+        assert_eq!(server_of(&caller.served()), "b");
+        assert_eq!(rig.connector.counts("b").attempts, 1);
+    }
+}
