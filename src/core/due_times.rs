@@ -185,6 +185,19 @@ mod tests {
     }
 
     #[test]
+    fn another_outage_puts_no_retry_off() {
+        let due = DueTimes::default();
+        let ahead = |now, then| {
+            due.bring_ahead(at(now), at(then));
+            due.ahead()
+        };
+        assert_eq!([ahead(0, 10), ahead(5, 15), ahead(9, 12)], [at(10); 3]);
+        assert_eq!(ahead(12, 22), at(22), "the last one was made");
+        due.set_ahead(at(90));
+        assert_eq!(ahead(30, 40), at(40));
+    }
+
+    #[test]
     fn the_earliest_time_is_that_of_a_server_that_has_one_still() {
         let due = DueTimes::default();
         for (time, number) in [(10, 1), (20, 2), (30, 3)] {

@@ -92,6 +92,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_closed_is_no_surplus_any_more() {
+        let mut record = IdleRecord::new();
+        surplus(&mut record, 1, [9; 29]);
+        assert_eq!(surplus(&mut record, 30, [9]), [7]);
+        record.closed(3);
+        assert_eq!(surplus(&mut record, 31, [9, 9]), [4, 4], "others were opened since");
+    }
+
+    #[test]
     fn time_without_a_sweep_does_not_count() {
         let mut record = IdleRecord::new();
         surplus(&mut record, 1, [9; 25]);

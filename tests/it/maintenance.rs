@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::support::{Rig, open, settle};
+use crate::support::{Rig, advance_smoothly, open, settle};
 
 /// The step of the coarse time.
 const TICK: Duration = Duration::from_millis(100);
@@ -229,4 +229,16 @@ async fn server_that_refused_is_not_probed_without_callers() {
     assert_eq!(rig.connector.total_counts().attempts, 1);
     sleep(secs(3_600)).await;
     assert_eq!(rig.connector.total_counts().attempts, 1);
+}
+
+/// One look of the background task does not pass over all of them.
+#[tokio::test]
+async fn sweep_reaches_more_than_a_thousand_servers() {
+    const SERVERS: usize = 1_100;
+    let names = (0..SERVERS).map(|number| number.to_string());
+    let rig = Rig::manual(|builder| builder.servers(names).idle_timeout(secs(4)).max_lifetime(None));
+    assert!(rig.pool.warm_up(secs(1)).await.is_complete());
+    assert_eq!(rig.connector.total_counts().open, SERVERS as u32);
+    advance_smoothly(&rig, secs(4) + 2 * LATE).await;
+    assert_eq!(rig.connector.total_counts().open, 0);
 }

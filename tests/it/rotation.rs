@@ -334,3 +334,11 @@ async fn connection_of_down_server_that_answered_serves_callers_that_find_nothin
     }
     assert!(matches!(rig.pool.status().servers[0].state, ServerState::Ejected { .. }));
 }
+
+/// One more than fit into a word of the up set.
+#[tokio::test(start_paused = true)]
+async fn last_of_sixty_five_servers_serves() {
+    let rig = rig(|builder| builder.servers((0..65).map(|number| number.to_string())).max_conns_per_server(1));
+    let order: Vec<_> = open(&rig, 65).await.iter().map(server_of).collect();
+    assert_eq!(shares(&order).len(), 65);
+}

@@ -230,3 +230,35 @@ fn disabling_needs_no_runtime() {
     rig.pool.enable("a").expect("it is registered");
     assert_eq!(state(&rig, 0), ServerState::Up);
 }
+
+#[tokio::test]
+async fn disabled_server_that_is_down_serves_no_waiter_with_a_connection_that_answers() {
+    let minute = Duration::from_secs(60);
+    let rig = Rig::manual(|builder| ejects_at_once(builder.servers(["a", "b"]).max_conns_per_server(2), minute));
+    let (mut of_a, _of_b): (Vec<_>, Vec<_>) = open(&rig, 4).await.into_iter().partition(|conn| conn.address() == "a");
+    of_a.remove(0).fail_for("come back later", minute);
+    rig.pool.disable("a", None).expect("it is registered");
+    let mut waiter = pin!(rig.pool.acquire());
+    assert!(poll_once(waiter.as_mut()).await);
+    of_a.remove(0).release();
+    settle().await;
+    assert!(poll_once(waiter.as_mut()).await, "it is disabled");
+    rig.pool.enable("a").expect("it is registered");
+    settle().await;
+    assert_eq!(waiter.await.expect("it has answered since its ejection").address(), "a");
+}
+
+#[tokio::test]
+async fn acquire_now_does_not_wait_for_an_attempt_at_a_disabled_server() {
+    let rig = Rig::manual(|builder| builder.servers(["a", "b"]).max_conns_per_server(1));
+    rig.connector.set_default(Connect::Never);
+    assert!(rig.pool.try_acquire().is_err());
+    settle().await;
+    let is_tried = |server: &&str| rig.connector.counts(server).in_flight > 0;
+    let tried = ["a", "b"].into_iter().find(is_tried).expect("the caller found it empty");
+    rig.connector.set_default(Connect::Ok);
+    let _of_other = rig.pool.acquire().await.expect("the other one accepts");
+    assert!(poll_once(pin!(rig.pool.acquire_now())).await, "the attempt may serve it");
+    rig.pool.disable(tried, None).expect("it is registered");
+    assert!(!poll_once(pin!(rig.pool.acquire_now())).await);
+}

@@ -1,10 +1,8 @@
 //! `drain`.
 
-use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::Poll;
 
 use connring::test_util::Connect;
 use connring::{Clock, ServerError, ServerState};
@@ -104,12 +102,16 @@ async fn drain_of_removed_server_ends_when_its_connections_are_gone() {
 async fn drain_of_removed_server_ends_when_it_is_registered_again() {
     let rig = Rig::manual(|builder| builder.server("a"));
     let held = open(&rig, 1).await;
-    let mut drain = pin!(rig.pool.drain("a", Duration::MAX));
-    assert!(poll_once(drain.as_mut()).await);
+    let pool = rig.pool.clone();
+    let drain = tokio::spawn(async move { pool.drain("a", Duration::MAX).await });
+    settle().await;
     rig.pool.deregister("a").expect("it is registered");
+    settle().await;
+    assert!(!drain.is_finished());
     rig.pool.register("a").expect("it is not registered");
-    let ended = poll_fn(|cx| Poll::Ready(drain.as_mut().poll(cx))).await;
-    assert!(matches!(ended, Poll::Ready(Ok(report)) if report.open == 1), "{ended:?}");
+    settle().await;
+    assert!(drain.is_finished(), "the registration wakes it");
+    assert_eq!(drain.await.expect("no panic").expect("it was registered").open, 1);
     held.into_iter().for_each(PooledConn::release);
 }
 

@@ -126,3 +126,33 @@ async fn warm_up_does_not_count_connections_that_say_goodbye() {
         assert!(report.is_complete() && report.servers[0].idle == 1, "{report:?}");
     }
 }
+
+#[tokio::test]
+async fn warm_up_waits_for_the_slowest_attempt_of_a_server() {
+    let rig = Rig::manual(|builder| builder.server("a").min_idle_per_server(2));
+    rig.connector.next_connects("a", [Connect::Slow(10 * MS), Connect::Slow(50 * MS)]);
+    let mut warm_up = pin!(rig.pool.warm_up(SECOND));
+    assert!(poll_once(warm_up.as_mut()).await);
+    settle().await;
+    rig.clock.advance(10 * MS);
+    settle().await;
+    assert_eq!(rig.pool.status().servers[0].idle, 1);
+    assert!(poll_once(warm_up.as_mut()).await);
+    rig.clock.advance(40 * MS);
+    settle().await;
+    assert!(warm_up.await.is_complete());
+}
+
+#[tokio::test]
+async fn warm_up_ends_where_another_server_took_the_place() {
+    let rig = Rig::manual(|builder| builder.server("a"));
+    rig.connector.on_connect("a", Connect::Never);
+    let mut warm_up = pin!(rig.pool.warm_up(SECOND));
+    assert!(poll_once(warm_up.as_mut()).await);
+    settle().await;
+    rig.pool.set_servers(["b"]).expect("in range");
+    settle().await;
+    let report = warm_up.await;
+    assert!(report.servers.is_empty() && report.waited == Duration::ZERO, "{report:?}");
+    assert_eq!(rig.connector.counts("b").attempts, 0);
+}

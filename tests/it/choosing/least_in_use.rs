@@ -105,3 +105,22 @@ async fn less_loaded_server_without_idle_connection_is_connected_to() {
     let to_b = held.iter().filter(|conn| server_of(conn) == "b").count();
     assert!((4..=5).contains(&to_b), "{to_b} of 10");
 }
+
+#[tokio::test(start_paused = true)]
+async fn less_loaded_server_serves_though_the_connection_that_was_found_has_expired() {
+    for servers in [["a", "b"], ["b", "a"]] {
+        let rig = rig(|builder| {
+            let builder = builder.load_balancing(LoadBalancing::LeastInUse).servers(servers);
+            builder.idle_timeout(SECOND * 60).maintenance(false)
+        });
+        let (mut of_a, mut of_b): (Vec<_>, Vec<_>) =
+            open(&rig, 4).await.into_iter().partition(|conn| conn.address() == "a");
+        of_b.remove(0).release();
+        sleep(SECOND * 40).await;
+        of_b.remove(0).release();
+        of_a.remove(0).release();
+        sleep(SECOND * 30).await;
+        assert_eq!(turns(&rig, 1), ["b"], "the other one of a is in use");
+        assert_eq!(rig.connector.counts("b").open, 1);
+    }
+}

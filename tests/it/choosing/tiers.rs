@@ -1,5 +1,7 @@
 //! Tiers: which are in use, spilling, and the bound of ejections.
 
+use connring::AcquireOptions;
+
 use super::*;
 
 fn of(address: &str, tier: u32) -> Server {
@@ -268,4 +270,33 @@ async fn waiter_uses_next_tier_as_soon_as_attempt_has_filled_the_first_one() {
     sleep(MS * 5).await;
     assert_eq!(calls.each_ref().map(|call| call.is_finished()), [true, true, false]);
     calls.iter().for_each(|call| call.abort());
+}
+
+/// Of a server each, with one connection at most.
+fn two_tiers() -> Rig {
+    rig(|builder| builder.servers([of("a", 0), of("b", 1)]).max_conns_per_server(1).spill_when_full(true))
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempt_that_fills_a_tier_lets_the_next_one_serve_at_once() {
+    for options in [AcquireOptions::new(), AcquireOptions::new().avoid(["c"])] {
+        let rig = two_tiers();
+        let mut held = open(&rig, 2).await;
+        held.pop().expect("that of b").release();
+        held.pop().expect("that of a").discard();
+        rig.connector.on_connect("a", Connect::Never);
+        let mut caller = std::pin::pin!(rig.pool.acquire_with(options));
+        assert!(!poll_once(caller.as_mut()).await);
+        assert_eq!(rig.connector.counts("a").attempts, 1, "it has not begun");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_that_comes_back_to_a_tier_that_is_spilled_to_serves_a_waiter_at_once() {
+    let rig = two_tiers();
+    let mut held = open(&rig, 2).await;
+    let mut waiter = std::pin::pin!(rig.pool.acquire());
+    assert!(poll_once(waiter.as_mut()).await);
+    held.pop().expect("that of b").release();
+    assert!(!poll_once(waiter.as_mut()).await, "the background task has not run since");
 }

@@ -179,6 +179,37 @@ async fn down_server_whose_connections_answer_is_up_again_when_it_refuses_anothe
     waiter.await.expect("its connection serves").release();
 }
 
+#[tokio::test]
+async fn ejected_server_whose_connections_answer_is_up_when_its_probe_is_refused() {
+    for late in [Duration::ZERO, SECOND] {
+        let rig = Rig::manual(|b| ejects_at_once(single(b).server("b"), MINUTE));
+        let [mut of_a, _of_b] = acquired_of_each(&rig, 2).await;
+        of_a.remove(0).fail_for("come back later", MINUTE);
+        of_a[0].report_success();
+        rig.connector.on_connect("a", Connect::Refuse);
+        pass(&rig, MINUTE + late, async || {}).await;
+        assert_eq!((ejected_for(&rig), rig.connector.counts("a").attempts), (Some(Duration::ZERO), 2));
+        assert!(rig.pool.try_acquire().is_err());
+        settle().await;
+        assert_eq!((state(&rig), rig.connector.counts("a").attempts), (ServerState::Up, 3), "{late:?} late");
+    }
+}
+
+#[tokio::test]
+async fn second_good_return_in_a_tick_counts_as_an_answer_where_the_server_went_down_between_them() {
+    let rig = Rig::manual(|b| ejects_at_once(single(b).server("b"), MINUTE).max_conns_per_server(2));
+    let [mut of_a, _of_b] = acquired_of_each(&rig, 2).await;
+    settle().await;
+    of_a.remove(0).release();
+    let again = acquired(&rig).await;
+    assert_eq!((again.address(), PooledConn::info(&again).uses()), ("a", 1));
+    of_a.remove(0).fail_for("come back later", MINUTE);
+    let id = again.id();
+    again.release();
+    // Server "b" is full: the connections that have answered since the ejection serve.
+    assert_eq!(rig.pool.try_acquire().expect("it is one").id(), id);
+}
+
 /// A server that accepts and closes at once, as one at its limit or a port forwarder without a target.
 #[tokio::test]
 async fn connection_refused_by_check_right_after_its_connect_counts_as_failed_connect() {

@@ -1,6 +1,9 @@
 //! No server serves: retries ahead of their time, and what callers get meanwhile.
 
+use connring::AcquireOptions;
+
 use super::*;
+use crate::calls::acquire_of;
 
 /// Servers with a backoff of an hour.
 fn hour(b: Builder<ScriptedConnector>, servers: usize) -> Builder<ScriptedConnector> {
@@ -35,6 +38,19 @@ async fn each_server_is_tried_within_outage_retry_while_callers_wait() {
         advance_smoothly(&rig, SECOND / 2).await;
         waiter.await.expect("the caller was served").release();
     }
+}
+
+#[tokio::test]
+async fn retries_are_spread_evenly_over_outage_retry() {
+    let rig = Rig::manual(|b| hour(b, 4));
+    let waiter = all_down(&rig).await;
+    advance_smoothly(&rig, SECOND * 3).await;
+    let mut times: Vec<_> = (0..4).flat_map(|server| rig.connector.connect_times(&server.to_string())).collect();
+    times.sort_unstable();
+    let retries = &times[4..];
+    assert!(retries.len() >= 10, "{retries:?}");
+    assert!(retries.windows(2).all(|pair| pair[1] - pair[0] >= SECOND / 5), "{retries:?}");
+    waiter.abort();
 }
 
 #[tokio::test]
@@ -182,4 +198,88 @@ async fn server_that_alone_can_be_tried_is_tried_once_in_outage_retry() {
     assert!((3..=6).contains(&attempts), "{attempts} attempts in 4 s");
     assert_eq!(rig.connector.total_counts().in_flight, 19);
     waiter.abort();
+}
+
+/// The outage ends after this time with servers that are registered. Those from before are retried for some time yet.
+async fn healed_by(rig: &Rig, time: Duration, names: &[&str]) {
+    let waiter = all_down(rig).await;
+    advance_smoothly(rig, time).await;
+    waiter.abort();
+    settle().await;
+    for name in names {
+        rig.connector.on_connect(name, Connect::Ok);
+        rig.pool.register(*name).expect("it is not registered");
+    }
+    settle().await;
+}
+
+/// Connecting to each server that serves pauses from now on.
+async fn refused_by(rig: &Rig, names: &[&str]) {
+    for name in names {
+        rig.connector.on_connect(name, Connect::Refuse);
+    }
+    let pool = rig.pool.clone();
+    let waiter = tokio::spawn(async move { pool.acquire_with(AcquireOptions::new().fresh()).await });
+    settle().await;
+    let servers = rig.pool.status().servers;
+    let paused = servers.iter().filter(|server| names.contains(&&*server.name) && server.connecting_paused.is_some());
+    assert_eq!(paused.count(), names.len(), "{servers:?}");
+    waiter.abort();
+    settle().await;
+}
+
+#[tokio::test]
+async fn server_that_is_up_while_connecting_pauses_keeps_no_other_from_its_retry() {
+    let rig = Rig::manual(|b| hour(b, 2));
+    healed_by(&rig, SECOND * 5 / 4, &["c"]).await;
+    acquired(&rig).await.release();
+    let _held = acquired(&rig).await;
+    refused_by(&rig, &["c"]).await;
+    rig.connector.set_default(Connect::Ok);
+    advance_smoothly(&rig, SECOND).await;
+    let states: Vec<_> = rig.pool.status().servers.iter().map(|server| server.state.kind()).collect();
+    assert!(!states.contains(&StateKind::Down), "{states:?}");
+}
+
+#[tokio::test]
+async fn ejected_server_is_not_retried_ahead_of_its_time() {
+    let rig = Rig::manual(|b| ejects_at_once(hour(b, 1), MINUTE).outage_retry(SECOND * 2));
+    healed_by(&rig, SECOND * 5 / 2, &["c", "d"]).await;
+    for name in ["c", "d"] {
+        acquire_of(&rig, name).await.release();
+    }
+    let [of_c, _of_d] = [acquire_of(&rig, "c").await, acquire_of(&rig, "d").await];
+    refused_by(&rig, &["c", "d"]).await;
+    of_c.fail_for("come back later", MINUTE);
+    let attempts = [rig.connector.counts("c").attempts, rig.connector.counts("0").attempts];
+    advance_smoothly(&rig, SECOND * 7 / 4).await;
+    assert_eq!(rig.connector.counts("c").attempts, attempts[0]);
+    assert!(rig.connector.counts("0").attempts > attempts[1], "the server that was down before is");
+}
+
+/// A caller of `acquire_now`.
+fn acquiring_now(rig: &Rig) -> JoinHandle<bool> {
+    let pool = rig.pool.clone();
+    tokio::spawn(async move { pool.acquire_now().await.is_ok() })
+}
+
+#[tokio::test]
+async fn acquire_now_waits_for_one_probe_that_is_due() {
+    let rig = Rig::manual(|b| steady(b).server("b").backoff(MINUTE, MINUTE));
+    all_down(&rig).await.abort();
+    settle().await;
+    rig.clock.advance(MINUTE);
+    settle().await;
+    let first = acquiring_now(&rig);
+    settle().await;
+    assert_eq!(rig.connector.total_counts().attempts, 3, "the probe of the other server waits for its turn");
+    assert!(first.is_finished(), "its probe was refused");
+    assert!(!first.await.expect("no panic"));
+    let second = acquiring_now(&rig);
+    settle().await;
+    assert!(!second.is_finished(), "its probe is to come");
+    rig.connector.set_default(Connect::Ok);
+    rig.clock.advance(MILLISECOND * 10);
+    settle().await;
+    assert!(second.is_finished() && second.await.expect("no panic"));
 }

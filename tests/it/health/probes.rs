@@ -155,6 +155,18 @@ async fn probe_waits_for_free_permit() {
     waiter.await.expect("the caller was served").release();
 }
 
+#[tokio::test]
+async fn acquire_now_does_not_wait_for_a_permit_of_a_server_that_is_due() {
+    let rig = Rig::manual(two_and_one);
+    let _held = ejected_without_permit(&rig).await;
+    rig.clock.advance(MINUTE * 2);
+    settle().await;
+    let pool = rig.pool.clone();
+    let caller = tokio::spawn(async move { pool.acquire_now().await.is_err() });
+    settle().await;
+    assert!(caller.is_finished() && caller.await.expect("no panic"));
+}
+
 /// The connection has rested since before the ejection, and holds the only permit.
 #[tokio::test]
 async fn idle_connection_of_older_outage_makes_room_for_probe() {

@@ -164,3 +164,14 @@ async fn results_while_a_server_is_removed_count_unless_they_may_be_too_old() {
         assert_eq!(kind_of(&rig, "a"), expected, "removed for {gap} s");
     }
 }
+
+#[tokio::test]
+async fn ratio_ejects_after_a_stall_of_the_client_too() {
+    let rig = with_ratio(Some(0.5), |ejection| ejection);
+    settle().await;
+    rig.clock.advance(SECOND * 5);
+    settle().await;
+    results(&rig, 0, 10).await;
+    pass(&rig, SECOND * 3, async || {}).await;
+    assert_eq!(states(&rig)[0], StateKind::Ejected);
+}

@@ -210,3 +210,19 @@ async fn errors_of_a_server_that_recovers_name_the_cause_and_when_connecting_res
     let error = rig.pool.try_acquire().expect_err("its one connection is in use");
     assert_eq!(error.retry_after(), Some(*retry_after));
 }
+
+#[tokio::test]
+async fn connection_that_a_waiter_has_not_taken_since_before_the_ejection_does_not_end_the_recovery() {
+    let rig = Rig::manual(|b| two(b).backoff(SECOND, SECOND).max_conns_per_server(2));
+    let [mut of_a, _of_b] = acquired_of_each(&rig, 2).await;
+    let mut never_polled_again = std::pin::pin!(rig.pool.acquire());
+    assert!(poll_once(never_polled_again.as_mut()).await, "both servers are full");
+    of_a.remove(0).release();
+    assert_eq!(rig.pool.status().servers[0].idle, 0, "it is the waiter's");
+    of_a.remove(0).fail_for("broken", MINUTE);
+    let waiter = waiting(&rig);
+    pass(&rig, MINUTE, async || {}).await;
+    let _probed = waiter.await.expect("the caller was served");
+    pass(&rig, SECOND * 20, async || {}).await;
+    assert_eq!(state(&rig), ServerState::Recovering, "the connection of its probe is in use");
+}

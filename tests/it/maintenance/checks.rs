@@ -7,7 +7,7 @@ use connring::{Builder, Clock, Connector, Ejection, Observer, Pool, Server, Serv
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::support::{advance_smoothly, poll_once};
+use crate::support::poll_once;
 
 fn checked(b: Builder<ScriptedConnector>) -> Builder<ScriptedConnector> {
     b.server("a").idle_check_interval(secs(30)).idle_timeout(None).max_lifetime(None)
@@ -32,6 +32,22 @@ async fn idle_connection_is_checked_after_each_interval_and_not_when_used() {
         rig.pool.try_acquire().expect("the connection is idle").release();
     }
     assert_eq!((checks(&rig), rig.connector.total_counts().attempts), (2, 1));
+}
+
+#[tokio::test]
+async fn idle_connections_of_a_server_that_is_down_are_not_checked() {
+    let rig = Rig::manual(|b| {
+        let ejection = Ejection::new().consecutive_failures(1).max_ejected_ratio(1.0);
+        checked(b).server("b").ejection(ejection)
+    });
+    let mut conns = open(&rig, 6).await;
+    conns.retain(|conn| conn.address() == "a");
+    conns.pop().expect("three").fail_for("come back later", secs(600));
+    // They come back well.
+    conns.into_iter().for_each(PooledConn::release);
+    advance_smoothly(&rig, secs(40)).await;
+    let server = rig.pool.status().servers.remove(0);
+    assert_eq!((server.idle, rig.connector.counts("a").checks), (2, 0), "{server:?}");
 }
 
 #[tokio::test]

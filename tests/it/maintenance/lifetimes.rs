@@ -51,3 +51,19 @@ async fn thousand_connections_opened_together_end_spread_over_their_jitter() {
         assert!(open_now(&rig).abs_diff(expected) <= 6, "{} are open, {expected} expected", open_now(&rig));
     }
 }
+
+/// All permits are in use, so none is replaced before.
+#[tokio::test]
+async fn few_connections_are_closed_for_their_lifetime_by_one_sweep_and_their_permits_are_used_at_once() {
+    let rig = Rig::manual(|b| {
+        let b = b.server("a").max_conns_per_server(40).min_idle_per_server(20).idle_timeout(None);
+        b.max_lifetime(secs(60)).max_lifetime_jitter_ratio(0.0)
+    });
+    settle().await;
+    open(&rig, 40).await.into_iter().for_each(PooledConn::release);
+    advance_smoothly(&rig, secs(59)).await;
+    for closed in [0, 8, 16] {
+        assert_eq!((rig.connector.total_counts().attempts, open_now(&rig)), (40 + closed, 40));
+        advance_smoothly(&rig, secs(1)).await;
+    }
+}

@@ -7,7 +7,6 @@ use connring::test_util::Reuse;
 use connring::{AcquireOptions, Builder, Clock, Pool, Server, ServerState, connect_fn};
 
 use super::*;
-use crate::support::advance_smoothly;
 
 type Build = Builder<connring::test_util::ScriptedConnector>;
 

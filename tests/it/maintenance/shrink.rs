@@ -2,14 +2,19 @@
 
 use std::thread::{self, available_parallelism};
 
+use connring::CloseReason;
 use connring::test_util::set_shard;
 
 use super::*;
-use crate::support::advance_smoothly;
 
 /// Opens `count` connections, each idle.
 async fn filled(rig: &Rig, count: usize) {
     open(rig, count).await.into_iter().for_each(PooledConn::release);
+}
+
+/// How many were closed for their idle timeout, and how many because they were not needed.
+fn closes(rig: &Rig) -> [u64; 2] {
+    [CloseReason::IdleTimeout, CloseReason::Surplus].map(|why| rig.pool.status().totals.closes(why))
 }
 
 /// One caller a second, so that connections take turns.
@@ -88,7 +93,7 @@ async fn few_connections_are_closed_by_one_sweep_and_longest_idle_first() {
         open = now;
     }
     assert!(ended.is_some_and(|second| second >= 58), "{ended:?}");
-    assert_eq!(open, 1);
+    assert_eq!((open, closes(&rig)), (1, [0, 99]));
 }
 
 #[tokio::test]
@@ -99,7 +104,7 @@ async fn idle_timeout_stops_at_minimum() {
     advance_smoothly(&rig, secs(59)).await;
     assert_eq!(open_now(&rig), 10);
     advance_smoothly(&rig, LATE).await;
-    assert_eq!(open_now(&rig), 4);
+    assert_eq!((open_now(&rig), closes(&rig)), (4, [6, 0]));
     advance_smoothly(&rig, secs(600)).await;
     assert_eq!(
         (open_now(&rig), rig.connector.total_counts().attempts),

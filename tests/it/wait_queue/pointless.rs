@@ -68,3 +68,12 @@ async fn wait_with_anything_to_wait_for_is_not_pointless() {
     let error = rig.pool.acquire_timeout(SECOND).await.expect_err("it is full");
     assert!(matches!(error, AcquireError::Timeout { .. }), "{error:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn retry_ahead_of_its_time_counts_beside_a_server_that_is_disabled() {
+    let rig = down(Some(SECOND)).await;
+    rig.pool.register("b").expect("it is not registered");
+    rig.pool.disable("b", None).expect("it is registered");
+    let conn = rig.pool.acquire_timeout(SECOND * 3).await.expect("the other one is probed");
+    assert_eq!(conn.address(), "a");
+}

@@ -117,6 +117,51 @@ async fn connection_that_comes_back_leaves_the_token_to_the_order() {
 }
 
 #[tokio::test]
+async fn token_is_kept_at_the_server_of_the_order_alone() {
+    let rig = Rig::manual(|builder| {
+        builder.servers(["a", "b"].map(|address| Server::new(address).max_rps(1.0).burst(1))).wait_timeout(None)
+    });
+    rig.clock.advance(SECOND);
+    let held = open(&rig, 2).await;
+    let _new = fresh(&rig);
+    rig.connector.set_default(Connect::Slow(10 * MS));
+    rig.clock.advance(SECOND);
+    settle().await;
+    let has_order = |conn: &PooledConn<ScriptedConnector>| rig.connector.counts(conn.address()).in_flight > 0;
+    let (at_order, elsewhere): (Vec<_>, Vec<_>) = held.into_iter().partition(has_order);
+    assert_eq!((at_order.len(), elsewhere.len()), (1, 1));
+    let mut behind = Caller::joined(&rig);
+    elsewhere.into_iter().for_each(PooledConn::release);
+    behind.served().release();
+}
+
+#[tokio::test]
+async fn no_room_is_made_where_no_further_attempt_may_start() {
+    let rig = Rig::manual(|builder| {
+        let builder = builder.server("a").max_conns_per_server(2).wait_timeout(None);
+        builder.max_concurrent_connects_per_server(1)
+    });
+    let held = open(&rig, 2).await;
+    let mut new = [fresh(&rig), fresh(&rig)];
+    rig.connector.set_default(Connect::Slow(10 * MS));
+    for conn in held {
+        conn.release();
+        settle().await;
+    }
+    let counts = || {
+        let status = rig.pool.status();
+        let (idle, made_room) = (status.servers[0].idle, status.totals.closes(CloseReason::MadeRoom));
+        (rig.connector.counts("a").in_flight, idle, made_room)
+    };
+    assert_eq!(counts(), (1, 1, 1));
+    rig.clock.advance(10 * MS);
+    settle().await;
+    let _first = new[0].served();
+    settle().await;
+    assert_eq!(counts(), (1, 0, 2));
+}
+
+#[tokio::test]
 async fn order_that_fails_keeps_no_token() {
     let rig = one_a_second(2);
     rig.pool.acquire().await.expect("it accepts").release();
