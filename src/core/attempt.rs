@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::thread::panicking;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::conn_info::ConnInfo;
 use crate::connector::{ConnectFault, Connector, look_up};
 use crate::core::attempt_counts::{Counted, Purpose};
@@ -24,6 +25,9 @@ use crate::raw::{Outage, Pass, Time};
 use crate::server::{ConnectPermit, Connection, Generation, Server, Total, quietly};
 use crate::status::StateKind;
 use crate::sync::Arc;
+
+/// Timers have steps of a millisecond.
+const LEAST_REST: Duration = Duration::from_millis(1);
 
 /// An attempt that runs. What it holds it releases when dropped, finished or not, in the order of the fields.
 struct Attempt<C: Connector> {
@@ -43,6 +47,34 @@ struct Attempt<C: Connector> {
     generation: Arc<Generation<C>>,
     shared: Arc<Shared<C>>,
     _end: LookAtEnd<C>,
+}
+
+/// See [`Attempt::rest`].
+struct Rest<C: Connector> {
+    generation: Arc<Generation<C>>,
+    clock: Clock,
+    until: Time,
+    _counted: Counted,
+}
+
+impl<C: Connector> Rest<C> {
+    fn new(attempt: &Attempt<C>, time: Duration, counted: Counted) -> Self {
+        let (generation, clock) = (Arc::clone(&attempt.generation), attempt.shared.clock.clone());
+        generation.server.resting.count(true);
+        let until = clock.time().after(time);
+        Self { generation, clock, until, _counted: counted }
+    }
+
+    async fn end(self) {
+        self.clock.until(self.until, self.generation.over()).await;
+    }
+}
+
+impl<C: Connector> Drop for Rest<C> {
+    fn drop(&mut self) {
+        // The end of `_counted` wakes the background task for those who wait.
+        self.generation.server.resting.count(false);
+    }
 }
 
 /// How an attempt ended.
@@ -125,7 +157,22 @@ impl<C: Connector> Attempt<C> {
     async fn run(mut self) {
         let config = self.generation.server.config();
         let outcome = self.connect(&config).await;
+        // Before its place is free.
+        let rest = matches!(outcome, Outcome::Connected(_)).then(|| self.rest()).flatten();
         self.finish(outcome, config);
+        if let Some(rest) = rest {
+            rest.end().await;
+        }
+    }
+
+    /// One for waiters keeps its place among the attempts of its server for a moment, of a tenth of the usual connect
+    /// time: what was just opened may come back soon and serve those that still wait.
+    fn rest(&self) -> Option<Rest<C>> {
+        let time = self.generation.server.connect_time() / 10;
+        let is_due = self.counted.is_for_waiters() && time >= LEAST_REST;
+        // Callers of `acquire_now` wait for it: an attempt can start afterwards.
+        let counted = || self.shared.attempts.begin(Purpose::Balance, 0);
+        is_due.then(counted).flatten().map(|counted| Rest::new(self, time, counted))
     }
 
     /// Connects; a probe also asks the connector to check the connection.

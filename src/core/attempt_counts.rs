@@ -128,6 +128,11 @@ impl Counted {
         }
     }
 
+    /// Whether it is for waiters.
+    pub(crate) fn is_for_waiters(&self) -> bool {
+        self.purpose == Purpose::Waiters
+    }
+
     /// Whether its hedge delay is over.
     pub(crate) fn is_late(&self) -> bool {
         self.is_late

@@ -98,7 +98,7 @@ fn candidate<C: Connector>(
     let is_trial = server.breaker.snapshot().may_begin(now)?;
     let counts = server.permits.counts();
     let most = if is_trial { 1 } else { shared.settings.max_concurrent_connects_per_server };
-    let most = server.most_attempts(most);
+    let most = server.most_attempts(most).saturating_sub(server.resting.get());
     // One that says goodbye makes room in a moment, too.
     let makes_room = need.makes_room && !generation.idle.is_empty() && server.closing.get() == 0;
     let room = match counts.is_free() || !makes_room {

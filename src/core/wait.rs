@@ -197,8 +197,9 @@ impl<C: Connector> Waiter<'_, C> {
             settle::settle(shared);
         }
         // The background task is about to start the probes that were due when this caller came.
-        let can_start = || shared.due_times.unheard_callers().is_some() && settle::any_has_token(shared);
-        settle::may_serve(shared) || can_start()
+        // First: once they have started, this caller is no longer unheard.
+        let can_start = shared.due_times.unheard_callers().is_some() && settle::any_has_token(shared);
+        can_start || settle::may_serve(shared)
     }
 }
 

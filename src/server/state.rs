@@ -15,7 +15,7 @@ use crate::server::recent_results::RecentResults;
 use crate::server::{Notifier, Total, Totals, Weight};
 use crate::status::StateKind;
 use crate::sync::{
-    Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering,
+    Arc, ArcSwap, ArcSwapOption, AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, MutexGuard, OnceLock, Ordering,
     fence, lock,
 };
 
@@ -41,8 +41,6 @@ pub(crate) struct ServerEntry<C: Connector> {
     /// Why connecting pauses.
     connect_error: ArcSwapOption<Failure<C::Error>>,
     notifier: Arc<Notifier>,
-    /// Its number in the list, if it is registered.
-    number: AtomicUsize,
     /// The epochs of its generations below this number are over.
     epoch: AtomicU64,
     /// Those below this number were over by its last removal.
@@ -51,10 +49,14 @@ pub(crate) struct ServerEntry<C: Connector> {
     connect_time: AtomicU64,
     pub(crate) weight: Weight,
     totals: Totals,
+    /// Its number in the list, if it is registered.
+    number: AtomicU32,
     /// Connections that say goodbye.
     pub(crate) closing: Gauge,
     /// Attempts for waiters that are older than the hedge delay.
     pub(crate) late: SmallGauge,
+    /// Attempts for waiters that connected a moment ago.
+    pub(crate) resting: SmallGauge,
     /// The state that was recorded last: a `StateKind`.
     last_state: AtomicU8,
     /// The event `gone` was recorded, or must not be recorded yet.
@@ -80,14 +82,15 @@ impl<C: Connector> ServerEntry<C> {
             last_failure: ArcSwapOption::empty(),
             connect_error: ArcSwapOption::empty(),
             notifier,
-            number: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
             removed_epoch: AtomicU64::new(0),
             connect_time: AtomicU64::new(0),
             weight: Weight::new(limits.weight),
             totals: Totals::default(),
+            number: AtomicU32::new(0),
             closing: Gauge::default(),
             late: SmallGauge::default(),
+            resting: SmallGauge::default(),
             last_state: AtomicU8::new(StateKind::Gone as u8),
             gone: AtomicBool::new(false),
             idle_record: Mutex::new(IdleRecord::new()),
@@ -291,7 +294,7 @@ impl<C: Connector> ServerEntry<C> {
     /// Registers it under a number. Only under the lock of the server list.
     pub(crate) fn register(&self, number: usize, serving: &Serving, now: Time) {
         // Relaxed: a hint of where to look.
-        self.number.store(number, Ordering::Relaxed);
+        self.number.store(number as u32, Ordering::Relaxed);
         self.gone.store(true, Ordering::Relaxed);
         serving.register(self.health.snapshot().tier());
         self.health.set_removed(serving, false, now);
@@ -320,7 +323,7 @@ impl<C: Connector> ServerEntry<C> {
     /// Its number in the list, or its last one. An attempt may end after its server got another.
     pub(crate) fn number(&self) -> usize {
         // Relaxed: see `register`.
-        self.number.load(Ordering::Relaxed)
+        self.number.load(Ordering::Relaxed) as usize
     }
 
     /// The number of the epoch that is not over. One ended each nanosecond would take 584 years to wrap.

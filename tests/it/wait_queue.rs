@@ -2,6 +2,7 @@
 
 mod late;
 mod on_time;
+mod placement;
 mod pointless;
 mod stalled;
 mod wishes;

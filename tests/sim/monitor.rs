@@ -201,7 +201,7 @@ fn waits_in_vain(
     let recycles = state.recycles.values().map(|recycle| recycle.began);
     let young = state.attempts.values().map(|attempt| attempt.began).chain(recycles);
     let young = young.filter(|&began| is_young(began)).count();
-    let may_connect = has_permit && listed.connecting == 0 && listed.idle == 0;
+    let may_connect = has_permit && listed.connecting == 0 && listed.idle == 0 && !may_rest(plan, server, now);
     (may_connect && young + state.wait_queue.all_choosy() < status.waiters)
         .then_some("a permit is free and no attempt runs")
 }
@@ -222,9 +222,15 @@ fn lacks_order(
     // Any young attempt may be for it.
     let is_young = |attempt: &Attempt| attempt.began + plan.hedge_delay * MS + TICK >= now;
     let runs = listed.connecting > 0 || listed.closing > 0 || state.attempts.values().any(is_young);
+    let may_connect = may_connect && !may_rest(plan, server, now);
     let may_order = state.wait_queue.wants_new() && is_up && may_connect && has_room && !runs;
     (may_order && has_token(state, server, now) && state.may_use_tier_of(plan, index, status, false, now))
         .then_some("no attempt runs for a waiter that accepts new connections only")
+}
+
+/// Whether an attempt that has just connected may keep its place still, for a tenth of the usual connect time.
+fn may_rest(plan: &Plan, server: &Server, now: u64) -> bool {
+    now <= server.touched + plan.connect_timeout * MS / 10 + TICK
 }
 
 /// A waiter that was woken and not polled may receive a connection and a token without another wake.

@@ -66,23 +66,25 @@ async fn acquire_now_at_a_cold_pool_serves_all_within_the_maximum() {
 
 #[tokio::test(start_paused = true)]
 async fn a_burst_makes_no_hedges_to_its_own_server() {
-    let rig = Rig::paused(|builder| builder.server("a"));
-    rig.connector.set_default(Connect::Slow(Duration::from_millis(250)));
-    let callers: Vec<_> = (0..50)
-        .map(|_| {
-            let pool = rig.pool.clone();
-            tokio::spawn(async move {
-                let conn = pool.acquire().await.expect("it accepts");
-                sleep(Duration::from_millis(1)).await;
-                conn.release();
+    for used_for in [0, 1, 3] {
+        let rig = Rig::paused(|builder| builder.server("a").max_conns_per_server(100));
+        rig.connector.set_default(Connect::Slow(Duration::from_millis(250)));
+        let callers: Vec<_> = (0..50)
+            .map(|_| {
+                let pool = rig.pool.clone();
+                tokio::spawn(async move {
+                    let conn = pool.acquire().await.expect("it accepts");
+                    sleep(Duration::from_millis(used_for)).await;
+                    conn.release();
+                })
             })
-        })
-        .collect();
-    for caller in callers {
-        caller.await.expect("no panic");
+            .collect();
+        for caller in callers {
+            caller.await.expect("no panic");
+        }
+        let attempts = rig.connector.connect_log().len();
+        assert!((8..=10).contains(&attempts), "{attempts} attempts, where a use takes {used_for} ms");
     }
-    let attempts = rig.connector.connect_log().len();
-    assert!((8..=10).contains(&attempts), "{attempts} attempts");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Waiters with wishes among others: each comes in its turn.
 
-use connring::{AcquireOptions, CloseReason, Reason};
+use connring::{AcquireOptions, Builder, CloseReason, Reason};
 
 use super::*;
 use crate::calls::acquire_of;
@@ -157,6 +157,8 @@ async fn no_room_is_made_where_no_further_attempt_may_start() {
     rig.clock.advance(10 * MS);
     settle().await;
     let _first = new[0].served();
+    // Its place among the attempts is free a tenth of the connect time later.
+    rig.clock.advance(MS);
     settle().await;
     assert_eq!(counts(), (1, 0, 2));
 }
@@ -189,59 +191,6 @@ async fn waiters_that_avoid_servers_have_an_attempt_each() {
     settle().await;
     let served = avoiding.each_mut().map(|caller| server_of(&caller.served()));
     assert_eq!(served, ["b", "a"]);
-}
-
-#[tokio::test]
-async fn attempt_goes_to_a_server_with_a_token_first() {
-    for start in 0..4 {
-        let limited = Server::new("a").max_rps(1.0).burst(1).max_conns(2);
-        let rig = Rig::manual(|builder| builder.servers([limited, Server::new("b").max_conns(4)]));
-        let _held = acquire_of(&rig, "a").await;
-        // From each place in the rotation.
-        let _of_b = open(&rig, start).await;
-        let attempts = rig.connector.counts("a").attempts;
-        rig.connector.set_default(Connect::Never);
-        let _waiter = Caller::joined(&rig);
-        settle().await;
-        assert_eq!(rig.connector.counts("a").attempts, attempts);
-        assert_eq!(rig.connector.counts("b").in_flight, 1);
-    }
-}
-
-#[tokio::test]
-async fn attempt_at_a_server_that_was_disabled_or_became_standby_holds_no_waiter() {
-    for is_disabled in [true, false] {
-        let rig = Rig::manual(|builder| builder.servers(["a", "b"]).hedge_delay(100 * SECOND));
-        rig.connector.set_default(Connect::Never);
-        let _waiter = Caller::joined(&rig);
-        settle().await;
-        let in_flight = |name| rig.connector.counts(name).in_flight;
-        let (first, other) = if in_flight("a") == 1 { ("a", "b") } else { ("b", "a") };
-        assert_eq!(in_flight(other), 0);
-        match is_disabled {
-            true => rig.pool.disable(first, None).expect("it is registered"),
-            false => rig.pool.update(Server::new(first).tier(1)).expect("it is registered"),
-        }
-        settle().await;
-        assert_eq!((in_flight(first), in_flight(other)), (1, 1));
-    }
-}
-
-#[tokio::test]
-async fn acquire_now_does_not_wait_for_an_attempt_at_one_server_and_the_token_of_another() {
-    let limited = Server::new("a").max_rps(1.0).burst(1).max_conns(2);
-    let rig = Rig::manual(|builder| builder.servers([limited, Server::new("b").max_conns(1)]));
-    let (_of_a, _of_b) = (acquire_of(&rig, "a").await, acquire_of(&rig, "b").await);
-    rig.connector.set_default(Connect::Never);
-    let _waiter = Caller::joined(&rig);
-    settle().await;
-    assert_eq!(rig.connector.counts("a").in_flight, 1, "its connection is there when the token comes");
-    let mut now = Caller::new(&rig, |pool| async move { pool.acquire_now().await });
-    assert!(matches!(now.poll(), Poll::Ready(Err(AcquireError::Unavailable(_)))));
-    // With a token it has something to wait for.
-    rig.clock.advance(SECOND);
-    let mut now = Caller::new(&rig, |pool| async move { pool.acquire_now().await });
-    now.assert_waits();
 }
 
 #[tokio::test]
@@ -311,7 +260,7 @@ async fn one_connection_makes_room_for_a_waiter_whose_attempt_hangs() {
 
 #[tokio::test]
 async fn token_of_a_waiter_that_leaves_serves_the_next() {
-    let build = |builder: connring::Builder<ScriptedConnector>| {
+    let build = |builder: Builder<ScriptedConnector>| {
         let limited = Server::new("a").max_rps(1.0).burst(1).max_conns(2);
         builder.server(limited).wait_timeout(None).maintenance(false).hedge_delay(100 * SECOND)
     };
@@ -362,23 +311,24 @@ async fn avoided_server_serves_where_connecting_to_the_other_pauses_or_hangs() {
 }
 
 #[tokio::test]
-async fn standby_server_serves_where_connecting_to_the_better_one_hangs() {
-    for has_idle in [true, false] {
-        let rig = Rig::manual(|builder| builder.server("a").server(Server::new("b").tier(1)));
-        if has_idle {
-            rig.pool.disable("a", None).expect("it is registered");
-            rig.pool.acquire().await.expect("b accepts").release();
-            rig.pool.enable("a").expect("it is registered");
-        }
-        rig.connector.on_connect("a", Connect::Never);
-        let mut caller = Caller::joined(&rig);
-        settle().await;
-        rig.clock.advance(99 * MS);
-        settle().await;
-        caller.assert_waits();
-        rig.clock.advance(MS);
-        settle().await;
-        assert_eq!(server_of(&caller.served()), "b");
-        assert_eq!(rig.connector.counts("b").attempts, 1);
-    }
+async fn order_is_not_late_within_twice_the_usual_connect_time() {
+    let build = |builder: Builder<ScriptedConnector>| {
+        let limited = Server::new("a").max_rps(1.0).burst(1).max_conns(3);
+        builder.server(limited).wait_timeout(None).hedge_delay(5 * MS)
+    };
+    let rig = Rig::manual(build);
+    rig.connector.set_default(Connect::Slow(20 * MS));
+    let mut first = Caller::joined(&rig);
+    settle().await;
+    rig.clock.advance(20 * MS);
+    settle().await;
+    first.served().release();
+    let (mut new, mut other) = (fresh(&rig), Caller::joined(&rig));
+    rig.clock.advance(SECOND + MS);
+    settle().await;
+    rig.clock.advance(10 * MS);
+    settle().await;
+    other.assert_waits();
+    assert_is_served_fresh(&rig, &mut new, 10 * MS).await;
+    other.assert_waits();
 }
