@@ -58,8 +58,8 @@ impl<C: Connector> Builder<C> {
 
     /// The most connect attempts at one server at once. Default: 8. Range: 1 to 65 535.
     ///
-    /// An attempt for waiting callers that has connected keeps its place for another tenth of the usual connect time, if
-    /// that is 1 ms or more: what was just opened may come back meanwhile and serve those that still wait.
+    /// An attempt for waiting callers that has connected keeps its place for another tenth of the usual connect time,
+    /// if that is 1 ms or more: what was just opened may come back meanwhile and serve those that still wait.
     pub fn max_concurrent_connects_per_server(mut self, attempts: u32) -> Self {
         self.settings.max_concurrent_connects_per_server = attempts;
         self

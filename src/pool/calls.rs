@@ -84,8 +84,8 @@ impl<C: Connector> Pool<C> {
     /// was served before still gets its connection. Connections in use stay with their callers, and idle ones stay open
     /// for as long as a server's do; [`drain`](Pool::drain) closes them. Its health goes on beneath: failures and good
     /// returns count. Any number of servers may be disabled. If all are, callers that come with a bounded wait get
-    /// [`Unavailable`](crate::AcquireError::Unavailable), unless one is enabled again within it; those that wait already
-    /// go on waiting.
+    /// [`Unavailable`](crate::AcquireError::Unavailable), unless one is enabled again within it; those that wait
+    /// already go on waiting.
     ///
     /// A later call supersedes an earlier one. [`update`](Pool::update) and [`set_servers`](Pool::set_servers) keep a
     /// server disabled; removing it ends that. `time` is any duration; `None` and [`Duration::MAX`] have no end. The
