@@ -79,3 +79,29 @@ async fn standby_server_serves_where_connecting_to_the_better_one_hangs() {
         assert_eq!(rig.connector.counts("b").attempts, 1);
     }
 }
+
+/// An attempt that was late and has connected says nothing of the next one.
+#[tokio::test]
+async fn standby_server_serves_no_longer_once_the_late_attempt_has_connected() {
+    let rig = Rig::manual(|builder| builder.server("a").server(Server::new("b").tier(1)));
+    rig.connector.on_connect("a", Connect::Slow(150 * MS));
+    let mut first = Caller::joined(&rig);
+    settle().await;
+    rig.clock.advance(100 * MS);
+    settle().await;
+    let of_b = first.served();
+    assert_eq!(server_of(&of_b), "b");
+    of_b.release();
+    rig.clock.advance(50 * MS);
+    settle().await;
+    let of_a = rig.pool.try_acquire().expect("the late attempt has connected");
+    assert_eq!(server_of(&of_a), "a");
+    let mut second = Caller::joined(&rig);
+    settle().await;
+    rig.clock.advance(140 * MS);
+    settle().await;
+    second.assert_waits();
+    rig.clock.advance(20 * MS);
+    settle().await;
+    assert_eq!(server_of(&second.served()), "a");
+}
