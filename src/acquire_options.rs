@@ -74,9 +74,9 @@ impl AcquireOptions {
     }
 
     /// Servers, by name, that are used only if no other server of the [tier](crate::Server::tier) in use serves: those
-    /// that have just failed this caller. Another one that is full or has no token serves, too, and is waited for. One
-    /// does not that has nothing idle while connecting to it pauses or takes longer than the hedge delay. Unknown names
-    /// have no effect.
+    /// that have just failed this caller. Another one that is full or has no token serves, too, and is waited for. A
+    /// server with nothing idle does not count while connecting to it pauses or takes longer than the hedge delay.
+    /// Unknown names have no effect.
     pub fn avoid<N: Into<Arc<str>>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.wish.avoid = names.into_iter().map(Into::into).collect();
         self

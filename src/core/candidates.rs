@@ -92,7 +92,7 @@ fn candidate<C: Connector>(
 ) -> Option<Candidate> {
     let ListEntry { generation, bucket, .. } = list.entry(number)?;
     let server = &generation.server;
-    if need.wish.is_some_and(|wish| spill::avoids(shared, list, wish, server)) {
+    if spill::avoids(shared, list, need.wish, server) {
         return None;
     }
     let is_trial = server.breaker.snapshot().may_begin(now)?;

@@ -9,8 +9,7 @@ use crate::core::candidates::{KeptTokens, may_order};
 use crate::core::closing::{close, why_over};
 use crate::core::grant::{Grant, Token};
 use crate::core::shared::{Shared, pool_of};
-use crate::core::spill;
-use crate::core::spill::{avoids, refuses_idle};
+use crate::core::spill::{self, avoids, refuses_idle};
 use crate::core::wish::WaiterWish;
 use crate::raw::{Outage, Time};
 use crate::server::{Connection, Generation};
@@ -28,9 +27,9 @@ pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) 
     if shared.notifier.signals.waiters_after_change() > 0
         && conn.as_ref().is_some_and(|conn| may_serve(shared, &list, conn))
     {
-        shared.queue.serve(|wish| {
+        shared.queue.serve(|waiter| {
             let server = &conn.as_ref()?.generation().server;
-            if wish.is_some_and(|waiter| avoids(shared, &list, &waiter.wish, server)) {
+            if avoids(shared, &list, waiter.map(|waiter| &waiter.wish), server) {
                 return None;
             }
             let token = Token::take(server.bucket().map(|bucket| (bucket, shared.clock.time())))?;

@@ -86,7 +86,7 @@ pub(crate) fn unavailable<C: Connector>(shared: &Shared<C>, wish: Option<&Wish>)
     let worst = spill::worst_tier(shared, &list, now);
     let named = list.iter().take(NAMED_SERVERS).map(|(_, entry)| ServerReport {
         name: Arc::clone(entry.server().config().shared_name()),
-        reason: reason(shared, &list, wish, entry.server(), worst, now),
+        reason: reason(entry.server(), spill::avoids(shared, &list, wish, entry.server()), worst, now),
     });
     let pool = Some(&shared.settings.name).filter(|name| ***name != *DEFAULT_NAME).cloned();
     Unavailable { report: Box::new(Report { pool, servers: named.collect(), counts: counts(shared, &list, wish) }) }
@@ -111,7 +111,7 @@ fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>, wish: Option<&Wish>)
     }
     // Not beyond so many: `up` may have grown since.
     for entry in list.up.iter_from(0).take(up).filter_map(|number| list.entry(number)).chain(spilled_to) {
-        let at = match limit(shared, list, wish, entry.server(), now) {
+        let at = match limit(entry.server(), spill::avoids(shared, list, wish, entry.server()), now) {
             Limit::Avoided => {
                 counts.avoided += 1;
                 None
@@ -148,15 +148,9 @@ enum Limit {
     Empty,
 }
 
-fn limit<C: Connector>(
-    shared: &Shared<C>,
-    list: &List<C>,
-    wish: Option<&Wish>,
-    server: &ServerEntry<C>,
-    now: Time,
-) -> Limit {
+fn limit<C: Connector>(server: &ServerEntry<C>, is_avoided: bool, now: Time) -> Limit {
     let (paused_until, counts) = (server.connecting_paused(now), server.permits.counts());
-    if wish.is_some_and(|wish| spill::avoids(shared, list, wish, server)) {
+    if is_avoided {
         return Limit::Avoided;
     }
     match (server.bucket(), paused_until) {
@@ -172,14 +166,7 @@ fn limit<C: Connector>(
 }
 
 /// Why a server cannot serve now, where callers may use the tiers up to `worst`.
-fn reason<C: Connector>(
-    shared: &Shared<C>,
-    list: &List<C>,
-    wish: Option<&Wish>,
-    server: &ServerEntry<C>,
-    worst: usize,
-    now: Time,
-) -> Reason<C::Error> {
+fn reason<C: Connector>(server: &ServerEntry<C>, is_avoided: bool, worst: usize, now: Time) -> Reason<C::Error> {
     let (health, breaker) = (server.health.snapshot(), server.breaker.snapshot());
     let retry_after = |at: Time| at.since(now).max(SHORTEST_RETRY);
     let connect_error = server.connect_error();
@@ -194,7 +181,7 @@ fn reason<C: Connector>(
     if health.tier() > worst {
         return Reason::Standby { tier: health.tier() as u32 };
     }
-    match limit(shared, list, wish, server, now) {
+    match limit(server, is_avoided, now) {
         Limit::Avoided => Reason::Avoided,
         Limit::Token { available_at } => Reason::Limited { retry_after: retry_after(available_at) },
         Limit::Full => Reason::Full { max_conns: server.permits.counts().max() },

@@ -79,7 +79,13 @@ fn is_stuck<C: Connector>(entry: &ListEntry<C>, now: Time) -> bool {
 }
 
 /// Whether a caller avoids a server now: its wish names the server, and not another one that serves, or may.
-pub(crate) fn avoids<C: Connector>(shared: &Shared<C>, list: &List<C>, wish: &Wish, server: &ServerEntry<C>) -> bool {
+pub(crate) fn avoids<C: Connector>(
+    shared: &Shared<C>,
+    list: &List<C>,
+    wish: Option<&Wish>,
+    server: &ServerEntry<C>,
+) -> bool {
+    let Some(wish) = wish else { return false };
     let is_named = |server: &ServerEntry<C>| wish.avoid.iter().any(|name| **name == *server.config().name());
     if !is_named(server) {
         return false;
@@ -96,5 +102,5 @@ pub(crate) fn refuses_idle<C: Connector>(
     wish: Option<&Wish>,
     server: &ServerEntry<C>,
 ) -> bool {
-    wish.is_some_and(|wish| wish.fresh || avoids(shared, list, wish, server))
+    wish.is_some_and(|wish| wish.fresh) || avoids(shared, list, wish, server)
 }
