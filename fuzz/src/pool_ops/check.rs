@@ -10,6 +10,9 @@ use super::rig::{BACKOFF, Rig};
 
 /// When a server without room for its probe is looked at again.
 const ROOM_RETRY: Duration = Duration::from_millis(100);
+/// An attempt that has connected keeps its place for a tenth of the usual connect time, which is at most the rig's
+/// `connect_timeout`.
+const LONGEST_REST: Duration = Duration::from_millis(101);
 
 /// What the last check saw of a server.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +97,9 @@ impl Rig {
         let Some(server) = server else { return assert_eq!(held, 0) };
         assert!(server.connecting <= self.max_attempts, "{server:?}");
         assert!(server.idle as u32 + server.connecting + held <= open, "{server:?}, {held} held");
+        if server.totals.connects != model.connects {
+            (model.connects, model.connected_at) = (server.totals.connects, Some(self.clock.now()));
+        }
         if server.state != ServerState::Draining {
             assert_eq!(server.max_conns, model.max_conns);
             assert_eq!(server.max_rps, model.rate.numbers().map(|(rps, _)| f64::from(rps)));
@@ -177,7 +183,8 @@ impl Rig {
             let may_connect = server.state == ServerState::Up && server.connecting_paused.is_none();
             // Callers that will not wait for tokens count until they are polled, and get no attempts without a token.
             let is_exact = has_token || !self.callers.iter().any(|caller| caller.kind == Kind::AcquireNow);
-            if may_connect && has_room && server.idle == 0 && is_exact {
+            let may_rest = model.connected_at.is_some_and(|at| now - at <= LONGEST_REST);
+            if may_connect && has_room && server.idle == 0 && is_exact && !may_rest {
                 assert!(waiting <= connecting as usize, "too few attempts run: {status:?}");
             }
             let is_due = matches!(

@@ -26,6 +26,9 @@ pub(super) struct Model {
     checkouts: Vec<(Duration, Duration)>,
     pub(super) open_before: u32,
     pub(super) seen: Option<Seen>,
+    /// How many connects of it were seen, and when the last one was.
+    pub(super) connects: u64,
+    pub(super) connected_at: Option<Duration>,
     /// When all its permits were taken last.
     pub(super) full_at: Option<Duration>,
     pub(super) reports: Reports,
@@ -66,6 +69,8 @@ impl Model {
             checkouts: Vec::new(),
             open_before: 0,
             seen: None,
+            connects: 0,
+            connected_at: None,
             full_at: None,
             reports: Reports::default(),
             retired: Vec::new(),
