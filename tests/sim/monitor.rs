@@ -66,7 +66,7 @@ fn look(world: &World, status: &PoolStatus, since: &mut [Option<u64>]) {
         problem = problem.or_else(|| state.tier_disagrees(index, listed));
         let vain = waits_in_vain(&world.plan, state, index, status, listed, now);
         // A waiter with wishes may not accept what is there, and keeps a token for what it ordered.
-        let is_young = |attempt: &Attempt| attempt.began + world.plan.hedge_delay * MS + TICK >= now;
+        let is_young = |attempt: &Attempt| is_young(&world.plan, attempt.began, now);
         let mut of_server = state.attempts.values().filter(|attempt| attempt.server == index && is_young(attempt));
         let has_kept = listed.max_rps.is_some() && of_server.next().is_some() && state.wait_queue.choosy() > 0;
         let vain = vain.filter(|_| unserved > state.wait_queue.choosy() && !has_kept);
@@ -194,14 +194,13 @@ fn waits_in_vain(
     if health.state != Model::Up && !recovers_alone || !is_in_use {
         return None;
     }
-    if health.breaker == Breaker::Trying || health.paused_until() + TICK > now {
+    if is_connecting_held(plan, server, now) {
         return None;
     }
-    let is_young = |began: u64| began + plan.hedge_delay * MS + TICK >= now;
     let recycles = state.recycles.values().map(|recycle| recycle.began);
     let young = state.attempts.values().map(|attempt| attempt.began).chain(recycles);
-    let young = young.filter(|&began| is_young(began)).count();
-    let may_connect = has_permit && listed.connecting == 0 && listed.idle == 0 && !may_rest(plan, server, now);
+    let young = young.filter(|&began| is_young(plan, began, now)).count();
+    let may_connect = has_permit && listed.connecting == 0 && listed.idle == 0;
     (may_connect && young + state.wait_queue.all_choosy() < status.waiters)
         .then_some("a permit is free and no attempt runs")
 }
@@ -217,20 +216,26 @@ fn lacks_order(
 ) -> Option<&'static str> {
     let server = &state.servers[index];
     let is_up = server.disabled.is_none() && server.health.state == Model::Up;
-    let may_connect = server.health.breaker != Breaker::Trying && server.health.paused_until() + TICK <= now;
     let has_room = listed.open < listed.max_conns || listed.idle > 0;
     // Any young attempt may be for it.
-    let is_young = |attempt: &Attempt| attempt.began + plan.hedge_delay * MS + TICK >= now;
-    let runs = listed.connecting > 0 || listed.closing > 0 || state.attempts.values().any(is_young);
-    let may_connect = may_connect && !may_rest(plan, server, now);
-    let may_order = state.wait_queue.wants_new() && is_up && may_connect && has_room && !runs;
+    let runs_young = state.attempts.values().any(|attempt| is_young(plan, attempt.began, now));
+    let runs = listed.connecting > 0 || listed.closing > 0 || runs_young;
+    let may_connect = has_room && !runs && !is_connecting_held(plan, server, now);
+    let may_order = state.wait_queue.wants_new() && is_up && may_connect;
     (may_order && has_token(state, server, now) && state.may_use_tier_of(plan, index, status, false, now))
         .then_some("no attempt runs for a waiter that accepts new connections only")
 }
 
-/// Whether an attempt that has just connected may keep its place still, for a tenth of the usual connect time.
-fn may_rest(plan: &Plan, server: &Server, now: u64) -> bool {
-    now <= server.touched + plan.connect_timeout * MS / 10 + TICK
+/// Whether an attempt, or a recycle, may still be younger than the hedge delay.
+fn is_young(plan: &Plan, began: u64, now: u64) -> bool {
+    began + plan.hedge_delay * MS + TICK >= now
+}
+
+/// Whether connecting to a server may be held up: it pauses, its trial runs, or an attempt that has just connected
+/// keeps its place for a tenth of the usual connect time.
+fn is_connecting_held(plan: &Plan, server: &Server, now: u64) -> bool {
+    let pauses = server.health.breaker == Breaker::Trying || server.health.paused_until() + TICK > now;
+    pauses || now <= server.touched + plan.connect_timeout * MS / 10 + TICK
 }
 
 /// A waiter that was woken and not polled may receive a connection and a token without another wake.
