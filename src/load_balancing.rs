@@ -1,7 +1,5 @@
 //! The policies by which the pool chooses servers.
 
-use crate::raw::Signals;
-
 /// How the pool chooses the server of a checkout: [`Builder::load_balancing`](crate::Builder::load_balancing), and
 /// [`Pool::set_load_balancing`](crate::Pool::set_load_balancing) while it runs.
 ///
@@ -31,11 +29,13 @@ pub enum LoadBalancing {
     /// In turn, whatever the weights. Costs nothing: each processor rotates by itself.
     #[default]
     RoundRobin,
-    /// In proportion to the [weights](crate::Server::weight) of the servers that are up, exact for each processor: the
-    /// static stride scheduler of gRPC (proposal A58).
+    /// In proportion to the [weights](crate::Server::weight) of the servers that are up, exact for each processor: in a
+    /// sequence of turns that repeats, each server has as many as its weight, at even distances. Costs as much as round
+    /// robin, whatever the weights.
     ///
-    /// A checkout looks at as many servers as the largest weight is above the mean one, for instance at 1.5 with the
-    /// weights 5, 3 and 2. Weights that differ by a factor of a thousand over a thousand servers make it slow.
+    /// The turns of a server that goes down are shared by the others in proportion at once. A server that comes up or a
+    /// changed weight counts within 100 ms. Weights without a common divisor whose sum exceeds 16 384, and 4 for each
+    /// server, are rounded to that many turns, one at least.
     Weighted,
     /// The server in turn or a random other one, whichever has fewer connections in use: the power of two choices. For
     /// servers that differ in speed, or requests that differ in cost. Without load it is round robin.
@@ -44,23 +44,4 @@ pub enum LoadBalancing {
     /// processor and several times that where many use one server at once. Connections checked out under another policy
     /// do not count.
     LeastInUse,
-}
-
-impl LoadBalancing {
-    /// The policy of a pool.
-    pub(crate) fn of(signals: &Signals) -> Self {
-        match signals.policy() {
-            0 => Self::RoundRobin,
-            1 => Self::Weighted,
-            _ => Self::LeastInUse,
-        }
-    }
-
-    pub(crate) fn set(self, signals: &Signals) {
-        signals.set_policy(match self {
-            Self::RoundRobin => 0,
-            Self::Weighted => 1,
-            Self::LeastInUse => 2,
-        });
-    }
 }

@@ -1,4 +1,4 @@
-//! The fast path to a connection, that of the policies other than round robin, and the pass over all servers.
+//! The fast path to a connection, that of a choice by connections in use, and the pass over all servers.
 
 use tokio::runtime::Handle;
 
@@ -13,7 +13,6 @@ use crate::core::shared::Shared;
 use crate::core::spill;
 use crate::core::transition::close_unusable;
 use crate::error::{AcquireError, TryAcquireError};
-use crate::load_balancing::LoadBalancing;
 use crate::raw::{Signals, Time};
 use crate::server::Connection;
 use crate::servers::{List, ListEntry, Usable, thread_number};
@@ -46,8 +45,7 @@ enum Balance {
 /// The callers of `take_near`.
 const SYNC: u8 = 0;
 const ASYNC: u8 = 1;
-const WEIGHTED: u8 = 2;
-const LEAST_IN_USE: u8 = 3;
+const LEAST_IN_USE: u8 = 2;
 
 /// See [`Pool::try_acquire`](crate::Pool::try_acquire).
 #[inline]
@@ -114,7 +112,8 @@ fn take_next<C: Connector, const CALLER: u8>(shared: &Arc<Shared<C>>) -> Option<
         return give_way(shared);
     }
     let taken = shared.servers.with_list_of(signals.list_version(), |list, near| {
-        take_near::<C, CALLER>(shared, list, shared.rotation.next(near, &list.up)?, near)
+        let number = shared.rotation.next_weighted(near, &list.up, &list.turns)?;
+        take_near::<C, CALLER>(shared, list, number, near)
     });
     taken.unwrap_or_else(|| keep_list(shared))
 }
@@ -140,7 +139,7 @@ fn read_clock<C: Connector>(shared: &Shared<C>) -> Time {
 }
 
 /// Waiters come first. Otherwise a probe is due, and `take_any` goes on from this caller's turn; or servers are not
-/// chosen in turn.
+/// chosen in turn, but by the connections in use.
 #[cold]
 fn give_way<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
     let signals = &shared.notifier.signals;
@@ -151,47 +150,28 @@ fn give_way<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
         take_turn(shared);
         return None;
     }
-    if LoadBalancing::of(signals) != LoadBalancing::LeastInUse {
-        return take_chosen::<C, WEIGHTED>(shared, LoadBalancing::Weighted);
-    }
-    let mut conn = take_chosen::<C, LEAST_IN_USE>(shared, LoadBalancing::LeastInUse)?;
-    conn.count_use();
-    Some(conn)
-}
-
-/// The hot path of a policy other than round robin.
-#[inline(never)]
-fn take_chosen<C: Connector, const CALLER: u8>(
-    shared: &Shared<C>,
-    policy: LoadBalancing,
-) -> Option<Box<Connection<C>>> {
-    let taken = shared.servers.with_list_of(shared.notifier.signals.list_version(), |list, near| {
-        let number = turn(shared, list, near, policy)?;
-        let taken = take_near::<C, CALLER>(shared, list, number, near);
+    let taken = shared.servers.with_list_of(signals.list_version(), |list, near| {
+        let number = less_loaded(shared, list, near)?;
+        let taken = take_near::<C, LEAST_IN_USE>(shared, list, number, near);
         if taken.is_none() {
             shared.rotation.go_on_from(near, number);
         }
         taken
     });
-    taken.unwrap_or_else(|| keep_list(shared))
+    let mut conn = taken.unwrap_or_else(|| keep_list(shared))?;
+    conn.count_use();
+    Some(conn)
 }
 
-/// Takes a turn by the policy: the number of the server to try first.
-#[inline(always)]
-fn turn<C: Connector>(shared: &Shared<C>, list: &List<C>, near: usize, policy: LoadBalancing) -> Option<usize> {
+/// Takes a turn: the less loaded of two servers.
+fn less_loaded<C: Connector>(shared: &Shared<C>, list: &List<C>, near: usize) -> Option<usize> {
     let in_use = |number| list.entry(number).map_or(usize::MAX, |entry| entry.server().in_use.count());
-    match policy {
-        LoadBalancing::RoundRobin => shared.rotation.next(near, &list.up),
-        LoadBalancing::Weighted => {
-            shared.rotation.next_weighted(near, &list.up, |number| shared.servers.share(list, number))
-        }
-        LoadBalancing::LeastInUse => shared.rotation.next_of_two(near, &list.up, in_use),
-    }
+    shared.rotation.next_of_two(near, &list.up, in_use)
 }
 
 /// Counts a use that begins, if the policy goes by it.
 pub(crate) fn count_use<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
-    if LoadBalancing::of(&shared.notifier.signals) == LoadBalancing::LeastInUse {
+    if !shared.notifier.signals.is_in_turn() {
         conn.count_use();
     }
 }
@@ -207,8 +187,10 @@ fn keep_list<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
 /// Takes the turn from which `take_any` goes on.
 #[cold]
 fn take_turn<C: Connector>(shared: &Shared<C>) {
-    let (near, policy) = (thread_number(), LoadBalancing::of(&shared.notifier.signals));
-    if let Some(number) = turn(shared, &shared.servers.list(), near, policy) {
+    let (list, near) = (shared.servers.list(), thread_number());
+    if shared.notifier.signals.is_in_turn() {
+        shared.rotation.next_weighted(near, &list.up, &list.turns);
+    } else if let Some(number) = less_loaded(shared, &list, near) {
         shared.rotation.go_on_from(near, number);
     }
 }

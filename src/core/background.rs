@@ -18,6 +18,7 @@ use crate::core::upkeep::Sweeps;
 use crate::core::{membership, settle};
 use crate::raw::{TICK, Time};
 use crate::server::{Notifier, quietly};
+use crate::servers::TurnsUpkeep;
 use crate::sync::{Arc, Weak};
 
 struct Background<C: Connector> {
@@ -56,14 +57,14 @@ fn store_tick<C: Connector>(shared: &Shared<C>, now: Time) {
 
 impl<C: Connector> Background<C> {
     async fn run(mut self) {
-        let (mut probes, mut sweeps, mut ratios) = (Probes::new(), Sweeps::new(), Ratios::new());
+        let mut parts = Parts::new();
         loop {
             let Some(shared) = self.shared.upgrade() else { break };
             if shared.notifier.signals.is_closed() {
                 break;
             }
             // What a panic leaves behind is looked at in the next round: the work goes by how things are.
-            let round = || work(&shared, &mut probes, &mut sweeps, &mut ratios);
+            let round = || work(&shared, &mut parts);
             let worked = catch_unwind(AssertUnwindSafe(round)).ok();
             let clock = shared.clock.clone();
             drop(shared);
@@ -79,17 +80,30 @@ impl<C: Connector> Background<C> {
     }
 }
 
+/// What the task remembers of its work.
+struct Parts {
+    probes: Probes,
+    turns: TurnsUpkeep,
+    sweeps: Sweeps,
+    ratios: Ratios,
+}
+
+impl Parts {
+    fn new() -> Self {
+        Self { probes: Probes::new(), turns: TurnsUpkeep::new(), sweeps: Sweeps::new(), ratios: Ratios::new() }
+    }
+}
+
 /// Does the work that is due, in order. Returns the time of the next.
-fn work<C: Connector>(shared: &Arc<Shared<C>>, probes: &mut Probes, sweeps: &mut Sweeps, ratios: &mut Ratios) -> Time {
+fn work<C: Connector>(shared: &Arc<Shared<C>>, parts: &mut Parts) -> Time {
     // Changes from here on wake the task again.
     shared.notifier.wake_at.look();
     let now = shared.clock.time();
     store_tick(shared, now);
-    shared.servers.ramp(now);
-    let mut wake_at = probes.run(shared, now);
-    sweeps.run(shared, now);
+    let mut wake_at = parts.probes.run(shared, now).min(parts.turns.run(&shared.servers, now));
+    parts.sweeps.run(shared, now);
     // After the sweep, which completes the totals.
-    ratios.run(shared, now);
+    parts.ratios.run(shared, now);
     if shared.settings.maintenance {
         wake_at = wake_at.min(now.after(TICK));
     }

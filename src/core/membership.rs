@@ -47,10 +47,7 @@ pub(crate) fn reset_server<C: Connector>(shared: &Arc<Shared<C>>, name: &str) ->
 
 /// See [`Pool::set_load_balancing`](crate::Pool::set_load_balancing).
 pub(crate) fn set_load_balancing<C: Connector>(shared: &Shared<C>, policy: LoadBalancing) {
-    policy.set(&shared.notifier.signals);
-    if policy == LoadBalancing::Weighted {
-        shared.servers.settle_largest_weight();
-    }
+    shared.servers.set_policy(policy);
 }
 
 /// Closes the pool: removes all servers, and waiters get an error. Connections in use close when they are returned.

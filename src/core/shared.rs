@@ -62,11 +62,10 @@ impl<C: Connector> Shared<C> {
         let idle_timeout = settings.idle_timeout.filter(|_| settings.kept_idle() == 0);
         Arc::new_cyclic(|weak: &Weak<Self>| {
             let notifier = Arc::new(Notifier::new(weak.clone(), Arc::clone(&settings.name), clock.clone(), observer));
-            settings.load_balancing.set(&notifier.signals);
-            let (limits, max_idle) = (settings.limits, settings.max_idle_per_server);
+            let (policy, limits, max_idle) = (settings.load_balancing, settings.limits, settings.max_idle_per_server);
             Self {
                 idle_timeout: idle_timeout.map_or(Time::NEVER, |timeout| Time::ZERO.after(timeout)),
-                servers: Servers::new(Arc::clone(&notifier), limits, max_idle, slow_start),
+                servers: Servers::new(Arc::clone(&notifier), policy, limits, max_idle, slow_start),
                 rotation: Rotation::new(start),
                 standby_rotation: Rotation::new(start),
                 open_rotation: Rotation::new(start),

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::task::{coop::unconstrained, yield_now};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::builder::Builder;
 use crate::clock::Clock;
@@ -18,7 +18,7 @@ use crate::core::Shared;
 use crate::ejection::Ejection;
 use crate::load_balancing::LoadBalancing;
 use crate::pool::Pool;
-use crate::raw::{Health, Serving, Time, UpSet};
+use crate::raw::{Health, Serving, TICK, Time, UpSet};
 use crate::server::{Server, ServerEntry};
 use crate::servers::{drop_closed_lists, thread_number};
 use crate::sync::{Arc, LOCKS_TAKEN};
@@ -78,7 +78,9 @@ async fn an_acquire_looks_at_no_server_outside_the_up_set() {
     held.into_iter().for_each(PooledConn::release);
     // All have an idle connection and would serve, but one alone is in the set.
     let list = shared(&rig.pool).servers.list();
-    (0..SERVERS).filter(|&number| number != 500).for_each(|number| list.up.refresh(number, || false));
+    for number in (0..SERVERS).filter(|&number| number != 500) {
+        list.up.refresh(number, || false);
+    }
     for _ in 0..2 * SERVERS {
         let conn = rig.pool.try_acquire().expect("one is up");
         assert_eq!(conn.address(), "500");
@@ -370,7 +372,7 @@ async fn no_use_is_counted_once_all_connections_are_back_whatever_the_policy_was
 }
 
 #[tokio::test]
-async fn a_heavy_server_that_is_down_makes_no_pick_slow() {
+async fn weighted_turns_follow_the_servers_that_are_up() {
     let rig = pool(|builder| {
         let ejection = Ejection::new().consecutive_failures(1).max_ejected_ratio(1.0);
         let builder = builder.ejection(ejection).load_balancing(LoadBalancing::Weighted).max_conns_per_server(1);
@@ -381,14 +383,14 @@ async fn a_heavy_server_that_is_down_makes_no_pick_slow() {
         held.push(rig.pool.acquire().await.expect("they accept"));
     }
     let heavy = held.iter().position(|conn| conn.address() == "heavy").expect("each is connected to");
-    // Of the passes over the set, a server takes part in so many.
-    let part = |number| {
-        let servers = &shared(&rig.pool).servers;
-        servers.share(&servers.list(), number) as f64 / 2f64.powi(64)
-    };
-    assert!(part(0) > 0.99 && part(1) < 0.001);
+    let turns = || shared(&rig.pool).servers.list().turns.len();
+    sleep(Duration::from_millis(1)).await;
+    assert!(turns() > 10_000, "each has one");
     held.swap_remove(heavy).fail("broken");
-    assert!(part(1) > 0.99, "the largest weight is that of the servers that are up");
+    // The turns were computed in this tick.
+    rig.clock.advance(TICK);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(turns(), 2);
 }
 
 #[test]

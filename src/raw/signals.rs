@@ -8,7 +8,7 @@
 //! | `tick` | the background task | acquire, release: the coarse time |
 //! | `list_version` | a change of the server list | acquire: is the list that this thread keeps the current one? |
 //! | `detours`: probe due | the background task, and the caller that clears it | acquire: wake the task, which probes |
-//! | `detours`: policy | the user | acquire: how to choose the server, if not in turn |
+//! | `detours`: not in turn | a change of the policy | acquire: servers are not chosen in turn |
 //! | `running` | the start and the end of the background task | async acquire: start the task |
 //! | `closed` | the close of the pool | threads that keep a list: drop it |
 //!
@@ -28,9 +28,9 @@ use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 /// The value of `tick` while no task stores the coarse time.
 const NO_TICK: Time = Time::NEVER;
 
-/// In `detours`: a probe is due. The policy stands in the bits above.
+/// In `detours`: a probe is due; servers are not chosen in turn.
 const PROBE_DUE: usize = 1;
-const POLICY_SHIFT: u32 = 1;
+const NOT_IN_TURN: usize = 2;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -123,24 +123,26 @@ impl Signals {
     }
 
     pub(crate) fn set_probe_due(&self, due: bool) {
-        // Relaxed: a hint; a lock guards the due times.
-        if due {
-            self.detours.fetch_or(PROBE_DUE, Ordering::Relaxed);
-        } else {
-            self.detours.fetch_and(!PROBE_DUE, Ordering::Relaxed);
-        }
+        self.set_detour(PROBE_DUE, due);
     }
 
-    /// The number of the policy by which servers are chosen; zero: in turn.
-    pub(crate) fn policy(&self) -> usize {
+    /// Whether servers are chosen in turn.
+    pub(crate) fn is_in_turn(&self) -> bool {
         // Relaxed: it publishes nothing; a caller that reads an older policy chooses once by that one.
-        self.detours.load(Ordering::Relaxed) >> POLICY_SHIFT
+        self.detours.load(Ordering::Relaxed) & NOT_IN_TURN == 0
     }
 
-    pub(crate) fn set_policy(&self, policy: usize) {
-        let set = |detours| Some(detours & PROBE_DUE | policy << POLICY_SHIFT);
-        // Relaxed: see `policy`. The closure always returns a value.
-        let _ = self.detours.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
+    pub(crate) fn set_in_turn(&self, in_turn: bool) {
+        self.set_detour(NOT_IN_TURN, !in_turn);
+    }
+
+    fn set_detour(&self, detour: usize, is_set: bool) {
+        // Relaxed: a hint; a lock guards the due times, and one the policy.
+        if is_set {
+            self.detours.fetch_or(detour, Ordering::Relaxed);
+        } else {
+            self.detours.fetch_and(!detour, Ordering::Relaxed);
+        }
     }
 
     /// Whether the background task runs.
@@ -190,16 +192,19 @@ mod tests {
     }
 
     #[test]
-    fn a_due_probe_and_a_policy_lead_off_the_hot_path() {
+    fn a_due_probe_and_a_choice_that_is_not_in_turn_lead_off_the_hot_path() {
         let signals = Signals::new();
-        assert!(!signals.has_detour());
-        signals.set_policy(2);
+        let seen = || (signals.has_detour(), signals.is_probe_due(), signals.is_in_turn());
+        assert_eq!(seen(), (false, false, true));
+        signals.set_in_turn(false);
         signals.set_probe_due(true);
-        signals.set_policy(1);
-        assert_eq!((signals.has_detour(), signals.is_probe_due(), signals.policy()), (true, true, 1));
+        assert_eq!(seen(), (true, true, false));
+        signals.set_in_turn(true);
+        assert_eq!(seen(), (true, true, true));
+        signals.set_in_turn(false);
         signals.set_probe_due(false);
-        assert_eq!((signals.has_detour(), signals.is_probe_due(), signals.policy()), (true, false, 1));
-        signals.set_policy(0);
-        assert!(!signals.has_detour());
+        assert_eq!(seen(), (true, false, false));
+        signals.set_in_turn(true);
+        assert_eq!(seen(), (false, false, true));
     }
 }

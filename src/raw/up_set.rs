@@ -71,34 +71,33 @@ impl UpSet {
         self.words.iter().map(|word| word.load(Ordering::Relaxed)).filter(|&word| word != 0)
     }
 
-    /// Sets the bit of `number` to `condition` (I1).
-    pub(crate) fn refresh(&self, number: usize, condition: impl Fn() -> bool) {
-        let mut is_in = condition();
+    /// Sets the bit of `number` to `condition` (I1). Returns whether it was changed.
+    pub(crate) fn refresh(&self, number: usize, condition: impl Fn() -> bool) -> bool {
+        let (mut is_in, mut is_changed) = (condition(), false);
         loop {
-            self.set(number, is_in);
+            is_changed |= self.set(number, is_in);
             // SeqCst: the change before, then later loads; pairs with a SeqCst push and the SeqCst load after it.
             fence(Ordering::SeqCst);
             let now = condition();
             if now == is_in {
-                return;
+                return is_changed;
             }
             is_in = now;
         }
     }
 
-    /// Sets the bit of `number`. A `refresh` must follow.
-    pub(crate) fn set(&self, number: usize, is_in: bool) {
+    /// Sets the bit of `number`. A `refresh` must follow. Returns whether it was changed.
+    pub(crate) fn set(&self, number: usize, is_in: bool) -> bool {
         let (word, bit) = (&self.words[number / BITS], 1 << (number % BITS));
         // AcqRel: pairs with itself in another `refresh`: releases the change before it, acquires earlier ones (I1).
-        if is_in {
-            word.fetch_or(bit, Ordering::AcqRel);
-        } else {
-            word.fetch_and(!bit, Ordering::AcqRel);
-        }
+        let before = if is_in { word.fetch_or(bit, Ordering::AcqRel) } else { word.fetch_and(!bit, Ordering::AcqRel) };
+        (before & bit != 0) != is_in
     }
 
+    #[inline(always)]
     pub(crate) fn contains(&self, number: usize) -> bool {
-        number < self.capacity() && self.word(number / BITS) & 1 << (number % BITS) != 0
+        // Relaxed: see the module's page.
+        self.words.get(number / BITS).is_some_and(|word| word.load(Ordering::Relaxed) >> (number % BITS) & 1 != 0)
     }
 
     /// The first number in the set at or after `at`, or, if there is none, the first of all.
@@ -203,7 +202,9 @@ mod tests {
 
     fn set(capacity: usize, numbers: &[usize]) -> UpSet {
         let set = UpSet::new(capacity);
-        numbers.iter().for_each(|&number| set.refresh(number, || true));
+        for &number in numbers {
+            assert!(set.refresh(number, || true) && !set.refresh(number, || true), "{number} is changed once");
+        }
         set
     }
 

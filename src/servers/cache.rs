@@ -15,6 +15,7 @@ use std::cell::RefCell;
 use crate::connector::Connector;
 use crate::raw::Signals;
 use crate::servers::list::List;
+use crate::servers::set::Servers;
 use crate::servers::shard::thread_number;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
@@ -41,14 +42,23 @@ pub(crate) fn next_index() -> usize {
     POOLS.fetch_add(1, Ordering::Relaxed) % SLOTS
 }
 
-/// Uses the list that this thread keeps at an index, if it is of `version`, and the thread's number.
-#[inline(always)]
-pub(crate) fn with_current<C: Connector, T>(
-    index: usize,
-    version: u64,
-    use_list: impl FnOnce(&List<C>, usize) -> T,
-) -> Option<T> {
-    with_any(index, |list, near| (list.version == version).then(|| use_list(list, near)))
+impl<C: Connector> Servers<C> {
+    /// Uses the current list, if this thread keeps it, and the number of the thread.
+    #[inline(always)]
+    pub(crate) fn with_kept_list<T>(&self, use_list: impl FnOnce(&List<C>, usize) -> T) -> Option<T> {
+        self.with_list_of(self.notifier.signals.list_version(), use_list)
+    }
+
+    /// The same for a caller that has read the version of the current list.
+    #[inline(always)]
+    pub(crate) fn with_list_of<T>(&self, version: u64, use_list: impl FnOnce(&List<C>, usize) -> T) -> Option<T> {
+        with_any(self.cache_index, |list, near| (list.version == version).then(|| use_list(list, near)))
+    }
+
+    /// Keeps the current list for the next call of this thread.
+    pub(crate) fn keep_list(&self) {
+        keep(self.cache_index, &self.list.load());
+    }
 }
 
 /// Uses the list that this thread keeps at an index, of any version, and the thread's number.
@@ -68,7 +78,7 @@ pub(crate) fn with_any<C: Connector, T>(
 
 /// Keeps a list for this thread's next call, and drops lists whose pools were closed.
 #[cold]
-pub(crate) fn keep<C: Connector>(index: usize, list: &List<C>) {
+fn keep<C: Connector>(index: usize, list: &List<C>) {
     let signals = Arc::clone(&list.signals);
     let kept = Kept { near: thread_number(), list: Box::new(list.clone()), signals };
     // A slot is in use if a check, a drop or a waker acquires within an acquire. The list before is dropped when the

@@ -6,6 +6,7 @@
 use std::iter;
 
 use crate::connector::Connector;
+use crate::load_balancing::LoadBalancing;
 use crate::raw::{Bucket, Outage, Signals, UpSet};
 use crate::server::{Generation, ServerEntry};
 use crate::sync::{Arc, AtomicU64, Ordering};
@@ -30,6 +31,9 @@ pub(crate) struct List<C: Connector> {
     pub(crate) standby: Arc<UpSet>,
     /// The servers with open connections that are not disabled, and some whose last one has closed since.
     pub(crate) open: Arc<UpSet>,
+    pub(crate) policy: LoadBalancing,
+    /// The weighted turns. Empty with another policy, and before they are computed.
+    pub(crate) turns: Arc<[u32]>,
     /// How many of the servers have a rate limit.
     pub(crate) limited: usize,
     pub(crate) signals: Arc<Signals>,
@@ -82,6 +86,8 @@ impl<C: Connector> Clone for List<C> {
             up: Arc::clone(&self.up),
             standby: Arc::clone(&self.standby),
             open: Arc::clone(&self.open),
+            policy: self.policy,
+            turns: Arc::clone(&self.turns),
             limited: self.limited,
             signals: Arc::clone(&self.signals),
             closed: self.closed,
@@ -90,7 +96,7 @@ impl<C: Connector> Clone for List<C> {
 }
 
 impl<C: Connector> List<C> {
-    pub(crate) fn new(signals: Arc<Signals>) -> Self {
+    pub(crate) fn new(signals: Arc<Signals>, policy: LoadBalancing) -> Self {
         let [up, standby, open] = [(); 3].map(|()| Arc::new(UpSet::new(0)));
         Self {
             version: next_version(),
@@ -100,6 +106,8 @@ impl<C: Connector> List<C> {
             up,
             standby,
             open,
+            policy,
+            turns: Arc::new([]),
             limited: 0,
             signals,
             closed: false,

@@ -6,12 +6,11 @@ mod rotation;
 mod set;
 mod shard;
 mod tiers;
-mod weights;
 
 pub(crate) use self::cache::{drop_closed_lists, with_any};
 pub(crate) use self::list::{List, ListEntry, Usable};
 pub(crate) use self::rotation::{GOLDEN, Rotation, mix};
-pub(crate) use self::set::{Change, MAX_DEFAULT_IDLE, Servers};
+pub(crate) use self::set::{Change, MAX_DEFAULT_IDLE, Servers, TurnsUpkeep};
 #[cfg(feature = "test-util")]
 pub use self::shard::set_shard;
 pub(crate) use self::shard::{MAX_SHARDS, thread_number};

@@ -7,14 +7,16 @@
 //! Each shard has two cursors of its own, so that threads do not contend for one. A thread that has a shard to itself
 //! rotates strictly. Threads that share a shard may now and then take the same turn.
 //!
-//! Weighted turns are those of the static stride scheduler of gRPC (proposal A58): of its passes over the set, each
-//! server takes part in as many as its weight is of the largest one.
+//! Weighted turns are those of a sequence (`set/turns.rs`), over which a cursor of its own rotates.
 
 use crate::raw::{ANYWHERE, UpSet};
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicUsize, Ordering};
 
 /// 2⁶⁴ divided by the golden ratio: the multiples of the fraction lie evenly between 0 and 1.
 pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// So many turns of a sequence are looked at for one whose server is in the set.
+const MOST_LOOKS: usize = 64;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -28,8 +30,24 @@ pub(crate) struct Rotation<const SHARDS: usize> {
 struct Cursors {
     next: AtomicUsize,
     miss: AtomicUsize,
-    /// The number of passes over the set; or the state of the random numbers, where two servers are compared.
-    passes: AtomicU64,
+    /// The place in the weighted turns; or the number of draws, where two servers are compared.
+    turn: AtomicUsize,
+    missed_turn: AtomicUsize,
+}
+
+impl Cursors {
+    /// The server that takes a weighted turn whose own server has left the set since the turns were computed. Such
+    /// turns rotate over all turns by a cursor of their own, so that they are shared in the same proportions.
+    #[cold]
+    #[inline(never)]
+    fn stand_in(&self, set: &UpSet, turns: &[u32]) -> Option<usize> {
+        // Relaxed: see `next`.
+        let from = self.missed_turn.load(Ordering::Relaxed) % turns.len();
+        let looked_at = turns[from..].iter().chain(&turns[..from]).zip(from..).take(MOST_LOOKS);
+        let found = looked_at.map(|(&server, turn)| (server as usize, turn)).find(|&(server, _)| set.contains(server));
+        self.missed_turn.store(found.map_or(from + MOST_LOOKS, |(_, turn)| turn + 1), Ordering::Relaxed);
+        found.map(|(server, _)| server).or_else(|| set.next_from(turns[from] as usize))
+    }
 }
 
 impl<const SHARDS: usize> Rotation<SHARDS> {
@@ -39,7 +57,8 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
         let cursors = |at| Cursors {
             next: AtomicUsize::new(first + at),
             miss: AtomicUsize::new(first + at),
-            passes: AtomicU64::new(mixed((start + at) as u64)),
+            turn: AtomicUsize::new(mixed(start + at)),
+            missed_turn: AtomicUsize::new(0),
         };
         Self { shards: Box::new(core::array::from_fn(cursors)) }
     }
@@ -60,38 +79,33 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
         Some(server)
     }
 
-    /// Takes a weighted turn. `share` tells in how many of 2⁶⁴ passes a server takes part: the one of the largest
-    /// weight in almost all of them.
-    #[inline]
-    pub(crate) fn next_weighted(&self, near: usize, set: &UpSet, share: impl Fn(usize) -> u64) -> Option<usize> {
-        let Cursors { next, passes, .. } = self.near(near);
-        // Relaxed: see `next`.
-        let (mut at, mut pass) = (next.load(Ordering::Relaxed), passes.load(Ordering::Relaxed));
-        loop {
-            let server = set.next_from(at)?;
-            if server < at {
-                pass = pass.wrapping_add(1);
-            }
-            at = server + 1;
-            let share = share(server);
-            // The servers take part in different passes, though their weights be the same.
-            let phase = GOLDEN.wrapping_mul(server as u64).wrapping_add(share.wrapping_mul(pass));
-            if phase.overflowing_add(share).1 {
-                next.store(at, Ordering::Relaxed);
-                passes.store(pass, Ordering::Relaxed);
-                return Some(server);
-            }
+    /// Takes a turn: the next of the weighted `turns`, if there are any.
+    #[inline(always)]
+    pub(crate) fn next_weighted(&self, near: usize, set: &UpSet, turns: &[u32]) -> Option<usize> {
+        if turns.is_empty() {
+            return self.next(near, set);
         }
+        let cursors = self.near(near);
+        // Relaxed: see `next`.
+        let mut turn = cursors.turn.load(Ordering::Relaxed);
+        if turn >= turns.len() {
+            turn %= turns.len();
+        }
+        cursors.turn.store(turn + 1, Ordering::Relaxed);
+        let owner = turns[turn] as usize;
+        let server = if set.contains(owner) { owner } else { cursors.stand_in(set, turns)? };
+        cursors.next.store(server + 1, Ordering::Relaxed);
+        Some(server)
     }
 
     /// Takes a turn: the next server of the set, or a random other one if its `load` is lower.
     #[inline]
     pub(crate) fn next_of_two(&self, near: usize, set: &UpSet, load: impl Fn(usize) -> usize) -> Option<usize> {
-        let (passes, first) = (&self.near(near).passes, self.next(near, set)?);
+        let (turn, first) = (&self.near(near).turn, self.next(near, set)?);
         // Relaxed: see `next`.
-        let draw = passes.load(Ordering::Relaxed).wrapping_add(1);
-        passes.store(draw, Ordering::Relaxed);
-        let second = set.other(first, (mixed(draw) >> 32) as usize)?;
+        let draw = turn.load(Ordering::Relaxed).wrapping_add(1);
+        turn.store(draw, Ordering::Relaxed);
+        let second = set.other(first, mixed(draw))?;
         Some(if load(second) < load(first) { second } else { first })
     }
 
@@ -131,9 +145,9 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
     }
 }
 
-/// SplitMix64's number of a counter.
-fn mixed(counter: u64) -> u64 {
-    mix(counter.wrapping_mul(GOLDEN))
+/// A number below 2³²: the upper half of SplitMix64's number of a counter.
+fn mixed(counter: usize) -> usize {
+    (mix((counter as u64).wrapping_mul(GOLDEN)) >> 32) as usize
 }
 
 /// SplitMix64's function of its state, which grows by [`GOLDEN`].
@@ -150,7 +164,9 @@ mod tests {
 
     fn set(numbers: impl IntoIterator<Item = usize>) -> UpSet {
         let set = UpSet::new(64);
-        numbers.into_iter().for_each(|number| set.refresh(number, || true));
+        for number in numbers {
+            set.refresh(number, || true);
+        }
         set
     }
 
@@ -221,44 +237,45 @@ mod tests {
         }
     }
 
-    /// The share of a weight, as the pool's.
-    fn share(weight: u64, largest: u64) -> u64 {
-        weight.saturating_mul(u64::MAX / largest)
+    #[test]
+    fn weighted_turns_rotate_over_their_sequence() {
+        let (rotation, servers) = (Rotation::<1>::new(0), set(0..3));
+        let take = |turns: &[u32], count| -> Vec<_> {
+            (0..count).filter_map(|_| rotation.next_weighted(0, &servers, turns)).collect()
+        };
+        let order = take(&[2, 0, 2, 1], 12);
+        assert_eq!(order[..4], order[4..8]);
+        assert_eq!(order[..4], order[8..]);
+        let at = order.iter().position(|&server| server == 1).expect("it has one turn");
+        assert_eq!([order[(at + 1) % 4], order[(at + 2) % 4], order[(at + 3) % 4]], [2, 0, 2]);
+        // A shorter sequence, then none.
+        assert_eq!(take(&[1], 2), [1, 1]);
+        assert_eq!(take(&[], 4), [2, 0, 1, 2], "after the server that was last");
     }
 
     #[test]
-    fn weighted_turns_are_exact_over_each_period() {
-        let (rotation, servers, weights) = (Rotation::<1>::new(5), set(0..3), [5, 3, 2]);
-        let turn = || rotation.next_weighted(0, &servers, |server| share(weights[server], 5));
-        let turns: Vec<_> = (0..1_000).filter_map(|_| turn()).collect();
-        for (at, period) in turns.windows(10).enumerate() {
-            let shares = [0, 1, 2].map(|server| period.iter().filter(|&&turn| turn == server).count());
-            assert_eq!(shares, [5, 3, 2], "from turn {at}: {turns:?}");
+    fn weighted_turns_of_a_server_that_left_are_shared_in_proportion() {
+        let (rotation, turns) = (Rotation::<1>::new(0), [0, 1, 0, 2, 0, 1, 0, 0, 1, 2]);
+        let serve = |set: &UpSet, turns: &[u32]| rotation.next_weighted(0, set, turns);
+        let (mut shares, some) = ([0; 4], set([1, 2, 3]));
+        for _ in 0..1_000 {
+            shares[serve(&some, &turns).expect("some are in it")] += 1;
         }
+        assert_eq!(shares, [0, 600, 400, 0]);
+        assert_eq!(serve(&set([3]), &turns), Some(3), "none of the others is left");
+        assert_eq!(serve(&set([]), &turns), None);
+        // One of many, far from the first look.
+        let turns: Vec<_> = (0..1_000).map(|turn| u32::from(turn == 900)).collect();
+        assert!((0..50).all(|_| serve(&set([1]), &turns) == Some(1)));
     }
 
     #[test]
-    fn weighted_turns_skip_what_is_not_in_the_set_and_keep_the_proportions() {
-        let rotation = Rotation::<1>::new(0);
-        let weights = |server: usize| [100, 65_535, 1, 300, 300][server];
-        let servers = set([0, 2, 3, 4]);
-        let mut shares = [0; 5];
-        for _ in 0..701 * 10 {
-            let server = rotation.next_weighted(0, &servers, |server| share(weights(server), 300));
-            shares[server.expect("some are in it")] += 1;
-        }
-        assert_eq!(shares, [1_000, 0, 10, 3_000, 3_000]);
-        assert_eq!(rotation.next_weighted(0, &set([]), |_| 1), None);
-        // A weight above the largest, for the moment until that is known, counts as the largest.
-        let turns: Vec<_> = (0..4).filter_map(|_| rotation.next_weighted(0, &set(0..2), |_| share(300, 5))).collect();
-        assert_eq!(turns.iter().sum::<usize>(), 2, "{turns:?}");
-    }
-
-    #[test]
-    fn equal_weights_take_turns_strictly() {
-        let (rotation, servers) = (Rotation::<1>::new(0), set(0..4));
-        let turns = (0..8).filter_map(|_| rotation.next_weighted(0, &servers, |_| share(7, 7))).collect::<Vec<_>>();
-        assert_eq!(turns, [0, 1, 2, 3, 0, 1, 2, 3]);
+    fn shards_begin_at_different_weighted_turns() {
+        let (rotation, servers, turns) = (Rotation::<64>::new(0), set(0..4), [0, 1, 2, 3]);
+        let mut firsts: Vec<_> = (0..64).filter_map(|near| rotation.next_weighted(near, &servers, &turns)).collect();
+        firsts.sort_unstable();
+        firsts.dedup();
+        assert_eq!(firsts, [0, 1, 2, 3]);
     }
 
     #[test]

@@ -5,19 +5,21 @@
 //! code.
 
 mod by_name;
+mod turns;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
+pub(crate) use self::turns::TurnsUpkeep;
 use crate::connector::Connector;
 use crate::error::ServerError;
+use crate::load_balancing::LoadBalancing;
 use crate::raw::{Idle, Serving, TIERS, TierInUse, Time};
 use crate::server::{Connection, Generation, Limits, Notifier, PoolLimits, Server, ServerEntry};
 use crate::servers::cache;
 use crate::servers::list::{List, ListEntry};
 use crate::servers::shard::shards;
-use crate::servers::weights::Stride;
 use crate::sync::{Arc, ArcSwap, AtomicBool, AtomicUsize, Guard, Mutex, MutexGuard, lock};
 
 /// By default a server keeps as many idle connections as it may have open, but no more than this.
@@ -33,16 +35,15 @@ pub(crate) struct Servers<C: Connector> {
     pub(super) tier: TierInUse,
     /// Held while another tier comes into use.
     pub(super) switching: Mutex<()>,
-    pub(super) stride: Stride,
-    /// Weights ramp up.
-    pub(super) ramps: AtomicBool,
+    /// The up set or a weight has changed since the turns were computed.
+    turns_changed: AtomicBool,
     pub(super) slow_start: Option<Duration>,
     /// How many registered servers are disabled. Written under the lock.
     disabled: AtomicUsize,
     pub(super) notifier: Arc<Notifier>,
     defaults: PoolLimits,
     max_idle: Option<u32>,
-    cache_index: usize,
+    pub(super) cache_index: usize,
 }
 
 /// Names and numbers of the registered servers, and the removed ones.
@@ -88,11 +89,13 @@ impl<C: Connector> Change<C> {
 impl<C: Connector> Servers<C> {
     pub(crate) fn new(
         notifier: Arc<Notifier>,
+        policy: LoadBalancing,
         defaults: PoolLimits,
         max_idle: Option<u32>,
         slow_start: Option<Duration>,
     ) -> Self {
-        let list = List::new(Arc::clone(&notifier.signals));
+        let list = List::new(Arc::clone(&notifier.signals), policy);
+        notifier.signals.set_in_turn(policy != LoadBalancing::LeastInUse);
         notifier.signals.set_list_version(list.version);
         Self {
             list: ArcSwap::from_pointee(list),
@@ -105,8 +108,7 @@ impl<C: Connector> Servers<C> {
             serving: Serving::default(),
             tier: TierInUse::default(),
             switching: Mutex::default(),
-            stride: Stride::new(),
-            ramps: AtomicBool::new(false),
+            turns_changed: AtomicBool::new(false),
             slow_start,
             disabled: AtomicUsize::new(0),
             notifier,
@@ -119,23 +121,6 @@ impl<C: Connector> Servers<C> {
     /// The current list.
     pub(crate) fn list(&self) -> Guard<Arc<List<C>>> {
         self.list.load()
-    }
-
-    /// Uses the current list, if this thread keeps it, and the number of the thread.
-    #[inline(always)]
-    pub(crate) fn with_kept_list<T>(&self, use_list: impl FnOnce(&List<C>, usize) -> T) -> Option<T> {
-        self.with_list_of(self.notifier.signals.list_version(), use_list)
-    }
-
-    /// The same for a caller that has read the version of the current list.
-    #[inline(always)]
-    pub(crate) fn with_list_of<T>(&self, version: u64, use_list: impl FnOnce(&List<C>, usize) -> T) -> Option<T> {
-        cache::with_current(self.cache_index, version, use_list)
-    }
-
-    /// Keeps the current list for the next call of this thread.
-    pub(crate) fn keep_list(&self) {
-        cache::keep(self.cache_index, &self.list.load());
     }
 
     /// Removed servers with open connections.
@@ -302,6 +287,7 @@ impl<C: Connector> Edit<'_, C> {
         let is_moved = !entry.server().config().leads_where(server);
         let is_lower = limits.max_conns < entry.server().permits.counts().max();
         entry.server().apply(server.clone(), limits, &self.servers.serving, self.now);
+        self.servers.turns_changed(&self.list);
         if is_lower {
             // Before the list: attempts that began in between would find no room.
             entry.server().permits.set_max(limits.max_conns);

@@ -22,7 +22,9 @@ impl<C: Connector> Servers<C> {
             let list = self.list.load_full();
             if number < list.up.capacity() {
                 self.start_ramp_if_new(&list, number);
-                list.up.refresh(number, || self.is_in_use(health));
+                if list.up.refresh(number, || self.is_in_use(health)) {
+                    self.turns_changed(&list);
+                }
                 list.standby.refresh(number, || health().is_some_and(is_standby));
                 list.open.refresh(number, is_open);
             }
@@ -34,7 +36,6 @@ impl<C: Connector> Servers<C> {
         if health().is_some_and(|health| health.serves() && health.tier() < self.tier.after_change().0) {
             self.settle_tier();
         }
-        self.settle_largest_weight_after(number);
     }
 
     fn may_be_used(&self, health: Option<HealthSnapshot>) -> bool {
@@ -85,11 +86,18 @@ impl<C: Connector> Servers<C> {
             }
             self.tier.set(tier);
             let is_in_use = |(_, health): &(usize, HealthSnapshot)| health.tier() <= tier;
-            serving().filter(is_in_use).for_each(|(number, _)| list.up.set(number, true));
-            servers().filter(|server| !is_in_use(server)).for_each(|(number, _)| list.up.set(number, false));
+            for (number, _) in serving().filter(is_in_use) {
+                list.up.set(number, true);
+            }
+            for (number, _) in servers().filter(|server| !is_in_use(server)) {
+                list.up.set(number, false);
+            }
             numbers.extend(servers().map(|(number, _)| number));
         }
         drop(locked);
+        if !numbers.is_empty() {
+            self.turns_changed(&lists[0]);
+        }
         // Not under the lock: lists hold user values.
         drop(lists);
         // Servers or the list may have changed meanwhile.

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Turns are not computed twice within this time.
+const TICK: Duration = Duration::from_millis(100);
+
 fn weighted(builder: Builder<ScriptedConnector>) -> Builder<ScriptedConnector> {
     let weights = [("a", 5), ("b", 3), ("c", 2)].map(|(address, weight)| Server::new(address).weight(weight));
     builder.load_balancing(LoadBalancing::Weighted).servers(weights).max_conns_per_server(2)
@@ -34,6 +37,37 @@ async fn share_of_down_server_goes_to_others_in_proportion_to_their_weights() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn weighted_turns_follow_changes_at_once_but_not_twice_within_a_tick() {
+    let rig = rig(weighted);
+    fill(&rig).await;
+    sleep(TICK).await;
+    let weigh = async |weight| {
+        rig.pool.update(Server::new("c").weight(weight)).expect("in range");
+        settle().await;
+        shares(&turns(&rig, 840))["c"]
+    };
+    assert_eq!([weigh(4).await, weigh(6).await], [280, 280]);
+    sleep(TICK - MS).await;
+    assert_eq!(shares(&turns(&rig, 840))["c"], 280);
+    sleep(MS).await;
+    settle().await;
+    assert_eq!(shares(&turns(&rig, 840))["c"], 360);
+}
+
+#[tokio::test(start_paused = true)]
+async fn weighted_turns_are_kept_without_maintenance() {
+    let rig = rig(|builder| weighted(builder).maintenance(false));
+    fill(&rig).await;
+    settle().await;
+    for (weight, share) in [(4, 280), (6, 360)] {
+        rig.pool.update(Server::new("c").weight(weight)).expect("in range");
+        sleep(TICK * 2).await;
+        settle().await;
+        assert_eq!(shares(&turns(&rig, 840))["c"], share);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn equal_weights_rotate_strictly() {
     let rig = rig(|builder| builder.load_balancing(LoadBalancing::Weighted).servers(["a", "b", "c"]));
     release(open(&rig, 30).await);
@@ -46,7 +80,9 @@ async fn equal_weights_rotate_strictly() {
 async fn weights_and_policy_change_while_running() {
     let rig = rig(weighted);
     fill(&rig).await;
+    sleep(TICK).await;
     rig.pool.update(Server::new("a").weight(1)).expect("in range");
+    settle().await;
     let changed = BTreeMap::from([("a", 1_000), ("b", 3_000), ("c", 2_000)]);
     assert_eq!(shares(&turns(&rig, 6_000)), changed);
     rig.pool.set_load_balancing(LoadBalancing::RoundRobin);
@@ -79,7 +115,7 @@ async fn added_server_starts_slowly() {
         builder.servers(["a", "b"]).max_conns_per_server(2).backoff(MS, MS)
     });
     fill(&rig).await;
-    settle().await;
+    sleep(TICK).await;
     assert_eq!(shares(&turns(&rig, 1_000)), BTreeMap::from([("a", 500), ("b", 500)]), "servers of the start");
     rig.pool.register("c").expect("it is new");
     // Opens its connections.

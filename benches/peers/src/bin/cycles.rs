@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::io;
 
 use clap::{Parser, ValueEnum};
-use connring::{LoadBalancing, Pool, connect_fn};
+use connring::{LoadBalancing, Pool, Server, connect_fn};
 use tokio::runtime::Runtime;
 
 use crate::floor::Floor;
@@ -36,6 +36,8 @@ enum Contestant {
 const MAX_RPS: f64 = 1e9;
 const INTERVAL_NS: u64 = 1;
 const SERVERS: usize = 4;
+/// They count for one contestant.
+const WEIGHTS: [u32; SERVERS] = [5, 3, 2, 2];
 
 fn main() {
     let arguments = Arguments::parse();
@@ -99,8 +101,8 @@ fn counted(runtime: &Runtime, cycles: impl Future<Output = ()>) {
 /// Builds a pool of four servers with one idle connection each.
 async fn pool() -> Pool<impl connring::Connector<Conn = u64>> {
     let connector = connect_fn(|_| async { Ok::<u64, io::Error>(1) });
-    let addresses = (0..SERVERS).map(|server| format!("server-{server}"));
-    let pool = Pool::builder(connector).max_rps(MAX_RPS).servers(addresses).build().expect("a pool");
+    let servers = (0..).zip(WEIGHTS).map(|(at, weight)| Server::new(format!("server-{at}")).weight(weight));
+    let pool = Pool::builder(connector).max_rps(MAX_RPS).servers(servers).build().expect("a pool");
     while pool.status().servers.iter().any(|server| server.idle == 0) {
         pool.acquire().await.expect("a connection").release();
         tokio::task::yield_now().await;
