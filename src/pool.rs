@@ -168,8 +168,8 @@ impl<C: Connector> Pool<C> {
     /// - [`AcquireError::NoServers`]: at once, or when the last server is removed. While a [followed](Pool::follow)
     ///   stream has yet to deliver its first set, the caller waits for it instead.
     /// - [`AcquireError::Unavailable`]: at once, where waiting is pointless: no server serves, is connected to or has
-    ///   an open connection, and none is tried before the end of the wait. With the builder's `fail_fast_when_down`:
-    ///   whenever no server serves.
+    ///   an open connection, and none is tried before the end of the wait; also when that comes to be since all servers
+    ///   are disabled. With the builder's `fail_fast_when_down`: whenever no server serves.
     /// - [`AcquireError::Timeout`]: it says how long the caller waited, for what, and the last failure.
     /// - [`AcquireError::QueueFull`]: at once, if the builder's `max_waiters` callers wait.
     /// - [`AcquireError::Closed`]: at once, or when the pool is closed.
@@ -273,8 +273,9 @@ impl<C: Connector> Pool<C> {
 
     /// Replaces all settings of a registered server, known by its name. Its connections stay, unless its address or a
     /// tag changed: then they close, idle ones now, others when they are released, and what callers report of them no
-    /// longer counts for or against the server. A changed rate limit keeps the tokens that are left; one that is added
-    /// begins with a full burst.
+    /// longer counts for or against the server. A pause or an ejection goes on; [`deregister`](Pool::deregister) does
+    /// not end it either. A changed rate limit keeps the tokens that are left; one that is added begins with a full
+    /// burst.
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::connector::Connector;
 use crate::core::shared::Shared;
-use crate::core::{membership, transition};
+use crate::core::{membership, report, transition};
 use crate::error::ServerError;
 use crate::raw::Time;
 use crate::reports::DrainReport;
@@ -31,8 +31,12 @@ fn take_out<C: Connector>(
     }
     transition::stopped_serving(shared, now);
     shared.notifier.server_changed.notify_waiters();
-    // If no server serves now, the connections of those that are down are a last resort.
+    // If no server serves now, the connections of those that are down are a last resort; without any, waiting is in
+    // vain.
     shared.notifier.wake_if_waiters();
+    if report::are_all_disabled(shared) {
+        shared.queue.wake_all();
+    }
     // Last: it runs user code.
     generation.server.disabled(time);
     Ok(generation)

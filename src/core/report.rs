@@ -41,20 +41,25 @@ pub(crate) fn fails_fast<C: Connector>(shared: &Shared<C>) -> bool {
     shared.settings.fail_fast_when_down && shared.servers.list().len > 0 && is_outage(shared)
 }
 
+/// Whether all servers are disabled. Without servers there is another reason to give.
+pub(crate) fn are_all_disabled<C: Connector>(shared: &Shared<C>) -> bool {
+    (1..=shared.servers.disabled()).contains(&shared.servers.list().len)
+}
+
 /// Whether a caller that waits until `deadline` would wait in vain: no server serves, is connected to or has an open
-/// connection, and none is tried before then. Without servers it waits for those to come.
-pub(crate) fn is_pointless<C: Connector>(shared: &Shared<C>, now: Time, deadline: Time) -> bool {
+/// connection, and none is tried before then. Disabled servers do not count. Without servers it waits for those to
+/// come.
+pub(crate) fn is_pointless<C: Connector>(shared: &Shared<C>, deadline: Time) -> bool {
     let retry = || {
+        let now = shared.clock.time();
         let own = shared.due_times.earliest(now, |number| resumes_at(shared, number, now));
-        // Only servers that are down are tried ahead of their time. The last one may just have been removed, of which
-        // the waiter is told otherwise.
-        let disabled = shared.servers.disabled();
-        let is_any_down = disabled == 0 || shared.servers.list().len > disabled;
-        let ahead = shared.settings.outage_retry.filter(|_| is_any_down).map(|_| shared.due_times.ahead());
+        // Only servers that are down are tried ahead of their time.
+        let ahead =
+            shared.settings.outage_retry.filter(|_| !are_all_disabled(shared)).map(|_| shared.due_times.ahead());
         own.into_iter().chain(ahead).min().unwrap_or(Time::NEVER)
     };
     // The attempts before and after the retries: one that starts meanwhile is among the latter until then.
-    let may_connect = || shared.attempts.running() > 0;
+    let may_connect = || shared.attempts.running() > 0 && !are_all_disabled(shared);
     fails_fast(shared)
         || shared.servers.list().len > 0
             && is_outage(shared)

@@ -51,8 +51,8 @@ pub(crate) fn wait_for_attempt<C: Connector>(shared: &Arc<Shared<C>>) -> impl Fu
     })
 }
 
-/// A waiter and the time until which it waits.
-type Joined<'a, C> = Result<(Waiter<'a, C>, Time), AcquireError<<C as Connector>::Error>>;
+/// A waiter, or why the caller need not wait.
+type Joined<'a, C> = Result<Waiter<'a, C>, AcquireError<<C as Connector>::Error>>;
 
 /// Joins the wait queue.
 fn join<C: Connector>(
@@ -72,39 +72,39 @@ fn join<C: Connector>(
         AcquireError::QueueFull { waiters }
     })?;
     shared.notifier.waits.all.add(1);
-    let mut waiter = Waiter { shared, ticket, is_patient, started, outcome: WaitOutcome::Cancelled };
+    let deadline = timeout.map_or(Time::NEVER, |timeout| started.after(timeout));
+    let mut waiter = Waiter { shared, ticket, is_patient, started, deadline, outcome: WaitOutcome::Cancelled };
     // A caller of `acquire_now` gets what is due now, and does not wait for what will be.
     if !is_patient && shared.due_times.has_ready(started) {
         shared.due_times.note_caller();
     }
     // After the fence of `join`: a connection that came between the look and the join is found here.
     settle::settle(shared);
-    let deadline = timeout.map_or(Time::NEVER, |timeout| started.after(timeout));
-    if is_patient && report::is_pointless(shared, started, deadline) {
+    if is_patient && report::is_pointless(shared, deadline) {
         waiter.outcome = WaitOutcome::Ended;
         return Err(AcquireError::Unavailable(waiter.unavailable()));
     }
     // While there are no waiters, the background task sleeps without regard to tokens and to what is due.
     let is_due = shared.due_times.has_ready(started) || report::is_outage(shared);
     shared.notifier.wake_before(if is_due { started } else { settle::next_token(shared, started) });
-    Ok((waiter, deadline))
+    Ok(waiter)
 }
 
 /// Joins by `join` and waits. Few values live across the wait, since there may be many waiters.
 async fn served<'a, C: Connector>(join: impl FnOnce() -> Joined<'a, C>) -> Acquired<C> {
-    let (mut waiter, deadline) = join()?;
+    let mut waiter = join()?;
     let clock = &waiter.shared.clock;
-    let end = clock.until(deadline, poll_fn(|cx| waiter.poll(cx))).await;
+    let end = clock.until(waiter.deadline, poll_fn(|cx| waiter.poll(cx))).await;
     let (shared, started) = (waiter.shared, waiter.started);
     waiter.outcome = match end {
         Some(End::Served(_)) => WaitOutcome::Served,
-        Some(End::Ended(_) | End::NoAttempt) => WaitOutcome::Ended,
+        Some(End::Ended(_) | End::InVain) => WaitOutcome::Ended,
         None => WaitOutcome::TimedOut,
     };
     match end {
         Some(End::Served(conn)) => Ok(conn),
         Some(End::Ended(error)) => Err(error),
-        Some(End::NoAttempt) => Err(AcquireError::Unavailable(waiter.unavailable())),
+        Some(End::InVain) => Err(AcquireError::Unavailable(waiter.unavailable())),
         None => {
             shared.notifier.waits.timeouts.add(1);
             let waited = shared.clock.time().since(started);
@@ -119,7 +119,7 @@ enum End<C: Connector> {
     /// The pool is closed, or its last server was removed.
     Ended(AcquireError<C::Error>),
     /// No attempt runs that may serve an impatient waiter, or waiting is pointless.
-    NoAttempt,
+    InVain,
 }
 
 /// A caller in the wait queue. Its drop leaves the queue and passes on the connection that it was served with.
@@ -128,6 +128,7 @@ struct Waiter<'a, C: Connector> {
     ticket: Ticket<WaiterWish>,
     is_patient: bool,
     started: Time,
+    deadline: Time,
     outcome: WaitOutcome,
 }
 
@@ -141,9 +142,14 @@ impl<C: Connector> Waiter<'_, C> {
         if let Some(ended) = report::ended(shared, self.is_patient) {
             return Poll::Ready(End::Ended(ended));
         }
-        if report::fails_fast(shared) || !self.is_patient && !self.may_be_served() {
+        let is_in_vain = match self.is_patient {
+            // Servers that fail are tried again, perhaps sooner than it seems now; those that are disabled are not.
+            true => report::are_all_disabled(shared) && report::is_pointless(shared, self.deadline),
+            false => !self.may_be_served(),
+        };
+        if report::fails_fast(shared) || is_in_vain {
             // The last attempt may have served this waiter since the look.
-            return Poll::Ready(self.poll_queue(cx).map_or(End::NoAttempt, End::Served));
+            return Poll::Ready(self.poll_queue(cx).map_or(End::InVain, End::Served));
         }
         if !shared.notifier.signals.is_running() {
             background::ensure(shared);

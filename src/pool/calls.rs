@@ -83,9 +83,8 @@ impl<C: Connector> Pool<C> {
     /// No caller gets a connection of it and no attempt starts at it, also where no other server serves. A waiter that
     /// was served before still gets its connection. Connections in use stay with their callers, and idle ones stay open
     /// for as long as a server's do; [`drain`](Pool::drain) closes them. Its health goes on beneath: failures and good
-    /// returns count. Any number of servers may be disabled. If all are, callers that come with a bounded wait get
-    /// [`Unavailable`](crate::AcquireError::Unavailable), unless one is enabled again within it; those that wait
-    /// already go on waiting.
+    /// returns count. Any number of servers may be disabled. If all are, callers with a bounded wait get
+    /// [`Unavailable`](crate::AcquireError::Unavailable), unless one is enabled again within it.
     ///
     /// A later call supersedes an earlier one. [`update`](Pool::update) and [`set_servers`](Pool::set_servers) keep a
     /// server disabled; removing it ends that. `time` is any duration; `None` and [`Duration::MAX`] have no end. The
@@ -135,7 +134,8 @@ impl<C: Connector> Pool<C> {
     ///
     /// [Disables](Pool::disable) the server without end, closes its idle connections, ends its attempts, and closes its
     /// connections in use when they come back. Requests that run are not disturbed. Once this has returned, no caller
-    /// is given a connection of the server before [`enable`](Pool::enable). `deadline` is any duration.
+    /// is given a connection of the server before [`enable`](Pool::enable). `deadline` is any duration. The wait also
+    /// ends if the server is enabled meanwhile, or removed and registered again.
     ///
     /// # Cancel safety
     ///

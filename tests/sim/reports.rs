@@ -374,11 +374,14 @@ impl State {
         let ahead = plan.outage_retry.map(|retry| started + retry * MS);
         let listed = || self.servers.iter().filter(|server| server.is_listed);
         // Servers that are disabled are not tried ahead of their time, nor do their connections serve.
-        let ahead = ahead.filter(|_| listed().any(|server| server.disabled.is_none()));
+        let are_all_disabled = listed().all(|server| server.disabled.is_some());
+        let ahead = ahead.filter(|_| !are_all_disabled);
         let due = listed().filter_map(Server::due).chain(ahead).min();
         let has_none = |server: &Server| server.open == 0 || server.disabled.is_some();
         let is_quiet = self.attempts.is_empty() && self.recycles.is_empty() && self.checks == 0;
-        let is_idle = is_quiet && listed().all(has_none);
-        is_outage && is_idle && started == now && due.is_none_or(|due| due + STEP > deadline)
+        let is_idle = are_all_disabled || is_quiet && listed().all(has_none);
+        // A caller that waits already is told if all are disabled.
+        let is_told = are_all_disabled || started == now;
+        is_outage && is_idle && is_told && due.is_none_or(|due| due + STEP > deadline)
     }
 }

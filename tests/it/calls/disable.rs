@@ -203,6 +203,31 @@ async fn waiters_go_to_other_servers_when_one_is_disabled() {
 }
 
 #[tokio::test]
+async fn waiters_are_told_when_all_servers_are_disabled() {
+    let rig = Rig::manual(|builder| builder.servers(["a", "b"]).max_conns_per_server(1).wait_timeout(None));
+    rig.connector.on_connect("b", Connect::Never);
+    let held = acquire_of(&rig, "a").await;
+    let pool = rig.pool.clone();
+    let waiter = tokio::spawn(async move { pool.acquire_timeout(20 * SECOND).await.map(drop) });
+    let mut patient = pin!(rig.pool.acquire());
+    // They wait for the attempt at b, and for the connection of a to come back.
+    assert!(poll_once(patient.as_mut()).await);
+    rig.pool.disable("a", None).expect("it is registered");
+    settle().await;
+    assert!(!waiter.is_finished(), "b may accept");
+    rig.pool.disable("b", None).expect("it is registered");
+    settle().await;
+    assert!(waiter.is_finished());
+    let told = waiter.await.expect("no panic");
+    assert!(matches!(told, Err(AcquireError::Unavailable(_))), "{told:?}");
+    // One without a deadline waits for the time when a server is enabled.
+    assert!(poll_once(patient.as_mut()).await);
+    held.release();
+    rig.pool.enable("a").expect("it is registered");
+    assert_eq!(server_of(&patient.await.expect("a has a connection")), "a");
+}
+
+#[tokio::test]
 async fn fail_fast_wakes_waiters_when_last_server_is_disabled() {
     let rig = Rig::manual(|builder| builder.server("a").max_conns_per_server(1).fail_fast_when_down(true));
     let _held = rig.pool.acquire().await.expect("a accepts");
