@@ -4,7 +4,7 @@ use crate::connector::Connector;
 use crate::core::hand_over::move_or_close;
 use crate::core::look_again::look_again;
 use crate::core::shared::Shared;
-use crate::core::transition;
+use crate::core::{report, transition};
 use crate::error::ServerError;
 use crate::load_balancing::LoadBalancing;
 use crate::raw::HealthState;
@@ -103,7 +103,7 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
     }
     transition::stopped_serving(shared, shared.clock.time());
     shared.notifier.server_changed.notify_waiters();
-    if shared.servers.list().len == 0 {
+    if shared.servers.list().len == 0 || report::are_all_disabled(shared) {
         shared.queue.wake_all();
     }
     shared.notifier.wake_if_waiters();

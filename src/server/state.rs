@@ -300,14 +300,14 @@ impl<C: Connector> ServerEntry<C> {
         self.health.set_removed(serving, false, now);
     }
 
-    /// Removes it, which enables it. True if it was disabled. Only under the lock of the server list.
-    pub(crate) fn remove(&self, serving: &Serving, now: Time) -> bool {
+    /// Removes it, which enables it. Only under the lock of the server list.
+    pub(crate) fn remove(&self, serving: &Serving, now: Time) {
         // `gone` must not precede `draining`: see `allow_gone_event`.
         // Relaxed: `permit_freed` reads the health after a SeqCst fence.
         self.gone.store(true, Ordering::Relaxed);
         self.health.set_removed(serving, true, now);
         serving.remove(self.health.snapshot().tier());
-        self.enable(serving, now)
+        self.enable(serving, now);
     }
 
     /// Allows the event `gone`, since `draining` was recorded.

@@ -345,6 +345,9 @@ impl<C: Connector> Edit<'_, C> {
     /// Publishes the list and refreshes its bits.
     fn publish(self) -> Change<C> {
         let Self { servers, mut registry, list, mut change, touched, maxima, now } = self;
+        // Before the list: no more are ever counted than it has.
+        let is_disabled = |generation: &&Arc<Generation<C>>| generation.server.health.snapshot().is_disabled();
+        servers.count_disabled(-(change.removed.iter().filter(is_disabled).count() as isize));
         let list = Arc::new(list);
         let before = servers.list.swap(Arc::clone(&list));
         servers.notifier.signals.set_list_version(list.version);
@@ -357,7 +360,7 @@ impl<C: Connector> Edit<'_, C> {
             generation.idle.close();
         }
         for generation in &change.removed {
-            servers.count_disabled(-isize::from(generation.server.remove(&servers.serving, now)));
+            generation.server.remove(&servers.serving, now);
             let name = Arc::clone(generation.server.config().shared_name());
             registry.removed.insert(name, Arc::clone(&generation.server));
         }

@@ -204,6 +204,11 @@ async fn waiters_go_to_other_servers_when_one_is_disabled() {
 
 #[tokio::test]
 async fn waiters_are_told_when_all_servers_are_disabled() {
+    waiters_are_told(|pool| pool.disable("b", None)).await;
+    waiters_are_told(|pool| pool.deregister("b")).await;
+}
+
+async fn waiters_are_told(end: impl Fn(&Pool<ScriptedConnector>) -> Result<(), ServerError>) {
     let rig = Rig::manual(|builder| builder.servers(["a", "b"]).max_conns_per_server(1).wait_timeout(None));
     rig.connector.on_connect("b", Connect::Never);
     let held = acquire_of(&rig, "a").await;
@@ -215,7 +220,7 @@ async fn waiters_are_told_when_all_servers_are_disabled() {
     rig.pool.disable("a", None).expect("it is registered");
     settle().await;
     assert!(!waiter.is_finished(), "b may accept");
-    rig.pool.disable("b", None).expect("it is registered");
+    end(&rig.pool).expect("it is registered");
     settle().await;
     assert!(waiter.is_finished());
     let told = waiter.await.expect("no panic");
