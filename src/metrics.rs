@@ -1,10 +1,10 @@
 //! The metrics of a pool: one table of all names, kinds and units, from which an adapter to a metrics library is made.
 //!
 //! Each metric has the attribute `pool`, the pool's [name](crate::Builder::name), besides those of the table. Counters
-//! and gauges are read from a [`PoolStatus`]; an [`Observer`](crate::Observer) feeds the histograms. Units are those of
-//! UCUM, as OpenTelemetry writes them. The last column is the name in [OpenTelemetry's conventions for pools of client
-//! connections](https://opentelemetry.io/docs/specs/semconv/database/database-metrics/), where there is one. There the
-//! attributes are `db.client.connection.pool.name` and `db.client.connection.state`.
+//! and gauges are read from a [`PoolStatus`]; an [`Observer`](crate::Observer) feeds the histograms but one. Units are
+//! those of UCUM, as OpenTelemetry writes them. The last column is the name in [OpenTelemetry's conventions for pools
+//! of client connections](https://opentelemetry.io/docs/specs/semconv/database/database-metrics/), where there is one.
+//! There the attributes are `db.client.connection.pool.name` and `db.client.connection.state`.
 //!
 //! | name | kind | unit | attributes | OpenTelemetry |
 //! |---|---|---|---|---|
@@ -30,6 +30,7 @@
 //! | `connring.connect_failure_time` | histogram | `s` | `server` | |
 //! | `connring.connection_age` | histogram | `s` | `server`, `reason` | |
 //! | `connring.wait_time` | histogram | `s` | `outcome` | `db.client.connection.wait_time` |
+//! | `connring.use_time` | histogram | `s` | `server` | `db.client.connection.use_time` |
 //!
 //! The attributes:
 //!
@@ -39,9 +40,9 @@
 //! - `reason`: [`CloseReason::name`](crate::CloseReason::name).
 //! - `outcome`: [`WaitOutcome::name`](crate::WaitOutcome::name).
 //!
-//! A server's counters are gone with it; [`PoolStatus::totals`] goes on counting. OpenTelemetry's
-//! `db.client.connection.use_time` is missing: a use is on the hot path, and is not observed. Measure it in your own
-//! code, from the acquire to the release.
+//! A server's counters are gone with it; [`PoolStatus::totals`] goes on counting. No observer hears of
+//! `connring.use_time`: a use is on the hot path. A caller times it, from the acquire to the release, as
+//! `connring_metrics::UseTimes` does.
 //!
 //! # Examples
 //!
@@ -71,7 +72,7 @@
 use std::fmt;
 
 use self::Kind::{Counter, Gauge, Histogram};
-use self::Source::{ByAttribute, Observer, Pool, Server};
+use self::Source::{ByAttribute, Caller, Observer, Pool, Server};
 use crate::close_reason::CloseReason;
 use crate::status::{PoolStatus, ServerStatus, StateKind};
 
@@ -140,6 +141,8 @@ enum Source {
     ByAttribute(fn(&ServerStatus, &mut dyn FnMut(&'static str, u64))),
     /// A method of `Observer` of this name.
     Observer(&'static str),
+    /// A caller that times its uses.
+    Caller,
 }
 
 impl fmt::Debug for Source {
@@ -147,6 +150,7 @@ impl fmt::Debug for Source {
         f.write_str(match self {
             Self::Pool(_) | Self::Server(_) | Self::ByAttribute(_) => "PoolStatus",
             Self::Observer(method) => method,
+            Self::Caller => "caller",
         })
     }
 }
@@ -169,11 +173,12 @@ impl Metric {
                     });
                 }
             }
-            Source::Observer(_) => {}
+            Source::Observer(_) | Source::Caller => {}
         }
     }
 
     /// The method of [`Observer`](crate::Observer) that hears the values of a histogram: its argument `took` or `age`.
+    /// `None` for `connring.use_time`, which callers time.
     pub fn observer_method(&self) -> Option<&'static str> {
         match self.source {
             Source::Observer(method) => Some(method),
@@ -351,6 +356,9 @@ pub const METRICS: &[Metric] = &[
     Metric::new("connring.wait_time", Histogram, "s", "How long a caller was in the wait queue.", Observer("waited"))
         .by(&["outcome"])
         .known_as("db.client.connection.wait_time"),
+    Metric::new("connring.use_time", Histogram, "s", "How long a caller had a connection.", Caller)
+        .by(&["server"])
+        .known_as("db.client.connection.use_time"),
 ];
 
 fn connections(server: &ServerStatus, put: &mut dyn FnMut(&'static str, u64)) {

@@ -28,7 +28,8 @@ fn names_are_unique_and_histograms_name_a_method_of_the_observer() {
     assert_eq!(names.len(), METRICS.len());
     let observer = include_str!("../../src/observer.rs");
     for metric in METRICS {
-        assert_eq!(metric.observer_method().is_some(), metric.kind == Kind::Histogram, "{metric:?}");
+        let is_heard = metric.kind == Kind::Histogram && metric.name != "connring.use_time";
+        assert_eq!(metric.observer_method().is_some(), is_heard, "{metric:?}");
         assert!(metric.observer_method().is_none_or(|name| observer.contains(&format!("    fn {name}(&self"))));
         assert!(metric.help.ends_with('.') && !metric.unit.is_empty(), "{metric:?}");
     }

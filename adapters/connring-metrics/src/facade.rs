@@ -32,6 +32,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::durations::{Durations, Record};
+use crate::uses::UseTimes;
 
 const METADATA: Metadata<'_> = Metadata::new("connring", Level::INFO, None);
 
@@ -66,6 +67,12 @@ pub fn observer(pool: &str) -> impl Observer + Clone + use<> {
     describe();
     let pool: Arc<str> = pool.into();
     Durations::new(|metric| Timer { metric, pool: Arc::clone(&pool) })
+}
+
+/// Records for how long callers have connections of the pool of that name.
+pub fn use_times(pool: &str) -> UseTimes {
+    describe();
+    UseTimes::new(|metric| Timer { metric, pool: pool.into() })
 }
 
 #[derive(Clone)]

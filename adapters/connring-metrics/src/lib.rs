@@ -6,11 +6,16 @@ mod durations;
 pub mod facade;
 #[cfg(feature = "opentelemetry")]
 pub mod otel;
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+mod uses;
 
 #[cfg(feature = "metrics")]
 pub use metrics;
 #[cfg(feature = "opentelemetry")]
 pub use opentelemetry;
+
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+pub use self::uses::{Timed, UseTimes};
 
 /// The upper bounds of the buckets of all histograms, in seconds: from a connect in a local network to the age of an
 /// old connection. A meter is told of them; tell the exporter of the facade.

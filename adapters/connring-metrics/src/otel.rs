@@ -32,6 +32,7 @@ use opentelemetry::{Key, KeyValue};
 
 use crate::BUCKETS;
 use crate::durations::{Durations, Record};
+use crate::uses::UseTimes;
 
 const POOL_NAME: &str = "db.client.connection.pool.name";
 
@@ -56,12 +57,12 @@ const MAX_AGE: Duration = Duration::from_secs(5);
 /// # Ok::<_, connring::BuildError>(())
 /// ```
 pub fn observer(pool: &str, meter: &Meter) -> impl Observer + Clone + use<> {
-    let pool = KeyValue::new(POOL_NAME, pool.to_owned());
-    Durations::new(|metric| {
-        let histogram = meter.f64_histogram(name(metric)).with_unit(metric.unit).with_description(metric.help);
-        let histogram = histogram.with_boundaries(BUCKETS.to_vec()).build();
-        Timer { histogram, pool: pool.clone(), key: attribute_key(metric) }
-    })
+    Durations::new(|metric| Timer::new(metric, pool, meter))
+}
+
+/// Records for how long callers have connections of the pool of that name.
+pub fn use_times(pool: &str, meter: &Meter) -> UseTimes {
+    UseTimes::new(|metric| Timer::new(metric, pool, meter))
 }
 
 #[derive(Clone)]
@@ -69,6 +70,14 @@ struct Timer {
     histogram: Histogram<f64>,
     pool: KeyValue,
     key: Option<Key>,
+}
+
+impl Timer {
+    fn new(metric: &Metric, pool: &str, meter: &Meter) -> Self {
+        let histogram = meter.f64_histogram(name(metric)).with_unit(metric.unit).with_description(metric.help);
+        let histogram = histogram.with_boundaries(BUCKETS.to_vec()).build();
+        Self { histogram, pool: KeyValue::new(POOL_NAME, pool.to_owned()), key: attribute_key(metric) }
+    }
 }
 
 impl Record for Timer {

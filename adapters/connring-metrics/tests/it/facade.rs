@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use connring::metrics::{Kind, METRICS};
 use connring::{PoolStatus, WaitOutcome};
-use connring_metrics::facade::{Export, observer};
+use connring_metrics::facade::{Export, observer, use_times};
 use connring_metrics::metrics::set_default_local_recorder;
 use metrics_util::MetricKindMask;
 
@@ -81,6 +81,22 @@ async fn histograms_have_the_durations_in_seconds() {
         shown.iter().filter(|((name, _), _)| name == "connring_connection_age_seconds_count").map(|(_, v)| v).sum();
     assert_eq!(closed, 1.0);
     assert_eq!(of("connring_connect_failure_time_seconds_count", labels(Some("10.0.0.2:6379"), None)), Some(1.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn uses_are_timed_where_a_caller_asks_for_it() {
+    let recorder = exporter().build_recorder();
+    let _here = set_default_local_recorder(&recorder);
+    let mut scenario = scenario(observer(POOL)).await;
+    let timed = use_times(POOL).start(scenario.held.remove(0));
+    let labels = labels(Some(timed.address()), None);
+    tokio::time::sleep(SECOND / 2).await;
+    timed.end().release();
+    let page = recorder.handle().render();
+    assert!(page.contains("# TYPE connring_use_time_seconds histogram"), "{page}");
+    let shown = series(&page);
+    let of = |name: &str| shown[&(format!("connring_use_time_seconds_{name}"), labels.clone())];
+    assert_eq!([of("count"), of("sum")], [1.0, 0.5]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,8 @@ type Series = (String, BTreeSet<String>);
 struct Collected {
     /// Of histograms their sums.
     values: BTreeMap<Series, f64>,
+    /// The number of values, of histograms.
+    counts: BTreeMap<Series, u64>,
     /// The unit, the description and the kind, by name.
     kinds: BTreeMap<String, (String, String, Kind)>,
 }
@@ -43,6 +45,7 @@ impl Collected {
     fn of(metrics: &ResourceMetrics) -> Self {
         let mut collected = Self::default();
         for metric in metrics.scope_metrics().flat_map(|scope| scope.metrics()) {
+            let counts = &mut collected.counts;
             let mut put = |of, value| {
                 let before = collected.values.insert((metric.name().to_owned(), of), value);
                 assert_eq!(before, None, "{} has two values of the same attributes", metric.name());
@@ -64,6 +67,7 @@ impl Collected {
                     for point in histogram.data_points() {
                         assert_eq!(point.bounds().collect::<Vec<_>>(), BUCKETS);
                         put(attributes(point.attributes()), point.sum());
+                        counts.insert((metric.name().to_owned(), attributes(point.attributes())), point.count());
                     }
                     Kind::Histogram
                 }
@@ -126,13 +130,17 @@ async fn collection_has_the_values_of_the_status_under_the_names_of_the_conventi
     let meter = provider.meter("test");
     let mut scenario = scenario(observer(POOL, &meter)).await;
     let _export = Export::new(&scenario.pool, &meter);
+    let timed = otel::use_times(POOL, &meter).start(scenario.held.remove(0));
+    scenario.held.push(timed.end());
     let collected = collect(&exporter, &provider);
     assert_has_the_values(&collected, &scenario.pool.status());
     for metric in METRICS {
         let about = (metric.unit.to_owned(), metric.help.to_owned(), metric.kind);
         assert_eq!(collected.kinds.get(name(metric)), Some(&about), "{}", metric.name);
     }
-    for known in ["count", "idle.max", "idle.min", "max", "pending_requests", "timeouts", "create_time", "wait_time"] {
+    for known in
+        ["count", "idle.max", "idle.min", "max", "pending_requests", "timeouts", "create_time", "wait_time", "use_time"]
+    {
         assert!(collected.kinds.contains_key(&format!("db.client.connection.{known}")), "{known}");
     }
 
@@ -157,6 +165,30 @@ async fn histograms_have_the_durations_in_seconds() {
     assert_eq!(collected.values.get(&("db.client.connection.wait_time".to_owned(), timed_out)), Some(&0.5));
     let ages: Vec<_> = collected.values.keys().filter(|(name, _)| name == "connring.connection_age").collect();
     assert!(matches!(&ages[..], [(_, of)] if of.contains("connring.reason=discarded")), "{ages:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn uses_are_timed_until_their_end_or_drop() {
+    let exporter = InMemoryMetricExporter::default();
+    let provider = provider_of(&exporter);
+    let meter = provider.meter("test");
+    let mut scenario = scenario(observer(POOL, &meter)).await;
+    let use_times = otel::use_times(POOL, &meter);
+    let conn = scenario.held.remove(0);
+    let server = conn.address().to_owned();
+    let timed = use_times.start(conn);
+    assert_eq!(timed.address(), server);
+    tokio::time::sleep(SECOND / 2).await;
+    let conn = timed.end();
+    tokio::time::sleep(SECOND).await;
+    let timed = use_times.start(conn);
+    tokio::time::sleep(SECOND / 4).await;
+    drop(timed);
+    let status = scenario.pool.status();
+    assert_eq!(status.totals.closes(connring::CloseReason::Dropped), 1, "{status}");
+    let collected = collect(&exporter, &provider);
+    let series = ("db.client.connection.use_time".to_owned(), expected(status.server(&server), None));
+    assert_eq!((collected.values[&series], collected.counts[&series]), (0.75, 2));
 }
 
 #[tokio::test(start_paused = true)]
