@@ -1,5 +1,7 @@
 //! Costs and states of a pool that no caller sees: locks taken, lists loaded, bits of the up set, wake-ups.
 
+mod choosing;
+
 use std::future::{Future, poll_fn};
 use std::hint::black_box;
 use std::pin::pin;
@@ -7,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::task::{coop::unconstrained, yield_now};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::builder::Builder;
 use crate::clock::Clock;
@@ -16,9 +18,8 @@ use crate::connector::Connector;
 use crate::connector::scripted::{Connect, ScriptedConnector};
 use crate::core::Shared;
 use crate::ejection::Ejection;
-use crate::load_balancing::LoadBalancing;
 use crate::pool::Pool;
-use crate::raw::{Health, Serving, TICK, Time, UpSet};
+use crate::raw::{Health, Serving, Time, UpSet};
 use crate::server::{Server, ServerEntry};
 use crate::servers::{drop_closed_lists, thread_number};
 use crate::sync::{Arc, LOCKS_TAKEN};
@@ -336,61 +337,6 @@ async fn a_count_that_is_too_low_for_a_moment_is_no_outage() {
     count(true);
     held.into_iter().for_each(PooledConn::release);
     assert!(poll().is_ready());
-}
-
-#[tokio::test]
-async fn no_use_is_counted_once_all_connections_are_back_whatever_the_policy_was_meanwhile() {
-    let rig = pool(|builder| builder.servers(["a", "b"]).load_balancing(LoadBalancing::LeastInUse));
-    let in_use = || {
-        let list = shared(&rig.pool).servers.list();
-        list.iter().map(|(_, entry)| entry.server().in_use.count()).sum::<usize>()
-    };
-    let mut held = Vec::new();
-    for (policy, counted) in
-        [(LoadBalancing::LeastInUse, 4), (LoadBalancing::RoundRobin, 4), (LoadBalancing::LeastInUse, 8)]
-    {
-        rig.pool.set_load_balancing(policy);
-        for _ in 0..4 {
-            held.push(rig.pool.acquire().await.expect("they accept"));
-        }
-        assert_eq!(in_use(), counted, "{policy:?}");
-    }
-    let mut ends = held.into_iter().enumerate();
-    let mut end_half = || {
-        for (index, conn) in ends.by_ref().take(6) {
-            match index % 4 {
-                0 => drop(conn.detach()),
-                1 => conn.fail("broken"),
-                _ => conn.release(),
-            }
-        }
-    };
-    end_half();
-    rig.pool.set_load_balancing(LoadBalancing::Weighted);
-    end_half();
-    assert_eq!(in_use(), 0);
-}
-
-#[tokio::test]
-async fn weighted_turns_follow_the_servers_that_are_up() {
-    let rig = pool(|builder| {
-        let ejection = Ejection::new().consecutive_failures(1).max_ejected_ratio(1.0);
-        let builder = builder.ejection(ejection).load_balancing(LoadBalancing::Weighted).max_conns_per_server(1);
-        builder.server(Server::new("heavy").weight(65_535)).servers(["a", "b"])
-    });
-    let mut held = Vec::new();
-    for _ in 0..3 {
-        held.push(rig.pool.acquire().await.expect("they accept"));
-    }
-    let heavy = held.iter().position(|conn| conn.address() == "heavy").expect("each is connected to");
-    let turns = || shared(&rig.pool).servers.list().turns.len();
-    sleep(Duration::from_millis(1)).await;
-    assert!(turns() > 10_000, "each has one");
-    held.swap_remove(heavy).fail("broken");
-    // The turns were computed in this tick.
-    rig.clock.advance(TICK);
-    sleep(Duration::from_millis(1)).await;
-    assert_eq!(turns(), 2);
 }
 
 #[test]

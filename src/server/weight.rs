@@ -8,7 +8,7 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 /// The least part of its weight that a server begins with.
 const FIRST_PART: f64 = 0.1;
 
-/// See the module's page. Plain values: a change is followed by `Servers::refresh` or `Servers::ramp`.
+/// See the module's page. Plain values: after a change the turns are computed anew, see `Servers::turns_changed`.
 ///
 /// Arithmetic: the largest weight is below 2¹⁶, so that one in units is below 2²⁴.
 #[derive(Debug)]

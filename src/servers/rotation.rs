@@ -4,10 +4,10 @@
 //! goes on at a second cursor, which points after the last server that served such a pass. So the share of a server
 //! that cannot serve is spread evenly over the others, instead of doubling that of its successor.
 //!
-//! Each shard has two cursors of its own, so that threads do not contend for one. A thread that has a shard to itself
+//! Each shard has cursors of its own, so that threads do not contend for one. A thread that has a shard to itself
 //! rotates strictly. Threads that share a shard may now and then take the same turn.
 //!
-//! Weighted turns are those of a sequence (`set/turns.rs`), over which a cursor of its own rotates.
+//! Weighted turns are those of a sequence (`set/turns.rs`), over which a third cursor rotates.
 
 use crate::raw::{ANYWHERE, UpSet};
 use crate::sync::{AtomicUsize, Ordering};
@@ -32,6 +32,7 @@ struct Cursors {
     miss: AtomicUsize,
     /// The place in the weighted turns; or the number of draws, where two servers are compared.
     turn: AtomicUsize,
+    /// The place in the weighted turns from which `stand_in` goes on.
     missed_turn: AtomicUsize,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The turns are a sequence of server numbers that repeats. Each server of the up set has as many of them as its weight
 //! says, at even distances: of `n` turns the k-th is at the (k + p)/n-th part of the sequence, where the phases `p` of
-//! the servers lie evenly between 0 and 1. (With one period of them this is the order of gRPC's static stride
-//! scheduler, proposal A58, which computes each turn when it comes.)
+//! the servers lie evenly between 0 and 1. (gRPC's static stride scheduler, proposal A58, gives the same shares, and
+//! decides at each turn.)
 //!
 //! The list has the turns. After a change of the up set or of a weight, the background task computes them anew: at
 //! once, but not twice within a tick. So a server that changes its state costs the same however many there are.
