@@ -268,6 +268,11 @@ mod tests {
         // One of many, far from the first look.
         let turns: Vec<_> = (0..1_000).map(|turn| u32::from(turn == 900)).collect();
         assert!((0..50).all(|_| serve(&set([1]), &turns) == Some(1)));
+        // Each look goes on from the one before, until it comes to that turn.
+        let rotation = Rotation::<1>::new(0);
+        let turns: Vec<_> = (0..1_000).map(|turn| if turn == 900 { 2 } else { 0 }).collect();
+        let served: Vec<_> = (0..16).filter_map(|_| rotation.next_weighted(0, &set([1, 2]), &turns)).collect();
+        assert_eq!((served[0], served.iter().filter(|&&server| server == 2).count()), (1, 1), "{served:?}");
     }
 
     #[test]
