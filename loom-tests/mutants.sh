@@ -148,11 +148,11 @@ mutant idle::an_item_elsewhere_is_found idle.rs "$pop" 'self.pop_near(near)'
 
 # The up set.
 mutant up_set::the_bit_ends_as_the_fact up_set.rs 'if now == is_in {' 'if now == is_in || now != is_in {'
-swap up_set::the_bit_ends_as_the_fact up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' AcqRel Relaxed
-swap up_set::the_bit_ends_as_the_fact up_set.rs 'word.fetch_and(!bit, Ordering::AcqRel);' AcqRel Relaxed
-swap up_set::the_bits_of_one_word_end_as_their_facts up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' AcqRel Relaxed
-mutant up_set::the_bits_of_one_word_end_as_their_facts up_set.rs 'word.fetch_or(bit, Ordering::AcqRel);' \
-    'let found = word.load(Ordering::Acquire); word.store(found | bit, Ordering::Release);'
+swap up_set::the_bit_ends_as_the_fact up_set.rs 'word.fetch_or(bit, Ordering::AcqRel)' AcqRel Relaxed
+swap up_set::the_bit_ends_as_the_fact up_set.rs 'word.fetch_and(!bit, Ordering::AcqRel)' AcqRel Relaxed
+swap up_set::the_bits_of_one_word_end_as_their_facts up_set.rs 'word.fetch_or(bit, Ordering::AcqRel)' AcqRel Relaxed
+mutant up_set::the_bits_of_one_word_end_as_their_facts up_set.rs 'word.fetch_or(bit, Ordering::AcqRel)' \
+    'let found = word.load(Ordering::Acquire); word.store(found | bit, Ordering::Release); found'
 mutant up_set::a_bit_is_set_in_a_larger_bitmap up_set.rs "$refresh_fence" ''
 for model in a_due_attempt_finds_an_idle_connection_or_is_woken no_connection_of_an_older_outage_stays_idle; do
     mutant "due::$model" up_set.rs "$refresh_fence" ''

@@ -33,9 +33,10 @@ pub enum LoadBalancing {
     /// sequence of turns that repeats, each server has as many as its weight, at even distances. Costs as much as round
     /// robin, whatever the weights.
     ///
-    /// The turns of a server that goes down are shared by the others in proportion at once. A server that comes up or a
-    /// changed weight counts within 100 ms. Weights without a common divisor whose sum exceeds 16 384, and 4 for each
-    /// server, are rounded to that many turns, one at least.
+    /// The turns of a server that goes down are shared by the others in proportion at once. The background task
+    /// computes the turns anew for a server that comes up and for a changed weight: within 100 ms, with thousands of
+    /// servers a few hundred. Weights whose sum, divided by what they have in common, exceeds 16 384, and 16 for each
+    /// server, are rounded: to as many turns in all, one at least for each server.
     Weighted,
     /// The server in turn or a random other one, whichever has fewer connections in use: the power of two choices. For
     /// servers that differ in speed, or requests that differ in cost. Without load it is round robin.

@@ -75,9 +75,10 @@ impl Run {
         let number = self.number(number);
         let read = |index: usize| reads.get(index).or(reads.last()).copied().unwrap_or_default();
         let count = Cell::new(0);
-        self.set.refresh(number, || read(count.replace(count.get() + 1)));
+        let is_changed = self.set.refresh(number, || read(count.replace(count.get() + 1)));
         let last = (1..).find(|&index| read(index) == read(index - 1)).expect("the last value remains");
         assert_eq!(count.get(), last + 1, "reads of {reads:?}");
+        assert_eq!(is_changed, self.model.contains(&number) != read(0) || last > 1, "{reads:?}");
         if read(last) {
             self.model.insert(number);
         } else {

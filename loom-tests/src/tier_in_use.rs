@@ -68,8 +68,12 @@ impl Servers {
                 }
             }
             self.in_use.set(tier);
-            (0..2).filter(|&number| self.serves(number) && number <= tier).for_each(|number| self.up.set(number, true));
-            (0..2).filter(|&number| number > tier).for_each(|number| self.up.set(number, false));
+            for number in (0..2).filter(|&number| self.serves(number) && number <= tier) {
+                self.up.set(number, true);
+            }
+            for number in (0..2).filter(|&number| number > tier) {
+                self.up.set(number, false);
+            }
             has_changed = true;
         }
         drop(locked);

@@ -24,11 +24,16 @@ fn take_out<C: Connector>(
 ) -> Result<Arc<Generation<C>>, ServerError> {
     let now = shared.clock.time();
     let until = time.map_or(Time::NEVER, |time| now.after(time));
+    let push_end = |generation: &Generation<C>| {
+        if until != Time::NEVER {
+            shared.due_times.push(until, generation.number);
+            shared.notifier.wake_before(until);
+        }
+    };
+    // Before the change too: callers that look in between find that it ends.
+    shared.servers.named(name).iter().for_each(|generation| push_end(generation));
     let generation = shared.servers.disable(name, until, now)?;
-    if until != Time::NEVER {
-        shared.due_times.push(until, generation.number);
-        shared.notifier.wake_before(until);
-    }
+    push_end(&generation);
     transition::stopped_serving(shared, now);
     shared.notifier.server_changed.notify_waiters();
     // If no server serves now, the connections of those that are down are a last resort; without any, waiting is in

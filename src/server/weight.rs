@@ -61,11 +61,14 @@ impl Weight {
     /// Goes on with the ramp, linear over `window`. True while there is one.
     pub(crate) fn ramp(&self, now: Time, window: Duration) -> bool {
         let from = self.ramp_from.load(Ordering::Relaxed);
+        if from == 0 {
+            return false;
+        }
         // It ends at the look that finds the whole weight: the setting may change at the same time.
         let part = now.since(Time::from_nanos(from)).as_secs_f64() / window.as_secs_f64();
-        if from == 0 || part >= 1.0 && self.now.load(Ordering::Relaxed) == self.full.load(Ordering::Relaxed) {
-            self.ramp_from.store(0, Ordering::Relaxed);
-            return false;
+        if part >= 1.0 && self.now.load(Ordering::Relaxed) == self.full.load(Ordering::Relaxed) {
+            // Unless another one has begun.
+            return self.ramp_from.compare_exchange(from, 0, Ordering::Relaxed, Ordering::Relaxed).is_err();
         }
         self.store_part(part.clamp(FIRST_PART, 1.0));
         true

@@ -1,7 +1,7 @@
 //! The list: the servers of a pool at one moment.
 //!
-//! A list changes only when the set of servers or their settings do: whether a server is up is kept in a separate
-//! bitmap. It is copied on write, in chunks of 64 servers: one change copies 64 entries and n/64 pointers.
+//! A list changes when the set of servers, their settings or the weighted turns do: whether a server is up is kept in a
+//! separate bitmap. It is copied on write, in chunks of 64 servers: one change copies 64 entries and n/64 pointers.
 
 use std::iter;
 

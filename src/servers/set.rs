@@ -255,6 +255,7 @@ impl<C: Connector> Edit<'_, C> {
             None => Arc::new(ServerEntry::new(server.clone(), limits, Arc::clone(&self.servers.notifier))),
         };
         state.register(number, &self.servers.serving, self.now);
+        self.servers.start_ramp(&state);
         let epoch = state.epoch();
         let generation = self.begin_generation(number, state, limits.max_conns, epoch);
         self.registry.numbers.insert(name, number);
@@ -287,7 +288,7 @@ impl<C: Connector> Edit<'_, C> {
         let is_moved = !entry.server().config().leads_where(server);
         let is_lower = limits.max_conns < entry.server().permits.counts().max();
         entry.server().apply(server.clone(), limits, &self.servers.serving, self.now);
-        self.servers.turns_changed(&self.list);
+        self.servers.turns_changed();
         if is_lower {
             // Before the list: attempts that began in between would find no room.
             entry.server().permits.set_max(limits.max_conns);
@@ -365,6 +366,8 @@ impl<C: Connector> Edit<'_, C> {
             registry.removed.insert(name, Arc::clone(&generation.server));
         }
         if !change.removed.is_empty() || !change.registered.is_empty() {
+            // A server that took over a number may have another weight.
+            servers.turns_changed();
             let is_over =
                 |(name, server): (&Arc<str>, &Arc<ServerEntry<C>>)| server.is_over(now).then(|| Arc::clone(name));
             let over: Vec<_> = registry.removed.iter().filter_map(is_over).collect();

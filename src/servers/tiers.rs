@@ -23,7 +23,7 @@ impl<C: Connector> Servers<C> {
             if number < list.up.capacity() {
                 self.start_ramp_if_new(&list, number);
                 if list.up.refresh(number, || self.is_in_use(health)) {
-                    self.turns_changed(&list);
+                    self.turns_changed();
                 }
                 list.standby.refresh(number, || health().is_some_and(is_standby));
                 list.open.refresh(number, is_open);
@@ -38,7 +38,7 @@ impl<C: Connector> Servers<C> {
         }
     }
 
-    fn may_be_used(&self, health: Option<HealthSnapshot>) -> bool {
+    pub(super) fn may_be_used(&self, health: Option<HealthSnapshot>) -> bool {
         health.is_some_and(|health| health.serves() && health.tier() <= self.tier.get())
     }
 
@@ -96,7 +96,7 @@ impl<C: Connector> Servers<C> {
         }
         drop(locked);
         if !numbers.is_empty() {
-            self.turns_changed(&lists[0]);
+            self.turns_changed();
         }
         // Not under the lock: lists hold user values.
         drop(lists);

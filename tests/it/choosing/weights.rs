@@ -109,6 +109,54 @@ async fn share_of_weighted_server_without_idle_connection_is_spread() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn server_that_replaces_another_has_its_own_weight_and_starts_slowly() {
+    replaced(None, 5_000).await;
+    replaced(Some(SECOND * 10), 500).await;
+}
+
+/// Asserts how many turns a server gets that replaces another, beside 500 of the others.
+async fn replaced(slow_start: Option<Duration>, at_first: usize) {
+    let rig = rig(|builder| weighted(builder).slow_start(slow_start).backoff(MS, MS));
+    fill(&rig).await;
+    sleep(TICK).await;
+    // It takes over the number of "a".
+    let servers = [("x", 50), ("b", 3), ("c", 2)].map(|(address, weight)| Server::new(address).weight(weight));
+    rig.pool.set_servers(servers).expect("in range");
+    release(open(&rig, 6).await);
+    sleep(TICK).await;
+    settle().await;
+    let order = turns(&rig, at_first + 500);
+    assert_eq!(shares(&order), BTreeMap::from([("x", at_first), ("b", 300), ("c", 200)]), "{slow_start:?}");
+    sleep(SECOND * 11).await;
+    settle().await;
+    assert_eq!(shares(&turns(&rig, 5_500)), BTreeMap::from([("x", 5_000), ("b", 300), ("c", 200)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tier_that_comes_into_use_within_a_tick_is_shared_by_its_servers() {
+    let rig = rig(|builder| {
+        let servers = [("a", 0), ("b", 0), ("c", 1), ("d", 1)].map(|(address, tier)| Server::new(address).tier(tier));
+        builder.load_balancing(LoadBalancing::Weighted).servers(servers).max_conns_per_server(2)
+    });
+    for name in ["a", "b"] {
+        rig.pool.disable(name, None).expect("it is registered");
+    }
+    release(open(&rig, 4).await);
+    for name in ["a", "b"] {
+        rig.pool.enable(name).expect("it is registered");
+    }
+    release(open(&rig, 4).await);
+    sleep(SECOND).await;
+    assert_eq!(shares(&turns(&rig, 1_000)), BTreeMap::from([("a", 500), ("b", 500)]));
+    for name in ["a", "b"] {
+        rig.pool.disable(name, None).expect("it is registered");
+        settle().await;
+    }
+    // The turns are still those of "b".
+    assert_eq!(shares(&turns(&rig, 1_000)), BTreeMap::from([("c", 500), ("d", 500)]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn added_server_starts_slowly() {
     let rig = rig(|builder| {
         let builder = builder.load_balancing(LoadBalancing::Weighted).slow_start(SECOND * 10);
