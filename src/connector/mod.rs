@@ -5,7 +5,6 @@ mod fault;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod faulty;
 mod function;
-mod hooks;
 pub(crate) mod look_up;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod scripted;
@@ -26,7 +25,6 @@ use crate::server::Server;
 pub use self::boxed::{BoxConnector, BoxError};
 pub use self::fault::ConnectFault;
 pub use self::function::{FnConnector, connect_fn};
-pub use self::hooks::{AfterUse, Ended};
 pub use self::stream::is_idle;
 pub use self::tcp::TcpConnector;
 #[cfg(unix)]
@@ -260,5 +258,40 @@ pub trait Connector: Send + Sync + 'static {
         Self: Sized,
     {
         BoxConnector::new(self)
+    }
+}
+
+/// How a use of a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ended {
+    /// Its caller released it.
+    Released,
+    /// Its caller dropped it: a request was cut short, by `?`, by a timeout or by a dropped future.
+    Dropped,
+}
+
+/// What happens to a connection after a use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AfterUse {
+    /// It goes back for reuse.
+    Reuse,
+    /// It goes back after [`Connector::recycle`].
+    Recycle,
+    /// It closes.
+    Close,
+}
+
+impl AfterUse {
+    /// The default of [`Connector::after_use`]: one that was released goes back for reuse,
+    /// one that was dropped closes.
+    // In line, since the release asks it.
+    #[inline]
+    pub fn of(ended: Ended) -> Self {
+        match ended {
+            Ended::Released => Self::Reuse,
+            Ended::Dropped => Self::Close,
+        }
     }
 }

@@ -112,7 +112,7 @@ fn take_next<C: Connector, const CALLER: u8>(shared: &Arc<Shared<C>>) -> Option<
         return give_way(shared);
     }
     let taken = shared.servers.with_list_of(signals.list_version(), |list, near| {
-        let number = shared.rotation.next_weighted(near, &list.up, &list.turns)?;
+        let number = shared.rotation.next_turn(near, &list.up, &list.turns)?;
         take_near::<C, CALLER>(shared, list, number, near)
     });
     taken.unwrap_or_else(|| keep_list(shared))
@@ -189,7 +189,7 @@ fn keep_list<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
 fn take_turn<C: Connector>(shared: &Shared<C>) {
     let (list, near) = (shared.servers.list(), thread_number());
     if shared.notifier.signals.is_in_turn() {
-        shared.rotation.next_weighted(near, &list.up, &list.turns);
+        shared.rotation.next_turn(near, &list.up, &list.turns);
     } else if let Some(number) = less_loaded(shared, &list, near) {
         shared.rotation.go_on_from(near, number);
     }

@@ -1,4 +1,4 @@
-//! The background task of a pool: the coarse time, due servers, weighted turns, expiry, waiters.
+//! The background task of a pool: the coarse time, due servers, weighted turns, sweeps, failure ratios, waiters.
 //!
 //! One per pool. It holds the pool weakly while it sleeps. It starts with the pool, or with the first async caller if
 //! the pool was built outside a runtime, and again with the next one after the end of its runtime.

@@ -58,7 +58,7 @@ impl Probes {
         // A minimum of idle connections wants each server up, as a caller does.
         let keeps_idle = shared.settings.kept_idle() > 0;
         let has_caller =
-            keeps_idle || has_waiters || callers.is_some() || self.waits_for_caller && !signals.is_probe_due();
+            keeps_idle || has_waiters || callers.is_some() || (self.waits_for_caller && !signals.is_probe_due());
         while let Some(number) = shared.due_times.pop(now) {
             look(shared, number, now);
         }
@@ -67,8 +67,8 @@ impl Probes {
         self.note_outage(shared, servers, now);
         shared.due_times.ready_full();
         let mut next = self.run_trials(shared, has_caller, now);
-        // After the probes have started: until then such a caller has something to wait for. One whose probe waits for
-        // its turn goes on waiting.
+        // The probes that these callers asked for have started, or none could. While one only waits for its distance to
+        // the one before, its callers are not heard yet: they have something to wait for.
         if let Some(callers) = callers.filter(|_| next == Time::NEVER || shared.attempts.running() > 0) {
             shared.due_times.hear_callers(callers);
         }
@@ -182,7 +182,8 @@ fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
     match health.state() {
         HealthState::Up => refill::refill(shared, &generation, now),
         HealthState::Recovering => {
-            // Acquire: the end of the recovery was set before the state; pairs with the CAS of `Health::recover`.
+            // Acquire: the end of the recovery was set before the state; pairs with the CAS of
+            // `Health::begin_recovery`.
             fence(Ordering::Acquire);
             let until = server.recovering_until();
             // A server that was ejected may hang again: the use of its connection tells.

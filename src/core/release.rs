@@ -43,11 +43,13 @@ fn reuse<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>) {
     let generation = conn.generation();
     let (cache_index, number) = (generation.cache_index, generation.number);
     let mut conn = Some(conn);
-    let wanted = with_any(cache_index, |list: &List<C>, near| {
+    // What is left to do is done outside the kept list, which user code may want.
+    let follow_up = with_any(cache_index, |list: &List<C>, near| {
         let generation = &list.entry(number)?.generation;
         // Without one the tick is later than any time, and no connection is quiet then.
         let (server, tick) = (&generation.server, list.signals.tick_or_never());
         let outage = server.health.snapshot().outage();
+        // `answered`, not its outage number: after a failure that was reported it has not come back well.
         let is_ordinary = |conn: &mut Box<Connection<C>>| {
             Arc::ptr_eq(generation, conn.generation()) && conn.quiet_in == tick && conn.permit.answered() == outage
         };
@@ -60,7 +62,7 @@ fn reuse<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>) {
         let is_quiet = is_plain & (list.signals.waiters() == 0);
         (!is_quiet).then(|| (Arc::clone(generation), near, outage))
     });
-    if let Some((generation, near, outage)) = wanted {
+    if let Some((generation, near, outage)) = follow_up {
         after_release(&generation, near, outage);
     }
     if let Some(conn) = conn {

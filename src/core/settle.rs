@@ -45,9 +45,9 @@ pub(crate) fn any_has_token<C: Connector>(shared: &Shared<C>) -> bool {
 
 /// Whether an attempt runs that may serve a waiter at once: at a server with a token.
 pub(crate) fn may_serve<C: Connector>(shared: &Shared<C>) -> bool {
-    let (mut hooks, list, now) = (shared.attempts.running(), shared.servers.list(), shared.clock.time());
-    if hooks == 0 || list.limited == 0 && shared.servers.disabled() == 0 && list.standby.is_empty() {
-        return hooks > 0;
+    let (mut running, list, now) = (shared.attempts.running(), shared.servers.list(), shared.clock.time());
+    if running == 0 || list.limited == 0 && shared.servers.disabled() == 0 && list.standby.is_empty() {
+        return running > 0;
     }
     for (_, entry) in list.iter() {
         let server = entry.server();
@@ -55,10 +55,10 @@ pub(crate) fn may_serve<C: Connector>(shared: &Shared<C>) -> bool {
         if connecting > 0 && server.has_token(now) && spill::helps(shared, &list, server, now) {
             return true;
         }
-        hooks = hooks.saturating_sub(connecting);
+        running = running.saturating_sub(connecting);
     }
     // A hook that runs on a connection, or an attempt that delivers one.
-    hooks > 0 && any_has_token(shared)
+    running > 0 && any_has_token(shared)
 }
 
 /// Starts attempts for waiters, and returns whether there was any. None starts while as many run that are younger

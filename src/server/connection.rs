@@ -23,7 +23,7 @@ pub(crate) struct Connection<C: Connector> {
     pub(crate) expires_at: Time,
 }
 
-/// No tick, also where none is stored.
+/// Neither a tick nor the value that stands for none, so that no tick equals it.
 pub(crate) const NOT_QUIET: Time = Time::from_nanos(Time::NEVER.as_nanos() - 1);
 
 impl<C: Connector> Connection<C> {

@@ -83,7 +83,7 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
 
     /// Takes a turn: the next of the weighted `turns`, if there are any.
     #[inline(always)]
-    pub(crate) fn next_weighted(&self, near: usize, set: &UpSet, turns: &[u32]) -> Option<usize> {
+    pub(crate) fn next_turn(&self, near: usize, set: &UpSet, turns: &[u32]) -> Option<usize> {
         if turns.is_empty() {
             return self.next(near, set);
         }
@@ -243,7 +243,7 @@ mod tests {
     fn weighted_turns_rotate_over_their_sequence() {
         let (rotation, servers) = (Rotation::<1>::new(0), set(0..3));
         let take = |turns: &[u32], count| -> Vec<_> {
-            (0..count).filter_map(|_| rotation.next_weighted(0, &servers, turns)).collect()
+            (0..count).filter_map(|_| rotation.next_turn(0, &servers, turns)).collect()
         };
         let order = take(&[2, 0, 2, 1], 12);
         assert_eq!(order[..4], order[4..8]);
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn weighted_turns_of_a_server_that_left_are_shared_in_proportion() {
         let (rotation, turns) = (Rotation::<1>::new(0), [0, 1, 0, 2, 0, 1, 0, 0, 1, 2]);
-        let serve = |set: &UpSet, turns: &[u32]| rotation.next_weighted(0, set, turns);
+        let serve = |set: &UpSet, turns: &[u32]| rotation.next_turn(0, set, turns);
         let (mut shares, some) = ([0; 4], set([1, 2, 3]));
         for _ in 0..1_000 {
             shares[serve(&some, &turns).expect("some are in it")] += 1;
@@ -273,14 +273,14 @@ mod tests {
         // Each look goes on from the one before, until it comes to that turn. Meanwhile they rotate over the set.
         let rotation = Rotation::<1>::new(0);
         let turns: Vec<_> = (0..1_000).map(|turn| if turn == 900 { 2 } else { 0 }).collect();
-        let served: Vec<_> = (0..16).filter_map(|_| rotation.next_weighted(0, &set([1, 2]), &turns)).collect();
+        let served: Vec<_> = (0..16).filter_map(|_| rotation.next_turn(0, &set([1, 2]), &turns)).collect();
         assert_eq!(served.windows(2).filter(|turns| turns[0] == turns[1]).count(), 1, "{served:?}");
     }
 
     #[test]
     fn shards_begin_at_different_weighted_turns() {
         let (rotation, servers, turns) = (Rotation::<64>::new(0), set(0..4), [0, 1, 2, 3]);
-        let mut firsts: Vec<_> = (0..64).filter_map(|near| rotation.next_weighted(near, &servers, &turns)).collect();
+        let mut firsts: Vec<_> = (0..64).filter_map(|near| rotation.next_turn(near, &servers, &turns)).collect();
         firsts.sort_unstable();
         firsts.dedup();
         assert_eq!(firsts, [0, 1, 2, 3]);

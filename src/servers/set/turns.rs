@@ -138,7 +138,7 @@ fn turns(weights: &[(usize, u64)]) -> Arc<[u32]> {
     // The places in 2³² parts of the sequence, each with its server in the lower half.
     let places = weights.iter().zip(0_u64..).flat_map(|(&(number, weight), at)| {
         let (count, phase) = (count(weight), ((2 * at + 1) << 31) / weights.len() as u64);
-        (0..count).map(move |turn| ((turn << 32) + phase) / count << 32 | number as u64)
+        (0..count).map(move |turn| ((((turn << 32) + phase) / count) << 32) | number as u64)
     });
     let mut places: Vec<_> = places.collect();
     places.sort_unstable();
