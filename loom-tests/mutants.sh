@@ -146,6 +146,14 @@ mutant idle::a_bound_refuses_what_exceeds_it idle.rs 'if bounded || !self.queue.
     'if !self.queue.is_empty() {'
 mutant idle::an_item_elsewhere_is_found idle.rs "$pop" 'self.pop_near(near)'
 
+# The flag of changes.
+note='self.flag.swap(true, Ordering::AcqRel)'
+for model in the_last_look_sees_each_change the_later_note_sees_the_other_change; do
+    swap "changed::$model" changed.rs "$note" AcqRel Relaxed
+    mutant "changed::$model" changed.rs "$note" 'self.flag.store(true, Ordering::Release)'
+done
+swap changed::the_last_look_sees_each_change changed.rs 'self.flag.swap(false, Ordering::AcqRel)' AcqRel Relaxed
+
 # The up set.
 mutant up_set::the_bit_ends_as_the_fact up_set.rs 'if now == is_in {' 'if now == is_in || now != is_in {'
 swap up_set::the_bit_ends_as_the_fact up_set.rs 'word.fetch_or(bit, Ordering::AcqRel)' AcqRel Relaxed

@@ -13,6 +13,7 @@ mod sync;
 pub mod answered;
 pub mod breaker;
 pub mod bucket;
+pub mod changed;
 pub mod due;
 pub mod health;
 pub mod idle;

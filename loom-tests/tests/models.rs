@@ -16,6 +16,7 @@ models! {
         an_abandoned_trial_allows_the_next;
     bucket: concurrent_takes_grant_the_quota a_token_that_was_seen_may_be_gone an_undo_is_exact_or_nothing
         a_successor_inherits_the_tokens_that_are_left;
+    changed: the_last_look_sees_each_change the_later_note_sees_the_other_change;
     due: a_due_attempt_finds_a_permit_or_is_woken a_due_attempt_finds_an_idle_connection_or_is_woken
         a_server_that_goes_down_during_its_trial_is_tried_again no_connection_of_an_older_outage_stays_idle;
     health: failures_of_one_outage_take_the_server_down_once a_failure_of_an_older_outage_counts_nothing

@@ -6,6 +6,7 @@
 mod answered;
 mod breaker;
 mod bucket;
+mod changed;
 mod health;
 mod idle;
 mod in_use;
@@ -24,6 +25,7 @@ mod wake_at;
 pub(crate) use self::answered::Answered;
 pub(crate) use self::breaker::{Breaker, BreakerState, Pass};
 pub(crate) use self::bucket::{Bucket, MAX_RPS, MIN_RPS, Rate, Receipt};
+pub(crate) use self::changed::Changed;
 pub(crate) use self::health::{Ejected, Health, HealthSnapshot, HealthState, Outage};
 pub(crate) use self::idle::Idle;
 pub(crate) use self::in_use::InUse;

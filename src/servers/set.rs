@@ -15,12 +15,12 @@ pub(crate) use self::turns::TurnsUpkeep;
 use crate::connector::Connector;
 use crate::error::ServerError;
 use crate::load_balancing::LoadBalancing;
-use crate::raw::{Idle, Serving, TIERS, TierInUse, Time};
+use crate::raw::{Changed, Idle, Serving, TIERS, TierInUse, Time};
 use crate::server::{Connection, Generation, Limits, Notifier, PoolLimits, Server, ServerEntry};
 use crate::servers::cache;
 use crate::servers::list::{List, ListEntry};
 use crate::servers::shard::shards;
-use crate::sync::{Arc, ArcSwap, AtomicBool, AtomicUsize, Guard, Mutex, MutexGuard, lock};
+use crate::sync::{Arc, ArcSwap, AtomicUsize, Guard, Mutex, MutexGuard, lock};
 
 /// By default a server keeps as many idle connections as it may have open, but no more than this.
 pub(crate) const MAX_DEFAULT_IDLE: u32 = 1_024;
@@ -36,7 +36,7 @@ pub(crate) struct Servers<C: Connector> {
     /// Held while another tier comes into use.
     pub(super) switching: Mutex<()>,
     /// The up set or a weight has changed since the turns were computed.
-    turns_changed: AtomicBool,
+    turns_changed: Changed,
     pub(super) slow_start: Option<Duration>,
     /// How many registered servers are disabled. Written under the lock.
     disabled: AtomicUsize,
@@ -108,7 +108,7 @@ impl<C: Connector> Servers<C> {
             serving: Serving::default(),
             tier: TierInUse::default(),
             switching: Mutex::default(),
-            turns_changed: AtomicBool::new(false),
+            turns_changed: Changed::default(),
             slow_start,
             disabled: AtomicUsize::new(0),
             notifier,

@@ -14,7 +14,7 @@ use crate::load_balancing::LoadBalancing;
 use crate::raw::{TICK, Time};
 use crate::server::ServerEntry;
 use crate::servers::list::{List, ListEntry};
-use crate::sync::{Arc, Ordering};
+use crate::sync::Arc;
 
 /// More turns than this, and than [`MOST_EACH`] for each server, are rounded.
 const MOST: usize = 16_384;
@@ -36,36 +36,24 @@ impl TurnsUpkeep {
 
     /// Goes on with the ramps and computes the turns, if that is due. Returns when it is due next.
     pub(crate) fn run<C: Connector>(&mut self, servers: &Servers<C>, now: Time) -> Time {
-        if now >= self.next && servers.begin_turns() {
+        if now >= self.next && servers.turns_changed.take() {
             servers.ramp(now);
             servers.settle_turns();
             let took = servers.notifier.clock.time().since(now);
             self.next = now.after(TICK.max(PARTS * took));
         }
-        if servers.have_turns_changed() { self.next } else { Time::NEVER }
+        if servers.turns_changed.is_noted() { self.next } else { Time::NEVER }
     }
 }
 
 impl<C: Connector> Servers<C> {
     /// The up set or a weight has changed: the background task computes the turns anew.
     pub(in crate::servers) fn turns_changed(&self) {
-        // AcqRel: pairs with that of `begin_turns`, whose caller sees this change and the ones before; and with itself
-        // in `set_policy`: a change after that finds the new list.
-        self.turns_changed.swap(true, Ordering::AcqRel);
+        self.turns_changed.note();
+        // After the note: either this is the list of `set_policy`, or that notes a change after this one.
         if self.list().policy == LoadBalancing::Weighted {
             self.notifier.wake();
         }
-    }
-
-    fn have_turns_changed(&self) -> bool {
-        // Relaxed: a hint; a change wakes the task.
-        self.turns_changed.load(Ordering::Relaxed)
-    }
-
-    /// Whether there was a change since the last time.
-    fn begin_turns(&self) -> bool {
-        // AcqRel: pairs with that of `turns_changed`.
-        self.have_turns_changed() && self.turns_changed.swap(false, Ordering::AcqRel)
     }
 
     /// Changes how callers choose. A closed pool has no callers.
@@ -76,7 +64,7 @@ impl<C: Connector> Servers<C> {
         self.notifier.signals.set_in_turn(policy != LoadBalancing::LeastInUse);
         edit.publish();
         self.settle_turns();
-        // For changes that came meanwhile, and found the old list.
+        // For changes that came meanwhile, and found the old list: see there.
         self.turns_changed();
     }
 
@@ -123,8 +111,8 @@ impl<C: Connector> Servers<C> {
         let Some(window) = self.slow_start else { return };
         let ramping = |entry: &ListEntry<C>| entry.server().weight.ramp(now, window);
         if self.list().iter().filter(|(_, entry)| ramping(entry)).count() > 0 {
-            // AcqRel: as in `turns_changed`. Here the task need not be woken.
-            self.turns_changed.swap(true, Ordering::AcqRel);
+            // The task need not be woken: this is the task.
+            self.turns_changed.note();
         }
     }
 }
