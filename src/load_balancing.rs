@@ -33,7 +33,7 @@ pub enum LoadBalancing {
     /// sequence of turns that repeats, each server has as many as its weight, at even distances. Costs as much as round
     /// robin, whatever the weights.
     ///
-    /// The turns of a server that goes down are shared by the others in proportion at once. The background task
+    /// The turns of a server that goes down are shared by the others at once, nearly in proportion. The background task
     /// computes the turns anew for a server that comes up and for a changed weight: within 100 ms, with thousands of
     /// servers a few hundred. Weights whose sum, divided by what they have in common, exceeds 16 384, and 16 for each
     /// server, are rounded: to as many turns in all, one at least for each server.

@@ -37,7 +37,8 @@ pub(crate) fn release<C: Connector>(mut conn: Box<Connection<C>>) {
 /// The hot path: the list that this thread keeps also keeps the generation alive while the connection goes into its
 /// idle queue, from where another thread may take and drop it. `reuse_slowly` handles a generation that no kept list
 /// has, a pool without a tick, the first return in a tick, and the first good return under an outage number.
-/// `after_push` acts on waiters and health. `CALLER` gives each caller closures of its own type, as in `acquire`.
+/// `after_release` acts on waiters, health and strikes. `CALLER` gives each caller closures of its own type, as in
+/// `acquire`.
 #[inline(always)]
 fn reuse<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>) {
     let generation = conn.generation();
@@ -70,7 +71,7 @@ fn reuse<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>) {
     }
 }
 
-/// Acts on a return to an idle queue, where there are waiters or the server is not plainly up.
+/// Acts on a return to an idle queue, where there are waiters or strikes, or the server is not plainly up.
 #[cold]
 fn after_release<C: Connector>(generation: &Arc<Generation<C>>, near: usize, outage: Outage) {
     if let Some(shared) = pool_of(&generation.server) {

@@ -324,3 +324,43 @@ async fn a_connection_that_says_goodbye_is_not_in_use_while_its_server_recovers(
     advance_smoothly(&rig, 3 * second).await;
     assert_eq!(rig.pool.status().servers[0].state, ServerState::Up);
 }
+
+#[tokio::test]
+async fn a_panic_of_close_goes_on_to_the_caller_and_nothing_stays_open() {
+    let connector = connect_fn(|_: Server| async { io::Result::Ok(()) })
+        .close(|(), _| -> std::future::Ready<()> { panic!("no goodbye") });
+    let pool = Pool::builder(connector).clock(Clock::manual()).server("a").max_conns_per_server(2).build();
+    let pool = pool.expect("in range");
+    let held = [pool.acquire().await.expect("it accepts"), pool.acquire().await.expect("it accepts")];
+    held.into_iter().for_each(PooledConn::release);
+    assert!(catch_unwind(AssertUnwindSafe(|| pool.reset())).is_err());
+    settle().await;
+    assert_eq!((pool.status().servers[0].open, pool.status().servers[0].idle), (0, 0));
+    pool.acquire().await.expect("its permits are free").detach();
+}
+
+#[tokio::test]
+async fn a_goodbye_that_panics_or_hangs_keeps_no_permit() {
+    for hangs in [false, true] {
+        let goodbye = move |(), _| async move {
+            match hangs {
+                true => std::future::pending().await,
+                false => panic!("in the middle"),
+            }
+        };
+        let connector = connect_fn(|_: Server| async { io::Result::Ok(()) }).close(goodbye);
+        let clock = Clock::manual();
+        let pool = Pool::builder(connector).clock(clock.clone()).server("a").max_conns_per_server(1).build();
+        let pool = pool.expect("in range");
+        pool.acquire().await.expect("it accepts").release();
+        pool.reset();
+        settle().await;
+        let closing = || (pool.status().servers[0].open, pool.status().servers[0].closing);
+        assert_eq!(closing(), if hangs { (1, 1) } else { (0, 0) });
+        // The default of `goodbye_timeout`.
+        clock.advance(Duration::from_secs(1) + MS);
+        settle().await;
+        assert_eq!(closing(), (0, 0));
+        pool.acquire().await.expect("its permit is free").release();
+    }
+}
