@@ -288,7 +288,6 @@ impl<C: Connector> Edit<'_, C> {
         let is_moved = !entry.server().config().leads_where(server);
         let is_lower = limits.max_conns < entry.server().permits.counts().max();
         entry.server().apply(server.clone(), limits, &self.servers.serving, self.now);
-        self.servers.turns_changed();
         if is_lower {
             // Before the list: attempts that began in between would find no room.
             entry.server().permits.set_max(limits.max_conns);
@@ -366,14 +365,16 @@ impl<C: Connector> Edit<'_, C> {
             registry.removed.insert(name, Arc::clone(&generation.server));
         }
         if !change.removed.is_empty() || !change.registered.is_empty() {
-            // A server that took over a number may have another weight.
-            servers.turns_changed();
             let is_over =
                 |(name, server): (&Arc<str>, &Arc<ServerEntry<C>>)| server.is_over(now).then(|| Arc::clone(name));
             let over: Vec<_> = registry.removed.iter().filter_map(is_over).collect();
             change.forgotten.extend(over.iter().filter_map(|name| registry.removed.remove(name)));
             let draining = registry.removed.values().filter(|server| server.permits.counts().open() > 0).cloned();
             change.draining_before = Some(servers.draining.swap(Arc::new(draining.collect())));
+        }
+        if !touched.is_empty() {
+            // Weights may have changed, also where a server took over the number of another.
+            servers.turns_changed();
         }
         let mut numbers = touched;
         if !Arc::ptr_eq(&before.up, &list.up) {
