@@ -79,7 +79,7 @@ push_fence='        // `WaitQueue::join`.
         fence(Ordering::SeqCst);'
 close_fence='        // SeqCst: pairs with the SeqCst operations of `push`.
         fence(Ordering::SeqCst);'
-pop='self.shards_from(near).find_map(|shard| if shard.is_empty() { None } else { shard.pop() })'
+pop='self.shards_from(thread).find_map(|shard| if shard.is_empty() { None } else { shard.pop() })'
 join_fence='        // SeqCst: the count, then the look; pairs with a push and the load of `Signals::waiters` after it.
         fence(Ordering::SeqCst);'
 rejoin_fence='        // SeqCst: as in `join`.
@@ -128,23 +128,23 @@ for model in nothing_stays_in_the_queue_behind_the_closed_bit nothing_stays_behi
 done
 mutant idle::nothing_stays_behind_the_closed_bit idle.rs \
     'while let Some(item) = self.pop(0) {' 'if let Some(item) = self.pop(0) {'
-mutant idle::nothing_stays_behind_the_closed_bit_in_any_shard idle.rs "$pop" 'self.pop_near(near)'
+mutant idle::nothing_stays_behind_the_closed_bit_in_any_shard idle.rs "$pop" 'self.pop_own(thread)'
 mutant idle::nothing_stays_behind_the_closed_bit_elsewhere idle.rs \
-    'while let Some(item) = self.pop(0) {' 'while let Some(item) = self.pop_near(0) {'
+    'while let Some(item) = self.pop(0) {' 'while let Some(item) = self.pop_own(0) {'
 mutant idle::nothing_stays_behind_the_closed_bit_by_retain idle.rs "$push_fence" ''
 mutant idle::nothing_stays_behind_the_closed_bit_by_retain idle.rs \
     'self.0.fence_and_drain_if_closed(&mut self.1);' 'let _ = &mut self.1;'
 mutant idle::retain_loses_no_item idle.rs \
     'else if let Err(item) = shard.slot.put(item) {
-                    self.push_elsewhere(item, near, &mut *refuse);' 'else if let Err(item) = shard.slot.put(item) {
+                    self.push_elsewhere(item, thread, &mut *refuse);' 'else if let Err(item) = shard.slot.put(item) {
                     drop(item);'
 for model in nothing_is_refused_while_there_is_room a_bound_refuses_what_exceeds_it; do
-    mutant "idle::$model" idle.rs 'Err(item) => self.push_elsewhere(item, near, refuse),' \
+    mutant "idle::$model" idle.rs 'Err(item) => self.push_elsewhere(item, thread, refuse),' \
         'Err(item) => Some(item).into_iter().for_each(refuse),'
 done
 mutant idle::a_bound_refuses_what_exceeds_it idle.rs 'if bounded || !self.queue.is_empty() {' \
     'if !self.queue.is_empty() {'
-mutant idle::an_item_elsewhere_is_found idle.rs "$pop" 'self.pop_near(near)'
+mutant idle::an_item_elsewhere_is_found idle.rs "$pop" 'self.pop_own(thread)'
 
 # The flag of changes.
 note='self.flag.swap(true, Ordering::AcqRel)'
@@ -188,7 +188,7 @@ swap put_back::no_wake_up_is_lost_while_another_item_is_looked_for slot.rs "$put
 mutant put_back::no_wake_up_is_lost_while_another_item_is_looked_for wait_queue.rs "$join_fence" ''
 mutant wait_queue::no_wake_up_is_lost_behind_a_full_slot idle.rs "$push_fence" ''
 swap wait_queue::no_wake_up_is_lost_between_shards slot.rs "$put" SeqCst Release
-mutant wait_queue::no_wake_up_is_lost_between_shards idle.rs "$pop" 'self.pop_near(near)'
+mutant wait_queue::no_wake_up_is_lost_between_shards idle.rs "$pop" 'self.pop_own(thread)'
 mutant wait_queue::an_impatient_waiter_sees_the_last_attempt_end signals.rs "$change_fence" ''
 mutant wait_queue::an_impatient_waiter_sees_the_last_attempt_end wait_queue.rs \
     'self.wake(|patient| !patient);' 'self.wake(|_| true);'

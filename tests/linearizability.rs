@@ -18,7 +18,7 @@
 //! |---|---|
 //! | an idle queue is LIFO | order of checkouts |
 //! | one release in 64 closes the connection | refusal while a connection is idle |
-//! | a pop searches only the near shard | the same |
+//! | a pop searches only the caller's shard | the same |
 //! | `try_acquire` tries only the first server | the same |
 //! | a pop returns nothing while another pop runs | the same |
 //! | a push that overlaps another puts its connection in front | order of checkouts |

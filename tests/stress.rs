@@ -2,7 +2,7 @@
 //!
 //! Each round has its own idle set, some also their own wait queue, and all threads start on it at the same time. The
 //! tests reliably detect three mutations: a push that does not load the closed bit, a push that refuses an item despite
-//! free room, and a pop that searches only the near shard. Narrower races show up only in some runs. On x86 a missing
+//! free room, and a pop that searches only the caller's shard. Narrower races show up only in some runs. On x86 a missing
 //! fence goes undetected; the loom models in `loom-tests/` cover it.
 
 #![allow(dead_code, unused_imports, reason = "the files of src/raw are compiled whole, and only parts are used")]
@@ -45,9 +45,9 @@ fn race<'a, S: Sync, T: Send, const N: usize>(rounds: &'a [S], parts: [Part<'a, 
 }
 
 /// Pushes an item. Returns the items that the push refused.
-fn push(idle: &Idle<u32>, item: u32, near: usize) -> Vec<u32> {
+fn push(idle: &Idle<u32>, item: u32, shard: usize) -> Vec<u32> {
     let mut refused = Vec::new();
-    idle.push(Box::new(item), near, |item| refused.push(*item));
+    idle.push(Box::new(item), shard, |item| refused.push(*item));
     refused
 }
 
@@ -177,10 +177,10 @@ fn waiter_receives_released_item() {
             (Some(ticket), item)
         };
         let release = |(idle, queue, signals): &Round| {
-            let near = shards - 1;
-            assert!(push(idle, 7, near).is_empty());
+            let shard = shards - 1;
+            assert!(push(idle, 7, shard).is_empty());
             if signals.waiters() > 0 {
-                queue.serve(|_| idle.pop(near).map(|item| *item));
+                queue.serve(|_| idle.pop(shard).map(|item| *item));
             }
             (None, None)
         };

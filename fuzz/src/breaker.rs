@@ -113,7 +113,7 @@ impl Run {
                 }
             }
             Op::Answers => {
-                self.breaker.answered();
+                self.breaker.clear_failures();
                 if self.model == Model::Closed {
                     self.failures = 0;
                 }

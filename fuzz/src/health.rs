@@ -265,7 +265,7 @@ impl Run {
             Op::Close(conn) => {
                 let (open, conns) = (server.conns.len(), &mut server.conns);
                 let closed = (open > 0).then(|| conns.swap_remove(usize::from(conn) % open));
-                closed.flatten().into_iter().for_each(|(outage, _)| server.answered.discount(outage));
+                closed.flatten().into_iter().for_each(|(outage, _)| server.answered.discount_proven(outage));
             }
             Op::Forward(by, exponent) => self.set_clock(self.now_ns.saturating_add(u64::from(by) << (exponent % 44))),
             Op::Backward(by, exponent) => self.set_clock(self.now_ns.saturating_sub(u64::from(by) << (exponent % 44))),
@@ -353,9 +353,9 @@ impl Run {
         // A connection takes the outage number at each good return, and numbers only grow.
         if server.conns[conn].is_none_or(|(_, before)| before < number) {
             if let Some((before, _)) = server.conns[conn] {
-                server.answered.discount(before);
+                server.answered.discount_proven(before);
             }
-            server.answered.count(outage);
+            server.answered.count_proven(outage);
             server.conns[conn] = Some((outage, number));
             server.newest = server.newest.max(Some(number));
         }
@@ -389,7 +389,7 @@ impl Run {
             assert_eq!(snapshot.outage() == outage, downs == server.downs, "each outage has its own number");
             let is_open = |conn: &Option<_>| matches!(conn, Some((_, number)) if *number == downs);
             let is_any_open = server.newest == Some(downs) && server.conns.iter().any(is_open);
-            assert_eq!(server.answered.is_any_open(outage), is_any_open, "{downs}: {:?}", server.conns);
+            assert_eq!(server.answered.is_any_proven(outage), is_any_open, "{downs}: {:?}", server.conns);
         }
         assert_eq!(server.strikes.is_clear(), server.failures == (0, 0));
         let at_ns = server.answered_ns;

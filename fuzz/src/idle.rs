@@ -25,7 +25,7 @@ enum Op {
     Push(u8),
     PushMany(u8, u8),
     Pop(u8),
-    PopNear(u8),
+    PopOwn(u8),
     /// Keeps the items whose number has this bit set.
     Retain(u8),
     Close,
@@ -107,16 +107,16 @@ pub fn run(data: &[u8]) {
 impl Run {
     fn step(&mut self, op: Op) {
         match op {
-            Op::Push(near) => self.push(near.into()),
-            Op::PushMany(near, count) => (0..count % 16).for_each(|_| self.push(near.into())),
-            Op::Pop(near) => {
-                let popped = self.idle.pop(near.into()).map(|item| item.number);
-                assert_eq!(popped, self.pop(near.into()));
+            Op::Push(thread) => self.push(thread.into()),
+            Op::PushMany(thread, count) => (0..count % 16).for_each(|_| self.push(thread.into())),
+            Op::Pop(thread) => {
+                let popped = self.idle.pop(thread.into()).map(|item| item.number);
+                assert_eq!(popped, self.pop(thread.into()));
             }
-            Op::PopNear(near) => {
-                let popped = self.idle.pop_near(near.into()).map(|item| item.number);
-                let near = self.at(near.into());
-                assert_eq!(popped, self.shards[near].pop());
+            Op::PopOwn(thread) => {
+                let popped = self.idle.pop_own(thread.into()).map(|item| item.number);
+                let thread = self.at(thread.into());
+                assert_eq!(popped, self.shards[thread].pop());
             }
             Op::Retain(bit) => self.retain(bit),
             Op::Close => {
@@ -131,11 +131,11 @@ impl Run {
         }
     }
 
-    fn at(&self, near: usize) -> usize {
-        near % self.shards.len()
+    fn at(&self, thread: usize) -> usize {
+        thread % self.shards.len()
     }
 
-    fn push(&mut self, near: usize) {
+    fn push(&mut self, thread: usize) {
         if !self.bounded && self.len() == self.capacity {
             // A server has no more connections than its maximum.
             return;
@@ -144,9 +144,9 @@ impl Run {
         self.next += 1;
         let mut refused = Vec::new();
         let item = Box::new(Item { number, _alive: Rc::clone(&self.alive) });
-        self.idle.push(item, near, |item| refused.push(item.number));
+        self.idle.push(item, thread, |item| refused.push(item.number));
         let mut expected = Vec::new();
-        let order: Vec<_> = (near..near + self.shards.len()).map(|near| self.at(near)).collect();
+        let order: Vec<_> = (thread..thread + self.shards.len()).map(|thread| self.at(thread)).collect();
         if !order.into_iter().any(|shard| self.shards[shard].push(number, self.bounded)) {
             assert!(self.bounded, "an unbounded set has room for its capacity");
             expected.push(number);
@@ -157,9 +157,9 @@ impl Run {
         assert_eq!(refused, expected);
     }
 
-    fn pop(&mut self, near: usize) -> Option<u32> {
-        (near..near + self.shards.len()).find_map(|near| {
-            let shard = self.at(near);
+    fn pop(&mut self, thread: usize) -> Option<u32> {
+        (thread..thread + self.shards.len()).find_map(|thread| {
+            let shard = self.at(thread);
             self.shards[shard].pop()
         })
     }

@@ -17,7 +17,7 @@ fn outages() -> [Outage; 2] {
 
 /// Closes connections counted under `outage` until none is left, and returns how many were.
 fn drain(answered: &Answered, outage: Outage) -> usize {
-    (0..8).take_while(|_| answered.is_any_open(outage).then(|| answered.discount(outage)).is_some()).count()
+    (0..8).take_while(|_| answered.is_any_proven(outage).then(|| answered.discount_proven(outage)).is_some()).count()
 }
 
 /// Property: the count is exact after connections answered and closed at the same time (I2).
@@ -27,21 +27,21 @@ pub fn the_count_is_exact() {
     check(3, || {
         let [outage, _] = outages();
         let answered = Arc::new(Answered::default());
-        answered.count(outage);
+        answered.count_proven(outage);
         let stays = {
             let answered = Arc::clone(&answered);
-            thread::spawn(move || answered.count(outage))
+            thread::spawn(move || answered.count_proven(outage))
         };
         let closes = {
             let answered = Arc::clone(&answered);
             thread::spawn(move || {
-                answered.count(outage);
-                assert!(answered.is_any_open(outage));
-                answered.discount(outage);
+                answered.count_proven(outage);
+                assert!(answered.is_any_proven(outage));
+                answered.discount_proven(outage);
             })
         };
-        answered.count(outage);
-        answered.discount(outage);
+        answered.count_proven(outage);
+        answered.discount_proven(outage);
         stays.join().unwrap();
         closes.join().unwrap();
         assert_eq!(drain(&answered, outage), 2);
@@ -58,24 +58,24 @@ pub fn the_count_is_that_of_the_newest_outage() {
     check(3, || {
         let [older, newer] = outages();
         let answered = Arc::new(Answered::default());
-        answered.count(older);
+        answered.count_proven(older);
         let old = {
             let answered = Arc::clone(&answered);
             thread::spawn(move || {
-                answered.count(older);
-                answered.count(older);
-                answered.discount(older);
+                answered.count_proven(older);
+                answered.count_proven(older);
+                answered.discount_proven(older);
             })
         };
         let new = {
             let answered = Arc::clone(&answered);
-            thread::spawn(move || answered.count(newer))
+            thread::spawn(move || answered.count_proven(newer))
         };
-        answered.discount(older);
-        answered.count(newer);
+        answered.discount_proven(older);
+        answered.count_proven(newer);
         old.join().unwrap();
         new.join().unwrap();
-        assert!(!answered.is_any_open(older));
+        assert!(!answered.is_any_proven(older));
         assert_eq!(drain(&answered, newer), 2);
     });
 }

@@ -10,29 +10,29 @@ use crate::{check, check_large};
 
 type Items = Vec<Box<u32>>;
 
-fn drain(idle: &Idle<u32>, near: usize) -> Items {
-    std::iter::from_fn(|| idle.pop(near)).collect()
+fn drain(idle: &Idle<u32>, shard: usize) -> Items {
+    std::iter::from_fn(|| idle.pop(shard)).collect()
 }
 
 /// Pushes an item. Returns the items that the push refused.
-fn push(idle: &Idle<u32>, item: Box<u32>, near: usize) -> Items {
+fn push(idle: &Idle<u32>, item: Box<u32>, shard: usize) -> Items {
     let mut refused = Vec::new();
-    idle.push(item, near, |item| refused.push(item));
+    idle.push(item, shard, |item| refused.push(item));
     refused
 }
 
 /// Returns a set whose shards have room for two items each behind the slot, and hold the given items.
 fn sharded<const N: usize>(shards: [&[u32]; N]) -> Arc<Idle<u32>> {
     let idle = Arc::new(Idle::new(2 * N, N, false));
-    for (near, items) in shards.iter().enumerate() {
-        items.iter().for_each(|&item| assert!(push(&idle, Box::new(item), near).is_empty()));
+    for (shard, items) in shards.iter().enumerate() {
+        items.iter().for_each(|&item| assert!(push(&idle, Box::new(item), shard).is_empty()));
     }
     idle
 }
 
-fn pushes(idle: &Arc<Idle<u32>>, item: u32, near: usize) -> thread::JoinHandle<Items> {
+fn pushes(idle: &Arc<Idle<u32>>, item: u32, shard: usize) -> thread::JoinHandle<Items> {
     let idle = Arc::clone(idle);
-    thread::spawn(move || push(&idle, Box::new(item), near))
+    thread::spawn(move || push(&idle, Box::new(item), shard))
 }
 
 /// Spawns a thread that retains the items for which `keep` is true. It returns the refused items.
@@ -87,7 +87,7 @@ pub fn nothing_stays_in_the_queue_behind_the_closed_bit() {
 
 /// Property: the same with two shards: the closer also finds an item pushed near the other shard (I1, I2).
 /// Threads: two push near different shards; the main thread closes and drains.
-/// Mutation that fails it: the CAS of `Slot::put` is only Release; no fence in `close`; `pop` searches only the near
+/// Mutation that fails it: the CAS of `Slot::put` is only Release; no fence in `close`; `pop` searches only the caller's
 /// shard.
 pub fn nothing_stays_behind_the_closed_bit_in_any_shard() {
     check_large(3, || {
@@ -97,10 +97,10 @@ pub fn nothing_stays_behind_the_closed_bit_in_any_shard() {
     });
 }
 
-/// Property: the same for an item that goes to another shard because the near one is full (I1, I2).
+/// Property: the same for an item that goes to another shard because the caller's is full (I1, I2).
 /// Threads: one pushes near a full shard; the main thread closes and drains.
 /// Mutation that fails it: no fence in `push_elsewhere`, or none in `close`; a pusher that sees the bit pops only from
-/// the near shard.
+/// the caller's shard.
 pub fn nothing_stays_behind_the_closed_bit_elsewhere() {
     check_large(2, || {
         let idle = sharded([&[1, 2, 3], &[4]]);
@@ -149,27 +149,27 @@ pub fn each_item_is_reused_or_closed_once() {
         let idle = sharded([&[1, 2]]);
         let returns = {
             let idle = Arc::clone(&idle);
-            thread::spawn(move || idle.pop_near(0).map_or(Vec::new(), |item| push(&idle, item, 0)))
+            thread::spawn(move || idle.pop_own(0).map_or(Vec::new(), |item| push(&idle, item, 0)))
         };
         let keeps = {
             let idle = Arc::clone(&idle);
-            thread::spawn(move || Vec::from_iter(idle.pop_near(0)))
+            thread::spawn(move || Vec::from_iter(idle.pop_own(0)))
         };
         close(&idle, [returns, keeps], 2);
     });
 }
 
-/// Property: with no more items than the capacity, no push refuses an item, even if the near shard is full and other
+/// Property: with no more items than the capacity, no push refuses an item, even if the caller's shard is full and other
 /// items move (I2, I4).
 /// Threads: one pushes near a full shard; the main thread moves two items from that shard to the other, one from its
 /// slot and one from its queue.
-/// Mutation that fails it: `push` refuses an item if the near shard is full.
+/// Mutation that fails it: `push` refuses an item if the caller's shard is full.
 pub fn nothing_is_refused_while_there_is_room() {
     check(3, || {
         let idle = sharded([&[1, 2, 3], &[]]);
         let pusher = pushes(&idle, 4, 0);
         for _ in 0..2 {
-            let item = idle.pop_near(0).expect("no other thread takes an item");
+            let item = idle.pop_own(0).expect("no other thread takes an item");
             assert!(push(&idle, item, 1).is_empty());
         }
         assert!(pusher.join().unwrap().is_empty());
@@ -179,12 +179,12 @@ pub fn nothing_is_refused_while_there_is_room() {
 
 /// Property: a bounded set refuses an item only if it is full, and holds no more than its capacity (I4).
 /// Threads: two push near a full shard; the other shard has room for one item.
-/// Mutation that fails it: `push` refuses an item if the near shard is full; a bounded set uses the slots.
+/// Mutation that fails it: `push` refuses an item if the caller's shard is full; a bounded set uses the slots.
 pub fn a_bound_refuses_what_exceeds_it() {
     check(3, || {
         let idle = Arc::new(Idle::new(4, 2, true));
-        for (item, near) in [(1, 0), (2, 0), (3, 1)] {
-            assert!(push(&idle, Box::new(item), near).is_empty());
+        for (item, shard) in [(1, 0), (2, 0), (3, 1)] {
+            assert!(push(&idle, Box::new(item), shard).is_empty());
         }
         let pushers = [pushes(&idle, 4, 0), pushes(&idle, 5, 0)];
         let mut items: Items = pushers.into_iter().flat_map(|pusher| pusher.join().unwrap()).collect();
@@ -197,7 +197,7 @@ pub fn a_bound_refuses_what_exceeds_it() {
 /// Property: a pop finds an item in any shard that was there before the pop began and that no other pop takes (I5).
 /// Threads: two pop near one shard, while two items are in the other shard; a third thread moves an item within the
 /// first shard.
-/// Mutation that fails it: `pop` searches only the near shard.
+/// Mutation that fails it: `pop` searches only the caller's shard.
 pub fn an_item_elsewhere_is_found() {
     check(3, || {
         let idle = sharded([&[1], &[2, 3]]);
@@ -207,7 +207,7 @@ pub fn an_item_elsewhere_is_found() {
         };
         let moves = {
             let idle = Arc::clone(&idle);
-            thread::spawn(move || idle.pop_near(0).map_or(Vec::new(), |item| push(&idle, item, 0)))
+            thread::spawn(move || idle.pop_own(0).map_or(Vec::new(), |item| push(&idle, item, 0)))
         };
         let here = idle.pop(0).expect("an item that no other pop takes");
         let mut seen = vec![here, pops.join().unwrap()];

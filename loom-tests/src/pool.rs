@@ -11,7 +11,7 @@ use crate::health::Tier;
 use crate::raw::{Breaker, Idle, Permits, Signals, Time, WaitQueue};
 
 struct Server {
-    /// One shard, so `pop_near` suffices: it checks the shard once, where `pop` checks it twice.
+    /// One shard, so `pop_own` suffices: it checks the shard once, where `pop` checks it twice.
     idle: Idle<Conn>,
     permits: Permits,
     breaker: Breaker,
@@ -69,7 +69,7 @@ impl Pool {
     }
 
     fn serve(this: &Arc<Self>) {
-        this.queue.serve(|_| this.servers.iter().find_map(|server| server.idle.pop_near(0)));
+        this.queue.serve(|_| this.servers.iter().find_map(|server| server.idle.pop_own(0)));
         // Connects for the remaining waiters.
         for at in 0..this.servers.len() {
             if this.signals.waiters() == 0 {
@@ -85,7 +85,7 @@ impl Pool {
         let server = &this.servers[conn.0];
         server.idle.push(conn, 0, |_| panic!("the set is open and has room"));
         if this.signals.waiters() > 0 {
-            this.queue.serve(|_| server.idle.pop_near(0));
+            this.queue.serve(|_| server.idle.pop_own(0));
         }
     }
 
@@ -98,7 +98,7 @@ impl Pool {
 
     fn acquire(this: &Arc<Self>) -> Box<Conn> {
         let idle = if this.signals.waiters() == 0 {
-            this.servers.iter().find_map(|server| server.idle.pop_near(0))
+            this.servers.iter().find_map(|server| server.idle.pop_own(0))
         } else {
             None
         };

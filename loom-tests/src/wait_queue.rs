@@ -46,15 +46,15 @@ impl Server {
         self.release_near(Box::new(item), 0);
     }
 
-    fn release_near(&self, item: Box<u32>, near: usize) {
-        self.idle.push(item, near, |_| panic!("the set is open and has room"));
+    fn release_near(&self, item: Box<u32>, shard: usize) {
+        self.idle.push(item, shard, |_| panic!("the set is open and has room"));
         if self.signals.waiters() > 0 {
-            self.serve(near);
+            self.serve(shard);
         }
     }
 
-    pub(crate) fn serve(&self, near: usize) {
-        self.queue.serve(|wish| if wish.is_none() { self.idle.pop(near) } else { None });
+    pub(crate) fn serve(&self, shard: usize) {
+        self.queue.serve(|wish| if wish.is_none() { self.idle.pop(shard) } else { None });
     }
 
     /// Joins the queue and then checks the idle connections again.
@@ -146,11 +146,11 @@ pub fn no_wake_up_is_lost_behind_a_full_slot() {
     });
 }
 
-/// Property: no wake-up is lost between shards: a waiter finds an item that moves from its near shard to another one,
+/// Property: no wake-up is lost between shards: a waiter finds an item that moves from its own shard to another one,
 /// or is served with it (I3, and I5 of `idle.rs`).
 /// Threads: two join near one shard; the main thread pops the item there and releases it near the other.
 /// Mutation that fails it: no fence in `join`; the CAS of `Slot::put` is only Release; `Idle::pop` searches only the
-/// near shard.
+/// own shard.
 pub fn no_wake_up_is_lost_between_shards() {
     check(3, || {
         let server = Server::sharded(2);

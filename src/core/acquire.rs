@@ -42,7 +42,7 @@ enum Balance {
     InRuntime,
 }
 
-/// The callers of `take_near`.
+/// The callers of `take_own`.
 const SYNC: u8 = 0;
 const ASYNC: u8 = 1;
 const LEAST_IN_USE: u8 = 2;
@@ -59,7 +59,7 @@ pub(crate) fn try_acquire<C: Connector>(shared: &Arc<Shared<C>>) -> Result<Box<C
 /// An idle connection, for an async caller.
 #[inline]
 pub(crate) fn take_idle<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>> {
-    if !shared.notifier.signals.is_running() {
+    if !shared.signals.is_running() {
         background::ensure(shared);
     }
     match take_next::<C, ASYNC>(shared) {
@@ -88,7 +88,7 @@ pub(crate) fn take_wished<C: Connector>(
 /// Takes an idle connection of a server, if it serves. Waiters come first.
 fn take_of<C: Connector>(shared: &Shared<C>, name: &str) -> Option<Box<Connection<C>>> {
     let generation = shared.servers.named(name)?;
-    if shared.notifier.signals.waiters() > 0 || !generation.server.serves() {
+    if shared.signals.waiters() > 0 || !generation.server.serves() {
         return None;
     }
     let entry = ListEntry { bucket: generation.server.bucket(), generation };
@@ -106,30 +106,30 @@ fn take_of<C: Connector>(shared: &Shared<C>, name: &str) -> Option<Box<Connectio
 /// of the instructions.
 #[inline(always)]
 fn take_next<C: Connector, const CALLER: u8>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>> {
-    let signals: &Signals = &shared.notifier.signals;
+    let signals: &Signals = &shared.signals;
     // One branch for all.
     if signals.has_detour() {
         return give_way(shared);
     }
-    let taken = shared.servers.with_list_of(signals.list_version(), |list, near| {
-        let number = shared.rotation.next_turn(near, &list.up, &list.turns)?;
-        take_near::<C, CALLER>(shared, list, number, near)
+    let taken = shared.servers.with_list_of(signals.list_version(), |list, thread| {
+        let number = shared.rotation.next_turn(thread, &list.up, &list.turns)?;
+        take_own::<C, CALLER>(shared, list, number, thread)
     });
     taken.unwrap_or_else(|| keep_list(shared))
 }
 
 /// Takes a connection of a server from this thread's shard.
 #[inline(always)]
-fn take_near<C: Connector, const CALLER: u8>(
+fn take_own<C: Connector, const CALLER: u8>(
     shared: &Shared<C>,
     list: &List<C>,
     number: usize,
-    near: usize,
+    thread: usize,
 ) -> Option<Box<Connection<C>>> {
-    let (entry, signals) = (list.entry(number)?, &shared.notifier.signals);
+    let (entry, signals) = (list.entry(number)?, &shared.signals);
     let tick = || signals.tick().filter(|_| !shared.settings.exact_times);
     let now = || tick().unwrap_or_else(|| read_clock(shared));
-    take(shared, entry, now, || entry.generation.idle.pop_near(near)).ok()
+    take(shared, entry, now, || entry.generation.idle.pop_own(thread)).ok()
 }
 
 /// Reads the time where no tick is stored. Out of line of the hot path.
@@ -142,7 +142,7 @@ fn read_clock<C: Connector>(shared: &Shared<C>) -> Time {
 /// chosen in turn, but by the connections in use.
 #[cold]
 fn give_way<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
-    let signals = &shared.notifier.signals;
+    let signals = &shared.signals;
     if signals.waiters() > 0 {
         return None;
     }
@@ -150,11 +150,11 @@ fn give_way<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
         take_turn(shared);
         return None;
     }
-    let taken = shared.servers.with_list_of(signals.list_version(), |list, near| {
-        let number = less_loaded(shared, list, near)?;
-        let taken = take_near::<C, LEAST_IN_USE>(shared, list, number, near);
+    let taken = shared.servers.with_list_of(signals.list_version(), |list, thread| {
+        let number = less_loaded(shared, list, thread)?;
+        let taken = take_own::<C, LEAST_IN_USE>(shared, list, number, thread);
         if taken.is_none() {
-            shared.rotation.go_on_from(near, number);
+            shared.rotation.go_on_from(thread, number);
         }
         taken
     });
@@ -164,14 +164,14 @@ fn give_way<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
 }
 
 /// Takes a turn: the less loaded of two servers.
-fn less_loaded<C: Connector>(shared: &Shared<C>, list: &List<C>, near: usize) -> Option<usize> {
+fn less_loaded<C: Connector>(shared: &Shared<C>, list: &List<C>, thread: usize) -> Option<usize> {
     let in_use = |number| list.entry(number).map_or(usize::MAX, |entry| entry.server().in_use.count());
-    shared.rotation.next_of_two(near, &list.up, in_use)
+    shared.rotation.next_of_two(thread, &list.up, in_use)
 }
 
 /// Counts a use that begins, if the policy goes by it.
 pub(crate) fn count_use<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
-    if !shared.notifier.signals.is_in_turn() {
+    if !shared.signals.is_in_turn() {
         conn.count_use();
     }
 }
@@ -187,11 +187,11 @@ fn keep_list<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
 /// Takes the turn from which `take_any` goes on.
 #[cold]
 fn take_turn<C: Connector>(shared: &Shared<C>) {
-    let (list, near) = (shared.servers.list(), thread_number());
-    if shared.notifier.signals.is_in_turn() {
-        shared.rotation.next_turn(near, &list.up, &list.turns);
-    } else if let Some(number) = less_loaded(shared, &list, near) {
-        shared.rotation.go_on_from(near, number);
+    let (list, thread) = (shared.servers.list(), thread_number());
+    if shared.signals.is_in_turn() {
+        shared.rotation.next_turn(thread, &list.up, &list.turns);
+    } else if let Some(number) = less_loaded(shared, &list, thread) {
+        shared.rotation.go_on_from(thread, number);
     }
 }
 
@@ -209,8 +209,8 @@ fn take_any<C: Connector>(
 
 /// The background task tries the servers that are due: here is a caller.
 fn note_caller<C: Connector>(shared: &Shared<C>) {
-    if shared.notifier.signals.is_probe_due() {
-        shared.notifier.signals.set_probe_due(false);
+    if shared.signals.is_probe_due() {
+        shared.signals.set_probe_due(false);
         shared.notifier.wake();
     }
 }
@@ -224,13 +224,13 @@ fn look_everywhere<C: Connector>(
 ) -> Option<Box<Connection<C>>> {
     let list = shared.servers.list();
     note_caller(shared);
-    if shared.notifier.signals.waiters() > 0 {
+    if shared.signals.waiters() > 0 {
         return None;
     }
-    let (near, now) = (thread_number(), shared.clock.time());
-    let take_from = |entry: &ListEntry<C>| take_good(shared, entry, now, || entry.generation.idle.pop(near));
+    let (thread, now) = (thread_number(), shared.clock.time());
+    let take_from = |entry: &ListEntry<C>| take_good(shared, entry, now, || entry.generation.idle.pop(thread));
     if list.up.is_empty() {
-        return shared.open_rotation.pass(near, &list.open, |number| {
+        return shared.open_rotation.pass(thread, &list.open, |number| {
             let entry = list.entry(number)?;
             if !entry.is_open() {
                 shared.servers.refresh(number);
@@ -253,9 +253,9 @@ fn look_everywhere<C: Connector>(
         }
         taken.ok()
     };
-    let served = shared.rotation.go_on(near, &list.up, |number| try_server(number, &mut empty));
+    let served = shared.rotation.go_on(thread, &list.up, |number| try_server(number, &mut empty));
     let try_standby = |number| try_server(number, &mut empty_standby);
-    let served = served.or_else(|| spill::pass(shared, &list, near, now, try_standby));
+    let served = served.or_else(|| spill::pass(shared, &list, thread, now, try_standby));
     let empty = empty_standby.or(empty);
     if let Some(generation) = empty.filter(|generation| generation.server.permits.counts().connecting() == 0) {
         let is_wanted = match balance {
@@ -267,34 +267,34 @@ fn look_everywhere<C: Connector>(
             attempt::start(shared, generation, Purpose::Balance);
         }
     }
-    served.or_else(|| take_answered(shared, &list, near, now, wish))
+    served.or_else(|| take_proven(shared, &list, thread, now, wish))
 }
 
 /// Takes an idle connection of a server that is down while others serve, one that has answered since it went down.
 #[cold]
-fn take_answered<C: Connector>(
+fn take_proven<C: Connector>(
     shared: &Arc<Shared<C>>,
     list: &List<C>,
-    near: usize,
+    thread: usize,
     now: Time,
     wish: Option<&Wish>,
 ) -> Option<Box<Connection<C>>> {
-    shared.open_rotation.pass(near, &list.open, |number| {
-        let (entry, Usable::Answered(outage)) = list.usable(number)? else { return None };
+    shared.open_rotation.pass(thread, &list.open, |number| {
+        let (entry, Usable::Proven(outage)) = list.usable(number)? else { return None };
         if spill::refuses_idle(shared, list, wish, entry.server())
             || !spill::is_reached(shared, list, entry.server(), now)
         {
             return None;
         }
-        let has_answered = |conn: &Connection<C>| conn.permit.answered() == outage;
+        let is_proven = |conn: &Connection<C>| conn.record.proven_under() == outage;
         let pop = || {
-            let popped = entry.generation.idle.pop_if(near, has_answered, move_or_close);
+            let popped = entry.generation.idle.pop_if(thread, is_proven, move_or_close);
             // Those that it put back had left the queue for a moment, in which a waiter may have looked, or the server
             // may have recovered and closed its idle connections.
             if !entry.server().health.snapshot_after_push().is_down() {
                 close_of_older_outages(&entry.generation, outage);
-            } else if shared.notifier.signals.waiters() > 0 {
-                after_push(shared, &entry.generation, near);
+            } else if shared.signals.waiters() > 0 {
+                after_push(shared, &entry.generation, thread);
             }
             popped
         };
@@ -347,7 +347,7 @@ fn pop_reusable<C: Connector>(
     pop: impl Fn() -> Option<Box<Connection<C>>>,
 ) -> Result<Box<Connection<C>>, Skip> {
     let mut conn = pop().ok_or(Skip::Empty)?;
-    if conn.is_reusable(now, shared.idle_timeout) {
+    if conn.try_check_out(now, shared.idle_timeout) {
         return Ok(conn);
     }
     close_unusable(shared, conn, now);

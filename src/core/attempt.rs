@@ -22,7 +22,7 @@ use crate::core::spill;
 use crate::core::transition::{self, FailedConnect};
 use crate::error::Failure;
 use crate::raw::{Outage, Pass, Time};
-use crate::server::{ConnectPermit, Connection, Generation, Server, Total, quietly};
+use crate::server::{ConnRecord, ConnectPermit, Connection, Generation, Server, Total, quietly};
 use crate::status::StateKind;
 use crate::sync::Arc;
 
@@ -92,7 +92,7 @@ enum Outcome<C: Connector> {
 ///
 /// No lock may be held: a runtime that was shut down drops the task at once.
 pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Generation<C>>, purpose: Purpose) -> bool {
-    begin(shared, generation, purpose, || shared.attempts.begin(purpose, shared.notifier.signals.waiters()))
+    begin(shared, generation, purpose, || shared.attempts.begin(purpose, shared.signals.waiters()))
 }
 
 /// Starts the attempt of an order, as [`start`] does. One that does not start ends the order.
@@ -132,7 +132,7 @@ fn begin<C: Connector>(
         permit: Some(permit),
         counted,
         outage: health.outage(),
-        began: shared.notifier.signals.tick().unwrap_or(now),
+        began: shared.signals.tick().unwrap_or(now),
         started: now,
         runtime: None,
         is_polled: false,
@@ -255,12 +255,13 @@ impl<C: Connector> Attempt<C> {
                 self.generation.server.count(Total::Connects, 1);
                 transition::connected(&self.shared, &self.generation, self.pass, self.outage);
                 let opened_at = self.shared.clock.time();
-                let info = ConnInfo::new(Arc::clone(&config), opened_at);
-                if let Some(permit) = self.permit.take().and_then(|permit| permit.connected(info, self.outage)) {
+                if let Some(permit) = self.permit.take().and_then(ConnectPermit::connected) {
+                    let info = ConnInfo::new(Arc::clone(&config), opened_at);
+                    let record = ConnRecord::new(permit, info, self.outage);
                     self.shared.servers.refresh(self.generation.number);
                     let connector = Arc::clone(&self.shared.connector);
                     let expires_at = expires_at(&self.shared, &self.generation, opened_at);
-                    let conn = Connection::new(conn, connector, permit, expires_at);
+                    let conn = Connection::new(conn, connector, record, expires_at);
                     // First: its end comes after it, also as an event.
                     self.generation.server.opened(&config, took);
                     hand_over::offer(&self.shared, Box::new(conn));

@@ -31,7 +31,7 @@ struct Background<C: Connector> {
 /// Starts the task, if it does not run.
 #[cold]
 pub(crate) fn ensure<C: Connector>(shared: &Arc<Shared<C>>) {
-    let signals = &shared.notifier.signals;
+    let signals = &shared.signals;
     // If the pool's runtime was shut down, the spawn drops the task at once, which forgets the runtime; the second try
     // uses the caller's.
     for _ in 0..2 {
@@ -51,7 +51,7 @@ pub(crate) fn ensure<C: Connector>(shared: &Arc<Shared<C>>) {
 
 fn store_tick<C: Connector>(shared: &Shared<C>, now: Time) {
     if shared.settings.maintenance {
-        shared.notifier.signals.set_tick(Some(now));
+        shared.signals.set_tick(Some(now));
     }
 }
 
@@ -60,7 +60,7 @@ impl<C: Connector> Background<C> {
         let mut parts = Parts::new();
         loop {
             let Some(shared) = self.shared.upgrade() else { break };
-            if shared.notifier.signals.is_closed() {
+            if shared.signals.is_closed() {
                 break;
             }
             // What a panic leaves behind is looked at in the next round: the work goes by how things are.
@@ -107,7 +107,7 @@ fn work<C: Connector>(shared: &Arc<Shared<C>>, parts: &mut Parts) -> Time {
     if shared.settings.maintenance {
         wake_at = wake_at.min(now.after(TICK));
     }
-    if shared.notifier.signals.waiters() > 0 {
+    if shared.signals.waiters() > 0 {
         settle::settle(shared);
         settle::wake_impatient(shared);
         wake_at = wake_at.min(settle::next_token(shared, now));

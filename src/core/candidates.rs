@@ -53,7 +53,7 @@ impl KeptTokens {
 /// of them late.
 pub(crate) fn lacking<C: Connector>(shared: &Shared<C>) -> (usize, bool) {
     let (young, late) = (shared.attempts.young(), shared.attempts.late());
-    let waiters = shared.notifier.signals.waiters();
+    let waiters = shared.signals.waiters();
     (waiters.saturating_sub(young), young + shared.attempts.recycling() + late >= waiters)
 }
 

@@ -6,34 +6,34 @@ use crate::connector::Connector;
 use crate::core::look_again::LookAtEnd;
 use crate::core::shared::{Shared, pool_of};
 use crate::raw::Time;
-use crate::server::{Connection, Generation, Permit};
+use crate::server::{ConnRecord, Connection, Generation};
 use crate::sync::Arc;
 
 /// Closes a connection. No lock may be held: it runs user code.
 pub(crate) fn close<C: Connector>(mut conn: Box<Connection<C>>, why: CloseReason) {
-    conn.permit.set_close_reason(why);
-    if !why.is_polite() || conn.permit.server().health.snapshot().is_down() {
+    conn.record.set_close_reason(why);
+    if !why.is_polite() || conn.server().health.snapshot().is_down() {
         return drop(conn);
     }
-    let Connection { conn, permit, connector, .. } = *conn;
+    let Connection { conn, record, connector, .. } = *conn;
     let Some(goodbye) = connector.close(conn, why) else { return };
     // Without the pool there is no runtime.
-    if let Some(shared) = pool_of(permit.server()) {
-        say_goodbye(&shared, permit, goodbye);
+    if let Some(shared) = pool_of(record.server()) {
+        say_goodbye(&shared, record, goodbye);
     }
 }
 
 /// Runs a goodbye, in which the connection keeps its permit.
 fn say_goodbye<C: Connector>(
     shared: &Arc<Shared<C>>,
-    mut permit: Permit<C>,
+    mut record: ConnRecord<C>,
     goodbye: impl Future<Output = ()> + Send + 'static,
 ) {
     // It no longer tells whether the server answers.
-    permit.count_out();
-    permit.server().closing.count(true);
-    let end = LookAtEnd::of(shared, permit.generation());
-    let task = Goodbye { goodbye, closing: Closing { permit }, end };
+    record.count_out();
+    record.server().closing.count(true);
+    let end = LookAtEnd::of(shared, record.generation());
+    let task = Goodbye { goodbye, closing: Closing { record }, end };
     let clock = shared.clock.clone();
     let deadline = clock.time().after(shared.settings.goodbye_timeout);
     // A runtime that was shut down drops the task at once, and so does a pool without one.
@@ -41,7 +41,7 @@ fn say_goodbye<C: Connector>(
 }
 
 /// A task that runs. What it holds it releases in the order of the fields, also if it never ran: the connection, which
-/// is in the future, then its permit.
+/// is in the future, then its record with the permit.
 struct Goodbye<C: Connector, F> {
     goodbye: F,
     closing: Closing<C>,
@@ -58,12 +58,12 @@ impl<C: Connector, F: Future<Output = ()>> Goodbye<C, F> {
 
 /// A connection that says goodbye. Counted for as long as this lives.
 struct Closing<C: Connector> {
-    permit: Permit<C>,
+    record: ConnRecord<C>,
 }
 
 impl<C: Connector> Drop for Closing<C> {
     fn drop(&mut self) {
-        self.permit.server().closing.count(false);
+        self.record.server().closing.count(false);
     }
 }
 

@@ -24,7 +24,7 @@ where
     C: Connector,
     S: Stream<Item: IntoIterator<Item: Into<Server>>> + Send + 'static,
 {
-    if shared.notifier.signals.is_closed() {
+    if shared.signals.is_closed() {
         return Err(FollowError::Closed);
     }
     // Forgets a runtime that was shut down.

@@ -24,9 +24,7 @@ pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) 
     }
     let mut conn = Some(conn);
     let list = shared.servers.list();
-    if shared.notifier.signals.waiters_after_change() > 0
-        && conn.as_ref().is_some_and(|conn| may_serve(shared, &list, conn))
-    {
+    if shared.signals.waiters_after_change() > 0 && conn.as_ref().is_some_and(|conn| may_serve(shared, &list, conn)) {
         shared.queue.serve(|waiter| {
             let server = &conn.as_ref()?.generation().server;
             if avoids(shared, &list, waiter.map(|waiter| &waiter.wish), server) {
@@ -50,7 +48,7 @@ pub(crate) fn pass_on<C: Connector>(grant: Grant<C>) {
 
 /// Gives a used connection back for reuse. Closes it if the server has more than its maximum, or its lifetime is over.
 pub(crate) fn give_back<C: Connector>(conn: Box<Connection<C>>, now: Time) {
-    if conn.permit.server().is_over_maximum() {
+    if conn.server().is_over_maximum() {
         return close(conn, CloseReason::OverMaximum);
     }
     if now >= conn.expires_at {
@@ -66,18 +64,18 @@ pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
     if let Some(why) = why_outdated(&conn) {
         return close(conn, why);
     }
-    let near = thread_number();
+    let thread = thread_number();
     let generation = Arc::clone(conn.generation());
     let outage = conn.outage();
-    generation.idle.push(conn, near, move_or_close);
+    generation.idle.push(conn, thread, move_or_close);
     if let Some(shared) = pool_of(&generation.server) {
-        after_push_of(&shared, &generation, near, outage);
+        after_push_of(&shared, &generation, thread, outage);
     }
 }
 
 /// Why a connection may not stay, if it is of an epoch that is over, or from before an outage that is over.
 pub(crate) fn why_outdated<C: Connector>(conn: &Connection<C>) -> Option<CloseReason> {
-    let (generation, health) = (conn.generation(), conn.permit.server().health.snapshot());
+    let (generation, health) = (conn.generation(), conn.server().health.snapshot());
     if generation.is_over() {
         return Some(why_over(generation));
     }
@@ -110,7 +108,7 @@ pub(crate) fn move_or_close<C: Connector>(mut conn: Box<Connection<C>>) {
 pub(crate) fn after_push_of<C: Connector>(
     shared: &Shared<C>,
     generation: &Arc<Generation<C>>,
-    near: usize,
+    thread: usize,
     outage: Outage,
 ) {
     let health = generation.server.health.snapshot_after_push();
@@ -118,7 +116,7 @@ pub(crate) fn after_push_of<C: Connector>(
         // The server went down and recovered since the look before the push, and closed its idle connections before it.
         return close_of_older_outages(generation, health.outage());
     }
-    after_push(shared, generation, near);
+    after_push(shared, generation, thread);
 }
 
 /// Closes the idle connections that have not come back well since `outage` began.
@@ -169,18 +167,18 @@ pub(crate) fn take_out<C: Connector, T>(
 
 /// Acts on a push into an idle queue, where there are waiters or the server is not plainly up.
 #[cold]
-pub(crate) fn after_push<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, near: usize) {
+pub(crate) fn after_push<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, thread: usize) {
     if generation.server.health.snapshot_after_push().is_down() {
         // A due attempt may close this connection to make room.
         shared.notifier.wake();
     }
-    if shared.notifier.signals.waiters() > 0 {
-        serve_from(shared, generation, near);
+    if shared.signals.waiters() > 0 {
+        serve_from(shared, generation, thread);
     }
 }
 
 /// Serves waiters from one server.
-fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, near: usize) {
+fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, thread: usize) {
     let (mut rejected, mut is_order_due) = (Vec::new(), false);
     let bucket;
     {
@@ -197,12 +195,12 @@ fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>,
             if is_order_due || refuses_idle(shared, &list, waiter.map(|waiter| &waiter.wish), &generation.server) {
                 return None;
             }
-            take(shared, &list, generation, usable, near, kept.of(number), &mut rejected)
+            take(shared, &list, generation, usable, thread, kept.of(number), &mut rejected)
         });
         bucket = list.bucket_of(generation);
     }
     rejected.into_iter().for_each(move_or_close);
-    if shared.notifier.signals.waiters() > 0 {
+    if shared.signals.waiters() > 0 {
         if let Some(bucket) = bucket {
             shared.notifier.wake_before(bucket.available_at());
         }
@@ -216,10 +214,10 @@ fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>,
 /// comes before those behind it: true if there is one.
 pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bool) -> bool {
     let mut stopped = false;
-    if shared.notifier.signals.waiters() == 0 {
+    if shared.signals.waiters() == 0 {
         return stopped;
     }
-    let (near, now) = (thread_number(), shared.clock.time());
+    let (thread, now) = (thread_number(), shared.clock.time());
     let (mut rejected, mut closed) = (Vec::new(), Vec::new());
     {
         let list = shared.servers.list();
@@ -229,7 +227,7 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
             let is_out = match usable {
                 Usable::All => false,
                 Usable::Standby => !may_spill,
-                Usable::Answered(_) => !spill::is_reached(shared, &list, entry.server(), now),
+                Usable::Proven(_) => !spill::is_reached(shared, &list, entry.server(), now),
             };
             if is_out || refuses_idle(shared, &list, waiter.map(|waiter| &waiter.wish), entry.server()) {
                 return None;
@@ -237,7 +235,7 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
             if !entry.is_open() {
                 closed.push(number);
             }
-            take(shared, &list, &entry.generation, usable, near, kept.of(number), &mut rejected)
+            take(shared, &list, &entry.generation, usable, thread, kept.of(number), &mut rejected)
         };
         shared.queue.serve(|waiter| {
             let wants_new = waiter.filter(|waiter| waiter.wish.fresh);
@@ -245,8 +243,8 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
             if stopped || wants_new.is_some() {
                 return None;
             }
-            let served = shared.open_rotation.pass(near, &list.open, |number| take_from(waiter, number, false));
-            served.or_else(|| spill::pass(shared, &list, near, now, |number| take_from(waiter, number, true)))
+            let served = shared.open_rotation.pass(thread, &list.open, |number| take_from(waiter, number, false));
+            served.or_else(|| spill::pass(shared, &list, thread, now, |number| take_from(waiter, number, true)))
         });
     }
     // Not under the lock: they may drop user values.
@@ -263,7 +261,7 @@ fn take<C: Connector>(
     list: &List<C>,
     generation: &Generation<C>,
     usable: Usable,
-    near: usize,
+    thread: usize,
     kept: u64,
     rejected: &mut Vec<Box<Connection<C>>>,
 ) -> Option<Grant<C>> {
@@ -276,16 +274,16 @@ fn take<C: Connector>(
         return None;
     }
     let conn = match usable {
-        Usable::All | Usable::Standby => generation.idle.pop(near)?,
-        Usable::Answered(outage) => {
-            let has_answered = |conn: &Connection<C>| conn.permit.answered() == outage;
-            generation.idle.pop_if(near, has_answered, |refused| rejected.push(refused))?
+        Usable::All | Usable::Standby => generation.idle.pop(thread)?,
+        Usable::Proven(outage) => {
+            let is_proven = |conn: &Connection<C>| conn.record.proven_under() == outage;
+            generation.idle.pop_if(thread, is_proven, |refused| rejected.push(refused))?
         }
     };
     match Token::take(limit) {
         Some(token) => Some(Grant { conn, token, fresh: false }),
         None => {
-            generation.idle.push(conn, near, |refused| rejected.push(refused));
+            generation.idle.push(conn, thread, |refused| rejected.push(refused));
             None
         }
     }

@@ -19,7 +19,7 @@ use crate::core::grant::Grant;
 use crate::core::shared::Shared;
 use crate::core::{disable, refill, report, sweep, transition};
 use crate::raw::{BreakerState, HealthState, Outage, Time};
-use crate::server::{Generation, ServerEntry};
+use crate::server::{Generation, ServerRecord};
 use crate::settings::LEAST_TRIAL_DISTANCE;
 use crate::sync::{Arc, Ordering, fence};
 
@@ -51,7 +51,7 @@ impl Probes {
 
     /// Runs what is due. Returns when to look next.
     pub(crate) fn run<C: Connector>(&mut self, shared: &Arc<Shared<C>>, now: Time) -> Time {
-        let signals = &shared.notifier.signals;
+        let signals = &shared.signals;
         // A caller of `acquire_now` waits for the probes that are due when it comes, not for later ones.
         let has_waiters = signals.waiters() > shared.queue.impatient();
         let callers = shared.due_times.unheard_callers();
@@ -105,7 +105,7 @@ impl Probes {
         }
         // Not if it goes on waiting: a caller may just have cleared the signal.
         if has_caller || waited != self.waits_for_caller {
-            shared.notifier.signals.set_probe_due(self.waits_for_caller);
+            shared.signals.set_probe_due(self.waits_for_caller);
         }
         next
     }
@@ -123,7 +123,7 @@ impl Probes {
         if now < due {
             return due;
         }
-        let is_candidate = |server: &ServerEntry<C>| {
+        let is_candidate = |server: &ServerRecord<C>| {
             let health = server.health.snapshot();
             let is_paused = server.breaker.snapshot().state() == BreakerState::Paused;
             let is_ejected = server.health.ejected_until().is_some_and(|until| until > now);

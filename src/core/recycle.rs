@@ -18,7 +18,7 @@ use crate::sync::Arc;
 
 /// Recycles a connection whose use ends. Without a runtime it closes.
 pub(crate) fn recycle<C: Connector>(mut conn: Box<Connection<C>>) {
-    let Some(shared) = pool_of(conn.permit.server()) else { return close(conn, CloseReason::PoolClosed) };
+    let Some(shared) = pool_of(conn.server()) else { return close(conn, CloseReason::PoolClosed) };
     let has_verdict = end_use(&shared, &mut conn);
     // There is always one: only attempts for waiters are bounded.
     let Some(counted) = shared.attempts.begin(Purpose::Recycle, 0) else { return };
@@ -43,7 +43,7 @@ async fn run<C: Connector>(task: Recycle<C>) {
     let failure = match run_hook(&shared, &generation, &mut counted, hook).await {
         HookEnd::Passed => {
             if !has_verdict {
-                conn.permit.server().count(Total::Successes, 1);
+                conn.server().count(Total::Successes, 1);
                 count_success(&shared, &mut conn);
             }
             let now = shared.clock.time();

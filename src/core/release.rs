@@ -45,26 +45,26 @@ fn reuse<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>) {
     let (cache_index, number) = (generation.cache_index, generation.number);
     let mut conn = Some(conn);
     // What is left to do is done outside the kept list, which user code may want.
-    let follow_up = with_any(cache_index, |list: &List<C>, near| {
+    let follow_up = with_any(cache_index, |list: &List<C>, thread| {
         let generation = &list.entry(number)?.generation;
         // Without one the tick is later than any time, and no connection is quiet then.
         let (server, tick) = (&generation.server, list.signals.tick_or_never());
         let outage = server.health.snapshot().outage();
         // `answered`, not its outage number: after a failure that was reported it has not come back well.
         let is_ordinary = |conn: &mut Box<Connection<C>>| {
-            Arc::ptr_eq(generation, conn.generation()) && conn.quiet_in == tick && conn.permit.answered() == outage
+            Arc::ptr_eq(generation, conn.generation()) && conn.quiet_in == tick && conn.record.proven_under() == outage
         };
         let mut conn = conn.take_if(is_ordinary)?;
         conn.info_mut().check_in(tick);
-        generation.idle.push(conn, near, move_or_close);
+        generation.idle.push(conn, thread, move_or_close);
         // After the push: pairs with the fences of `WaitQueue::join` and of `UpSet::refresh`.
         // One branch for all three.
         let is_plain = server.health.snapshot_after_push().is_plainly_up() & server.strikes.is_clear();
         let is_quiet = is_plain & (list.signals.waiters() == 0);
-        (!is_quiet).then(|| (Arc::clone(generation), near, outage))
+        (!is_quiet).then(|| (Arc::clone(generation), thread, outage))
     });
-    if let Some((generation, near, outage)) = follow_up {
-        after_release(&generation, near, outage);
+    if let Some((generation, thread, outage)) = follow_up {
+        after_release(&generation, thread, outage);
     }
     if let Some(conn) = conn {
         reuse_slowly(conn);
@@ -73,10 +73,10 @@ fn reuse<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>) {
 
 /// Acts on a return to an idle queue, where there are waiters or strikes, or the server is not plainly up.
 #[cold]
-fn after_release<C: Connector>(generation: &Arc<Generation<C>>, near: usize, outage: Outage) {
+fn after_release<C: Connector>(generation: &Arc<Generation<C>>, thread: usize, outage: Outage) {
     if let Some(shared) = pool_of(&generation.server) {
         transition::succeeded(&shared, generation, outage);
-        after_push_of(&shared, generation, near, outage);
+        after_push_of(&shared, generation, thread, outage);
     }
 }
 
@@ -112,7 +112,7 @@ pub(crate) fn fail<C: Connector>(mut conn: Box<Connection<C>>) {
 /// The caller takes the connection out of the pool.
 pub(crate) fn detach<C: Connector>(mut conn: Box<Connection<C>>) -> C::Conn {
     end_other_use(&mut conn);
-    conn.permit.set_close_reason(CloseReason::Detached);
+    conn.record.set_close_reason(CloseReason::Detached);
     let Connection { conn, .. } = *conn;
     conn
 }

@@ -8,7 +8,7 @@ use crate::core::shared::Shared;
 use crate::core::spill;
 use crate::error::{AcquireError, Counts, Reason, Report, ServerReport, TryAcquireError, Unavailable};
 use crate::raw::{BreakerState, HealthState, Time};
-use crate::server::{Server, ServerEntry, chain};
+use crate::server::{Server, ServerRecord, chain};
 use crate::servers::List;
 use crate::settings::DEFAULT_NAME;
 use crate::status::{PoolStatus, ServerState, ServerStatus};
@@ -100,7 +100,7 @@ pub(crate) fn unavailable<C: Connector>(shared: &Shared<C>, wish: Option<&Wish>)
 /// Counts the servers by the reason why they cannot serve.
 fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>, wish: Option<&Wish>) -> Counts {
     let now = shared.clock.time();
-    let mut counts = Counts { waiters: shared.notifier.signals.waiters(), ..Counts::default() };
+    let mut counts = Counts { waiters: shared.signals.waiters(), ..Counts::default() };
     let (up, standby) = (list.up.len(), list.standby.len());
     // A look at the bitmap costs as much as the rest of a refusal, so none more where it is empty.
     let spilled_to: Vec<_> = match standby {
@@ -153,7 +153,7 @@ enum Limit {
     Empty,
 }
 
-fn limit<C: Connector>(server: &ServerEntry<C>, is_avoided: bool, now: Time) -> Limit {
+fn limit<C: Connector>(server: &ServerRecord<C>, is_avoided: bool, now: Time) -> Limit {
     let (paused_until, counts) = (server.connecting_paused(now), server.permits.counts());
     if is_avoided {
         return Limit::Avoided;
@@ -171,7 +171,7 @@ fn limit<C: Connector>(server: &ServerEntry<C>, is_avoided: bool, now: Time) -> 
 }
 
 /// Why a server cannot serve now, where callers may use the tiers up to `worst`.
-fn reason<C: Connector>(server: &ServerEntry<C>, is_avoided: bool, worst: usize, now: Time) -> Reason<C::Error> {
+fn reason<C: Connector>(server: &ServerRecord<C>, is_avoided: bool, worst: usize, now: Time) -> Reason<C::Error> {
     let (health, breaker) = (server.health.snapshot(), server.breaker.snapshot());
     let retry_after = |at: Time| at.since(now).max(SHORTEST_RETRY);
     let connect_error = server.connect_error();
@@ -200,7 +200,7 @@ fn reason<C: Connector>(server: &ServerEntry<C>, is_avoided: bool, worst: usize,
 
 /// The names of the removed servers with connections that were not returned, in their order, and how many of each.
 pub(crate) fn not_returned<C: Connector>(shared: &Shared<C>) -> Vec<(Arc<str>, usize)> {
-    let of = |server: &Arc<ServerEntry<C>>| {
+    let of = |server: &Arc<ServerRecord<C>>| {
         (Arc::clone(server.config().shared_name()), server.permits.counts().open() as usize)
     };
     let mut servers: Vec<_> = shared.servers.draining().iter().map(of).filter(|&(_, open)| open > 0).collect();
@@ -239,7 +239,7 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
     PoolStatus {
         name: Arc::clone(&shared.notifier.name),
         servers: listed.chain(draining).collect(),
-        waiters: shared.notifier.signals.waiters(),
+        waiters: shared.signals.waiters(),
         totals: shared.notifier.totals.read(),
         waits: waits.all.get(),
         wait_timeouts: waits.timeouts.get(),
@@ -250,7 +250,7 @@ pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
 
 /// `idle` is the number of idle connections, the room for them, and how many are kept.
 fn server_status<C: Connector>(
-    server: &ServerEntry<C>,
+    server: &ServerRecord<C>,
     state: ServerState,
     tier_in_use: usize,
     [idle, room, min_idle]: [usize; 3],

@@ -70,7 +70,7 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) -> bool {
         return false;
     }
     let (now, list) = (shared.clock.time(), shared.servers.list());
-    let may_wait = shared.notifier.signals.waiters() > shared.queue.impatient();
+    let may_wait = shared.signals.waiters() > shared.queue.impatient();
     let kept = KeptTokens::of_orders(shared, &list);
     let choose_for = |wish, is_hedge, most| {
         choose(shared, &list, now, Need { most, is_hedge, may_wait, makes_room: false, wish, kept: &kept })
@@ -86,7 +86,7 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) -> bool {
     for waiter in choosy.iter().filter(|waiter| !waiter.wish.fresh) {
         let number = choose_for(Some(&waiter.wish), is_hedge || waiter.has_late_order(), 1).pop();
         let Some(generation) = number.and_then(|number| list.generation(number)) else { continue };
-        let waiters = shared.notifier.signals.waiters();
+        let waiters = shared.signals.waiters();
         let Some(order) = shared.attempts.begin_order(waiter, generation.number, waiters) else { continue };
         has_started |= attempt::start_order(shared, &generation, order);
     }

@@ -13,8 +13,8 @@ use crate::core::random::Random;
 use crate::core::runtime::Runtime;
 use crate::core::wish::WaiterWish;
 use crate::observer::Observer;
-use crate::raw::{Time, WaitQueue};
-use crate::server::{Notifier, ServerEntry};
+use crate::raw::{Signals, Time, WaitQueue};
+use crate::server::{Notifier, ServerRecord};
 use crate::servers::{MAX_SHARDS, Rotation, Servers};
 use crate::settings::Settings;
 use crate::sync::{Arc, Weak};
@@ -27,6 +27,8 @@ pub(crate) struct Shared<C: Connector> {
     /// sweeps alone close for it, down to the minimum.
     pub(crate) idle_timeout: Time,
     pub(crate) clock: Clock,
+    /// Those of the notifier.
+    pub(crate) signals: Arc<Signals>,
     pub(crate) servers: Servers<C>,
     /// The order in which callers try the servers.
     pub(crate) rotation: Rotation<MAX_SHARDS>,
@@ -65,6 +67,7 @@ impl<C: Connector> Shared<C> {
             let (policy, limits, max_idle) = (settings.load_balancing, settings.limits, settings.max_idle_per_server);
             Self {
                 idle_timeout: idle_timeout.map_or(Time::NEVER, |timeout| Time::ZERO.after(timeout)),
+                signals: Arc::clone(&notifier.signals),
                 servers: Servers::new(Arc::clone(&notifier), policy, limits, max_idle, slow_start),
                 rotation: Rotation::new(start),
                 standby_rotation: Rotation::new(start),
@@ -87,6 +90,6 @@ impl<C: Connector> Shared<C> {
 }
 
 /// Returns the pool of a server, if it has not been dropped.
-pub(crate) fn pool_of<C: Connector>(server: &ServerEntry<C>) -> Option<Arc<Shared<C>>> {
+pub(crate) fn pool_of<C: Connector>(server: &ServerRecord<C>) -> Option<Arc<Shared<C>>> {
     server.notifier().pool.upgrade()?.downcast().ok()
 }

@@ -4,7 +4,7 @@ use crate::acquire_options::Wish;
 use crate::connector::Connector;
 use crate::core::shared::Shared;
 use crate::raw::{TierInUse, Time};
-use crate::server::ServerEntry;
+use crate::server::ServerRecord;
 use crate::servers::{List, ListEntry};
 
 /// The worst tier that callers may use now: the one in use, unless none of its servers has an idle connection, and
@@ -22,14 +22,19 @@ pub(crate) fn worst_tier<C: Connector>(shared: &Shared<C>, list: &List<C>, now: 
 }
 
 /// Whether callers may use the tier of a server now.
-pub(crate) fn is_reached<C: Connector>(shared: &Shared<C>, list: &List<C>, server: &ServerEntry<C>, now: Time) -> bool {
+pub(crate) fn is_reached<C: Connector>(
+    shared: &Shared<C>,
+    list: &List<C>,
+    server: &ServerRecord<C>,
+    now: Time,
+) -> bool {
     let tier = server.health.snapshot().tier();
     // First what costs no look at other servers.
     tier <= shared.servers.tier_in_use() || tier <= worst_tier(shared, list, now)
 }
 
 /// Whether callers may use what an attempt opens at a server: it is not disabled, and its tier is not out of reach.
-pub(crate) fn helps<C: Connector>(shared: &Shared<C>, list: &List<C>, server: &ServerEntry<C>, now: Time) -> bool {
+pub(crate) fn helps<C: Connector>(shared: &Shared<C>, list: &List<C>, server: &ServerRecord<C>, now: Time) -> bool {
     !server.health.snapshot().is_disabled() && is_reached(shared, list, server, now)
 }
 
@@ -49,7 +54,7 @@ pub(crate) fn servers<'a, C: Connector>(
 pub(crate) fn pass<C: Connector, T>(
     shared: &Shared<C>,
     list: &List<C>,
-    near: usize,
+    thread: usize,
     now: Time,
     mut serve: impl FnMut(usize) -> Option<T>,
 ) -> Option<T> {
@@ -59,7 +64,7 @@ pub(crate) fn pass<C: Connector, T>(
     let worst = worst_tier(shared, list, now);
     let is_used = |number: usize| Some(list.entry(number)?.server().health.snapshot().tier() <= worst);
     let serve = |number| is_used(number).filter(|&is| is).and_then(|_| serve(number));
-    shared.standby_rotation.pass(near, &list.standby, serve)
+    shared.standby_rotation.pass(thread, &list.standby, serve)
 }
 
 /// Whether a server is no reason to stay away from worse tiers: it is stuck, or with `spill_when_full` it is full.
@@ -83,10 +88,10 @@ pub(crate) fn avoids<C: Connector>(
     shared: &Shared<C>,
     list: &List<C>,
     wish: Option<&Wish>,
-    server: &ServerEntry<C>,
+    server: &ServerRecord<C>,
 ) -> bool {
     let Some(wish) = wish else { return false };
-    let is_named = |server: &ServerEntry<C>| wish.avoid.iter().any(|name| **name == *server.config().name());
+    let is_named = |server: &ServerRecord<C>| wish.avoid.iter().any(|name| **name == *server.config().name());
     if !is_named(server) {
         return false;
     }
@@ -100,7 +105,7 @@ pub(crate) fn refuses_idle<C: Connector>(
     shared: &Shared<C>,
     list: &List<C>,
     wish: Option<&Wish>,
-    server: &ServerEntry<C>,
+    server: &ServerRecord<C>,
 ) -> bool {
     wish.is_some_and(|wish| wish.fresh) || avoids(shared, list, wish, server)
 }

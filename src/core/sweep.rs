@@ -16,13 +16,13 @@ use crate::sync::Arc;
 pub(crate) fn has_answering_connection<C: Connector>(shared: &Shared<C>, generation: &Generation<C>) -> bool {
     let server = &generation.server;
     let outage = server.health.snapshot().outage();
-    if server.answered.is_any_open(outage) {
+    if server.answered.is_any_proven(outage) {
         let now = shared.clock.time();
         if let Some(generation) = shared.servers.list().generation(generation.number) {
             close_unfit(&generation, |conn| why_unfit(shared, conn, now));
         }
     }
-    server.answered.is_any_open(outage)
+    server.answered.is_any_proven(outage)
 }
 
 /// Why an idle connection may not be reused, if it may not. Asks the connector.
@@ -31,7 +31,7 @@ pub(crate) fn why_unfit<C: Connector>(shared: &Shared<C>, conn: &mut Connection<
         return Some(over);
     }
     let checked_out_at = conn.info().checked_out_at();
-    let is_reusable = conn.is_reusable(now, shared.idle_timeout);
+    let is_reusable = conn.try_check_out(now, shared.idle_timeout);
     conn.info_mut().check_out(checked_out_at);
     (!is_reusable).then_some(CloseReason::Unfit)
 }
@@ -44,9 +44,9 @@ pub(crate) fn close_idle_since<C: Connector>(generation: &Arc<Generation<C>>, id
 /// Closes one idle connection of a server, to make room for an attempt: the oldest that has not come back well since
 /// the server last went down, if there is one, else the oldest of a shard.
 pub(crate) fn make_room<C: Connector>(generation: &Generation<C>, why: CloseReason) {
-    let (near, outage) = (thread_number(), generation.server.health.snapshot().outage());
-    let older = generation.idle.pop_if(near, |conn| conn.outage() != outage, move_or_close);
-    if let Some(conn) = older.or_else(|| generation.idle.pop(near)) {
+    let (thread, outage) = (thread_number(), generation.server.health.snapshot().outage());
+    let older = generation.idle.pop_if(thread, |conn| conn.outage() != outage, move_or_close);
+    if let Some(conn) = older.or_else(|| generation.idle.pop(thread)) {
         close(conn, why);
     }
 }

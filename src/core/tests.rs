@@ -20,7 +20,7 @@ use crate::core::Shared;
 use crate::ejection::Ejection;
 use crate::pool::Pool;
 use crate::raw::{Health, Serving, Time, UpSet};
-use crate::server::{Server, ServerEntry};
+use crate::server::{Server, ServerRecord};
 use crate::servers::{drop_closed_lists, thread_number};
 use crate::sync::{Arc, LOCKS_TAKEN};
 
@@ -198,7 +198,7 @@ async fn a_thread_keeps_the_current_list() {
     // More pools than there are indexes: all of them are used.
     for _ in 0..100 {
         let rig = pool(|builder| builder.server("a"));
-        let kept = || shared(&rig.pool).servers.with_kept_list(|list, near| (list.len, near));
+        let kept = || shared(&rig.pool).servers.with_kept_list(|list, thread| (list.len, thread));
         assert_eq!(kept(), None);
         rig.pool.acquire().await.expect("it accepts").release();
         assert_eq!(kept(), Some((1, thread_number())));
@@ -341,5 +341,5 @@ async fn a_count_that_is_too_low_for_a_moment_is_no_outage() {
 
 #[test]
 fn state_of_a_server_takes_six_cache_lines() {
-    assert_eq!(size_of::<ServerEntry<ScriptedConnector>>(), 6 * 64);
+    assert_eq!(size_of::<ServerRecord<ScriptedConnector>>(), 6 * 64);
 }

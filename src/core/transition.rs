@@ -163,7 +163,7 @@ pub(crate) fn succeeded<C: Connector>(shared: &Shared<C>, generation: &Generatio
 /// Ends a recovery from `outage`.
 pub(crate) fn end_recovery<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, outage: Outage) {
     if generation.server.health.end_recovery(outage) {
-        generation.server.breaker.answered();
+        generation.server.breaker.clear_failures();
         // Waiters may connect to it again.
         shared.notifier.wake_if_waiters();
         look_again(shared, generation);

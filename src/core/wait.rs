@@ -151,7 +151,7 @@ impl<C: Connector> Waiter<'_, C> {
             // The last attempt may have served this waiter since the look.
             return Poll::Ready(self.poll_queue(cx).map_or(End::InVain, End::Served));
         }
-        if !shared.notifier.signals.is_running() {
+        if !shared.signals.is_running() {
             background::ensure(shared);
         }
         Poll::Pending
@@ -178,7 +178,7 @@ impl<C: Connector> Waiter<'_, C> {
                 count_use(shared, &mut grant.conn);
                 return Some(grant.conn);
             }
-            if outdated.is_none() && grant.conn.is_reusable(now, shared.idle_timeout) {
+            if outdated.is_none() && grant.conn.try_check_out(now, shared.idle_timeout) {
                 count_use(shared, &mut grant.conn);
                 return Some(grant.conn);
             }

@@ -8,7 +8,7 @@ use crate::core::attempt_counts::Purpose;
 use crate::core::shared::Shared;
 use crate::core::{attempt, background};
 use crate::reports::{WarmUpReport, WarmUpServer};
-use crate::server::{ServerEntry, chain};
+use crate::server::{ServerRecord, chain};
 use crate::sync::Arc;
 
 /// See [`Pool::warm_up`](crate::Pool::warm_up).
@@ -36,7 +36,7 @@ pub(crate) async fn warm_up<C: Connector>(shared: &Arc<Shared<C>>, timeout: Dura
 }
 
 /// Starts the attempts that a server lacks. False if it has its connections, or if none may start and none runs.
-fn is_pending<C: Connector>(shared: &Arc<Shared<C>>, server: &Arc<ServerEntry<C>>) -> bool {
+fn is_pending<C: Connector>(shared: &Arc<Shared<C>>, server: &Arc<ServerRecord<C>>) -> bool {
     // By the list: the generation changes when the server is reset.
     let Some(generation) = shared.servers.list().generation(server.number()) else { return false };
     let missing = missing(shared, server);
@@ -51,13 +51,13 @@ fn is_pending<C: Connector>(shared: &Arc<Shared<C>>, server: &Arc<ServerEntry<C>
 }
 
 /// How many connections a server lacks to its minimum of idle ones, at least one. Those that say goodbye do not count.
-fn missing<C: Connector>(shared: &Shared<C>, server: &ServerEntry<C>) -> u32 {
+fn missing<C: Connector>(shared: &Shared<C>, server: &ServerRecord<C>) -> u32 {
     let (counts, wanted) = (server.permits.counts(), shared.settings.limits.min_idle.max(1));
     wanted.min(counts.max()).saturating_sub(counts.established().saturating_sub(server.closing.get()))
 }
 
 /// `None` of a server that was removed.
-fn report<C: Connector>(shared: &Shared<C>, server: &Arc<ServerEntry<C>>) -> Option<WarmUpServer> {
+fn report<C: Connector>(shared: &Shared<C>, server: &Arc<ServerRecord<C>>) -> Option<WarmUpServer> {
     let list = shared.servers.list();
     let entry = list.entry(server.number()).filter(|entry| Arc::ptr_eq(entry.server(), server))?;
     Some(WarmUpServer {

@@ -4,13 +4,13 @@
 //!
 //! Three words. `at` is the tick of the last good return, stored only when it differs. The others are `{ outage: 45,
 //! count: 19 }` and count open connections under the outage number that they name; a newer number starts from zero.
-//! `new` counts a connection from when it is opened under that number to its first good return; `proven` counts each
+//! `unproven` counts a connection from when it is opened under that number to its first good return; `proven` counts each
 //! one that came back well under that number, from its first such return. A connection that closes is counted out.
 //!
 //! # Invariants
 //!
 //! - I1: `at` is no later than the last good return.
-//! - I2: with no call under way, `new` and `proven` are exact for the newest outage number that each has seen.
+//! - I2: with no call under way, `unproven` and `proven` are exact for the newest outage number that each has seen.
 //!
 //! Arithmetic: a count that has reached 2¹⁹ - 1 stays there until a newer outage number: a server with more such
 //! connections is taken to have one for as long as that number lasts.
@@ -31,7 +31,7 @@ const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 pub(crate) struct Answered {
     at: AtomicU64,
     proven: Open,
-    new: Open,
+    unproven: Open,
 }
 
 impl Answered {
@@ -52,33 +52,33 @@ impl Answered {
     }
 
     /// An open connection came back well for the first time under `outage`.
-    pub(crate) fn count(&self, outage: Outage) {
+    pub(crate) fn count_proven(&self, outage: Outage) {
         self.proven.count(outage);
     }
 
     /// A connection closed that was counted under `outage`.
-    pub(crate) fn discount(&self, outage: Outage) {
+    pub(crate) fn discount_proven(&self, outage: Outage) {
         self.proven.discount(outage);
     }
 
     /// Whether an open connection has come back well under `outage`.
-    pub(crate) fn is_any_open(&self, outage: Outage) -> bool {
+    pub(crate) fn is_any_proven(&self, outage: Outage) -> bool {
         self.proven.under(outage) > 0
     }
 
     /// A connection was opened under `outage`.
-    pub(crate) fn count_new(&self, outage: Outage) {
-        self.new.count(outage);
+    pub(crate) fn count_unproven(&self, outage: Outage) {
+        self.unproven.count(outage);
     }
 
     /// A connection that was opened under `outage` came back well for the first time, or closed before that.
-    pub(crate) fn discount_new(&self, outage: Outage) {
-        self.new.discount(outage);
+    pub(crate) fn discount_unproven(&self, outage: Outage) {
+        self.unproven.discount(outage);
     }
 
     /// How many open connections were opened or came back well under `outage`.
     pub(crate) fn open(&self, outage: Outage) -> u64 {
-        self.proven.under(outage) + self.new.under(outage)
+        self.proven.under(outage) + self.unproven.under(outage)
     }
 }
 
@@ -125,39 +125,39 @@ mod tests {
     fn counts_connections_of_the_newest_outage_number() {
         let answered = Answered::default();
         let [first, second] = [1, 2].map(Outage::from_number);
-        assert!(!answered.is_any_open(first));
-        answered.count(first);
-        answered.count(first);
-        answered.discount(first);
-        assert!(answered.is_any_open(first));
-        answered.count(second);
-        answered.count(first);
-        answered.discount(first);
-        assert_eq!([first, second].map(|outage| answered.is_any_open(outage)), [false, true]);
-        answered.discount(second);
-        answered.discount(second);
-        assert!(!answered.is_any_open(second));
-        answered.count(second);
-        assert!(answered.is_any_open(second));
+        assert!(!answered.is_any_proven(first));
+        answered.count_proven(first);
+        answered.count_proven(first);
+        answered.discount_proven(first);
+        assert!(answered.is_any_proven(first));
+        answered.count_proven(second);
+        answered.count_proven(first);
+        answered.discount_proven(first);
+        assert_eq!([first, second].map(|outage| answered.is_any_proven(outage)), [false, true]);
+        answered.discount_proven(second);
+        answered.discount_proven(second);
+        assert!(!answered.is_any_proven(second));
+        answered.count_proven(second);
+        assert!(answered.is_any_proven(second));
     }
 
     #[test]
-    fn a_connection_is_new_until_it_answers_and_then_counts_as_proven() {
+    fn a_connection_counts_as_unproven_until_it_answers() {
         let answered = Answered::default();
         let [first, second] = [1, 2].map(Outage::from_number);
-        answered.count_new(first);
-        answered.count_new(second);
-        answered.count_new(first);
+        answered.count_unproven(first);
+        answered.count_unproven(second);
+        answered.count_unproven(first);
         assert_eq!([first, second].map(|outage| answered.open(outage)), [0, 1], "the older ones count no more");
-        assert!(!answered.is_any_open(second));
-        answered.discount_new(first);
-        answered.discount_new(second);
-        answered.count(second);
-        assert_eq!((answered.open(second), answered.is_any_open(second)), (1, true));
-        answered.count_new(second);
+        assert!(!answered.is_any_proven(second));
+        answered.discount_unproven(first);
+        answered.discount_unproven(second);
+        answered.count_proven(second);
+        assert_eq!((answered.open(second), answered.is_any_proven(second)), (1, true));
+        answered.count_unproven(second);
         assert_eq!(answered.open(second), 2);
-        answered.discount(second);
-        answered.discount_new(second);
+        answered.discount_proven(second);
+        answered.discount_unproven(second);
         assert_eq!((answered.open(second), answered.open(Outage::NONE)), (0, 0));
     }
 

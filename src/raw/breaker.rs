@@ -225,7 +225,7 @@ impl Breaker {
     }
 
     /// A connection came back well: clears the failures, unless connecting pauses again.
-    pub(crate) fn answered(&self) {
+    pub(crate) fn clear_failures(&self) {
         let _ = self.transition(|found| {
             let is_over = found.state() == BreakerState::Closed && found.failures() > 0;
             is_over.then(|| BreakerSnapshot::new(BreakerState::Closed, 0, found.turn(), found.until()))
@@ -276,10 +276,10 @@ mod tests {
         let paused = breaker.failed(trial, |failures| at(10 * u64::from(failures))).expect("it is the trial");
         assert_eq!((paused.failures(), paused.paused_until()), (2, Some(at(20))));
         let trial = breaker.begin_trial(at(20), false).expect("it is due");
-        breaker.answered();
+        breaker.clear_failures();
         breaker.succeeded(trial);
         assert_eq!((breaker.snapshot().state(), breaker.snapshot().failures()), (BreakerState::Closed, 2));
-        breaker.answered();
+        breaker.clear_failures();
         assert_eq!((breaker.snapshot().state(), breaker.snapshot().failures()), (BreakerState::Closed, 0));
     }
 

@@ -1,7 +1,7 @@
 //! The idle connections of one generation of a server, and the bit that closes it.
 //!
 //! A few shards hold the items, so that threads do not contend for one queue. A caller passes its thread's number,
-//! which chooses the near shard. Threads with different near shards share no cache line. FIFO holds within a shard,
+//! which chooses its shard. Threads with different shards share no cache line. FIFO holds within a shard,
 //! except for overlapping calls: a pop that finds the slot empty before one push fills the slot and a second one enters
 //! the queue takes the item of the second.
 //!
@@ -9,9 +9,9 @@
 //!
 //! A shard is a [`Slot`] in front of a queue. An item goes into the slot if both are empty, otherwise into the queue. A
 //! pop tries the slot first. A bounded set, into which more items than its capacity may be pushed, uses the queues
-//! alone, whose room is exactly its capacity. [`Idle::push`] puts an item into the near shard, or into another one with
+//! alone, whose room is exactly its capacity. [`Idle::push`] puts an item into the caller's shard, or into another one with
 //! room, then loads the closed bit; if the bit is set it pops until nothing is left. [`Idle::close`] sets the bit,
-//! fences, and the caller pops until nothing is left. [`Idle::pop`] looks into the near shard, then into all others.
+//! fences, and the caller pops until nothing is left. [`Idle::pop`] looks into the caller's shard, then into all others.
 //!
 //! # Invariants
 //!
@@ -103,31 +103,31 @@ impl<T> Idle<T> {
         Self { shards: (0..count).map(shard).collect(), closed: AtomicBool::new(false), capacity, bounded }
     }
 
-    /// The near shard, then all others.
-    fn shards_from(&self, near: usize) -> impl Iterator<Item = &Shard<T>> {
-        (0..self.shards.len()).map(move |step| self.nearest(near + step))
+    /// The own shard, then all others.
+    fn shards_from(&self, thread: usize) -> impl Iterator<Item = &Shard<T>> {
+        (0..self.shards.len()).map(move |step| self.shard_of(thread + step))
     }
 
     #[inline(always)]
-    fn nearest(&self, near: usize) -> &Shard<T> {
-        &self.shards[near & (self.shards.len() - 1)]
+    fn shard_of(&self, thread: usize) -> &Shard<T> {
+        &self.shards[thread & (self.shards.len() - 1)]
     }
 
     /// Puts an item in. Passes to `refuse` the items that may not stay: all, if the generation is closed (I1); this
     /// one, if it is bounded and full (I4). SeqCst loads that follow are ordered after the push.
     #[inline(always)]
-    pub(crate) fn push(&self, item: Box<T>, near: usize, refuse: impl FnMut(Box<T>)) {
-        match self.nearest(near).push(item, self.bounded) {
+    pub(crate) fn push(&self, item: Box<T>, thread: usize, refuse: impl FnMut(Box<T>)) {
+        match self.shard_of(thread).push(item, self.bounded) {
             Ok(true) => self.drain_if_closed(refuse),
             Ok(false) => self.fence_and_drain_if_closed(refuse),
-            Err(item) => self.push_elsewhere(item, near, refuse),
+            Err(item) => self.push_elsewhere(item, thread, refuse),
         }
     }
 
     #[cold]
-    fn push_elsewhere(&self, mut item: Box<T>, near: usize, mut refuse: impl FnMut(Box<T>)) {
+    fn push_elsewhere(&self, mut item: Box<T>, thread: usize, mut refuse: impl FnMut(Box<T>)) {
         loop {
-            for shard in self.shards_from(near) {
+            for shard in self.shards_from(thread) {
                 match shard.push(item, self.bounded) {
                     Ok(_) => return self.fence_and_drain_if_closed(refuse),
                     Err(back) => item = back,
@@ -171,28 +171,28 @@ impl<T> Idle<T> {
         items.into_iter().for_each(refuse);
     }
 
-    /// Takes an item out of the near shard only.
+    /// Takes an item out of the caller's shard only.
     #[inline(always)]
-    pub(crate) fn pop_near(&self, near: usize) -> Option<Box<T>> {
-        self.nearest(near).pop()
+    pub(crate) fn pop_own(&self, thread: usize) -> Option<Box<T>> {
+        self.shard_of(thread).pop()
     }
 
-    /// Takes an item out, of the near shard before all others.
-    pub(crate) fn pop(&self, near: usize) -> Option<Box<T>> {
+    /// Takes an item out, of the caller's shard before all others.
+    pub(crate) fn pop(&self, thread: usize) -> Option<Box<T>> {
         // Checking for empty is cheaper than a failed pop.
-        self.shards_from(near).find_map(|shard| if shard.is_empty() { None } else { shard.pop() })
+        self.shards_from(thread).find_map(|shard| if shard.is_empty() { None } else { shard.pop() })
     }
 
     /// Takes an item out that `wanted` accepts, of those that are there now. Pushes the others that it met again, and
     /// passes to `refuse` what may not stay, as `push` does.
     pub(crate) fn pop_if(
         &self,
-        near: usize,
+        thread: usize,
         wanted: impl Fn(&T) -> bool,
         mut refuse: impl FnMut(Box<T>),
     ) -> Option<Box<T>> {
         let mut others = Vec::new();
-        let found = self.shards_from(near).find_map(|shard| {
+        let found = self.shards_from(thread).find_map(|shard| {
             for _ in 0..shard.len() {
                 let item = shard.pop()?;
                 if wanted(&item) {
@@ -202,7 +202,7 @@ impl<T> Idle<T> {
             }
             None
         });
-        others.into_iter().for_each(|item| self.push(item, near, &mut refuse));
+        others.into_iter().for_each(|item| self.push(item, thread, &mut refuse));
         found
     }
 
@@ -218,12 +218,12 @@ impl<T> Idle<T> {
         }
         let mut ends = Ends(self, refuse);
         let refuse = &mut ends.1;
-        for (near, shard) in self.shards.iter().enumerate() {
+        for (thread, shard) in self.shards.iter().enumerate() {
             if let Some(mut item) = shard.slot.take() {
                 if !keep(&mut item) {
                     refuse(item);
                 } else if let Err(item) = shard.slot.put(item) {
-                    self.push_elsewhere(item, near, &mut *refuse);
+                    self.push_elsewhere(item, thread, &mut *refuse);
                 }
             }
             for _ in 0..shard.queue.len() {
@@ -231,7 +231,7 @@ impl<T> Idle<T> {
                 if !keep(&mut item) {
                     refuse(item);
                 } else if let Err(item) = shard.queue.push(item) {
-                    self.push_elsewhere(item, near, &mut *refuse);
+                    self.push_elsewhere(item, thread, &mut *refuse);
                 }
             }
         }
@@ -282,13 +282,13 @@ mod tests {
 
     use super::Idle;
 
-    fn pop(idle: &Idle<u32>, near: usize) -> Option<u32> {
-        idle.pop(near).map(|item| *item)
+    fn pop(idle: &Idle<u32>, thread: usize) -> Option<u32> {
+        idle.pop(thread).map(|item| *item)
     }
 
-    fn push(idle: &Idle<u32>, item: u32, near: usize) -> Vec<u32> {
+    fn push(idle: &Idle<u32>, item: u32, thread: usize) -> Vec<u32> {
         let mut refused = Vec::new();
-        idle.push(Box::new(item), near, |item| refused.push(*item));
+        idle.push(Box::new(item), thread, |item| refused.push(*item));
         refused
     }
 
@@ -327,14 +327,14 @@ mod tests {
 
     #[test]
     fn an_item_without_room_near_goes_elsewhere_and_is_found_from_everywhere() {
-        for near in 0..5 {
+        for thread in 0..5 {
             let idle = Idle::new(8, 4, true);
             for item in 0..8 {
-                assert!(push(&idle, item, near).is_empty());
+                assert!(push(&idle, item, thread).is_empty());
             }
-            assert_eq!((push(&idle, 8, near), idle.len(), idle.room()), (vec![8], 8, 0));
-            assert_eq!([pop(&idle, near), pop(&idle, near)], [Some(0), Some(1)], "its own first");
-            let mut rest: Vec<_> = std::iter::from_fn(|| pop(&idle, near + 1)).collect();
+            assert_eq!((push(&idle, 8, thread), idle.len(), idle.room()), (vec![8], 8, 0));
+            assert_eq!([pop(&idle, thread), pop(&idle, thread)], [Some(0), Some(1)], "its own first");
+            let mut rest: Vec<_> = std::iter::from_fn(|| pop(&idle, thread + 1)).collect();
             rest.sort_unstable();
             assert_eq!((rest, idle.is_empty()), (vec![2, 3, 4, 5, 6, 7], true));
         }
@@ -342,16 +342,16 @@ mod tests {
 
     #[test]
     fn pop_if_finds_an_item_behind_others_and_in_another_shard() {
-        for near in 0..4 {
+        for thread in 0..4 {
             let idle = Idle::new(8, 4, false);
             for item in 0..8 {
                 push(&idle, item, item as usize % 2);
             }
             for wanted in [5, 6, 0] {
-                let popped = idle.pop_if(near, |&item| item == wanted, |item| panic!("{item} was refused"));
-                assert_eq!(popped.as_deref(), Some(&wanted), "from {near}");
+                let popped = idle.pop_if(thread, |&item| item == wanted, |item| panic!("{item} was refused"));
+                assert_eq!(popped.as_deref(), Some(&wanted), "from {thread}");
             }
-            assert_eq!(idle.pop_if(near, |&item| item == 5, |item| panic!("{item} was refused")), None);
+            assert_eq!(idle.pop_if(thread, |&item| item == 5, |item| panic!("{item} was refused")), None);
             assert_eq!(idle.len(), 5);
         }
     }

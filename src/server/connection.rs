@@ -1,19 +1,19 @@
-//! An open connection, what the pool keeps about it, and its permit.
+//! An open connection, and what the pool keeps about it.
 
 use crate::close_reason::CloseReason;
 use crate::conn_info::ConnInfo;
 use crate::connector::{AfterUse, Connector, Ended};
 use crate::raw::{Outage, Time};
 use crate::server::totals::Total;
-use crate::server::{Generation, ServerEntry};
+use crate::server::{Generation, Permit, ServerRecord};
 use crate::sync::Arc;
 
 /// One connection, in a box that goes from the idle queue to the caller and back.
 ///
-/// The fields drop in their order: the connection, then its permit, also if the connection's drop panics.
+/// The fields drop in their order: the connection, then its record with the permit, also if the connection's drop panics.
 pub(crate) struct Connection<C: Connector> {
     pub(crate) conn: C::Conn,
-    pub(crate) permit: Permit<C>,
+    pub(crate) record: ConnRecord<C>,
     /// Asked after each use.
     pub(crate) connector: Arc<C>,
     /// The tick in which its good returns change nothing: the first one in that tick changed all there was to change.
@@ -27,27 +27,31 @@ pub(crate) struct Connection<C: Connector> {
 pub(crate) const NOT_QUIET: Time = Time::from_nanos(Time::NEVER.as_nanos() - 1);
 
 impl<C: Connector> Connection<C> {
-    pub(crate) fn new(conn: C::Conn, connector: Arc<C>, permit: Permit<C>, expires_at: Time) -> Self {
-        Self { conn, permit, connector, quiet_in: NOT_QUIET, expires_at }
+    pub(crate) fn new(conn: C::Conn, connector: Arc<C>, record: ConnRecord<C>, expires_at: Time) -> Self {
+        Self { conn, record, connector, quiet_in: NOT_QUIET, expires_at }
     }
 
     /// The server's outage number when the connection was opened or last came back well.
     pub(crate) fn outage(&self) -> Outage {
-        self.permit.outage
+        self.record.outage
     }
 
     pub(crate) fn generation(&self) -> &Arc<Generation<C>> {
-        self.permit.generation()
+        self.record.generation()
+    }
+
+    pub(crate) fn server(&self) -> &Arc<ServerRecord<C>> {
+        self.record.server()
     }
 
     #[inline(always)]
     pub(crate) fn info(&self) -> &ConnInfo {
-        &self.permit.info
+        &self.record.info
     }
 
     #[inline(always)]
     pub(crate) fn info_mut(&mut self) -> &mut ConnInfo {
-        &mut self.permit.info
+        &mut self.record.info
     }
 
     /// Why it may not be idle any longer, if its time is over.
@@ -59,15 +63,14 @@ impl<C: Connector> Connection<C> {
         (now.counted_from(self.info().idle_since()) >= idle_timeout).then_some(CloseReason::IdleTimeout)
     }
 
-    /// Whether it may be checked out now, which it is then: not past its lifetime or idle timeout, and the connector
-    /// agrees.
+    /// Checks it out, if it may be used now: it is not past its lifetime or idle timeout, and the connector agrees.
     #[inline(always)]
-    pub(crate) fn is_reusable(&mut self, now: Time, idle_timeout: Time) -> bool {
+    pub(crate) fn try_check_out(&mut self, now: Time, idle_timeout: Time) -> bool {
         if self.is_over(now, idle_timeout).is_some() {
             return false;
         }
-        self.permit.info.check_out(now);
-        self.connector.is_reusable(&mut self.conn, &self.permit.info)
+        self.record.info.check_out(now);
+        self.connector.is_reusable(&mut self.conn, &self.record.info)
     }
 
     /// Asks the connector what happens after a use.
@@ -78,16 +81,16 @@ impl<C: Connector> Connection<C> {
 
     /// Counts its use, which begins, in the server's word. Its return then takes the slow path, which ends the count.
     pub(crate) fn count_use(&mut self) {
-        if !std::mem::replace(&mut self.permit.is_counted, true) {
-            self.permit.server().in_use.raise();
+        if !std::mem::replace(&mut self.record.is_counted, true) {
+            self.record.server().in_use.raise();
             self.quiet_in = NOT_QUIET;
         }
     }
 
     /// Ends the count of its use. True if it was counted: from here on it is as if it had not been.
     pub(crate) fn end_counted_use(&mut self) -> bool {
-        let was_counted = self.permit.end_count();
-        if was_counted && !self.permit.has_verdict && self.info().uses() > 0 {
+        let was_counted = self.record.end_count();
+        if was_counted && !self.record.has_verdict && self.info().uses() > 0 {
             // The tick of the last return: see `quiet_in`.
             self.quiet_in = self.info().idle_since();
         }
@@ -96,32 +99,48 @@ impl<C: Connector> Connection<C> {
 
     /// Moves it to another generation of the same epoch.
     pub(crate) fn move_to(&mut self, generation: Arc<Generation<C>>) {
-        self.permit.right.generation = generation;
+        self.record.permit.move_to(generation);
     }
 }
 
-/// The right to have one connection to a server open, with what is counted of the connection. Released when dropped.
-pub(crate) struct Permit<C: Connector> {
-    right: Right<C>,
+/// What the pool counts of a connection, with its permit. Counted out when dropped.
+pub(crate) struct ConnRecord<C: Connector> {
+    permit: Permit<C>,
     info: ConnInfo,
-    /// The outage number under which its connection counts as one that has answered; `Outage::NONE` before the first
-    /// good return.
-    answered: Outage,
+    /// The outage number under which the connection last came back well; `Outage::NONE` before the first good return
+    /// and after a failure that was reported.
+    proven_under: Outage,
     /// See [`Connection::outage`].
     outage: Outage,
     /// How many uses the totals have of it, modulo 2³²: fewer come in one tick.
     counted: u32,
-    /// Its connection has not come back well since it was opened, and counts as new.
-    is_new: bool,
+    /// It has not come back well since it was opened, and counts as unproven.
+    is_unproven: bool,
     /// The caller has said how this use ended.
     has_verdict: bool,
     /// Why its connection closes.
     why: CloseReason,
-    /// Its use counts in `ServerEntry::in_use`.
+    /// Its use counts in `ServerRecord::in_use`.
     is_counted: bool,
 }
 
-impl<C: Connector> Permit<C> {
+impl<C: Connector> ConnRecord<C> {
+    /// Of a new connection, whose attempt began under an outage number.
+    pub(crate) fn new(permit: Permit<C>, info: ConnInfo, outage: Outage) -> Self {
+        permit.server().answered.count_unproven(outage);
+        Self {
+            permit,
+            info,
+            proven_under: Outage::NONE,
+            outage,
+            counted: 0,
+            is_unproven: true,
+            has_verdict: false,
+            why: CloseReason::Lost,
+            is_counted: false,
+        }
+    }
+
     fn end_count(&mut self) -> bool {
         let was_counted = std::mem::take(&mut self.is_counted);
         if was_counted {
@@ -130,33 +149,37 @@ impl<C: Connector> Permit<C> {
         was_counted
     }
 
-    /// The outage number under which the connection came back well.
+    /// See the field.
     #[inline(always)]
-    pub(crate) fn answered(&self) -> Outage {
-        self.answered
+    pub(crate) fn proven_under(&self) -> Outage {
+        self.proven_under
     }
 
-    /// Counts a good return under an outage number; `Outage::NONE` takes the count back.
-    pub(crate) fn count_answer(&mut self, outage: Outage) {
-        let answered = &self.right.generation.server.answered;
-        answered.discount(std::mem::replace(&mut self.answered, outage));
-        if outage != Outage::NONE {
-            answered.count(outage);
-            self.end_new();
-            self.outage = outage;
-        }
+    /// The connection came back well under an outage number.
+    pub(crate) fn prove(&mut self, outage: Outage) {
+        self.disprove();
+        self.server().answered.count_proven(outage);
+        self.proven_under = outage;
+        self.end_unproven();
+        self.outage = outage;
     }
 
-    fn end_new(&mut self) {
-        if std::mem::take(&mut self.is_new) {
-            self.server().answered.discount_new(self.outage);
+    /// What it told counts no more: a failure was reported.
+    pub(crate) fn disprove(&mut self) {
+        let before = std::mem::replace(&mut self.proven_under, Outage::NONE);
+        self.server().answered.discount_proven(before);
+    }
+
+    fn end_unproven(&mut self) {
+        if std::mem::take(&mut self.is_unproven) {
+            self.server().answered.discount_unproven(self.outage);
         }
     }
 
     /// The connection no longer counts as open where its server's state is decided.
     pub(crate) fn count_out(&mut self) {
-        self.count_answer(Outage::NONE);
-        self.end_new();
+        self.disprove();
+        self.end_unproven();
     }
 
     /// The caller says how this use ended. False if it has said so before.
@@ -193,76 +216,23 @@ impl<C: Connector> Permit<C> {
         self.why = why;
     }
 
-    pub(crate) fn server(&self) -> &Arc<ServerEntry<C>> {
-        &self.right.generation.server
+    pub(crate) fn server(&self) -> &Arc<ServerRecord<C>> {
+        self.permit.server()
     }
 
     pub(crate) fn generation(&self) -> &Arc<Generation<C>> {
-        &self.right.generation
+        self.permit.generation()
     }
 }
 
-impl<C: Connector> Drop for Permit<C> {
+impl<C: Connector> Drop for ConnRecord<C> {
     fn drop(&mut self) {
         self.end_count();
         self.count_uses();
         self.count_out();
         let server = self.server();
         server.count_close(self.why);
-        // Last: it runs user code. The right is released also if that panics.
+        // Last: it runs user code. The permit is released also if that panics.
         server.closed(&self.info, self.why);
-    }
-}
-
-/// Released when dropped, after what its connection leaves behind.
-struct Right<C: Connector> {
-    generation: Arc<Generation<C>>,
-}
-
-impl<C: Connector> Drop for Right<C> {
-    fn drop(&mut self) {
-        self.generation.server.permits.release();
-        self.generation.server.permit_freed();
-    }
-}
-
-/// The right to open one connection to a server: a permit that counts as connecting. Released when dropped.
-pub(crate) struct ConnectPermit<C: Connector> {
-    /// Empty once it became a [`Permit`].
-    generation: Option<Arc<Generation<C>>>,
-}
-
-impl<C: Connector> ConnectPermit<C> {
-    /// Takes a permit, if one is free and fewer than `most` attempts run at the server.
-    pub(crate) fn take(generation: &Arc<Generation<C>>, most: u32) -> Option<Self> {
-        generation.server.permits.begin(most).then(|| Self { generation: Some(Arc::clone(generation)) })
-    }
-
-    /// The attempt, which began under an outage number, succeeded: the connection keeps the permit.
-    pub(crate) fn connected(mut self, info: ConnInfo, outage: Outage) -> Option<Permit<C>> {
-        let generation = self.generation.take()?;
-        generation.server.permits.connected();
-        generation.server.answered.count_new(outage);
-        Some(Permit {
-            right: Right { generation },
-            info,
-            answered: Outage::NONE,
-            outage,
-            counted: 0,
-            is_new: true,
-            has_verdict: false,
-            why: CloseReason::Lost,
-            is_counted: false,
-        })
-    }
-}
-
-impl<C: Connector> Drop for ConnectPermit<C> {
-    fn drop(&mut self) {
-        if let Some(generation) = self.generation.take() {
-            generation.server.permits.failed();
-            generation.server.permit_freed();
-            generation.server.notifier().attempt_ended.notify_waiters();
-        }
     }
 }

@@ -11,10 +11,10 @@ use crate::conn_info::ConnInfo;
 use crate::connector::Connector;
 use crate::error::Failure;
 use crate::observer::StateChange;
-use crate::server::{Server, ServerEntry, quietly};
+use crate::server::{Server, ServerRecord, quietly};
 use crate::status::StateKind;
 
-impl<C: Connector> ServerEntry<C> {
+impl<C: Connector> ServerRecord<C> {
     /// Its state changed, and it was neither taken down nor disabled.
     pub(crate) fn state_changed(&self, to: StateKind, text: &'static str) {
         quietly(|| {

@@ -14,13 +14,13 @@
 use crate::connector::Connector;
 use crate::raw::Idle;
 use crate::server::notifier::wait_until;
-use crate::server::{Connection, ServerEntry};
+use crate::server::{Connection, ServerRecord};
 use crate::sync::Arc;
 
 /// See the module's page.
 pub(crate) struct Generation<C: Connector> {
     pub(crate) idle: Idle<Connection<C>>,
-    pub(crate) server: Arc<ServerEntry<C>>,
+    pub(crate) server: Arc<ServerRecord<C>>,
     /// The server's number in the list for as long as this generation is open.
     pub(crate) number: usize,
     /// The index at which threads keep the list of this pool.

@@ -1,4 +1,4 @@
-//! One server: its state, its generations of idle queues, its connections and their permits.
+//! One server: its state, its generations of idle queues, its connections with their records and permits.
 
 mod config;
 mod connection;
@@ -7,6 +7,7 @@ mod gauge;
 mod generation;
 mod idle_record;
 mod notifier;
+mod permit;
 mod recent_results;
 mod state;
 mod totals;
@@ -14,11 +15,12 @@ mod weight;
 
 pub(crate) use self::config::{Limits, PoolLimits};
 pub use self::config::{Server, TLS_SERVER_NAME};
-pub(crate) use self::connection::{ConnectPermit, Connection, NOT_QUIET, Permit};
+pub(crate) use self::connection::{ConnRecord, Connection, NOT_QUIET};
 pub(crate) use self::events::chain;
 pub(crate) use self::generation::Generation;
 pub(crate) use self::notifier::{Notifier, quietly};
+pub(crate) use self::permit::{ConnectPermit, Permit};
 pub(crate) use self::recent_results::Results;
-pub(crate) use self::state::ServerEntry;
+pub(crate) use self::state::ServerRecord;
 pub(crate) use self::totals::{Total, Totals, Waits};
 pub(crate) use self::weight::Weight;

@@ -24,7 +24,7 @@ use crate::sync::{
 /// In the order of its cache lines: what each release reads comes first, what each checkout may write last. A change of
 /// state touches few of them. Aligned, so that it shares none with the reference counts of the `Arc` around it.
 #[repr(C, align(64))]
-pub(crate) struct ServerEntry<C: Connector> {
+pub(crate) struct ServerRecord<C: Connector> {
     pub(crate) health: Health,
     pub(crate) strikes: Strikes,
     pub(crate) answered: Answered,
@@ -67,7 +67,7 @@ pub(crate) struct ServerEntry<C: Connector> {
     pub(crate) in_use: InUse,
 }
 
-impl<C: Connector> ServerEntry<C> {
+impl<C: Connector> ServerRecord<C> {
     pub(crate) fn new(config: Server, limits: Limits, notifier: Arc<Notifier>) -> Self {
         Self {
             health: Health::new(limits.tier),

@@ -24,7 +24,7 @@ const SLOTS: usize = 8;
 
 struct Kept {
     /// The thread's number.
-    near: usize,
+    thread: usize,
     /// A `List<C>`, since a thread local cannot be generic over the connector. A copy of its own: behind an `Arc` in
     /// the box each use would wait for one more load.
     list: Box<dyn Any>,
@@ -52,7 +52,7 @@ impl<C: Connector> Servers<C> {
     /// The same for a caller that has read the version of the current list.
     #[inline(always)]
     pub(crate) fn with_list_of<T>(&self, version: u64, use_list: impl FnOnce(&List<C>, usize) -> T) -> Option<T> {
-        with_any(self.cache_index, |list, near| (list.version == version).then(|| use_list(list, near)))
+        with_any(self.cache_index, |list, thread| (list.version == version).then(|| use_list(list, thread)))
     }
 
     /// Keeps the current list for the next call of this thread.
@@ -70,7 +70,7 @@ pub(crate) fn with_any<C: Connector, T>(
     let used = KEPT.try_with(|slots| {
         let kept = slots[index % SLOTS].try_borrow().ok()?;
         let kept = kept.as_ref()?;
-        use_list(kept.list.downcast_ref::<List<C>>()?, kept.near)
+        use_list(kept.list.downcast_ref::<List<C>>()?, kept.thread)
     });
     // A thread that ends has dropped its lists.
     used.ok().flatten()
@@ -80,7 +80,7 @@ pub(crate) fn with_any<C: Connector, T>(
 #[cold]
 fn keep<C: Connector>(index: usize, list: &List<C>) {
     let signals = Arc::clone(&list.signals);
-    let kept = Kept { near: thread_number(), list: Box::new(list.clone()), signals };
+    let kept = Kept { thread: thread_number(), list: Box::new(list.clone()), signals };
     // A slot is in use if a check, a drop or a waker acquires within an acquire. The list before is dropped when the
     // slot is no longer borrowed.
     let _before = KEPT.try_with(|slots| slots[index % SLOTS].try_borrow_mut().ok()?.replace(kept));

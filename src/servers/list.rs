@@ -8,7 +8,7 @@ use std::iter;
 use crate::connector::Connector;
 use crate::load_balancing::LoadBalancing;
 use crate::raw::{Bucket, Outage, Signals, UpSet};
-use crate::server::{Generation, ServerEntry};
+use crate::server::{Generation, ServerRecord};
 use crate::sync::{Arc, AtomicU64, Ordering};
 
 const CHUNK: usize = 64;
@@ -56,11 +56,11 @@ pub(crate) enum Usable {
     /// All, if its tier comes into use for want of better ones.
     Standby,
     /// Those that have answered since the server went down, while others serve.
-    Answered(Outage),
+    Proven(Outage),
 }
 
 impl<C: Connector> ListEntry<C> {
-    pub(crate) fn server(&self) -> &Arc<ServerEntry<C>> {
+    pub(crate) fn server(&self) -> &Arc<ServerRecord<C>> {
         &self.generation.server
     }
 
@@ -164,7 +164,7 @@ impl<C: Connector> List<C> {
         let usable = match () {
             () if self.up.contains(number) || !health.is_disabled() && self.up.is_empty() => Usable::All,
             () if health.serves() => Usable::Standby,
-            () if health.is_down() && !health.is_disabled() => Usable::Answered(health.outage()),
+            () if health.is_down() && !health.is_disabled() => Usable::Proven(health.outage()),
             () => return None,
         };
         Some((entry, usable))

@@ -66,16 +66,16 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
     }
 
     #[inline(always)]
-    fn near(&self, near: usize) -> &Cursors {
-        &self.shards[near % SHARDS]
+    fn cursors(&self, thread: usize) -> &Cursors {
+        &self.shards[thread % SHARDS]
     }
 
     /// Takes a turn: the next server of the set.
     #[inline(always)]
-    pub(crate) fn next(&self, near: usize, set: &UpSet) -> Option<usize> {
+    pub(crate) fn next(&self, thread: usize, set: &UpSet) -> Option<usize> {
         // Relaxed, here and below: it publishes nothing. A load and a store, not a read-modify-write, which would cost
         // more than the rest of the rotation: threads that share the cursor may lose turns.
-        let cursor = &self.near(near).next;
+        let cursor = &self.cursors(thread).next;
         let server = set.next_from(cursor.load(Ordering::Relaxed))?;
         cursor.store(server + 1, Ordering::Relaxed);
         Some(server)
@@ -83,11 +83,11 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
 
     /// Takes a turn: the next of the weighted `turns`, if there are any.
     #[inline(always)]
-    pub(crate) fn next_turn(&self, near: usize, set: &UpSet, turns: &[u32]) -> Option<usize> {
+    pub(crate) fn next_turn(&self, thread: usize, set: &UpSet, turns: &[u32]) -> Option<usize> {
         if turns.is_empty() {
-            return self.next(near, set);
+            return self.next(thread, set);
         }
-        let cursors = self.near(near);
+        let cursors = self.cursors(thread);
         // Relaxed: see `next`.
         let mut turn = cursors.turn.load(Ordering::Relaxed);
         if turn >= turns.len() {
@@ -102,8 +102,8 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
 
     /// Takes a turn: the next server of the set, or a random other one if its `load` is lower.
     #[inline]
-    pub(crate) fn next_of_two(&self, near: usize, set: &UpSet, load: impl Fn(usize) -> usize) -> Option<usize> {
-        let (turn, first) = (&self.near(near).turn, self.next(near, set)?);
+    pub(crate) fn next_of_two(&self, thread: usize, set: &UpSet, load: impl Fn(usize) -> usize) -> Option<usize> {
+        let (turn, first) = (&self.cursors(thread).turn, self.next(thread, set)?);
         // Relaxed: see `next`.
         let draw = turn.load(Ordering::Relaxed).wrapping_add(1);
         turn.store(draw, Ordering::Relaxed);
@@ -113,14 +113,14 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
 
     /// The pass goes on from this server, whose turn it was.
     #[inline]
-    pub(crate) fn go_on_from(&self, near: usize, server: usize) {
+    pub(crate) fn go_on_from(&self, thread: usize, server: usize) {
         // Relaxed: see `next`.
-        self.near(near).next.store(server + 1, Ordering::Relaxed);
+        self.cursors(thread).next.store(server + 1, Ordering::Relaxed);
     }
 
     /// Tries the server of the last turn again, by `serve`, then each of the others once.
-    pub(crate) fn go_on<T>(&self, near: usize, set: &UpSet, mut serve: impl FnMut(usize) -> Option<T>) -> Option<T> {
-        let Cursors { next, miss, .. } = self.near(near);
+    pub(crate) fn go_on<T>(&self, thread: usize, set: &UpSet, mut serve: impl FnMut(usize) -> Option<T>) -> Option<T> {
+        let Cursors { next, miss, .. } = self.cursors(thread);
         // If another thread shares the cursor, or the set has changed, it is some other server's turn.
         let first = set.next_from(next.load(Ordering::Relaxed).saturating_sub(1))?;
         if let Some(served) = serve(first) {
@@ -141,9 +141,9 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
     }
 
     /// Tries servers of the set until one serves: the next in turn, then each of the others once.
-    pub(crate) fn pass<T>(&self, near: usize, set: &UpSet, serve: impl FnMut(usize) -> Option<T>) -> Option<T> {
-        self.next(near, set)?;
-        self.go_on(near, set, serve)
+    pub(crate) fn pass<T>(&self, thread: usize, set: &UpSet, serve: impl FnMut(usize) -> Option<T>) -> Option<T> {
+        self.next(thread, set)?;
+        self.go_on(thread, set, serve)
     }
 }
 
@@ -196,11 +196,11 @@ mod tests {
     fn each_shard_has_a_turn_of_its_own() {
         let rotation = Rotation::<8>::new(0);
         let servers = set(0..3);
-        for near in [0, 1, 7] {
-            let order: Vec<_> = (0..4).filter_map(|_| rotation.next(near, &servers)).collect();
-            assert_eq!(order, (0..4).map(|turn| (near + turn) % 3).collect::<Vec<_>>(), "near {near}");
+        for thread in [0, 1, 7] {
+            let order: Vec<_> = (0..4).filter_map(|_| rotation.next(thread, &servers)).collect();
+            assert_eq!(order, (0..4).map(|turn| (thread + turn) % 3).collect::<Vec<_>>(), "thread {thread}");
         }
-        assert_eq!(rotation.next(8, &servers), Some(1), "near 8 shares the cursor of near 0");
+        assert_eq!(rotation.next(8, &servers), Some(1), "thread 8 shares the cursor of thread 0");
     }
 
     #[test]
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn shards_begin_at_different_weighted_turns() {
         let (rotation, servers, turns) = (Rotation::<64>::new(0), set(0..4), [0, 1, 2, 3]);
-        let mut firsts: Vec<_> = (0..64).filter_map(|near| rotation.next_turn(near, &servers, &turns)).collect();
+        let mut firsts: Vec<_> = (0..64).filter_map(|thread| rotation.next_turn(thread, &servers, &turns)).collect();
         firsts.sort_unstable();
         firsts.dedup();
         assert_eq!(firsts, [0, 1, 2, 3]);

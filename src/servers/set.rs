@@ -16,7 +16,7 @@ use crate::connector::Connector;
 use crate::error::ServerError;
 use crate::load_balancing::LoadBalancing;
 use crate::raw::{Changed, Idle, Serving, TIERS, TierInUse, Time};
-use crate::server::{Connection, Generation, Limits, Notifier, PoolLimits, Server, ServerEntry};
+use crate::server::{Connection, Generation, Limits, Notifier, PoolLimits, Server, ServerRecord};
 use crate::servers::cache;
 use crate::servers::list::{List, ListEntry};
 use crate::servers::shard::shards;
@@ -29,7 +29,7 @@ pub(crate) const MAX_DEFAULT_IDLE: u32 = 1_024;
 pub(crate) struct Servers<C: Connector> {
     pub(super) list: ArcSwap<List<C>>,
     /// Removed servers; some still have open connections.
-    draining: ArcSwap<Vec<Arc<ServerEntry<C>>>>,
+    draining: ArcSwap<Vec<Arc<ServerRecord<C>>>>,
     registry: Mutex<Registry<C>>,
     pub(crate) serving: Serving,
     pub(super) tier: TierInUse,
@@ -53,7 +53,7 @@ struct Registry<C: Connector> {
     free: BinaryHeap<Reverse<usize>>,
     /// Removed servers, by name, until nothing of them matters any more: if one is registered again before, its
     /// permits, tokens, breaker and health go on.
-    removed: HashMap<Arc<str>, Arc<ServerEntry<C>>>,
+    removed: HashMap<Arc<str>, Arc<ServerRecord<C>>>,
 }
 
 /// What a change did, for the caller to act on.
@@ -65,8 +65,8 @@ pub(crate) struct Change<C: Connector> {
     /// The generations that were replaced: by one of the same epoch if the maximum changed, else by one of a new epoch.
     pub(crate) replaced: Vec<Arc<Generation<C>>>,
     /// Removed servers to drop, not under the lock: they hold user values.
-    forgotten: Vec<Arc<ServerEntry<C>>>,
-    draining_before: Option<Arc<Vec<Arc<ServerEntry<C>>>>>,
+    forgotten: Vec<Arc<ServerRecord<C>>>,
+    draining_before: Option<Arc<Vec<Arc<ServerRecord<C>>>>>,
 }
 
 impl<C: Connector> Change<C> {
@@ -124,7 +124,7 @@ impl<C: Connector> Servers<C> {
     }
 
     /// Removed servers with open connections.
-    pub(crate) fn draining(&self) -> Vec<Arc<ServerEntry<C>>> {
+    pub(crate) fn draining(&self) -> Vec<Arc<ServerRecord<C>>> {
         self.draining.load().iter().filter(|server| server.permits.counts().open() > 0).cloned().collect()
     }
 
@@ -229,7 +229,7 @@ struct Edit<'a, C: Connector> {
     /// The numbers whose bits must be refreshed.
     touched: Vec<usize>,
     /// Raised maxima, set once the list is published: before that, the old generations lack room for more connections.
-    maxima: Vec<(Arc<ServerEntry<C>>, u32)>,
+    maxima: Vec<(Arc<ServerRecord<C>>, u32)>,
     /// The time of the change, for new rates.
     now: Time,
 }
@@ -252,7 +252,7 @@ impl<C: Connector> Edit<'_, C> {
                 known.permits.set_max(limits.max_conns);
                 known
             }
-            None => Arc::new(ServerEntry::new(server.clone(), limits, Arc::clone(&self.servers.notifier))),
+            None => Arc::new(ServerRecord::new(server.clone(), limits, Arc::clone(&self.servers.notifier))),
         };
         state.register(number, &self.servers.serving, self.now);
         self.servers.start_ramp(&state);
@@ -322,7 +322,7 @@ impl<C: Connector> Edit<'_, C> {
     fn begin_generation(
         &mut self,
         number: usize,
-        server: Arc<ServerEntry<C>>,
+        server: Arc<ServerRecord<C>>,
         max_conns: u32,
         epoch: u64,
     ) -> Arc<Generation<C>> {
@@ -366,7 +366,7 @@ impl<C: Connector> Edit<'_, C> {
         }
         if !change.removed.is_empty() || !change.registered.is_empty() {
             let is_over =
-                |(name, server): (&Arc<str>, &Arc<ServerEntry<C>>)| server.is_over(now).then(|| Arc::clone(name));
+                |(name, server): (&Arc<str>, &Arc<ServerRecord<C>>)| server.is_over(now).then(|| Arc::clone(name));
             let over: Vec<_> = registry.removed.iter().filter_map(is_over).collect();
             change.forgotten.extend(over.iter().filter_map(|name| registry.removed.remove(name)));
             let draining = registry.removed.values().filter(|server| server.permits.counts().open() > 0).cloned();

@@ -12,7 +12,7 @@ use super::Servers;
 use crate::connector::Connector;
 use crate::load_balancing::LoadBalancing;
 use crate::raw::{TICK, Time};
-use crate::server::ServerEntry;
+use crate::server::ServerRecord;
 use crate::servers::list::{List, ListEntry};
 use crate::sync::Arc;
 
@@ -98,7 +98,7 @@ impl<C: Connector> Servers<C> {
     }
 
     /// Begins the ramp of a server, if slow start is on.
-    pub(super) fn start_ramp(&self, server: &ServerEntry<C>) {
+    pub(super) fn start_ramp(&self, server: &ServerRecord<C>) {
         // Without the tick nothing would go on with it. A pool that starts has none yet.
         if let (Some(_), Some(now)) = (self.slow_start, self.notifier.signals.tick()) {
             server.weight.start_ramp(now);
