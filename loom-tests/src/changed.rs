@@ -22,7 +22,7 @@ pub fn the_last_look_sees_each_change() {
             })
         });
         let mut seen = if changed.take() { look() } else { [0, 0] };
-        threads.map(|thread| thread.join().unwrap());
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
         if changed.take() {
             seen = look();
         }

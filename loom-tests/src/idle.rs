@@ -87,8 +87,8 @@ pub fn nothing_stays_in_the_queue_behind_the_closed_bit() {
 
 /// Property: the same with two shards: the closer also finds an item pushed near the other shard (I1, I2).
 /// Threads: two push near different shards; the main thread closes and drains.
-/// Mutation that fails it: the CAS of `Slot::put` is only Release; no fence in `close`; `pop` searches only the caller's
-/// shard.
+/// Mutation that fails it: the CAS of `Slot::put` is only Release; no fence in `close`; `pop` searches only the
+/// caller's shard.
 pub fn nothing_stays_behind_the_closed_bit_in_any_shard() {
     check_large(3, || {
         let idle = sharded([&[], &[]]);
@@ -159,8 +159,8 @@ pub fn each_item_is_reused_or_closed_once() {
     });
 }
 
-/// Property: with no more items than the capacity, no push refuses an item, even if the caller's shard is full and other
-/// items move (I2, I4).
+/// Property: with no more items than the capacity, no push refuses an item, even if the caller's shard is full and
+/// other items move (I2, I4).
 /// Threads: one pushes near a full shard; the main thread moves two items from that shard to the other, one from its
 /// slot and one from its queue.
 /// Mutation that fails it: `push` refuses an item if the caller's shard is full.

@@ -1,4 +1,4 @@
-//! The fast path to a connection, that of a choice by connections in use, and the pass over all servers.
+//! An acquire that need not wait: the hot path, then a choice by connections in use, then a pass over all servers.
 
 use tokio::runtime::Handle;
 
@@ -7,30 +7,19 @@ use crate::connector::Connector;
 use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::background;
-use crate::core::hand_over::{after_push, close_of_older_outages, keep, move_or_close};
+use crate::core::hand_over::{after_push, close_of_older_outages, move_or_close};
+use crate::core::hot::{ASYNC, LEAST_IN_USE, SYNC, Skip, take, take_next, take_own};
 use crate::core::report;
 use crate::core::shared::Shared;
 use crate::core::spill;
-use crate::core::transition::close_unusable;
 use crate::error::{AcquireError, TryAcquireError};
-use crate::raw::{Signals, Time};
+use crate::raw::Time;
 use crate::server::Connection;
 use crate::servers::{List, ListEntry, Usable, thread_number};
 use crate::sync::Arc;
 
 /// A connection, or why there is none.
 pub(crate) type Acquired<C> = Result<Box<Connection<C>>, AcquireError<<C as Connector>::Error>>;
-
-/// Why a server gave no connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Skip {
-    /// No token.
-    Limited,
-    /// Nothing idle.
-    Empty,
-    /// A connection was popped and closed.
-    Dead,
-}
 
 /// When a pass also connects to the first server that it found empty, so that load does not stick to the servers that
 /// were connected to first.
@@ -42,17 +31,12 @@ enum Balance {
     InRuntime,
 }
 
-/// The callers of `take_own`.
-const SYNC: u8 = 0;
-const ASYNC: u8 = 1;
-const LEAST_IN_USE: u8 = 2;
-
 /// See [`Pool::try_acquire`](crate::Pool::try_acquire).
 #[inline]
 pub(crate) fn try_acquire<C: Connector>(shared: &Arc<Shared<C>>) -> Result<Box<Connection<C>>, TryAcquireError> {
     match take_next::<C, SYNC>(shared) {
         Some(conn) => Ok(conn),
-        None => take_any(shared, Balance::InRuntime, None).ok_or_else(|| report::refusal(shared)),
+        None => take_elsewhere(shared, Balance::InRuntime).ok_or_else(|| report::refusal(shared)),
     }
 }
 
@@ -64,8 +48,49 @@ pub(crate) fn take_idle<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Con
     }
     match take_next::<C, ASYNC>(shared) {
         Some(conn) => Some(conn),
-        None => take_any(shared, Balance::IfServed, None),
+        None => take_elsewhere(shared, Balance::IfServed),
     }
+}
+
+/// Goes on where the hot path found nothing.
+#[cold]
+fn take_elsewhere<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<Box<Connection<C>>> {
+    if shared.signals.has_detour() {
+        if let Some(conn) = give_way(shared) {
+            return Some(conn);
+        }
+    } else if shared.servers.keep_list() {
+        take_turn(shared);
+    }
+    take_any(shared, balance, None)
+}
+
+/// Waiters come first. Otherwise a probe is due, and `take_any` goes on from this caller's turn; or servers are not
+/// chosen in turn, but by the connections in use.
+fn give_way<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
+    let signals = &shared.signals;
+    if signals.waiters() > 0 {
+        return None;
+    }
+    if signals.is_probe_due() {
+        take_turn(shared);
+        return None;
+    }
+    let taken = shared.servers.with_kept_list(signals.list_version(), |list, thread| {
+        let number = less_loaded(shared, list, thread)?;
+        let taken = take_own::<C, LEAST_IN_USE>(shared, list, number, thread);
+        if taken.is_none() {
+            shared.rotation.go_on_from(thread, number);
+        }
+        taken
+    });
+    if taken.is_none() {
+        shared.servers.keep_list();
+        take_turn(shared);
+    }
+    let mut conn = taken.flatten()?;
+    conn.count_use();
+    Some(conn)
 }
 
 /// An idle connection, for an async caller with wishes.
@@ -99,70 +124,6 @@ fn take_of<C: Connector>(shared: &Shared<C>, name: &str) -> Option<Box<Connectio
     Some(conn)
 }
 
-/// The hot path: takes a connection of the next server in turn from this thread's shard. Otherwise `take_any` looks
-/// everywhere.
-///
-/// `CALLER` gives each caller closures of its own type: compilers inline what has one caller, and a call costs a tenth
-/// of the instructions.
-#[inline(always)]
-fn take_next<C: Connector, const CALLER: u8>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>> {
-    let signals: &Signals = &shared.signals;
-    // One branch for all.
-    if signals.has_detour() {
-        return give_way(shared);
-    }
-    let taken = shared.servers.with_list_of(signals.list_version(), |list, thread| {
-        let number = shared.rotation.next_turn(thread, &list.up, &list.turns)?;
-        take_own::<C, CALLER>(shared, list, number, thread)
-    });
-    taken.unwrap_or_else(|| keep_list(shared))
-}
-
-/// Takes a connection of a server from this thread's shard.
-#[inline(always)]
-fn take_own<C: Connector, const CALLER: u8>(
-    shared: &Shared<C>,
-    list: &List<C>,
-    number: usize,
-    thread: usize,
-) -> Option<Box<Connection<C>>> {
-    let (entry, signals) = (list.entry(number)?, &shared.signals);
-    let tick = || signals.tick().filter(|_| !shared.settings.exact_times);
-    let now = || tick().unwrap_or_else(|| read_clock(shared));
-    take(shared, entry, now, || entry.generation.idle.pop_own(thread)).ok()
-}
-
-/// Reads the time where no tick is stored. Out of line of the hot path.
-#[cold]
-fn read_clock<C: Connector>(shared: &Shared<C>) -> Time {
-    shared.clock.time()
-}
-
-/// Waiters come first. Otherwise a probe is due, and `take_any` goes on from this caller's turn; or servers are not
-/// chosen in turn, but by the connections in use.
-#[cold]
-fn give_way<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
-    let signals = &shared.signals;
-    if signals.waiters() > 0 {
-        return None;
-    }
-    if signals.is_probe_due() {
-        take_turn(shared);
-        return None;
-    }
-    let taken = shared.servers.with_list_of(signals.list_version(), |list, thread| {
-        let number = less_loaded(shared, list, thread)?;
-        let taken = take_own::<C, LEAST_IN_USE>(shared, list, number, thread);
-        if taken.is_none() {
-            shared.rotation.go_on_from(thread, number);
-        }
-        taken
-    });
-    let mut conn = taken.unwrap_or_else(|| keep_list(shared))?;
-    conn.count_use();
-    Some(conn)
-}
-
 /// Takes a turn: the less loaded of two servers.
 fn less_loaded<C: Connector>(shared: &Shared<C>, list: &List<C>, thread: usize) -> Option<usize> {
     let in_use = |number| list.entry(number).map_or(usize::MAX, |entry| entry.server().in_use.count());
@@ -174,14 +135,6 @@ pub(crate) fn count_use<C: Connector>(shared: &Shared<C>, conn: &mut Connection<
     if !shared.signals.is_in_turn() {
         conn.count_use();
     }
-}
-
-/// Keeps the current list for this thread's next call.
-#[cold]
-fn keep_list<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
-    shared.servers.keep_list();
-    take_turn(shared);
-    None
 }
 
 /// Takes the turn from which `take_any` goes on.
@@ -315,41 +268,4 @@ fn take_good<C: Connector>(
             taken => return taken,
         }
     }
-}
-
-/// Takes a connection of one server: looks for a token, pops, checks, takes the token last. `now` is the time for the
-/// check where there is no rate limit.
-#[inline(always)]
-fn take<C: Connector>(
-    shared: &Shared<C>,
-    entry: &ListEntry<C>,
-    now: impl Fn() -> Time,
-    pop: impl Fn() -> Option<Box<Connection<C>>>,
-) -> Result<Box<Connection<C>>, Skip> {
-    let Some(bucket) = &entry.bucket else { return pop_reusable(shared, now(), pop) };
-    // The clock, not the tick: a take at too early a time would leave too many tokens for the next window.
-    let now = shared.clock.time();
-    let seen = bucket.look(now).ok_or(Skip::Limited)?;
-    let conn = pop_reusable(shared, now, pop)?;
-    if bucket.take_seen(seen).is_none() {
-        // Another caller took the last token.
-        keep(conn);
-        return Err(Skip::Limited);
-    }
-    Ok(conn)
-}
-
-/// Pops a connection and checks it. Closes one that may not be reused.
-#[inline(always)]
-fn pop_reusable<C: Connector>(
-    shared: &Shared<C>,
-    now: Time,
-    pop: impl Fn() -> Option<Box<Connection<C>>>,
-) -> Result<Box<Connection<C>>, Skip> {
-    let mut conn = pop().ok_or(Skip::Empty)?;
-    if conn.try_check_out(now, shared.idle_timeout) {
-        return Ok(conn);
-    }
-    close_unusable(shared, conn, now);
-    Err(Skip::Dead)
 }

@@ -14,7 +14,7 @@ use crate::connector::Connector;
 use crate::core::probes::Probes;
 use crate::core::ratio::Ratios;
 use crate::core::shared::Shared;
-use crate::core::upkeep::Sweeps;
+use crate::core::sweep::Sweeps;
 use crate::core::{membership, settle};
 use crate::raw::{TICK, Time};
 use crate::server::{Notifier, quietly};

@@ -15,7 +15,7 @@ use crate::core::closing::{close, why_over};
 use crate::core::look_again::LookAtEnd;
 use crate::core::runtime::time_out;
 use crate::core::shared::Shared;
-use crate::core::{hand_over, sweep, transition};
+use crate::core::{close_idle, hand_over, transition};
 use crate::error::Failure;
 use crate::server::{Connection, Generation, chain};
 use crate::sync::Arc;
@@ -114,7 +114,7 @@ impl<C: Connector> IdleTask<C> {
                 let idle_since = conn.info().idle_since();
                 transition::close_refused(shared, conn, CloseReason::CheckFailed);
                 if let Some(current) = shared.servers.current(generation) {
-                    sweep::close_idle_since(&current, idle_since, CloseReason::CheckFailed);
+                    close_idle::close_idle_since(&current, idle_since, CloseReason::CheckFailed);
                 }
             }
             HookEnd::TimedOut => {

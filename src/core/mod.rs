@@ -6,21 +6,19 @@
 //! |---|---|
 //! | `wait` | joins the wait queue and waits |
 //! | `warm_up`, `follow` | opens connections ahead of the callers; applies a stream of server sets |
-//! | `acquire` | the fast path, the pass over all servers |
+//! | `acquire` | looks everywhere for an idle connection, where the hot path found none |
 //! | `background` | the one task of a pool |
 //! | `probes`, `settle` | tries servers that are down, ends recoveries; serves waiters, starts attempts |
-//! | `upkeep` | sweeps the idle connections |
+//! | `sweep` | looks at the idle connections at intervals |
 //! | `ratio` | ejects servers by the part of their results that failed |
 //! | `refill` | connects to servers below their minimum of idle connections |
 //! | `order` | starts the attempts of waiters that accept no idle connection |
 //! | `attempt` | one connect attempt |
 //! | `disable` | takes servers out of rotation by order, and back |
-//! | `membership`, `release` | changes the set of servers; ends a use |
-//! | `recycle` | makes a used connection fit for the next caller |
-//! | `idle_task` | runs a hook on an idle connection |
-//! | `verdict` | what a use says of its server |
+//! | `membership`, `release` | changes the set of servers; ends a use, by what it says of its server |
+//! | `hot`, `idle_task` | the hot paths of an acquire and a release; runs a hook on an idle connection |
 //! | `transition` | changes a server's breaker and health |
-//! | `sweep` | closes idle connections |
+//! | `close_idle` | closes idle connections |
 //! | `hand_over`, `report` | delivers a connection; errors and status |
 //! | `closing` | closes a connection, with a goodbye where one is due |
 //! | `candidates` | which servers to connect to for waiters |
@@ -33,6 +31,7 @@ mod attempt;
 mod attempt_counts;
 mod background;
 mod candidates;
+mod close_idle;
 mod closing;
 mod disable;
 mod drops;
@@ -41,6 +40,7 @@ mod first_sets;
 mod follow;
 mod grant;
 mod hand_over;
+mod hot;
 mod idle_task;
 mod look_again;
 mod membership;
@@ -49,7 +49,6 @@ mod plan;
 mod probes;
 mod random;
 mod ratio;
-mod recycle;
 mod refill;
 mod release;
 mod report;
@@ -59,8 +58,6 @@ mod shared;
 mod spill;
 mod sweep;
 mod transition;
-mod upkeep;
-mod verdict;
 mod wait;
 mod warm_up;
 mod wish;
@@ -75,9 +72,8 @@ pub(crate) use self::follow::follow;
 pub(crate) use self::membership::{
     close, deregister, register, reset, reset_server, set_load_balancing, set_servers, update,
 };
-pub(crate) use self::release::{broken, detach, discard, dropped, fail, release};
+pub(crate) use self::release::{broken, detach, discard, dropped, fail, release, report_failure, report_success};
 pub(crate) use self::report::{not_returned, servers, status};
 pub(crate) use self::shared::Shared;
-pub(crate) use self::verdict::{report_failure, report_success};
 pub(crate) use self::wait::{acquire_with, wait, wait_for_attempt};
 pub(crate) use self::warm_up::warm_up;

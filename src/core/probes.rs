@@ -17,7 +17,7 @@ use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::grant::Grant;
 use crate::core::shared::Shared;
-use crate::core::{disable, refill, report, sweep, transition};
+use crate::core::{close_idle, disable, refill, report, transition};
 use crate::raw::{BreakerState, HealthState, Outage, Time};
 use crate::server::{Generation, ServerRecord};
 use crate::settings::LEAST_TRIAL_DISTANCE;
@@ -159,7 +159,7 @@ impl Probes {
         if is_full {
             // First: the drop of a connection may panic. If the probe starts, it is not due when it is looked at.
             shared.due_times.add_full(number);
-            sweep::make_room(&generation, CloseReason::Outage);
+            close_idle::make_room(&generation, CloseReason::Outage);
         }
         if attempt::start(shared, &generation, Purpose::Probe { ahead }) {
             self.next_trial = now.after(LEAST_TRIAL_DISTANCE);

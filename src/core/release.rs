@@ -1,23 +1,25 @@
-//! How a use ends: connections return to the pool, close or leave it.
+//! How a use ends, and what it says of its server: success, failure or nothing. The first verdict of a use stands.
+//!
+//! A connection returns to the pool, closes or leaves it. Where the connector asks for it, a task recycles it first:
+//! meanwhile it keeps its permit and counts as an attempt that is about to succeed. Callers wait for it, and no other
+//! attempt starts for them until the hedge delay is over.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::close_reason::CloseReason;
 use crate::connector::{AfterUse, Connector, Ended};
-use crate::core::closing::close;
-use crate::core::hand_over::{after_push_of, give_back, move_or_close};
-use crate::core::recycle::recycle;
-use crate::core::shared::pool_of;
-use crate::core::verdict::{end_good_use, end_other_use, report_if_abandoned};
-use crate::core::{sweep, transition};
-use crate::raw::Outage;
-use crate::server::{Connection, Generation};
-use crate::servers::{List, with_any};
+use crate::core::attempt_counts::{Counted, Purpose};
+use crate::core::closing::{close, why_over};
+use crate::core::hand_over::{after_push_of, give_back};
+use crate::core::hot::{COUNTED, PLAIN, PutBack, put_back};
+use crate::core::idle_task::{HookEnd, run_hook};
+use crate::core::shared::{Shared, pool_of};
+use crate::core::{close_idle, transition};
+use crate::error::Failure;
+use crate::raw::{Outage, TICK, Time};
+use crate::server::{Connection, Generation, NOT_QUIET, Total};
 use crate::sync::Arc;
-
-/// The callers of `reuse`.
-const PLAIN: u8 = 0;
-const COUNTED: u8 = 1;
 
 /// Takes a connection back as the connector says. Out of line: compilers inline its parts there, not in its callers.
 #[inline(never)]
@@ -33,41 +35,12 @@ pub(crate) fn release<C: Connector>(mut conn: Box<Connection<C>>) {
 }
 
 /// Takes a connection back for reuse.
-///
-/// The hot path: the list that this thread keeps also keeps the generation alive while the connection goes into its
-/// idle queue, from where another thread may take and drop it. `reuse_slowly` handles a generation that no kept list
-/// has, a pool without a tick, the first return in a tick, and the first good return under an outage number.
-/// `after_release` acts on waiters, health and strikes. `CALLER` gives each caller closures of its own type, as in
-/// `acquire`.
 #[inline(always)]
 fn reuse<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>) {
-    let generation = conn.generation();
-    let (cache_index, number) = (generation.cache_index, generation.number);
-    let mut conn = Some(conn);
-    // What is left to do is done outside the kept list, which user code may want.
-    let follow_up = with_any(cache_index, |list: &List<C>, thread| {
-        let generation = &list.entry(number)?.generation;
-        // Without one the tick is later than any time, and no connection is quiet then.
-        let (server, tick) = (&generation.server, list.signals.tick_or_never());
-        let outage = server.health.snapshot().outage();
-        // `answered`, not its outage number: after a failure that was reported it has not come back well.
-        let is_ordinary = |conn: &mut Box<Connection<C>>| {
-            Arc::ptr_eq(generation, conn.generation()) && conn.quiet_in == tick && conn.record.proven_under() == outage
-        };
-        let mut conn = conn.take_if(is_ordinary)?;
-        conn.info_mut().check_in(tick);
-        generation.idle.push(conn, thread, move_or_close);
-        // After the push: pairs with the fences of `WaitQueue::join` and of `UpSet::refresh`.
-        // One branch for all three.
-        let is_plain = server.health.snapshot_after_push().is_plainly_up() & server.strikes.is_clear();
-        let is_quiet = is_plain & (list.signals.waiters() == 0);
-        (!is_quiet).then(|| (Arc::clone(generation), thread, outage))
-    });
-    if let Some((generation, thread, outage)) = follow_up {
-        after_release(&generation, thread, outage);
-    }
-    if let Some(conn) = conn {
-        reuse_slowly(conn);
+    match put_back::<C, CALLER>(conn) {
+        PutBack::Done => {}
+        PutBack::Look { generation, thread, outage } => after_release(&generation, thread, outage),
+        PutBack::Slow(conn) => reuse_slowly(conn),
     }
 }
 
@@ -92,9 +65,7 @@ fn reuse_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     conn.quiet_in = now;
     give_back(conn, now);
     // This thread's next release need not come here.
-    if shared.servers.with_kept_list(|_, _| ()).is_none() {
-        shared.servers.keep_list();
-    }
+    shared.servers.keep_list();
 }
 
 /// The caller closes the connection. It says nothing about the server.
@@ -129,7 +100,7 @@ pub(crate) fn broken<C: Connector>(mut conn: Box<Connection<C>>, reason: &dyn fm
     // In the generation that took over, if the settings changed since the checkout.
     let current = || pool_of(&generation.server).and_then(|shared| shared.servers.current(&generation));
     if let Some(current) = (!is_new).then(current).flatten() {
-        sweep::close_idle_since(&current, idle_since, CloseReason::Broken);
+        close_idle::close_idle_since(&current, idle_since, CloseReason::Broken);
     }
 }
 
@@ -145,4 +116,139 @@ pub(crate) fn dropped<C: Connector>(mut conn: Box<Connection<C>>) {
     }
     end_other_use(&mut conn);
     close(conn, CloseReason::Dropped);
+}
+
+/// A use ends well, as far as the caller has not said otherwise. Returns the pool, if it still exists.
+fn end_good_use<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>>> {
+    let Some(shared) = pool_of(conn.server()) else {
+        end_other_use(conn);
+        return None;
+    };
+    if !end_use(&shared, conn) {
+        conn.server().count(Total::Successes, 1);
+        count_success(&shared, conn);
+    }
+    Some(shared)
+}
+
+/// Ends a use in which the connection comes back. True if the caller has said how it ended.
+fn end_use<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) -> bool {
+    shared.drops.note_return();
+    conn.record.end_use(shared.signals.tick().unwrap_or_else(|| shared.clock.time()))
+}
+
+/// Ends a use in which the caller closes the connection, or takes it out of the pool.
+fn end_other_use<C: Connector>(conn: &mut Connection<C>) {
+    conn.record.end_use(conn.info().checked_out_at());
+}
+
+/// Counts a good return of a connection: it takes the server's outage number anew.
+fn count_success<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
+    let generation = Arc::clone(conn.generation());
+    let (server, outage) = (&generation.server, generation.server.health.snapshot().outage());
+    // After the look at the number: that of the new address finds that the server has moved.
+    if has_moved(conn) {
+        return;
+    }
+    server.answered.note(shared.signals.tick().unwrap_or_else(|| shared.clock.time()));
+    if conn.record.proven_under() != outage {
+        conn.record.prove(outage);
+        server.breaker.clear_failures();
+    }
+    transition::succeeded(shared, &generation, outage);
+}
+
+/// The caller says that the server answers well, once for each checkout.
+pub(crate) fn report_success<C: Connector>(conn: &mut Connection<C>) {
+    if let Some(shared) = first_verdict(conn) {
+        conn.server().count(Total::Successes, 1);
+        count_success(&shared, conn);
+    }
+}
+
+/// The caller says that the server failed, once for each checkout.
+pub(crate) fn report_failure<C: Connector>(conn: &mut Connection<C>, reason: String, eject_for: Option<Duration>) {
+    if let Some(shared) = first_verdict(conn) {
+        conn.record.disprove();
+        let failure = Failure::Reported(reason.into());
+        transition::reported(&shared, conn.generation(), conn.outage(), failure, eject_for);
+    }
+}
+
+/// A connection whose caller drops it after a long use counts as a failure of the server, unless the server has
+/// answered anything since the checkout. Counts the drop, unless the caller has said how the use ended.
+fn report_if_abandoned<C: Connector>(conn: &Connection<C>) {
+    if conn.record.has_verdict() {
+        return;
+    }
+    let Some(shared) = pool_of(conn.server()) else { return };
+    shared.drops.count(&shared.settings.name);
+    let Some(abandoned_after) = shared.settings.abandoned_after else { return };
+    let (checked_out, tick) = (conn.info().checked_out_at(), shared.signals.tick());
+    let used = tick.unwrap_or_else(|| shared.clock.time()).since(checked_out);
+    // The tick of a return is up to a step older than the time of a checkout before it.
+    let since = tick.map_or(checked_out, |_| checked_out.counted_from(Time::ZERO.after(TICK)));
+    if used >= abandoned_after && !conn.server().answered.is_since(since) {
+        transition::reported(&shared, conn.generation(), conn.outage(), Failure::Unanswered { after: used }, None);
+    }
+}
+
+/// Whether the server has another address or tag now: the connection tells nothing of it.
+fn has_moved<C: Connector>(conn: &Connection<C>) -> bool {
+    let (before, now) = (conn.info().server(), conn.server().config());
+    !std::ptr::eq(before, &*now) && !before.leads_where(&now)
+}
+
+/// The pool, for the first verdict of a checkout.
+fn first_verdict<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>>> {
+    if !conn.record.set_verdict() {
+        return None;
+    }
+    // The release takes the slow path, so as not to count again.
+    conn.quiet_in = NOT_QUIET;
+    pool_of(conn.server())
+}
+
+/// Recycles a connection whose use ends. Without a runtime it closes.
+fn recycle<C: Connector>(mut conn: Box<Connection<C>>) {
+    let Some(shared) = pool_of(conn.server()) else { return close(conn, CloseReason::PoolClosed) };
+    let has_verdict = end_use(&shared, &mut conn);
+    // There is always one: only attempts for waiters are bounded.
+    let Some(counted) = shared.attempts.begin(Purpose::Recycle, 0) else { return };
+    let task = Recycle { conn, counted, has_verdict, shared: Arc::clone(&shared) };
+    // A runtime that was shut down drops the task at once, and so does a pool without one.
+    shared.runtime.spawn(|_| run_recycle(task));
+}
+
+/// A task that runs. Fields drop in this order: one that finds that no attempt runs has been served.
+struct Recycle<C: Connector> {
+    conn: Box<Connection<C>>,
+    counted: Counted,
+    has_verdict: bool,
+    shared: Arc<Shared<C>>,
+}
+
+async fn run_recycle<C: Connector>(task: Recycle<C>) {
+    // Locals drop in the opposite order.
+    let Recycle { shared, has_verdict, mut counted, mut conn } = task;
+    let generation = Arc::clone(conn.generation());
+    let hook = shared.connector.recycle(&mut conn.conn);
+    let failure = match run_hook(&shared, &generation, &mut counted, hook).await {
+        HookEnd::Passed => {
+            if !has_verdict {
+                conn.server().count(Total::Successes, 1);
+                count_success(&shared, &mut conn);
+            }
+            let now = shared.clock.time();
+            conn.info_mut().rest_from(now);
+            return give_back(conn, now);
+        }
+        HookEnd::Ended => return close(conn, why_over(&generation)),
+        HookEnd::Failed(error) => Failure::Recycle(error),
+        HookEnd::TimedOut => Failure::RecycleTimeout { after: shared.settings.connect_timeout },
+    };
+    if !has_verdict {
+        transition::reported(&shared, &generation, conn.outage(), failure, None);
+    }
+    close(conn, CloseReason::RecycleFailed);
 }

@@ -198,7 +198,10 @@ async fn a_thread_keeps_the_current_list() {
     // More pools than there are indexes: all of them are used.
     for _ in 0..100 {
         let rig = pool(|builder| builder.server("a"));
-        let kept = || shared(&rig.pool).servers.with_kept_list(|list, thread| (list.len, thread));
+        let kept = || {
+            let shared = shared(&rig.pool);
+            shared.servers.with_kept_list(shared.signals.list_version(), |list, thread| (list.len, thread))
+        };
         assert_eq!(kept(), None);
         rig.pool.acquire().await.expect("it accepts").release();
         assert_eq!(kept(), Some((1, thread_number())));

@@ -8,7 +8,7 @@ use crate::core::closing::close;
 use crate::core::hand_over::close_of_older_outages;
 use crate::core::look_again::{look_again, look_at};
 use crate::core::shared::Shared;
-use crate::core::{report, sweep};
+use crate::core::{close_idle, report};
 use crate::error::Failure;
 use crate::raw::{BreakerState, Ejected, HealthSnapshot, HealthState, Outage, Pass, Time};
 use crate::server::{Connection, Generation, Total, chain};
@@ -51,7 +51,7 @@ pub(crate) fn connect_failed<C: Connector>(
     }
     let answers = match failed.unanswered_since {
         Some(began) => server.answered.is_since(began),
-        None => sweep::has_answering_connection(shared, generation),
+        None => close_idle::has_answering_connection(shared, generation),
     };
     if answers {
         let is_ejected = server.health.ejected_until().is_some_and(|until| until > now);

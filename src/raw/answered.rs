@@ -4,8 +4,8 @@
 //!
 //! Three words. `at` is the tick of the last good return, stored only when it differs. The others are `{ outage: 45,
 //! count: 19 }` and count open connections under the outage number that they name; a newer number starts from zero.
-//! `unproven` counts a connection from when it is opened under that number to its first good return; `proven` counts each
-//! one that came back well under that number, from its first such return. A connection that closes is counted out.
+//! `unproven` counts a connection from when it is opened under that number to its first good return; `proven` counts
+//! each one that came back well under that number, from its first such return. A connection that closes is counted out.
 //!
 //! # Invariants
 //!

@@ -1,17 +1,18 @@
 //! The idle connections of one generation of a server, and the bit that closes it.
 //!
 //! A few shards hold the items, so that threads do not contend for one queue. A caller passes its thread's number,
-//! which chooses its shard. Threads with different shards share no cache line. FIFO holds within a shard,
-//! except for overlapping calls: a pop that finds the slot empty before one push fills the slot and a second one enters
-//! the queue takes the item of the second.
+//! which chooses its shard. Threads with different shards share no cache line. FIFO holds within a shard, except for
+//! overlapping calls: a pop that finds the slot empty before one push fills the slot and a second one enters the queue
+//! takes the item of the second.
 //!
 //! # Protocol
 //!
 //! A shard is a [`Slot`] in front of a queue. An item goes into the slot if both are empty, otherwise into the queue. A
 //! pop tries the slot first. A bounded set, into which more items than its capacity may be pushed, uses the queues
-//! alone, whose room is exactly its capacity. [`Idle::push`] puts an item into the caller's shard, or into another one with
-//! room, then loads the closed bit; if the bit is set it pops until nothing is left. [`Idle::close`] sets the bit,
-//! fences, and the caller pops until nothing is left. [`Idle::pop`] looks into the caller's shard, then into all others.
+//! alone, whose room is exactly its capacity. [`Idle::push`] puts an item into the caller's shard, or into another one
+//! with room, then loads the closed bit; if the bit is set it pops until nothing is left. [`Idle::close`] sets the bit,
+//! fences, and its caller pops until nothing is left. [`Idle::pop`] looks into its caller's shard, then into all
+//! others.
 //!
 //! # Invariants
 //!

@@ -10,7 +10,8 @@ use crate::sync::Arc;
 
 /// One connection, in a box that goes from the idle queue to the caller and back.
 ///
-/// The fields drop in their order: the connection, then its record with the permit, also if the connection's drop panics.
+/// The fields drop in their order: the connection, then its record, which holds the permit, also if the connection's
+/// drop panics.
 pub(crate) struct Connection<C: Connector> {
     pub(crate) conn: C::Conn,
     pub(crate) record: ConnRecord<C>,

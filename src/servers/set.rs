@@ -9,51 +9,31 @@ mod turns;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::time::Duration;
 
 pub(crate) use self::turns::TurnsUpkeep;
 use crate::connector::Connector;
 use crate::error::ServerError;
-use crate::load_balancing::LoadBalancing;
-use crate::raw::{Changed, Idle, Serving, TIERS, TierInUse, Time};
-use crate::server::{Connection, Generation, Limits, Notifier, PoolLimits, Server, ServerRecord};
-use crate::servers::cache;
+use crate::raw::{Idle, TIERS, Time};
+use crate::server::{Connection, Generation, Limits, Server, ServerRecord};
 use crate::servers::list::{List, ListEntry};
-use crate::servers::shard::shards;
-use crate::sync::{Arc, ArcSwap, AtomicUsize, Guard, Mutex, MutexGuard, lock};
-
-/// By default a server keeps as many idle connections as it may have open, but no more than this.
-pub(crate) const MAX_DEFAULT_IDLE: u32 = 1_024;
-
-/// See the module's page.
-pub(crate) struct Servers<C: Connector> {
-    pub(super) list: ArcSwap<List<C>>,
-    /// Removed servers; some still have open connections.
-    draining: ArcSwap<Vec<Arc<ServerRecord<C>>>>,
-    registry: Mutex<Registry<C>>,
-    pub(crate) serving: Serving,
-    pub(super) tier: TierInUse,
-    /// Held while another tier comes into use.
-    pub(super) switching: Mutex<()>,
-    /// The up set or a weight has changed since the turns were computed.
-    turns_changed: Changed,
-    pub(super) slow_start: Option<Duration>,
-    /// How many registered servers are disabled. Written under the lock.
-    disabled: AtomicUsize,
-    pub(super) notifier: Arc<Notifier>,
-    defaults: PoolLimits,
-    max_idle: Option<u32>,
-    pub(super) cache_index: usize,
-}
+use crate::servers::thread::shards;
+use crate::servers::{MAX_DEFAULT_IDLE, Servers};
+use crate::sync::{Arc, MutexGuard, lock};
 
 /// Names and numbers of the registered servers, and the removed ones.
-struct Registry<C: Connector> {
+pub(super) struct Registry<C: Connector> {
     numbers: HashMap<Arc<str>, usize>,
     /// Free numbers. A new server gets the lowest.
     free: BinaryHeap<Reverse<usize>>,
     /// Removed servers, by name, until nothing of them matters any more: if one is registered again before, its
     /// permits, tokens, breaker and health go on.
     removed: HashMap<Arc<str>, Arc<ServerRecord<C>>>,
+}
+
+impl<C: Connector> Default for Registry<C> {
+    fn default() -> Self {
+        Self { numbers: HashMap::new(), free: BinaryHeap::new(), removed: HashMap::new() }
+    }
 }
 
 /// What a change did, for the caller to act on.
@@ -87,54 +67,6 @@ impl<C: Connector> Change<C> {
 }
 
 impl<C: Connector> Servers<C> {
-    pub(crate) fn new(
-        notifier: Arc<Notifier>,
-        policy: LoadBalancing,
-        defaults: PoolLimits,
-        max_idle: Option<u32>,
-        slow_start: Option<Duration>,
-    ) -> Self {
-        let list = List::new(Arc::clone(&notifier.signals), policy);
-        notifier.signals.set_in_turn(policy != LoadBalancing::LeastInUse);
-        notifier.signals.set_list_version(list.version);
-        Self {
-            list: ArcSwap::from_pointee(list),
-            draining: ArcSwap::default(),
-            registry: Mutex::new(Registry {
-                numbers: HashMap::new(),
-                free: BinaryHeap::new(),
-                removed: HashMap::new(),
-            }),
-            serving: Serving::default(),
-            tier: TierInUse::default(),
-            switching: Mutex::default(),
-            turns_changed: Changed::default(),
-            slow_start,
-            disabled: AtomicUsize::new(0),
-            notifier,
-            defaults,
-            max_idle,
-            cache_index: cache::next_index(),
-        }
-    }
-
-    /// The current list.
-    pub(crate) fn list(&self) -> Guard<Arc<List<C>>> {
-        self.list.load()
-    }
-
-    /// Removed servers with open connections.
-    pub(crate) fn draining(&self) -> Vec<Arc<ServerRecord<C>>> {
-        self.draining.load().iter().filter(|server| server.permits.counts().open() > 0).cloned().collect()
-    }
-
-    /// The generation that took over from this one, unless its epoch is over.
-    pub(crate) fn current(&self, generation: &Generation<C>) -> Option<Arc<Generation<C>>> {
-        let list = self.list.load();
-        let entry = list.entry(generation.number)?;
-        generation.passes_on_to(&entry.generation).then(|| Arc::clone(&entry.generation))
-    }
-
     /// Adds one server.
     pub(crate) fn register(&self, server: &Server, now: Time) -> Result<Change<C>, ServerError> {
         let limits = server.limits(&self.defaults)?;

@@ -2,8 +2,8 @@
 
 use crate::connector::Connector;
 use crate::raw::{HealthSnapshot, TierInUse};
+use crate::servers::Servers;
 use crate::servers::list::{List, ListEntry};
-use crate::servers::set::Servers;
 use crate::sync::{Arc, lock};
 
 impl<C: Connector> Servers<C> {

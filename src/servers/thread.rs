@@ -1,0 +1,165 @@
+//! What a thread has: a number, which chooses its shard, and of each pool the list that it used last.
+//!
+//! With a kept list an acquire does not load the `ArcSwap`, which takes two read-modify-writes, and a release counts no
+//! reference to the generation, which it needs while it pushes: another thread may take the connection at once and drop
+//! it. The list version says whether a kept list is the current one. A release needs no current list, only one that has
+//! the generation of its connection.
+//!
+//! Once its pool is closed, a kept list holds neither connections nor the connector. Its empty idle queues, and the
+//! last errors of servers removed before the close, stay until this thread keeps another list, drops the pool's last
+//! handle, or ends.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::thread::available_parallelism;
+
+use crate::connector::Connector;
+use crate::raw::Signals;
+use crate::servers::{List, Servers};
+use crate::sync::{Arc, AtomicUsize, Ordering};
+
+/// The most shards. Each takes memory, and is looked at by each caller that finds nothing.
+pub(crate) const MAX_SHARDS: usize = 64;
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+const UNKNOWN: usize = usize::MAX;
+
+thread_local! {
+    static NUMBER: Cell<usize> = const { Cell::new(UNKNOWN) };
+}
+
+/// Returns the number of the current thread. Threads are numbered from zero in the order of their first use of any
+/// pool. The thread's shard is this modulo the number of shards.
+#[inline]
+pub(crate) fn thread_number() -> usize {
+    let number = NUMBER.get();
+    if number == UNKNOWN { first_use() } else { number }
+}
+
+#[cold]
+fn first_use() -> usize {
+    // Relaxed: a plain counter.
+    let number = THREADS.fetch_add(1, Ordering::Relaxed);
+    NUMBER.set(number);
+    number
+}
+
+/// Sets the shard of the current thread, instead of one that depends on how many threads used a pool before it.
+///
+/// For deterministic tests: a thread's rotation over the servers starts at its shard, and its idle connections are kept
+/// there. Call it before the pool is built.
+#[cfg(feature = "test-util")]
+pub fn set_shard(shard: usize) {
+    NUMBER.set(shard);
+}
+
+/// The number of shards: one for each processor, rounded up to a power of two.
+pub(crate) fn shards() -> usize {
+    available_parallelism().map_or(1, |processors| processors.get().next_power_of_two().min(MAX_SHARDS))
+}
+
+/// A thread keeps the lists of this many pools. The lists of pools with the same index replace each other.
+const SLOTS: usize = 8;
+
+struct Kept {
+    /// The thread's number.
+    thread: usize,
+    /// A `List<C>`, since a thread local cannot be generic over the connector. A copy of its own: behind an `Arc` in
+    /// the box each use would wait for one more load.
+    list: Box<dyn Any>,
+    signals: Arc<Signals>,
+}
+
+thread_local! {
+    static KEPT: [RefCell<Option<Kept>>; SLOTS] = const { [const { RefCell::new(None) }; SLOTS] };
+}
+
+/// Returns the cache index of a new pool.
+pub(crate) fn next_index() -> usize {
+    static POOLS: AtomicUsize = AtomicUsize::new(0);
+    // Relaxed: a plain counter.
+    POOLS.fetch_add(1, Ordering::Relaxed) % SLOTS
+}
+
+impl<C: Connector> Servers<C> {
+    /// Uses the list of a version, if this thread keeps it, and the number of the thread.
+    #[inline(always)]
+    pub(crate) fn with_kept_list<T>(&self, version: u64, use_list: impl FnOnce(&List<C>, usize) -> T) -> Option<T> {
+        with_any_kept(self.cache_index, |list, thread| (list.version == version).then(|| use_list(list, thread)))
+    }
+
+    /// Keeps the current list for the next call of this thread. False if it does already.
+    pub(crate) fn keep_list(&self) -> bool {
+        let is_old = self.with_kept_list(self.notifier.signals.list_version(), |_, _| ()).is_none();
+        if is_old {
+            keep(self.cache_index, &self.list.load());
+        }
+        is_old
+    }
+}
+
+/// Uses the list that this thread keeps at an index, of any version, and the thread's number.
+#[inline(always)]
+pub(crate) fn with_any_kept<C: Connector, T>(
+    index: usize,
+    use_list: impl FnOnce(&List<C>, usize) -> Option<T>,
+) -> Option<T> {
+    let used = KEPT.try_with(|slots| {
+        let kept = slots[index % SLOTS].try_borrow().ok()?;
+        let kept = kept.as_ref()?;
+        use_list(kept.list.downcast_ref::<List<C>>()?, kept.thread)
+    });
+    // A thread that ends has dropped its lists.
+    used.ok().flatten()
+}
+
+/// Keeps a list for this thread's next call, and drops lists whose pools were closed.
+#[cold]
+fn keep<C: Connector>(index: usize, list: &List<C>) {
+    let signals = Arc::clone(&list.signals);
+    let kept = Kept { thread: thread_number(), list: Box::new(list.clone()), signals };
+    // A slot is in use if a check, a drop or a waker acquires within an acquire. The list before is dropped when the
+    // slot is no longer borrowed.
+    let _before = KEPT.try_with(|slots| slots[index % SLOTS].try_borrow_mut().ok()?.replace(kept));
+    drop_closed_lists();
+}
+
+/// Drops this thread's lists whose pools were closed.
+#[cold]
+pub(crate) fn drop_closed_lists() {
+    let closed = |slot: &RefCell<Option<Kept>>| slot.try_borrow_mut().ok()?.take_if(|kept| kept.signals.is_closed());
+    let _closed = KEPT.try_with(|slots| slots.each_ref().map(closed));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::{available_parallelism, spawn};
+
+    use super::{MAX_SHARDS, SLOTS, next_index, shards, thread_number};
+
+    #[test]
+    fn each_thread_keeps_a_number_of_its_own() {
+        let numbers_of_a_thread = || (thread_number(), thread_number());
+        let mut numbers = vec![numbers_of_a_thread()];
+        numbers.extend((0..3).map(|_| spawn(numbers_of_a_thread).join().expect("no panic")));
+        assert!(numbers.iter().all(|(first, again)| first == again), "{numbers:?}");
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), 4, "{numbers:?}");
+    }
+
+    #[test]
+    fn there_is_a_shard_for_each_processor() {
+        let processors = available_parallelism().expect("known where tests run").get();
+        assert!(shards().is_power_of_two() && (processors.min(MAX_SHARDS)..2 * processors).contains(&shards()));
+    }
+
+    #[test]
+    fn slots_are_shared_out() {
+        // Pools of other tests may take some in between.
+        let mut pools = [0; SLOTS];
+        (0..100 * SLOTS).for_each(|_| pools[next_index()] += 1);
+        assert!(pools.iter().all(|&count| count > 0), "{pools:?}");
+    }
+}
