@@ -2,7 +2,7 @@
 //!
 //! Each round has its own idle set, some also their own wait queue, and all threads start on it at the same time. The
 //! tests reliably detect three mutations: a push that does not load the closed bit, a push that refuses an item despite
-//! free room, and a pop that searches only the caller's shard. Narrower races show up only in some runs. On x86 a missing
+//! free room, and a pop that searches only its own shard. Narrower races show up only in some runs. On x86 a missing
 //! fence goes undetected; the loom models in `loom-tests/` cover it.
 
 #![allow(dead_code, unused_imports, reason = "the files of src/raw are compiled whole, and only parts are used")]

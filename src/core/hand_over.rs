@@ -11,7 +11,7 @@ use crate::core::grant::{Grant, Token};
 use crate::core::shared::{Shared, pool_of};
 use crate::core::spill::{self, avoids, refuses_idle};
 use crate::core::wish::WaiterWish;
-use crate::raw::{Outage, Time};
+use crate::raw::Outage;
 use crate::server::{Connection, Generation};
 use crate::servers::{List, Usable, thread_number};
 use crate::sync::Arc;
@@ -47,11 +47,11 @@ pub(crate) fn pass_on<C: Connector>(grant: Grant<C>) {
 }
 
 /// Gives a used connection back for reuse. Closes it if the server has more than its maximum, or its lifetime is over.
-pub(crate) fn give_back<C: Connector>(conn: Box<Connection<C>>, now: Time) {
+pub(crate) fn give_back<C: Connector>(conn: Box<Connection<C>>) {
     if conn.server().is_over_maximum() {
         return close(conn, CloseReason::OverMaximum);
     }
-    if now >= conn.expires_at {
+    if conn.info().idle_since() >= conn.expires_at {
         return close(conn, CloseReason::MaxLifetime);
     }
     keep(conn);

@@ -136,12 +136,14 @@ pub(crate) fn put_back<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>)
     // What is left is done outside the kept list, which user code may want.
     let look = with_any_kept(cache_index, |list: &List<C>, thread| {
         let generation = &list.entry(number)?.generation;
-        // Without one the tick is later than any time, and no connection is quiet then.
+        // Without one the tick is later than any time, and no connection was returned in it.
         let (server, tick) = (&generation.server, list.signals.tick_or_never());
         let outage = server.health.snapshot().outage();
         // Not the connection's outage number: after a failure that was reported it has not come back well.
         let is_ordinary = |conn: &mut Box<Connection<C>>| {
-            Arc::ptr_eq(generation, conn.generation()) && conn.quiet_in == tick && conn.record.proven_under() == outage
+            Arc::ptr_eq(generation, conn.generation())
+                && conn.returned_in == tick
+                && conn.record.proven_under() == outage
         };
         let mut conn = conn.take_if(is_ordinary)?;
         conn.info_mut().check_in(tick);

@@ -18,7 +18,7 @@ use crate::core::shared::{Shared, pool_of};
 use crate::core::{close_idle, transition};
 use crate::error::Failure;
 use crate::raw::{Outage, TICK, Time};
-use crate::server::{Connection, Generation, NOT_QUIET, Total};
+use crate::server::{Connection, Generation, NO_RETURN, Total};
 use crate::sync::Arc;
 
 /// Takes a connection back as the connector says. Out of line: compilers inline its parts there, not in its callers.
@@ -61,9 +61,8 @@ fn reuse_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     }
     // A dropped pool has closed all generations.
     let Some(shared) = end_good_use(&mut conn) else { return close(conn, CloseReason::PoolClosed) };
-    let now = conn.info().idle_since();
-    conn.quiet_in = now;
-    give_back(conn, now);
+    conn.returned_in = conn.info().idle_since();
+    give_back(conn);
     // This thread's next release need not come here.
     shared.servers.keep_list();
 }
@@ -205,7 +204,7 @@ fn first_verdict<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>
         return None;
     }
     // The release takes the slow path, so as not to count again.
-    conn.quiet_in = NOT_QUIET;
+    conn.returned_in = NO_RETURN;
     pool_of(conn.server())
 }
 
@@ -239,9 +238,8 @@ async fn run_recycle<C: Connector>(task: Recycle<C>) {
                 conn.server().count(Total::Successes, 1);
                 count_success(&shared, &mut conn);
             }
-            let now = shared.clock.time();
-            conn.info_mut().rest_from(now);
-            return give_back(conn, now);
+            conn.info_mut().rest_from(shared.clock.time());
+            return give_back(conn);
         }
         HookEnd::Ended => return close(conn, why_over(&generation)),
         HookEnd::Failed(error) => Failure::Recycle(error),

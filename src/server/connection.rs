@@ -17,19 +17,19 @@ pub(crate) struct Connection<C: Connector> {
     pub(crate) record: ConnRecord<C>,
     /// Asked after each use.
     pub(crate) connector: Arc<C>,
-    /// The tick in which its good returns change nothing: the first one in that tick changed all there was to change.
-    /// `NOT_QUIET` before the first return, and where the caller has said how this use ended.
-    pub(crate) quiet_in: Time,
+    /// The tick of its last good return: another one in that tick tells nothing new. `NO_RETURN` before the first one,
+    /// and where the next one must be looked at in full: the caller has said how this use ended, or the use is counted.
+    pub(crate) returned_in: Time,
     /// When its lifetime ends.
     pub(crate) expires_at: Time,
 }
 
 /// Neither a tick nor the value that stands for none, so that no tick equals it.
-pub(crate) const NOT_QUIET: Time = Time::from_nanos(Time::NEVER.as_nanos() - 1);
+pub(crate) const NO_RETURN: Time = Time::from_nanos(Time::NEVER.as_nanos() - 1);
 
 impl<C: Connector> Connection<C> {
     pub(crate) fn new(conn: C::Conn, connector: Arc<C>, record: ConnRecord<C>, expires_at: Time) -> Self {
-        Self { conn, record, connector, quiet_in: NOT_QUIET, expires_at }
+        Self { conn, record, connector, returned_in: NO_RETURN, expires_at }
     }
 
     /// The server's outage number when the connection was opened or last came back well.
@@ -84,7 +84,7 @@ impl<C: Connector> Connection<C> {
     pub(crate) fn count_use(&mut self) {
         if !std::mem::replace(&mut self.record.is_counted, true) {
             self.record.server().in_use.raise();
-            self.quiet_in = NOT_QUIET;
+            self.returned_in = NO_RETURN;
         }
     }
 
@@ -92,8 +92,7 @@ impl<C: Connector> Connection<C> {
     pub(crate) fn end_counted_use(&mut self) -> bool {
         let was_counted = self.record.end_count();
         if was_counted && !self.record.has_verdict && self.info().uses() > 0 {
-            // The tick of the last return: see `quiet_in`.
-            self.quiet_in = self.info().idle_since();
+            self.returned_in = self.info().idle_since();
         }
         was_counted
     }
