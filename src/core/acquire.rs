@@ -175,11 +175,11 @@ fn look_everywhere<C: Connector>(
     balance: Balance,
     wish: Option<&Wish>,
 ) -> Option<Box<Connection<C>>> {
-    let list = shared.servers.list();
     note_caller(shared);
     if shared.signals.waiters() > 0 {
         return None;
     }
+    let list = shared.servers.list();
     let (thread, now) = (thread_number(), shared.clock.time());
     let take_from = |entry: &ListEntry<C>| take_good(shared, entry, now, || entry.generation.idle.pop(thread));
     if list.up.is_empty() {

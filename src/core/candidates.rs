@@ -1,6 +1,6 @@
 //! Which servers to connect to for waiters: looks at the servers, and has `plan` choose.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::acquire_options::Wish;
 use crate::connector::Connector;
@@ -29,7 +29,7 @@ pub(crate) struct Need<'a> {
 
 /// How many tokens of each server are kept for orders: see the page of `order`.
 #[derive(Debug, Default)]
-pub(crate) struct KeptTokens(HashMap<usize, u64>);
+pub(crate) struct KeptTokens(BTreeMap<usize, u64>);
 
 impl KeptTokens {
     pub(crate) fn of_orders<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Self {
@@ -74,6 +74,11 @@ pub(crate) fn may_order<C: Connector>(
 
 /// Chooses servers to connect to.
 pub(crate) fn choose<C: Connector>(shared: &Shared<C>, list: &List<C>, now: Time, need: Need<'_>) -> Vec<usize> {
+    // Mostly so where callers wait, and found out fast.
+    let is_full = |number| list.entry(number).is_none_or(|entry| !entry.server().permits.counts().is_free());
+    if !need.makes_room && list.standby.is_empty() && list.up.iter_from(0).all(is_full) {
+        return Vec::new();
+    }
     let Some(first) = shared.connect_rotation.next(0, &list.up) else { return Vec::new() };
     let first_standby = shared.standby_rotation.next(0, &list.standby).unwrap_or(0);
     let standby = spill::servers(shared, list, first_standby, now).map(|(number, _)| number);

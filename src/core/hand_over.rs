@@ -217,10 +217,14 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
     if shared.signals.waiters() == 0 {
         return stopped;
     }
-    let (thread, now) = (thread_number(), shared.clock.time());
     let (mut rejected, mut closed) = (Vec::new(), Vec::new());
     {
         let list = shared.servers.list();
+        // Mostly so. Without the lock, for which releases wait.
+        if list.open_entries().all(|entry| entry.generation.idle.is_empty()) {
+            return stopped;
+        }
+        let (thread, now) = (thread_number(), shared.clock.time());
         let kept = KeptTokens::of_orders(shared, &list);
         let mut take_from = |waiter: Option<&Arc<WaiterWish>>, number, may_spill: bool| {
             let (entry, usable) = list.usable(number)?;

@@ -38,12 +38,13 @@ pub(crate) fn is_outage<C: Connector>(shared: &Shared<C>) -> bool {
 
 /// Whether there is a total outage, and callers shall not wait for its end.
 pub(crate) fn fails_fast<C: Connector>(shared: &Shared<C>) -> bool {
-    shared.settings.fail_fast_when_down && shared.servers.list().len > 0 && is_outage(shared)
+    shared.settings.fail_fast_when_down && is_outage(shared) && shared.servers.list().len > 0
 }
 
 /// Whether all servers are disabled. Without servers there is another reason to give.
 pub(crate) fn are_all_disabled<C: Connector>(shared: &Shared<C>) -> bool {
-    (1..=shared.servers.disabled()).contains(&shared.servers.list().len)
+    let disabled = shared.servers.disabled();
+    disabled > 0 && (1..=disabled).contains(&shared.servers.list().len)
 }
 
 /// Whether a caller that waits until `deadline` would wait in vain: no server serves, is connected to or has an open
@@ -61,8 +62,8 @@ pub(crate) fn is_pointless<C: Connector>(shared: &Shared<C>, deadline: Time) -> 
     // The attempts before and after the retries: one that starts meanwhile is among the latter until then.
     let may_connect = || shared.attempts.running() > 0 && !are_all_disabled(shared);
     fails_fast(shared)
-        || shared.servers.list().len > 0
-            && is_outage(shared)
+        || is_outage(shared)
+            && shared.servers.list().len > 0
             && !may_connect()
             && retry() > deadline
             && !may_connect()

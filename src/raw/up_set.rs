@@ -170,26 +170,20 @@ impl UpSet {
     /// The numbers in the set from `at` on, then those before it: each once, if it stays in the set.
     pub(crate) fn iter_from(&self, at: usize) -> impl Iterator<Item = usize> + '_ {
         let words = self.words.len();
-        let (first, shift) = if at < self.capacity() { (at / BITS, at % BITS) } else { (0, 0) };
+        let (mut index, shift) = if at < self.capacity() { (at / BITS, at % BITS) } else { (0, 0) };
         // The word of `at` comes twice: its upper part first, its lower part last.
-        let masked = (0..=words).map(move |step| {
-            // Not by `%`: a division costs more than the rest.
-            let index = if first + step < words { first + step } else { first + step - words };
-            let mask = match step {
-                0 => u64::MAX << shift,
-                step if step == words => !(u64::MAX << shift),
-                _ => u64::MAX,
-            };
-            (index, self.word(index) & mask)
-        });
-        // First, so that empty words cost little.
-        let filled = masked.filter(|&(_, word)| word != 0);
-        filled.flat_map(|(index, mut rest)| {
-            core::iter::from_fn(move || {
-                let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
-                rest &= rest - 1;
-                Some(index * BITS + bit)
-            })
+        let (upper, lower) = (u64::MAX << shift, !(u64::MAX << shift));
+        let mut rest = if words > 0 { self.word(index) & upper } else { 0 };
+        let mut left = words;
+        core::iter::from_fn(move || {
+            while rest == 0 {
+                left = left.checked_sub(1)?;
+                index = if index + 1 < words { index + 1 } else { 0 };
+                rest = self.word(index) & if left == 0 { lower } else { u64::MAX };
+            }
+            let bit = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            Some(index * BITS + bit)
         })
     }
 }
