@@ -186,6 +186,8 @@ done
 swap wait_queue::no_wake_up_is_lost slot.rs "$put" SeqCst Release
 swap put_back::no_wake_up_is_lost_while_another_item_is_looked_for slot.rs "$put" SeqCst Release
 mutant put_back::no_wake_up_is_lost_while_another_item_is_looked_for wait_queue.rs "$join_fence" ''
+mutant wait_queue::no_wake_up_is_lost wait_queue.rs 'Waiter { patient, wish: wish.clone(), waker });' \
+    'Waiter { patient, wish: wish.clone(), waker: waker.filter(|_| false) });'
 mutant wait_queue::no_wake_up_is_lost_behind_a_full_slot idle.rs "$push_fence" ''
 swap wait_queue::no_wake_up_is_lost_between_shards slot.rs "$put" SeqCst Release
 mutant wait_queue::no_wake_up_is_lost_between_shards idle.rs "$pop" 'self.pop_own(thread)'

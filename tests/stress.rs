@@ -171,7 +171,7 @@ fn waiter_receives_released_item() {
         };
         let rounds: Vec<Round> = sharded(shards, 0, false).into_iter().map(with_queue).collect();
         let wait = |(idle, queue, _): &Round| {
-            let mut ticket = queue.join(2, true, None).expect("the queue has room for both waiters");
+            let mut ticket = queue.join(2, true, None, None).expect("the queue has room for both waiters");
             queue.serve(|_| idle.pop(0).map(|item| *item));
             let item = queue.poll(&mut ticket, Waker::noop());
             (Some(ticket), item)

@@ -103,11 +103,15 @@ impl Pool {
             None
         };
         idle.unwrap_or_else(|| {
-            let mut ticket = this.queue.join(8, true, None).expect("the queue has room");
-            Self::serve(this);
-            block_on(poll_fn(|cx| match this.queue.poll(&mut ticket, cx.waker()) {
-                Some(conn) => Poll::Ready(conn),
-                None => Poll::Pending,
+            let mut ticket = None;
+            block_on(poll_fn(|cx| {
+                let ticket = ticket.get_or_insert_with(|| {
+                    let waker = Some(cx.waker().clone());
+                    let ticket = this.queue.join(8, true, None, waker).expect("the queue has room");
+                    Self::serve(this);
+                    ticket
+                });
+                this.queue.poll(ticket, cx.waker()).map_or(Poll::Pending, Poll::Ready)
             }))
         })
     }

@@ -160,7 +160,7 @@ pub fn a_waiter_is_served_or_finds_the_item() {
         let joiners = [(); 2].map(|()| {
             let (slot, queue) = (Arc::clone(&slot), Arc::clone(&queue));
             thread::spawn(move || {
-                let ticket = queue.join(2, true, None).expect("the queue has room");
+                let ticket = queue.join(2, true, None, None).expect("the queue has room");
                 queue.serve(|_| slot.take());
                 ticket
             })

@@ -53,15 +53,28 @@ impl Server {
         }
     }
 
-    pub(crate) fn serve(&self, shard: usize) {
-        self.queue.serve(|wish| if wish.is_none() { self.idle.pop(shard) } else { None });
+    pub(crate) fn serve(&self, shard: usize) -> usize {
+        self.queue.serve(|wish| if wish.is_none() { self.idle.pop(shard) } else { None })
     }
 
-    /// Joins the queue and then checks the idle connections again.
+    /// Joins the queue and then checks the idle connections again. Polls only if that served a waiter, perhaps this
+    /// one: otherwise it will be woken.
     pub(crate) fn join(&self) -> Waiter {
-        let waiter = Waiter::new(self.queue.join(4, true, None).expect("the queue has room"));
-        self.serve(0);
+        let mut waiter = self.waiter(true, None);
+        if self.serve(0) > 0 {
+            self.poll(&mut waiter);
+            // It may have woken itself.
+            waiter.wakes.0.fetch_sub(waiter.wakes().min(waiter.item.iter().len()), StdOrdering::Relaxed);
+        }
         waiter
+    }
+
+    /// A waiter that has joined with its waker.
+    fn waiter(&self, is_patient: bool, wish: Option<Arc<()>>) -> Waiter {
+        let wakes = StdArc::new(Wakes::default());
+        let waker = Waker::from(StdArc::clone(&wakes));
+        let ticket = self.queue.join(4, is_patient, wish, Some(waker.clone())).expect("the queue has room");
+        Waiter { ticket, waker, wakes, item: None }
     }
 
     pub(crate) fn poll(&self, waiter: &mut Waiter) {
@@ -98,11 +111,6 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    fn new(ticket: Ticket) -> Self {
-        let wakes = StdArc::new(Wakes::default());
-        Self { ticket, waker: Waker::from(StdArc::clone(&wakes)), wakes, item: None }
-    }
-
     fn wakes(&self) -> usize {
         self.wakes.0.load(StdOrdering::Relaxed)
     }
@@ -110,11 +118,7 @@ impl Waiter {
 
 fn joins(server: &Arc<Server>) -> thread::JoinHandle<Waiter> {
     let server = Arc::clone(server);
-    thread::spawn(move || {
-        let mut waiter = server.join();
-        server.poll(&mut waiter);
-        waiter
-    })
+    thread::spawn(move || server.join())
 }
 
 /// Property: a release and a caller that is about to wait lose no wake-up: a waiter receives the item (I3, I4).
@@ -219,7 +223,6 @@ pub fn waiters_are_served_in_order() {
         let server = Server::new();
         let next = Arc::new(AtomicUsize::new(0));
         let mut first = server.join();
-        server.poll(&mut first);
         let second = joins(&server);
         let serve = |server: &Server, next: &AtomicUsize| {
             let mut one = Some(());
@@ -272,7 +275,6 @@ pub fn a_waiter_that_rejoins_misses_no_item() {
         let server = Server::new();
         server.release(9);
         let mut waiter = server.join();
-        server.poll(&mut waiter);
         assert!(waiter.item.take().is_some(), "the item was idle");
         let releases = {
             let server = Arc::clone(&server);
@@ -287,7 +289,7 @@ pub fn a_waiter_that_rejoins_misses_no_item() {
 }
 
 /// Property: no waiter is woken without an item (I4).
-/// Threads: two join, poll and leave; the main thread releases one item.
+/// Threads: two join and leave; the main thread releases one item.
 /// Mutation that fails it: `serve` wakes the front waiter before it calls the supplier.
 pub fn no_waiter_is_woken_without_an_item() {
     check(3, || {
@@ -296,7 +298,6 @@ pub fn no_waiter_is_woken_without_an_item() {
             let server = Arc::clone(&server);
             thread::spawn(move || {
                 let mut waiter = server.join();
-                server.poll(&mut waiter);
                 let polled = waiter.item.is_none();
                 let wakes = StdArc::clone(&waiter.wakes);
                 let item = waiter.item.take().or_else(|| server.queue.leave(&mut waiter.ticket));
@@ -318,7 +319,7 @@ pub fn no_waiter_is_woken_without_an_item() {
 
 /// Property: an impatient waiter sees that no attempt runs, or is woken when the last one ends; a patient waiter is not
 /// woken (I4).
-/// Threads: an impatient and a patient caller join, poll and check for attempts; the main thread ends the attempt.
+/// Threads: an impatient and a patient caller join and check for attempts; the main thread ends the attempt.
 /// Mutation that fails it: no fence in `join`, or none in `waiters_after_change`; `wake_impatient` wakes the patient
 /// waiters.
 pub fn an_impatient_waiter_sees_the_last_attempt_end() {
@@ -328,8 +329,7 @@ pub fn an_impatient_waiter_sees_the_last_attempt_end() {
         let [impatient, patient] = [false, true].map(|is_patient| {
             let (server, attempts) = (Arc::clone(&server), Arc::clone(&attempts));
             thread::spawn(move || {
-                let mut waiter = Waiter::new(server.queue.join(4, is_patient, None).expect("the queue has room"));
-                server.poll(&mut waiter);
+                let waiter = server.waiter(is_patient, None);
                 (waiter, attempts.load(Ordering::Relaxed))
             })
         });
@@ -359,7 +359,7 @@ pub fn a_freed_permit_is_seen_by_a_new_waiter_or_told() {
         let joiners = [(); 2].map(|()| {
             let (server, permits) = (Arc::clone(&server), Arc::clone(&permits));
             thread::spawn(move || {
-                let ticket = server.queue.join(4, true, None).expect("the queue has room");
+                let ticket = server.queue.join(4, true, None, None).expect("the queue has room");
                 (ticket, permits.begin(1))
             })
         });

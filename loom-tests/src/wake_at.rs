@@ -56,7 +56,7 @@ pub fn a_waiter_is_seen_or_wakes() {
         let joiners = [(); 2].map(|()| {
             let (wake_at, queue) = (Arc::clone(&wake_at), Arc::clone(&queue));
             thread::spawn(move || {
-                let ticket = queue.join(2, true, None).expect("there is room");
+                let ticket = queue.join(2, true, None, None).expect("there is room");
                 (ticket, wake_at.must_wake(at(500)))
             })
         });
@@ -97,7 +97,7 @@ pub fn a_waiter_sees_the_task_end_or_is_woken() {
             let (signals, queue, task) = (Arc::clone(&signals), Arc::clone(&queue), Arc::clone(&task));
             let wakes = StdArc::new(Wakes::default());
             thread::spawn(move || {
-                let mut ticket = queue.join(2, true, None).expect("there is room");
+                let mut ticket = queue.join(2, true, None, None).expect("there is room");
                 assert!(queue.poll(&mut ticket, &Waker::from(StdArc::clone(&wakes))).is_none());
                 let starts = !signals.is_running() && signals.begin_run();
                 if starts {

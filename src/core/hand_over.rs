@@ -210,19 +210,19 @@ fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>,
     }
 }
 
-/// Serves waiters from all servers. With `to_first_order` no further than to the first that may order, since that one
-/// comes before those behind it: true if there is one.
-pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bool) -> bool {
+/// Serves waiters from all servers, and returns how many. With `to_first_order` no further than to the first that may
+/// order, since that one comes before those behind it: true if there is one.
+pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bool) -> (usize, bool) {
     let mut stopped = false;
     if shared.signals.waiters() == 0 {
-        return stopped;
+        return (0, stopped);
     }
-    let (mut rejected, mut closed) = (Vec::new(), Vec::new());
-    {
+    let mut rejected = Vec::new();
+    let served = {
         let list = shared.servers.list();
-        // Mostly so. Without the lock, for which releases wait.
-        if list.open_entries().all(|entry| entry.generation.idle.is_empty()) {
-            return stopped;
+        // Mostly nothing is idle. Found out without the lock of the queue, which releases need.
+        if !is_any_idle(shared, &list) {
+            return (0, stopped);
         }
         let (thread, now) = (thread_number(), shared.clock.time());
         let kept = KeptTokens::of_orders(shared, &list);
@@ -236,9 +236,6 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
             if is_out || refuses_idle(shared, &list, waiter.map(|waiter| &waiter.wish), entry.server()) {
                 return None;
             }
-            if !entry.is_open() {
-                closed.push(number);
-            }
             take(shared, &list, &entry.generation, usable, thread, kept.of(number), &mut rejected)
         };
         shared.queue.serve(|waiter| {
@@ -249,12 +246,23 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
             }
             let served = shared.open_rotation.pass(thread, &list.open, |number| take_from(waiter, number, false));
             served.or_else(|| spill::pass(shared, &list, thread, now, |number| take_from(waiter, number, true)))
-        });
-    }
+        })
+    };
     // Not under the lock: they may drop user values.
-    closed.into_iter().for_each(|number| shared.servers.refresh(number));
     rejected.into_iter().for_each(move_or_close);
-    stopped
+    (served, stopped)
+}
+
+/// Whether any server has an idle connection. Takes those without an open connection out of the bitmap of the others.
+fn is_any_idle<C: Connector>(shared: &Shared<C>, list: &List<C>) -> bool {
+    list.open.iter_from(0).any(|number| {
+        let Some(entry) = list.entry(number) else { return false };
+        let is_idle = !entry.generation.idle.is_empty();
+        if !is_idle && !entry.is_open() {
+            shared.servers.refresh(number);
+        }
+        is_idle
+    })
 }
 
 /// Takes a connection and a token, beyond the `kept` ones, of one server. The waiter checks the connection.

@@ -14,19 +14,20 @@ use crate::core::{attempt, spill};
 use crate::raw::Time;
 use crate::sync::Arc;
 
-/// See the module's page.
-pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) {
-    let stopped = serve_waiters(shared, true);
+/// See the module's page. False if no waiter was served.
+pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) -> bool {
+    let (mut served, stopped) = serve_waiters(shared, true);
     if shared.queue.wishing() > 0 {
         place_orders(shared);
     }
     if stopped {
-        serve_waiters(shared, false);
+        served += serve_waiters(shared, false).0;
     }
     while connect_for_waiters(shared) && shared.servers.serving.has_worse(shared.servers.tier_in_use()) {
         // An attempt that just began may have ended a pause or filled its server: worse tiers serve meanwhile.
-        serve_waiters(shared, false);
+        served += serve_waiters(shared, false).0;
     }
+    served > 0
 }
 
 /// Wakes the impatient waiters if no attempt runs that may serve them: they have nothing to wait for.

@@ -302,7 +302,7 @@ async fn a_change_wakes_the_background_task_only_for_waiters() {
     let _ = woken().await;
     notifier.wake_if_waiters();
     assert!(woken().await.is_err());
-    let mut ticket = shared(&rig.pool).queue.join(1, true, None).expect("there is room");
+    let mut ticket = shared(&rig.pool).queue.join(1, true, None, None).expect("there is room");
     notifier.wake_if_waiters();
     assert!(woken().await.is_ok());
     shared(&rig.pool).queue.leave(&mut ticket);

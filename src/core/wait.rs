@@ -1,7 +1,7 @@
 //! The wait of a caller that found no idle connection: it joins the wait queue and is served in turn.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::task::coop::consume_budget;
@@ -26,7 +26,7 @@ pub(crate) fn wait<C: Connector>(
     shared: &Arc<Shared<C>>,
     timeout: Option<Duration>,
 ) -> impl Future<Output = Acquired<C>> {
-    served(move || join(shared, timeout, true, None))
+    served(move |waker| join(shared, waker, timeout, true, None))
 }
 
 /// See [`Pool::acquire_with`](crate::Pool::acquire_with).
@@ -38,16 +38,17 @@ pub(crate) async fn acquire_with<C: Connector>(shared: &Arc<Shared<C>>, options:
     }
     let AcquireOptions { timeout, wish, .. } = options;
     let timeout = timeout.unwrap_or(shared.settings.wait_timeout);
-    served(|| join(shared, timeout, true, wish.is_choosy().then(|| Arc::new(WaiterWish::new(wish))))).await
+    let wish = wish.is_choosy().then(|| Arc::new(WaiterWish::new(wish)));
+    served(|waker| join(shared, waker, timeout, true, wish)).await
 }
 
 /// Joins the wait queue and waits for as long as an attempt runs that may serve it.
 pub(crate) fn wait_for_attempt<C: Connector>(shared: &Arc<Shared<C>>) -> impl Future<Output = Acquired<C>> {
-    served(move || {
+    served(move |waker| {
         if report::ended(shared, false).is_none() && !settle::any_has_token(shared) {
             return Err(AcquireError::Unavailable(report::unavailable(shared, None)));
         }
-        join(shared, None, false, None)
+        join(shared, waker, None, false, None)
     })
 }
 
@@ -57,6 +58,7 @@ type Joined<'a, C> = Result<Waiter<'a, C>, AcquireError<<C as Connector>::Error>
 /// Joins the wait queue.
 fn join<C: Connector>(
     shared: &Arc<Shared<C>>,
+    waker: Waker,
     timeout: Option<Duration>,
     is_patient: bool,
     wish: Option<Arc<WaiterWish>>,
@@ -65,7 +67,7 @@ fn join<C: Connector>(
         return Err(ended);
     }
     let started = shared.clock.time();
-    let joined = shared.queue.join(shared.settings.max_waiters, is_patient, wish);
+    let joined = shared.queue.join(shared.settings.max_waiters, is_patient, wish, Some(waker));
     let ticket = joined.map_err(|waiters| {
         shared.notifier.waits.queue_full.add(1);
         shared.notifier.tell(|observer| observer.queue_full());
@@ -73,13 +75,14 @@ fn join<C: Connector>(
     })?;
     shared.notifier.waits.all.add(1);
     let deadline = timeout.map_or(Time::NEVER, |timeout| started.after(timeout));
-    let mut waiter = Waiter { shared, ticket, is_patient, started, deadline, outcome: WaitOutcome::Cancelled };
+    let outcome = WaitOutcome::Cancelled;
+    let mut waiter = Waiter { shared, ticket, is_patient, has_just_joined: true, started, deadline, outcome };
     // A caller of `acquire_now` gets what is due now, and does not wait for what will be.
     if !is_patient && shared.due_times.has_ready(started) {
         shared.due_times.note_caller();
     }
     // After the fence of `join`: a connection that came between the look and the join is found here.
-    settle::settle(shared);
+    waiter.has_just_joined = !settle::settle(shared);
     if is_patient && report::is_pointless(shared, deadline) {
         waiter.outcome = WaitOutcome::Ended;
         return Err(AcquireError::Unavailable(waiter.unavailable()));
@@ -91,8 +94,9 @@ fn join<C: Connector>(
 }
 
 /// Joins by `join` and waits. Few values live across the wait, since there may be many waiters.
-async fn served<'a, C: Connector>(join: impl FnOnce() -> Joined<'a, C>) -> Acquired<C> {
-    let mut waiter = join()?;
+async fn served<'a, C: Connector>(join: impl FnOnce(Waker) -> Joined<'a, C>) -> Acquired<C> {
+    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let mut waiter = join(waker)?;
     let clock = &waiter.shared.clock;
     let end = clock.until(waiter.deadline, poll_fn(|cx| waiter.poll(cx))).await;
     let (shared, started) = (waiter.shared, waiter.started);
@@ -127,6 +131,8 @@ struct Waiter<'a, C: Connector> {
     shared: &'a Arc<Shared<C>>,
     ticket: Ticket<WaiterWish>,
     is_patient: bool,
+    /// In its first poll, and it was not served when it looked: it will be woken.
+    has_just_joined: bool,
     started: Time,
     deadline: Time,
     outcome: WaitOutcome,
@@ -135,7 +141,9 @@ struct Waiter<'a, C: Connector> {
 impl<C: Connector> Waiter<'_, C> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End<C>> {
         let shared = self.shared;
-        if let Some(conn) = self.poll_queue(cx) {
+        if !std::mem::take(&mut self.has_just_joined)
+            && let Some(conn) = self.poll_queue(cx)
+        {
             return Poll::Ready(End::Served(conn));
         }
         // After the waker's registration: an end of the wait after this look wakes the caller.

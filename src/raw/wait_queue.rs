@@ -147,13 +147,19 @@ impl<T, W> WaitQueue<T, W> {
     }
 
     /// Joins at the back, then fences: either the caller's next look finds an item, or the thread that puts the item
-    /// sees the waiter. [`WaitQueue::wake_impatient`] wakes those that are not `patient`. One with a `wish` gets only
-    /// what the supplier of [`WaitQueue::serve`] has for it.
+    /// sees the waiter, and wakes it by its `waker`. [`WaitQueue::wake_impatient`] wakes those that are not `patient`.
+    /// One with a `wish` gets only what the supplier of [`WaitQueue::serve`] has for it.
     ///
     /// # Errors
     ///
     /// The number of waiters, if that is `max` or more.
-    pub(crate) fn join(&self, max: usize, patient: bool, wish: Option<Arc<W>>) -> Result<Ticket<W>, usize> {
+    pub(crate) fn join(
+        &self,
+        max: usize,
+        patient: bool,
+        wish: Option<Arc<W>>,
+        waker: Option<Waker>,
+    ) -> Result<Ticket<W>, usize> {
         let number = {
             let mut queue = lock(&self.queue);
             let waiters = self.signals.waiters();
@@ -162,7 +168,7 @@ impl<T, W> WaitQueue<T, W> {
             }
             let number = queue.next_number;
             queue.next_number += 1;
-            queue.joined.insert(number, Waiter { patient, wish: wish.clone(), waker: None });
+            queue.joined.insert(number, Waiter { patient, wish: wish.clone(), waker });
             self.count(patient, wish.is_some(), 1);
             number
         };

@@ -179,11 +179,6 @@ impl<C: Connector> List<C> {
         }
     }
 
-    /// The servers that may have open connections.
-    pub(crate) fn open_entries(&self) -> impl Iterator<Item = &ListEntry<C>> {
-        self.open.iter_from(0).filter_map(|number| self.entry(number))
-    }
-
     /// The registered servers with their numbers, in their order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &ListEntry<C>)> {
         iter::once(&self.first)

@@ -3,7 +3,7 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use super::{Server, Waiter};
+use super::Server;
 use crate::check;
 
 /// Property: no wake-up is lost behind a waiter that does not accept the item (I1).
@@ -12,14 +12,10 @@ use crate::check;
 pub fn no_wake_up_is_lost_behind_a_waiter_with_a_wish() {
     check(3, || {
         let server = Server::new();
-        let mut wishing = Waiter::new(server.queue.join(4, true, Some(Arc::new(()))).expect("the queue has room"));
+        let mut wishing = server.waiter(true, Some(Arc::new(())));
         let joiners = [(); 2].map(|()| {
             let server = Arc::clone(&server);
-            thread::spawn(move || {
-                let mut waiter = server.join();
-                server.poll(&mut waiter);
-                waiter
-            })
+            thread::spawn(move || server.join())
         });
         server.release(7);
         let mut waiters = joiners.map(|joiner| joiner.join().unwrap());

@@ -34,7 +34,7 @@ fn keeps_the_newest_waker_and_none_of_a_served_waiter() {
     let [first_waker, second_waker] = [&first, &second].map(|wakes| Waker::from(Arc::clone(wakes)));
     // Ours and the waker here are two.
     let kept = || [&first, &second].map(|wakes| Arc::strong_count(wakes) - 2);
-    let mut ticket = queue.join(1, true, None).expect("there is room");
+    let mut ticket = queue.join(1, true, None, None).expect("there is room");
     for (waker, expected) in [(&first_waker, [1, 0]), (&first_waker, [1, 0]), (&second_waker, [0, 1])] {
         assert_eq!(queue.poll(&mut ticket, waker), None);
         assert_eq!(kept(), expected);
@@ -50,8 +50,8 @@ fn serves_in_order_and_wakes_each_waiter_once() {
     let queue = queue();
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(Arc::clone(&wakes));
-    let mut tickets: Vec<_> = (0..100).map(|_| queue.join(100, true, None).expect("there is room")).collect();
-    assert_eq!(queue.join(100, true, None).err(), Some(100));
+    let mut tickets: Vec<_> = (0..100).map(|_| queue.join(100, true, None, None).expect("there is room")).collect();
+    assert_eq!(queue.join(100, true, None, None).err(), Some(100));
     for ticket in &mut tickets {
         assert_eq!(queue.poll(ticket, &waker), None);
     }
@@ -67,7 +67,7 @@ fn serves_in_order_and_wakes_each_waiter_once() {
 #[test]
 fn leaving_returns_the_item_that_was_served() {
     let queue = queue();
-    let [mut first, mut second, mut third] = [(); 3].map(|()| queue.join(3, true, None).expect("there is room"));
+    let [mut first, mut second, mut third] = [(); 3].map(|()| queue.join(3, true, None, None).expect("there is room"));
     assert_eq!(queue.leave(&mut second), None);
     let mut supply = numbers();
     assert_eq!(queue.serve(&mut supply), 2);
@@ -79,7 +79,7 @@ fn leaving_returns_the_item_that_was_served() {
 #[test]
 fn rejoining_keeps_the_place() {
     let queue = queue();
-    let [mut first, mut second, mut third] = [(); 3].map(|()| queue.join(3, true, None).expect("there is room"));
+    let [mut first, mut second, mut third] = [(); 3].map(|()| queue.join(3, true, None, None).expect("there is room"));
     let mut supply = numbers();
     let mut two = 0;
     queue.serve(|_| {
@@ -100,7 +100,7 @@ fn rejoining_keeps_the_place() {
 fn asks_an_empty_supplier_once() {
     let queue = queue();
     let mut tickets: Vec<_> =
-        (0..3 * BATCH).map(|_| queue.join(usize::MAX, true, None).expect("there is room")).collect();
+        (0..3 * BATCH).map(|_| queue.join(usize::MAX, true, None, None).expect("there is room")).collect();
     for has in [0, 1, BATCH - 1, BATCH] {
         let mut asked = 0;
         let served = queue.serve(|_| {
@@ -118,7 +118,7 @@ fn wake_all_serves_nothing() {
     let queue = queue::<()>();
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(Arc::clone(&wakes));
-    let mut tickets: Vec<_> = (0..3).map(|_| queue.join(3, true, None).expect("there is room")).collect();
+    let mut tickets: Vec<_> = (0..3).map(|_| queue.join(3, true, None, None).expect("there is room")).collect();
     for ticket in &mut tickets {
         assert_eq!(queue.poll(ticket, &waker), None);
     }
@@ -134,7 +134,7 @@ fn wake_impatient_leaves_patient_waiters_asleep() {
     let queue = queue::<()>();
     let [patient, impatient] = [true, false].map(|is_patient| {
         let wakes = Arc::new(Wakes::default());
-        let mut ticket = queue.join(2, is_patient, None).expect("there is room");
+        let mut ticket = queue.join(2, is_patient, None, None).expect("there is room");
         assert_eq!(queue.poll(&mut ticket, &Waker::from(Arc::clone(&wakes))), None);
         (wakes, ticket)
     });
@@ -160,7 +160,7 @@ fn a_waker_that_panics_does_not_keep_the_others_asleep() {
         let queue = queue();
         let wakes = Arc::new(Wakes::default());
         let wakers = [Waker::from(Arc::new(Panics)), Waker::from(Arc::clone(&wakes)), Waker::from(Arc::clone(&wakes))];
-        let mut tickets = wakers.each_ref().map(|_| queue.join(3, true, None).expect("there is room"));
+        let mut tickets = wakers.each_ref().map(|_| queue.join(3, true, None, None).expect("there is room"));
         for (ticket, waker) in tickets.iter_mut().zip(&wakers) {
             assert_eq!(queue.poll(ticket, waker), None);
         }
