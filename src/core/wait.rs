@@ -66,7 +66,7 @@ fn join<C: Connector>(
     if let Some(ended) = report::ended(shared, is_patient) {
         return Err(ended);
     }
-    let started = shared.clock.time();
+    let (started, is_choosy) = (shared.clock.time(), wish.is_some());
     let joined = shared.queue.join(shared.settings.max_waiters, is_patient, wish, Some(waker));
     let ticket = joined.map_err(|waiters| {
         shared.notifier.waits.queue_full.add(1);
@@ -88,8 +88,12 @@ fn join<C: Connector>(
         return Err(AcquireError::Unavailable(waiter.unavailable()));
     }
     // While there are no waiters, the background task sleeps without regard to tokens and to what is due.
-    let is_due = shared.due_times.has_ready(started) || report::is_outage(shared);
-    shared.notifier.wake_before(if is_due { started } else { settle::next_token(shared, started) });
+    if shared.due_times.has_ready(started) || report::is_outage(shared) {
+        shared.notifier.wake_before(started);
+    } else if waiter.ticket.is_first() || !waiter.has_just_joined || is_choosy {
+        // Otherwise it has regard to tokens already. To find the next one takes a look at each server.
+        shared.notifier.wake_before(settle::next_token(shared, started));
+    }
     Ok(waiter)
 }
 

@@ -63,12 +63,19 @@ pub(crate) struct Ticket<W = ()> {
     number: u64,
     patient: bool,
     wish: Option<Arc<W>>,
+    /// There were no waiters when it joined.
+    is_first: bool,
     is_out: bool,
 }
 
 impl<W> Ticket<W> {
     pub(crate) fn wish(&self) -> Option<Arc<W>> {
         self.wish.clone()
+    }
+
+    /// Whether there were no waiters when it joined.
+    pub(crate) fn is_first(&self) -> bool {
+        self.is_first
     }
 }
 
@@ -160,7 +167,7 @@ impl<T, W> WaitQueue<T, W> {
         wish: Option<Arc<W>>,
         waker: Option<Waker>,
     ) -> Result<Ticket<W>, usize> {
-        let number = {
+        let (number, waiters) = {
             let mut queue = lock(&self.queue);
             let waiters = self.signals.waiters();
             if waiters >= max {
@@ -170,11 +177,11 @@ impl<T, W> WaitQueue<T, W> {
             queue.next_number += 1;
             queue.joined.insert(number, Waiter { patient, wish: wish.clone(), waker });
             self.count(patient, wish.is_some(), 1);
-            number
+            (number, waiters)
         };
         // SeqCst: the count, then the look; pairs with a push and the load of `Signals::waiters` after it.
         fence(Ordering::SeqCst);
-        Ok(Ticket { number, patient, wish, is_out: false })
+        Ok(Ticket { number, patient, wish, is_first: waiters == 0, is_out: false })
     }
 
     /// Joins again with the same number, ahead of all that joined later (I1). Fences like [`join`](WaitQueue::join).
