@@ -155,25 +155,25 @@ done
 swap changed::the_last_look_sees_each_change changed.rs 'self.flag.swap(false, Ordering::AcqRel)' AcqRel Relaxed
 
 # The up set.
-mutant up_set::the_bit_ends_as_the_fact up_set.rs 'if now == is_in {' 'if now == is_in || now != is_in {'
-swap up_set::the_bit_ends_as_the_fact up_set.rs 'word.fetch_or(bit, Ordering::AcqRel)' AcqRel Relaxed
-swap up_set::the_bit_ends_as_the_fact up_set.rs 'word.fetch_and(!bit, Ordering::AcqRel)' AcqRel Relaxed
-swap up_set::the_bits_of_one_word_end_as_their_facts up_set.rs 'word.fetch_or(bit, Ordering::AcqRel)' AcqRel Relaxed
-mutant up_set::the_bits_of_one_word_end_as_their_facts up_set.rs 'word.fetch_or(bit, Ordering::AcqRel)' \
+mutant up_set::the_bit_ends_as_the_fact server_set.rs 'if now == is_in {' 'if now == is_in || now != is_in {'
+swap up_set::the_bit_ends_as_the_fact server_set.rs 'word.fetch_or(bit, Ordering::AcqRel)' AcqRel Relaxed
+swap up_set::the_bit_ends_as_the_fact server_set.rs 'word.fetch_and(!bit, Ordering::AcqRel)' AcqRel Relaxed
+swap up_set::the_bits_of_one_word_end_as_their_facts server_set.rs 'word.fetch_or(bit, Ordering::AcqRel)' AcqRel Relaxed
+mutant up_set::the_bits_of_one_word_end_as_their_facts server_set.rs 'word.fetch_or(bit, Ordering::AcqRel)' \
     'let found = word.load(Ordering::Acquire); word.store(found | bit, Ordering::Release); found'
-mutant up_set::a_bit_is_set_in_a_larger_bitmap up_set.rs "$refresh_fence" ''
+mutant up_set::a_bit_is_set_in_a_larger_bitmap server_set.rs "$refresh_fence" ''
 for model in a_due_attempt_finds_an_idle_connection_or_is_woken no_connection_of_an_older_outage_stays_idle; do
-    mutant "due::$model" up_set.rs "$refresh_fence" ''
+    mutant "due::$model" server_set.rs "$refresh_fence" ''
     swap "due::$model" slot.rs "$put" SeqCst Release
     swap "due::$model" health.rs 'HealthSnapshot(self.word.load(Ordering::SeqCst))' SeqCst Relaxed
 done
-mutant due::a_server_that_goes_down_during_its_trial_is_tried_again up_set.rs "$refresh_fence" ''
+mutant due::a_server_that_goes_down_during_its_trial_is_tried_again server_set.rs "$refresh_fence" ''
 mutant due::a_server_that_goes_down_during_its_trial_is_tried_again breaker.rs "$succeeded_fence" ''
-mutant due::a_due_attempt_finds_a_permit_or_is_woken up_set.rs "$refresh_fence" ''
+mutant due::a_due_attempt_finds_a_permit_or_is_woken server_set.rs "$refresh_fence" ''
 mutant due::a_due_attempt_finds_a_permit_or_is_woken signals.rs "$change_fence" ''
 
 # The tier in use.
-mutant tier_in_use::the_best_tier_that_serves_is_in_use up_set.rs 'if now == is_in {' 'if now == is_in || now != is_in {'
+mutant tier_in_use::the_best_tier_that_serves_is_in_use server_set.rs 'if now == is_in {' 'if now == is_in || now != is_in {'
 mutant tier_in_use::the_up_set_is_not_empty_during_a_switch tier_in_use.rs "$tier_fence" ''
 mutant tier_in_use::the_up_set_is_not_empty_during_a_switch tier_in_use.rs "$announce_fence" ''
 mutant tier_in_use::the_up_set_is_not_empty_during_a_switch tier_in_use.rs 'self.get() | SWITCHING' 'self.get()'

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use arbitrary::{Arbitrary, Unstructured};
 
-use crate::raw::{ANYWHERE, UpSet};
+use crate::raw::{ANYWHERE, ServerSet};
 
 const MAX_CAPACITY: u16 = 400;
 const MAX_OPS: usize = 300;
@@ -33,14 +33,14 @@ enum Op {
 }
 
 struct Run {
-    set: UpSet,
+    set: ServerSet,
     model: BTreeSet<usize>,
 }
 
 pub fn run(data: &[u8]) {
     let Ok(case) = Case::arbitrary_take_rest(Unstructured::new(data)) else { return };
     let capacity = usize::from(case.capacity % MAX_CAPACITY);
-    let mut run = Run { set: UpSet::new(capacity), model: BTreeSet::new() };
+    let mut run = Run { set: ServerSet::new(capacity), model: BTreeSet::new() };
     assert_eq!(run.set.capacity(), capacity.max(1).next_multiple_of(64));
     for op in case.ops.into_iter().take(MAX_OPS) {
         run.step(op);

@@ -5,20 +5,24 @@ use loom::thread;
 
 use crate::check;
 use crate::health::Tier;
-use crate::raw::{TierInUse, Time, UpSet};
+use crate::raw::{ServerSet, TierInUse, Time};
 
 /// One server of each of two tiers.
 struct Servers {
     tier: Arc<Tier<2>>,
     in_use: TierInUse,
     switching: Mutex<()>,
-    up: UpSet,
+    up: ServerSet,
 }
 
 impl Servers {
     fn new() -> Arc<Self> {
-        let servers =
-            Self { tier: Tier::of([0, 1]), in_use: TierInUse::default(), switching: Mutex::new(()), up: UpSet::new(1) };
+        let servers = Self {
+            tier: Tier::of([0, 1]),
+            in_use: TierInUse::default(),
+            switching: Mutex::new(()),
+            up: ServerSet::new(1),
+        };
         servers.refresh(0);
         servers.refresh(1);
         Arc::new(servers)
@@ -110,7 +114,7 @@ fn spawn(servers: &Arc<Servers>, change: fn(&Servers)) -> thread::JoinHandle<()>
 /// (I1).
 /// Threads: the server of the better tier recovers, and goes down in the other thread; or it goes down, and recovers in
 /// the other thread; or it goes down while that of the worse tier goes down and recovers.
-/// Mutation that fails it: `UpSet::refresh` looks once.
+/// Mutation that fails it: `ServerSet::refresh` looks once.
 pub fn the_best_tier_that_serves_is_in_use() {
     check(2, || {
         let servers = Servers::new();

@@ -5,7 +5,7 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 
 use crate::check;
-use crate::raw::UpSet;
+use crate::raw::ServerSet;
 
 /// The number of a server, in the middle of a word of the bitmap.
 const NUMBER: usize = 5;
@@ -15,8 +15,8 @@ const NUMBER: usize = 5;
 /// Mutation that fails it: `refresh` does not check the fact again; the bits are written by Relaxed operations.
 pub fn the_bit_ends_as_the_fact() {
     check(3, || {
-        let (set, fact) = (Arc::new(UpSet::new(1)), Arc::new(AtomicBool::new(true)));
-        let change = |set: &UpSet, fact: &AtomicBool, to: bool| {
+        let (set, fact) = (Arc::new(ServerSet::new(1)), Arc::new(AtomicBool::new(true)));
+        let change = |set: &ServerSet, fact: &AtomicBool, to: bool| {
             fact.store(to, Ordering::Relaxed);
             set.refresh(NUMBER, || fact.load(Ordering::Relaxed));
         };
@@ -35,8 +35,8 @@ pub fn the_bit_ends_as_the_fact() {
 /// Mutation that fails it: the bits are written by Relaxed operations, or by a load and a store.
 pub fn the_bits_of_one_word_end_as_their_facts() {
     check(3, || {
-        let (set, fact) = (Arc::new(UpSet::new(1)), Arc::new(AtomicUsize::new(0)));
-        let change = |set: &UpSet, fact: &AtomicUsize| {
+        let (set, fact) = (Arc::new(ServerSet::new(1)), Arc::new(AtomicUsize::new(0)));
+        let change = |set: &ServerSet, fact: &AtomicUsize| {
             // The fact is true while the number is even.
             fact.fetch_add(1, Ordering::Relaxed);
             set.refresh(NUMBER, || fact.load(Ordering::Relaxed).is_multiple_of(2));
@@ -58,7 +58,7 @@ pub fn the_bits_of_one_word_end_as_their_facts() {
 /// Mutation that fails it: no fence in `refresh`.
 pub fn a_bit_is_set_in_a_larger_bitmap() {
     check(3, || {
-        let sets = Arc::new([UpSet::new(1), UpSet::new(65)]);
+        let sets = Arc::new([ServerSet::new(1), ServerSet::new(65)]);
         let (published, fact) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let changes = {
             let (sets, published, fact) = (Arc::clone(&sets), Arc::clone(&published), Arc::clone(&fact));

@@ -89,7 +89,7 @@ fn give_way<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
         take_turn(shared);
     }
     let mut conn = taken.flatten()?;
-    conn.count_use();
+    conn.count_in_load();
     Some(conn)
 }
 
@@ -119,8 +119,8 @@ fn take_of<C: Connector>(shared: &Shared<C>, name: &str) -> Option<Box<Connectio
     let entry = ListEntry { bucket: generation.server.bucket(), generation };
     let pop = || entry.generation.idle.pop(thread_number());
     let mut conn = take_good(shared, &entry, shared.clock.time(), pop).ok()?;
-    note_caller(shared);
-    count_use(shared, &mut conn);
+    wake_for_probe(shared);
+    count_in_load(shared, &mut conn);
     Some(conn)
 }
 
@@ -131,9 +131,9 @@ fn less_loaded<C: Connector>(shared: &Shared<C>, list: &List<C>, thread: usize) 
 }
 
 /// Counts a use that begins, if the policy goes by it.
-pub(crate) fn count_use<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
+pub(crate) fn count_in_load<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
     if !shared.signals.is_in_turn() {
-        conn.count_use();
+        conn.count_in_load();
     }
 }
 
@@ -156,12 +156,12 @@ fn take_any<C: Connector>(
     wish: Option<&Wish>,
 ) -> Option<Box<Connection<C>>> {
     let mut conn = look_everywhere(shared, balance, wish)?;
-    count_use(shared, &mut conn);
+    count_in_load(shared, &mut conn);
     Some(conn)
 }
 
 /// The background task tries the servers that are due: here is a caller.
-fn note_caller<C: Connector>(shared: &Shared<C>) {
+fn wake_for_probe<C: Connector>(shared: &Shared<C>) {
     if shared.signals.is_probe_due() {
         shared.signals.set_probe_due(false);
         shared.notifier.wake();
@@ -169,13 +169,14 @@ fn note_caller<C: Connector>(shared: &Shared<C>) {
 }
 
 /// Tries each server that is up once, from the one whose turn it was, then those of the tiers that come into use for
-/// want of them. If none is up, tries those that have open connections. Waiters come first.
+/// want of them, then those that are down and proven. If none is up, tries those that have open connections. Waiters
+/// come first. Starts an attempt where `balance` says so.
 fn look_everywhere<C: Connector>(
     shared: &Arc<Shared<C>>,
     balance: Balance,
     wish: Option<&Wish>,
 ) -> Option<Box<Connection<C>>> {
-    note_caller(shared);
+    wake_for_probe(shared);
     if shared.signals.waiters() > 0 {
         return None;
     }

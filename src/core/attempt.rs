@@ -35,9 +35,9 @@ struct Attempt<C: Connector> {
     permit: Option<ConnectPermit<C>>,
     counted: Counted,
     outage: Outage,
-    /// The coarse time at which it began.
-    began: Time,
-    /// The exact one.
+    /// The tick in which it began.
+    began_in: Time,
+    /// When its connect began.
     started: Time,
     /// The number of the runtime that it was spawned on, once it was.
     runtime: Option<u64>,
@@ -132,7 +132,7 @@ fn begin<C: Connector>(
         permit: Some(permit),
         counted,
         outage: health.outage(),
-        began: shared.signals.tick().unwrap_or(now),
+        began_in: shared.signals.tick().unwrap_or(now),
         started: now,
         runtime: None,
         is_polled: false,
@@ -171,7 +171,7 @@ impl<C: Connector> Attempt<C> {
         let time = self.generation.server.connect_time() / 10;
         let is_due = self.counted.is_for_waiters() && time >= LEAST_REST;
         // Callers of `acquire_now` wait for it: an attempt can start afterwards.
-        let counted = || self.shared.attempts.begin(Purpose::Balance, 0);
+        let counted = || self.shared.attempts.begin(Purpose::Rest, 0);
         is_due.then(counted).flatten().map(|counted| Rest::new(self, time, counted))
     }
 
@@ -287,7 +287,7 @@ impl<C: Connector> Attempt<C> {
             server.count(Total::ConnectTimeouts, 1);
         }
         let (failure, took) = (Arc::new(failure), self.took());
-        let unanswered_since = timed_out.then_some(self.began);
+        let unanswered_since = timed_out.then_some(self.began_in);
         let failed = FailedConnect { pass: self.pass, outage: self.outage, unanswered_since, fault };
         transition::connect_failed(&self.shared, &self.generation, failed, Arc::clone(&failure));
         server.connect_failed(&server.config(), &failure, took);

@@ -14,6 +14,8 @@ pub(crate) enum Purpose {
     Balance,
     /// A server that is to have connections ahead of its callers.
     Maintenance,
+    /// No attempt: one that connected keeps its place for a moment.
+    Rest,
     /// No attempt: a used connection that is made fit for the next caller.
     Recycle,
     /// No attempt: an idle connection is out of its queue while a hook runs on it.
@@ -91,7 +93,7 @@ impl AttemptCounts {
             Purpose::Recycle => {
                 self.recycling.fetch_add(1, Ordering::Relaxed);
             }
-            Purpose::Balance | Purpose::Maintenance | Purpose::IdleTask => {}
+            Purpose::Balance | Purpose::Rest | Purpose::Maintenance | Purpose::IdleTask => {}
             Purpose::Probe { .. } => {
                 self.probes.fetch_add(1, Ordering::Relaxed);
             }
@@ -174,7 +176,7 @@ impl Drop for Counted {
             Purpose::Waiters | Purpose::Recycle if self.is_late => attempts.late.fetch_sub(1, Ordering::Relaxed),
             Purpose::Waiters | Purpose::Recycle => self.young().fetch_sub(1, Ordering::Relaxed),
             Purpose::Probe { .. } => attempts.probes.fetch_sub(1, Ordering::Relaxed),
-            Purpose::Balance | Purpose::Maintenance | Purpose::IdleTask => 0,
+            Purpose::Balance | Purpose::Rest | Purpose::Maintenance | Purpose::IdleTask => 0,
         };
         // Release: pairs with the Acquire of `running`.
         attempts.running.fetch_sub(1, Ordering::Release);

@@ -35,7 +35,7 @@ impl KeptTokens {
     pub(crate) fn of_orders<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Self {
         let mut kept = Self::default();
         if list.limited > 0 {
-            let waiters = shared.queue.wishes(usize::MAX, |waiter| waiter.wish.fresh && !waiter.may_order());
+            let waiters = shared.queue.wishes(usize::MAX, |waiter| waiter.wish.fresh && !waiter.has_no_order());
             for number in waiters.iter().filter_map(|waiter| waiter.ordered_at()) {
                 *kept.0.entry(number).or_default() += 1;
             }
@@ -66,7 +66,7 @@ pub(crate) fn may_order<C: Connector>(
     kept: &KeptTokens,
 ) -> bool {
     // A hedge finds its server when the waiters are settled.
-    let is_first = waiter.wish.fresh && waiter.may_order() && !waiter.has_late_order();
+    let is_first = waiter.wish.fresh && waiter.has_no_order() && !waiter.has_late_order();
     let wish = Some(&waiter.wish);
     let need = Need { most: 1, is_hedge: false, may_wait: false, makes_room: true, wish, kept };
     is_first && lacking(shared).0 > 0 && candidate(shared, list, number, shared.clock.time(), need).is_some()

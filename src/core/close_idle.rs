@@ -27,7 +27,7 @@ pub(crate) fn has_answering_connection<C: Connector>(shared: &Shared<C>, generat
 
 /// Why an idle connection may not be reused, if it may not. Asks the connector.
 pub(crate) fn why_unfit<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>, now: Time) -> Option<CloseReason> {
-    if let Some(over) = conn.is_over(now, shared.idle_timeout) {
+    if let Some(over) = conn.why_expired(now, shared.idle_timeout) {
         return Some(over);
     }
     let checked_out_at = conn.info().checked_out_at();

@@ -24,7 +24,9 @@ pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) 
     }
     let mut conn = Some(conn);
     let list = shared.servers.list();
-    if shared.signals.waiters_after_change() > 0 && conn.as_ref().is_some_and(|conn| may_serve(shared, &list, conn)) {
+    if shared.signals.waiters_after_change() > 0
+        && conn.as_ref().is_some_and(|conn| may_serve_waiters(shared, &list, conn))
+    {
         shared.queue.serve(|waiter| {
             let server = &conn.as_ref()?.generation().server;
             if avoids(shared, &list, waiter.map(|waiter| &waiter.wish), server) {
@@ -36,14 +38,14 @@ pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) 
     }
     drop(list);
     if let Some(conn) = conn {
-        keep(conn);
+        make_idle(conn);
     }
 }
 
 /// Passes the connection of a waiter that left to the next one.
 pub(crate) fn pass_on<C: Connector>(grant: Grant<C>) {
     grant.token.undo();
-    keep(grant.conn);
+    make_idle(grant.conn);
 }
 
 /// Gives a used connection back for reuse. Closes it if the server has more than its maximum, or its lifetime is over.
@@ -54,13 +56,13 @@ pub(crate) fn give_back<C: Connector>(conn: Box<Connection<C>>) {
     if conn.info().idle_since() >= conn.expires_at {
         return close(conn, CloseReason::MaxLifetime);
     }
-    keep(conn);
+    make_idle(conn);
 }
 
 /// Puts a connection into the idle queue of its server, and serves waiters from there. Closes one that has not come
 /// back well since its server went down, if the server serves again: at the recovery the idle ones were closed.
 #[cold]
-pub(crate) fn keep<C: Connector>(conn: Box<Connection<C>>) {
+pub(crate) fn make_idle<C: Connector>(conn: Box<Connection<C>>) {
     if let Some(why) = why_outdated(&conn) {
         return close(conn, why);
     }
@@ -97,7 +99,7 @@ pub(crate) fn move_or_close<C: Connector>(mut conn: Box<Connection<C>>) {
     match next.filter(|next| !next.server.is_over_maximum()) {
         Some(next) => {
             conn.move_to(next);
-            keep(conn);
+            make_idle(conn);
         }
         None => close(conn, CloseReason::OverMaximum),
     }
@@ -165,7 +167,7 @@ pub(crate) fn take_out<C: Connector, T>(
     taken
 }
 
-/// Acts on a push into an idle queue, where there are waiters or the server is not plainly up.
+/// Acts on a push into an idle queue, where there are waiters or the server is down.
 #[cold]
 pub(crate) fn after_push<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, thread: usize) {
     if generation.server.health.snapshot_after_push().is_down() {
@@ -240,7 +242,7 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
         };
         shared.queue.serve(|waiter| {
             let wants_new = waiter.filter(|waiter| waiter.wish.fresh);
-            stopped = stopped || to_first_order && wants_new.is_some_and(|waiter| waiter.may_order());
+            stopped = stopped || to_first_order && wants_new.is_some_and(|waiter| waiter.has_no_order());
             if stopped || wants_new.is_some() {
                 return None;
             }
@@ -303,7 +305,7 @@ fn take<C: Connector>(
 
 /// Whether a connection may serve a waiter: its server was not removed, is up unless none is, and is not standby unless
 /// its tier comes into use.
-fn may_serve<C: Connector>(shared: &Shared<C>, list: &List<C>, conn: &Connection<C>) -> bool {
+fn may_serve_waiters<C: Connector>(shared: &Shared<C>, list: &List<C>, conn: &Connection<C>) -> bool {
     let generation = conn.generation();
     !generation.is_over()
         && match list.usable(generation.number) {

@@ -1,13 +1,13 @@
 //! The hot paths: an acquire that finds an idle connection of the server in turn, and a release to the idle queue.
 //!
-//! Neither takes a lock or counts a reference. Where there is more to do they give up, or say so, and `acquire` and
-//! `release` do it.
+//! Neither takes a lock or counts a reference where it does all there is to do. Otherwise it gives up, or says what is
+//! left, and `acquire` and `release` go on.
 //!
-//! Several functions have a `CALLER`: it gives each caller closures of their own type. Compilers inline what has one
-//! caller, and a call costs a tenth of the instructions.
+//! Nothing reads the `CALLER` of a function: it makes one instance for each caller, so that each is inlined. A call
+//! costs a tenth of the instructions.
 
 use crate::connector::Connector;
-use crate::core::hand_over::{keep, move_or_close};
+use crate::core::hand_over::{make_idle, move_or_close};
 use crate::core::shared::Shared;
 use crate::core::transition::close_unusable;
 use crate::raw::{Outage, Time};
@@ -22,7 +22,7 @@ pub(crate) const LEAST_IN_USE: u8 = 2;
 
 /// Callers of `put_back`.
 pub(crate) const PLAIN: u8 = 0;
-pub(crate) const COUNTED: u8 = 1;
+pub(crate) const IN_LOAD: u8 = 1;
 
 /// Why a server gave no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub(crate) fn take<C: Connector>(
     let conn = pop_reusable(shared, now, pop)?;
     if bucket.take_seen(seen).is_none() {
         // Another caller took the last token.
-        keep(conn);
+        make_idle(conn);
         return Err(Skip::Limited);
     }
     Ok(conn)
@@ -133,10 +133,11 @@ pub(crate) fn put_back<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>)
     let generation = conn.generation();
     let (cache_index, number) = (generation.cache_index, generation.number);
     let mut conn = Some(conn);
-    // What is left is done outside the kept list, which user code may want.
+    // `Look` and `Slow` are handled outside the borrow of the kept list, which user code may want. A queue that is
+    // closed or full refuses inside: nothing can be kept meanwhile.
     let look = with_any_kept(cache_index, |list: &List<C>, thread| {
         let generation = &list.entry(number)?.generation;
-        // Without one the tick is later than any time, and no connection was returned in it.
+        // Without a stored tick it is `NEVER`, in which no connection was returned.
         let (server, tick) = (&generation.server, list.signals.tick_or_never());
         let outage = server.health.snapshot().outage();
         // Not the connection's outage number: after a failure that was reported it has not come back well.
@@ -148,7 +149,7 @@ pub(crate) fn put_back<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>)
         let mut conn = conn.take_if(is_ordinary)?;
         conn.info_mut().check_in(tick);
         generation.idle.push(conn, thread, move_or_close);
-        // After the push: pairs with the fences of `WaitQueue::join` and of `UpSet::refresh`.
+        // After the push: pairs with the fences of `WaitQueue::join` and of `ServerSet::refresh`.
         // One branch for all three.
         let is_plain = server.health.snapshot_after_push().is_plainly_up() & server.strikes.is_clear();
         let is_done = is_plain & (list.signals.waiters() == 0);

@@ -105,7 +105,7 @@ impl<C: Connector> IdleTask<C> {
         match end {
             HookEnd::Passed => {
                 conn.info_mut().check_out(shared.clock.time());
-                hand_over::keep(conn);
+                hand_over::make_idle(conn);
             }
             HookEnd::Failed(error) => {
                 let (pool, config) = (&shared.notifier.name, generation.server.config());

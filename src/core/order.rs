@@ -23,7 +23,7 @@ use crate::sync::Arc;
 /// Orders for the waiters that accept no idle connection and have no order.
 pub(crate) fn place_orders<C: Connector>(shared: &Arc<Shared<C>>) {
     let (lacking, _) = lacking(shared);
-    let waiters = shared.queue.wishes(lacking, |waiter| waiter.wish.fresh && waiter.may_order());
+    let waiters = shared.queue.wishes(lacking, |waiter| waiter.wish.fresh && waiter.has_no_order());
     if waiters.is_empty() {
         return;
     }

@@ -1,8 +1,8 @@
 //! Runs what is due: the probes of servers that are down, the ends of recoveries, the refill of servers that are up.
 //!
-//! The background task alone runs it. Without a caller since the last look no probe starts: the task then sets the
-//! signal `probe_due`, and the next caller clears it and wakes the task. With a minimum of idle connections it is as if
-//! callers always waited.
+//! The background task alone runs it. Without a caller since the last look no probe starts: the task then says in the
+//! signals that one is due, and the next caller clears it and wakes the task. With a minimum of idle connections it is
+//! as if callers always waited.
 //!
 //! In a total outage, while no server serves, probes keep a distance. If callers wait then, each server is probed at
 //! least once in `outage_retry`, whatever its pause. This goes on for the same time after the first server has come

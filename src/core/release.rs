@@ -12,7 +12,7 @@ use crate::connector::{AfterUse, Connector, Ended};
 use crate::core::attempt_counts::{Counted, Purpose};
 use crate::core::closing::{close, why_over};
 use crate::core::hand_over::{after_push_of, give_back};
-use crate::core::hot::{COUNTED, PLAIN, PutBack, put_back};
+use crate::core::hot::{IN_LOAD, PLAIN, PutBack, put_back};
 use crate::core::idle_task::{HookEnd, run_hook};
 use crate::core::shared::{Shared, pool_of};
 use crate::core::{close_idle, transition};
@@ -21,7 +21,8 @@ use crate::raw::{Outage, TICK, Time};
 use crate::server::{Connection, Generation, NO_RETURN, Total};
 use crate::sync::Arc;
 
-/// Takes a connection back as the connector says. Out of line: compilers inline its parts there, not in its callers.
+/// Takes a connection back as the connector says. Out of line: compilers inline its parts into it, not it into its
+/// callers.
 #[inline(never)]
 pub(crate) fn release<C: Connector>(mut conn: Box<Connection<C>>) {
     match conn.after_use(Ended::Released) {
@@ -56,8 +57,8 @@ fn after_release<C: Connector>(generation: &Arc<Generation<C>>, thread: usize, o
 /// Takes a connection back for reuse, holding a reference to the generation and the pool.
 #[cold]
 fn reuse_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
-    if conn.end_counted_use() {
-        return reuse::<C, COUNTED>(conn);
+    if conn.end_load() {
+        return reuse::<C, IN_LOAD>(conn);
     }
     // A dropped pool has closed all generations.
     let Some(shared) = end_good_use(&mut conn) else { return close(conn, CloseReason::PoolClosed) };

@@ -33,7 +33,7 @@ pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) -> bool {
 /// Wakes the impatient waiters if no attempt runs that may serve them: they have nothing to wait for.
 pub(crate) fn wake_impatient<C: Connector>(shared: &Shared<C>) {
     // A waiter that joins later looks for itself (see `wait::join`).
-    if shared.queue.impatient() > 0 && !may_serve(shared) {
+    if shared.queue.impatient() > 0 && !attempt_may_serve(shared) {
         shared.queue.wake_impatient();
     }
 }
@@ -45,7 +45,7 @@ pub(crate) fn any_has_token<C: Connector>(shared: &Shared<C>) -> bool {
 }
 
 /// Whether an attempt runs that may serve a waiter at once: at a server with a token.
-pub(crate) fn may_serve<C: Connector>(shared: &Shared<C>) -> bool {
+pub(crate) fn attempt_may_serve<C: Connector>(shared: &Shared<C>) -> bool {
     let (mut running, list, now) = (shared.attempts.running(), shared.servers.list(), shared.clock.time());
     if running == 0 || list.limited == 0 && shared.servers.disabled() == 0 && list.standby.is_empty() {
         return running > 0;
@@ -77,7 +77,7 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) -> bool {
         choose(shared, &list, now, Need { most, is_hedge, may_wait, makes_room: false, wish, kept: &kept })
     };
     // Each waiter with a wish orders for itself.
-    let choosy = shared.queue.wishes(lacking, WaiterWish::may_order);
+    let choosy = shared.queue.wishes(lacking, WaiterWish::has_no_order);
     let mut has_started = false;
     for number in choose_for(None, is_hedge, lacking - choosy.len()) {
         let Some(generation) = list.generation(number) else { continue };

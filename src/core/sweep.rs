@@ -126,7 +126,7 @@ fn find<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, now: 
     let mut may_end = FEW.max(generation.idle.len() / 16);
     let unfit = hand_over::take_out(generation, |conn| {
         // The totals get what they lack of it.
-        conn.record.count_uses();
+        conn.record.add_uses_to_totals();
         let why = close_idle::why_unfit(shared, conn, now);
         if why == Some(CloseReason::MaxLifetime) {
             if may_end > 0 {

@@ -19,7 +19,7 @@ use crate::connector::scripted::{Connect, ScriptedConnector};
 use crate::core::Shared;
 use crate::ejection::Ejection;
 use crate::pool::Pool;
-use crate::raw::{Health, Serving, Time, UpSet};
+use crate::raw::{Health, ServerSet, Serving, Time};
 use crate::server::{Server, ServerRecord};
 use crate::servers::{drop_closed_lists, thread_number};
 use crate::sync::{Arc, LOCKS_TAKEN};
@@ -30,7 +30,7 @@ fn shared<C: Connector>(pool: &Pool<C>) -> &Arc<Shared<C>> {
     &pool.shared
 }
 
-fn numbers(set: &UpSet) -> Vec<usize> {
+fn numbers(set: &ServerSet) -> Vec<usize> {
     set.iter_from(0).collect()
 }
 

@@ -8,7 +8,7 @@ use tokio::task::coop::consume_budget;
 
 use crate::acquire_options::AcquireOptions;
 use crate::connector::Connector;
-use crate::core::acquire::{Acquired, count_use, take_wished};
+use crate::core::acquire::{Acquired, count_in_load, take_wished};
 use crate::core::closing::close;
 use crate::core::hand_over::why_outdated;
 use crate::core::shared::Shared;
@@ -187,11 +187,11 @@ impl<C: Connector> Waiter<'_, C> {
             let is_new = grant.fresh && now.since(grant.conn.info().opened_at()) < TICK;
             if is_new && outdated.is_none() {
                 grant.conn.info_mut().check_out(now);
-                count_use(shared, &mut grant.conn);
+                count_in_load(shared, &mut grant.conn);
                 return Some(grant.conn);
             }
             if outdated.is_none() && grant.conn.try_check_out(now, shared.idle_timeout) {
-                count_use(shared, &mut grant.conn);
+                count_in_load(shared, &mut grant.conn);
                 return Some(grant.conn);
             }
             // A dead connection: rejoins at the old place and looks for another. The background task may sleep without
@@ -211,13 +211,13 @@ impl<C: Connector> Waiter<'_, C> {
     /// Whether an attempt runs that may serve it, or can start.
     fn may_be_served(&self) -> bool {
         let shared = self.shared;
-        if !settle::may_serve(shared) {
+        if !settle::attempt_may_serve(shared) {
             settle::settle(shared);
         }
         // The background task is about to start the probes that were due when this caller came.
         // First: once they have started, this caller is no longer unheard.
         let can_start = shared.due_times.unheard_callers().is_some() && settle::any_has_token(shared);
-        can_start || settle::may_serve(shared)
+        can_start || settle::attempt_may_serve(shared)
     }
 }
 

@@ -27,7 +27,7 @@ impl WaiterWish {
     }
 
     /// Whether its waiter may order.
-    pub(crate) fn may_order(&self) -> bool {
+    pub(crate) fn has_no_order(&self) -> bool {
         self.ordered_at().is_none()
     }
 

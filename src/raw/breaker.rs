@@ -219,8 +219,8 @@ impl Breaker {
     /// that took it down sees that no trial runs.
     pub(crate) fn succeeded(&self, pass: Pass) {
         let _ = self.transition(|found| pass.is_trial.then(|| found.closed()));
-        // SeqCst: the word, then the health; pairs with the fence of `UpSet::refresh`, which comes after the change of
-        // the health and before this word is read.
+        // SeqCst: the word, then the health; pairs with the fence of `ServerSet::refresh`, which comes after the change
+        // of the health and before this word is read.
         fence(Ordering::SeqCst);
     }
 

@@ -218,7 +218,7 @@ impl Health {
     /// thread that took it down sees the push.
     #[inline(always)]
     pub(crate) fn snapshot_after_push(&self) -> HealthSnapshot {
-        // SeqCst: after the SeqCst push by the single order; pairs with the fence of `UpSet::refresh`, which comes
+        // SeqCst: after the SeqCst push by the single order; pairs with the fence of `ServerSet::refresh`, which comes
         // after the change of this word.
         HealthSnapshot(self.word.load(Ordering::SeqCst))
     }

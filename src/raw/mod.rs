@@ -12,13 +12,13 @@ mod idle;
 mod in_use;
 mod line;
 mod permits;
+mod server_set;
 mod serving;
 mod signals;
 mod slot;
 mod strikes;
 mod tier_in_use;
 mod time;
-mod up_set;
 mod wait_queue;
 mod wake_at;
 
@@ -30,11 +30,11 @@ pub(crate) use self::health::{Ejected, Health, HealthSnapshot, HealthState, Outa
 pub(crate) use self::idle::Idle;
 pub(crate) use self::in_use::InUse;
 pub(crate) use self::permits::{PermitCounts, Permits};
+pub(crate) use self::server_set::{ANYWHERE, ServerSet};
 pub(crate) use self::serving::{Serving, TIERS};
 pub(crate) use self::signals::Signals;
 pub(crate) use self::strikes::Strikes;
 pub(crate) use self::tier_in_use::TierInUse;
 pub(crate) use self::time::{TICK, Time};
-pub(crate) use self::up_set::{ANYWHERE, UpSet};
 pub(crate) use self::wait_queue::{Ticket, WaitQueue};
 pub(crate) use self::wake_at::WakeAt;

@@ -17,7 +17,7 @@
 //!   sees a server that serves, unless that one stopped since.
 //! - I2: with no change under way, `serving` is the number of registered servers that serve.
 //!
-//! Arithmetic: server numbers are below 2³¹ (`UpSet`).
+//! Arithmetic: server numbers are below 2³¹ (`ServerSet`).
 //!
 //! # Orderings
 //!

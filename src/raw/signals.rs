@@ -112,7 +112,7 @@ impl Signals {
     /// Whether a caller must leave the hot path: waiters come first, a probe is due, or servers are not chosen in turn.
     #[inline(always)]
     pub(crate) fn has_detour(&self) -> bool {
-        // Relaxed: hints; if this caller misses one, the next one sees it.
+        // Relaxed: a hint, as the number of waiters is here; if this caller misses one, the next one sees it.
         (self.waiters() | self.detours.load(Ordering::Relaxed)) != 0
     }
 

@@ -70,7 +70,7 @@ impl<T> Slot<T> {
     pub(crate) fn take(&self) -> Option<Box<T>> {
         loop {
             // Relaxed: only the address is used. A load before the CAS lets the processor use the box while the locked
-            // instruction executes: 27 ns a cycle, 38 with a swap.
+            // instruction executes: 27 ns for a put and a take, 38 with a swap.
             let found = self.item.load(Ordering::Relaxed);
             if found.is_null() {
                 return None;

@@ -24,7 +24,7 @@ pub(crate) struct Connection<C: Connector> {
     pub(crate) expires_at: Time,
 }
 
-/// Neither a tick nor the value that stands for none, so that no tick equals it.
+/// Equal to no tick, and not to `NEVER`, which stands for none.
 pub(crate) const NO_RETURN: Time = Time::from_nanos(Time::NEVER.as_nanos() - 1);
 
 impl<C: Connector> Connection<C> {
@@ -57,7 +57,7 @@ impl<C: Connector> Connection<C> {
 
     /// Why it may not be idle any longer, if its time is over.
     #[inline(always)]
-    pub(crate) fn is_over(&self, now: Time, idle_timeout: Time) -> Option<CloseReason> {
+    pub(crate) fn why_expired(&self, now: Time, idle_timeout: Time) -> Option<CloseReason> {
         if now >= self.expires_at {
             return Some(CloseReason::MaxLifetime);
         }
@@ -67,7 +67,7 @@ impl<C: Connector> Connection<C> {
     /// Checks it out, if it may be used now: it is not past its lifetime or idle timeout, and the connector agrees.
     #[inline(always)]
     pub(crate) fn try_check_out(&mut self, now: Time, idle_timeout: Time) -> bool {
-        if self.is_over(now, idle_timeout).is_some() {
+        if self.why_expired(now, idle_timeout).is_some() {
             return false;
         }
         self.record.info.check_out(now);
@@ -81,16 +81,16 @@ impl<C: Connector> Connection<C> {
     }
 
     /// Counts its use, which begins, in the server's word. Its return then takes the slow path, which ends the count.
-    pub(crate) fn count_use(&mut self) {
-        if !std::mem::replace(&mut self.record.is_counted, true) {
+    pub(crate) fn count_in_load(&mut self) {
+        if !std::mem::replace(&mut self.record.is_in_load, true) {
             self.record.server().in_use.raise();
             self.returned_in = NO_RETURN;
         }
     }
 
     /// Ends the count of its use. True if it was counted: from here on it is as if it had not been.
-    pub(crate) fn end_counted_use(&mut self) -> bool {
-        let was_counted = self.record.end_count();
+    pub(crate) fn end_load(&mut self) -> bool {
+        let was_counted = self.record.end_load();
         if was_counted && !self.record.has_verdict && self.info().uses() > 0 {
             self.returned_in = self.info().idle_since();
         }
@@ -113,7 +113,7 @@ pub(crate) struct ConnRecord<C: Connector> {
     /// See [`Connection::outage`].
     outage: Outage,
     /// How many uses the totals have of it, modulo 2³²: fewer come in one tick.
-    counted: u32,
+    uses_in_totals: u32,
     /// It has not come back well since it was opened, and counts as unproven.
     is_unproven: bool,
     /// The caller has said how this use ended.
@@ -121,7 +121,7 @@ pub(crate) struct ConnRecord<C: Connector> {
     /// Why its connection closes.
     why: CloseReason,
     /// Its use counts in `ServerRecord::in_use`.
-    is_counted: bool,
+    is_in_load: bool,
 }
 
 impl<C: Connector> ConnRecord<C> {
@@ -133,16 +133,16 @@ impl<C: Connector> ConnRecord<C> {
             info,
             proven_under: Outage::NONE,
             outage,
-            counted: 0,
+            uses_in_totals: 0,
             is_unproven: true,
             has_verdict: false,
             why: CloseReason::Lost,
-            is_counted: false,
+            is_in_load: false,
         }
     }
 
-    fn end_count(&mut self) -> bool {
-        let was_counted = std::mem::take(&mut self.is_counted);
+    fn end_load(&mut self) -> bool {
+        let was_counted = std::mem::take(&mut self.is_in_load);
         if was_counted {
             self.server().in_use.lower();
         }
@@ -193,18 +193,18 @@ impl<C: Connector> ConnRecord<C> {
 
     /// Ends a use, which the totals get without a verdict. True if the caller has said how it ended.
     pub(crate) fn end_use(&mut self, now: Time) -> bool {
-        self.end_count();
-        self.count_uses();
+        self.end_load();
+        self.add_uses_to_totals();
         self.info.check_in(now);
-        self.counted = self.counted.wrapping_add(1);
+        self.uses_in_totals = self.uses_in_totals.wrapping_add(1);
         self.server().count(Total::Checkouts, 1);
         std::mem::take(&mut self.has_verdict)
     }
 
     /// Adds the uses that the totals lack, which all ended well.
-    pub(crate) fn count_uses(&mut self) {
+    pub(crate) fn add_uses_to_totals(&mut self) {
         let uses = self.info.uses() as u32;
-        let new = uses.wrapping_sub(std::mem::replace(&mut self.counted, uses));
+        let new = uses.wrapping_sub(std::mem::replace(&mut self.uses_in_totals, uses));
         if new > 0 {
             self.server().count(Total::Checkouts, new.into());
             self.server().count(Total::Successes, new.into());
@@ -227,8 +227,8 @@ impl<C: Connector> ConnRecord<C> {
 
 impl<C: Connector> Drop for ConnRecord<C> {
     fn drop(&mut self) {
-        self.end_count();
-        self.count_uses();
+        self.end_load();
+        self.add_uses_to_totals();
         self.count_out();
         let server = self.server();
         server.count_close(self.why);

@@ -1,10 +1,10 @@
 //! One generation of a server: a set of idle queues with its closed bit.
 //!
-//! A server begins a new generation when it is registered, and when its maximum is lowered or outgrows its queues. So
-//! it does where all its connections must close: at a reset, when its address or a tag changes, and when the runtime is
-//! shut down. The old generation is closed and drained, as is that of a removed server. A connection that is returned
-//! to a closed generation moves to the next one if both are of the same epoch, which is so if only the maximum changed.
-//! Otherwise it closes.
+//! A server begins a new generation when it is registered, and when its maximum is lowered or outgrows its queues.
+//! Likewise where all its connections must close: at a reset, when its address or a tag changes, and when the runtime
+//! is shut down. The old generation is closed and drained, as is that of a removed server. A connection that is
+//! returned to a closed generation moves to the next one if both are of the same epoch, which is so if only the maximum
+//! changed. Otherwise it closes.
 //!
 //! An epoch is the time in which the generations of a server pass connections on to each other. It ends when the server
 //! is removed or reset, when its address or a tag changes, and when the runtime is shut down.

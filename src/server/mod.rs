@@ -9,7 +9,7 @@ mod idle_record;
 mod notifier;
 mod permit;
 mod recent_results;
-mod state;
+mod record;
 mod totals;
 mod weight;
 
@@ -21,6 +21,6 @@ pub(crate) use self::generation::Generation;
 pub(crate) use self::notifier::{Notifier, quietly};
 pub(crate) use self::permit::{ConnectPermit, Permit};
 pub(crate) use self::recent_results::Results;
-pub(crate) use self::state::ServerRecord;
+pub(crate) use self::record::ServerRecord;
 pub(crate) use self::totals::{Total, Totals, Waits};
 pub(crate) use self::weight::Weight;

@@ -7,7 +7,7 @@ use std::iter;
 
 use crate::connector::Connector;
 use crate::load_balancing::LoadBalancing;
-use crate::raw::{Bucket, Outage, Signals, UpSet};
+use crate::raw::{Bucket, Outage, ServerSet, Signals};
 use crate::server::{Generation, ServerRecord};
 use crate::sync::{Arc, AtomicU64, Ordering};
 
@@ -26,11 +26,11 @@ pub(crate) struct List<C: Connector> {
     /// How many servers are registered.
     pub(crate) len: usize,
     /// The servers that callers may use: they serve, and their tier is in use.
-    pub(crate) up: Arc<UpSet>,
+    pub(crate) up: Arc<ServerSet>,
     /// The servers that serve, of tiers that are not in use.
-    pub(crate) standby: Arc<UpSet>,
-    /// The servers with open connections that are not disabled, and some whose last one has closed since.
-    pub(crate) open: Arc<UpSet>,
+    pub(crate) standby: Arc<ServerSet>,
+    /// The servers that have open connections and are not disabled, and some whose last connection has closed since.
+    pub(crate) open: Arc<ServerSet>,
     pub(crate) policy: LoadBalancing,
     /// The weighted turns. Empty with another policy, and before they are computed.
     pub(crate) turns: Arc<[u32]>,
@@ -41,7 +41,7 @@ pub(crate) struct List<C: Connector> {
     pub(crate) closed: bool,
 }
 
-/// The entry of a registered server: what an acquire reads of it.
+/// The entry of a registered server: what an acquire and a release read of it.
 pub(crate) struct ListEntry<C: Connector> {
     pub(crate) generation: Arc<Generation<C>>,
     /// The server's bucket as of this list.
@@ -97,7 +97,7 @@ impl<C: Connector> Clone for List<C> {
 
 impl<C: Connector> List<C> {
     pub(crate) fn new(signals: Arc<Signals>, policy: LoadBalancing) -> Self {
-        let [up, standby, open] = [(); 3].map(|()| Arc::new(UpSet::new(0)));
+        let [up, standby, open] = [(); 3].map(|()| Arc::new(ServerSet::new(0)));
         Self {
             version: next_version(),
             first: Arc::new([const { None }; CHUNK]),

@@ -9,7 +9,7 @@
 //!
 //! Weighted turns are those of a sequence (`set/turns.rs`), over which a third cursor rotates.
 
-use crate::raw::{ANYWHERE, UpSet};
+use crate::raw::{ANYWHERE, ServerSet};
 use crate::sync::{AtomicUsize, Ordering};
 
 /// 2⁶⁴ divided by the golden ratio: the multiples of the fraction lie evenly between 0 and 1.
@@ -42,7 +42,7 @@ impl Cursors {
     /// set, if no server has a turn that is in it.
     #[cold]
     #[inline(never)]
-    fn stand_in(&self, set: &UpSet, turns: &[u32]) -> Option<usize> {
+    fn stand_in(&self, set: &ServerSet, turns: &[u32]) -> Option<usize> {
         // Relaxed: see `next`.
         let from = self.missed_turn.load(Ordering::Relaxed) % turns.len();
         let looked_at = turns[from..].iter().chain(&turns[..from]).zip(from..).take(MOST_LOOKS);
@@ -72,7 +72,7 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
 
     /// Takes a turn: the next server of the set.
     #[inline(always)]
-    pub(crate) fn next(&self, thread: usize, set: &UpSet) -> Option<usize> {
+    pub(crate) fn next(&self, thread: usize, set: &ServerSet) -> Option<usize> {
         // Relaxed, here and below: it publishes nothing. A load and a store, not a read-modify-write, which would cost
         // more than the rest of the rotation: threads that share the cursor may lose turns.
         let cursor = &self.cursors(thread).next;
@@ -83,7 +83,7 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
 
     /// Takes a turn: the next of the weighted `turns`, if there are any.
     #[inline(always)]
-    pub(crate) fn next_turn(&self, thread: usize, set: &UpSet, turns: &[u32]) -> Option<usize> {
+    pub(crate) fn next_turn(&self, thread: usize, set: &ServerSet, turns: &[u32]) -> Option<usize> {
         if turns.is_empty() {
             return self.next(thread, set);
         }
@@ -102,7 +102,7 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
 
     /// Takes a turn: the next server of the set, or a random other one if its `load` is lower.
     #[inline]
-    pub(crate) fn next_of_two(&self, thread: usize, set: &UpSet, load: impl Fn(usize) -> usize) -> Option<usize> {
+    pub(crate) fn next_of_two(&self, thread: usize, set: &ServerSet, load: impl Fn(usize) -> usize) -> Option<usize> {
         let (turn, first) = (&self.cursors(thread).turn, self.next(thread, set)?);
         // Relaxed: see `next`.
         let draw = turn.load(Ordering::Relaxed).wrapping_add(1);
@@ -119,7 +119,12 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
     }
 
     /// Tries the server of the last turn again, by `serve`, then each of the others once.
-    pub(crate) fn go_on<T>(&self, thread: usize, set: &UpSet, mut serve: impl FnMut(usize) -> Option<T>) -> Option<T> {
+    pub(crate) fn go_on<T>(
+        &self,
+        thread: usize,
+        set: &ServerSet,
+        mut serve: impl FnMut(usize) -> Option<T>,
+    ) -> Option<T> {
         let Cursors { next, miss, .. } = self.cursors(thread);
         // If another thread shares the cursor, or the set has changed, it is some other server's turn.
         let first = set.next_from(next.load(Ordering::Relaxed).saturating_sub(1))?;
@@ -141,7 +146,7 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
     }
 
     /// Tries servers of the set until one serves: the next in turn, then each of the others once.
-    pub(crate) fn pass<T>(&self, thread: usize, set: &UpSet, serve: impl FnMut(usize) -> Option<T>) -> Option<T> {
+    pub(crate) fn pass<T>(&self, thread: usize, set: &ServerSet, serve: impl FnMut(usize) -> Option<T>) -> Option<T> {
         self.next(thread, set)?;
         self.go_on(thread, set, serve)
     }
@@ -162,10 +167,10 @@ pub(crate) fn mix(mut z: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::Rotation;
-    use crate::raw::UpSet;
+    use crate::raw::ServerSet;
 
-    fn set(numbers: impl IntoIterator<Item = usize>) -> UpSet {
-        let set = UpSet::new(64);
+    fn set(numbers: impl IntoIterator<Item = usize>) -> ServerSet {
+        let set = ServerSet::new(64);
         for number in numbers {
             set.refresh(number, || true);
         }
@@ -187,7 +192,7 @@ mod tests {
     #[test]
     fn one_thread_rotates_strictly_over_the_set() {
         let rotation = Rotation::<1>::new(2);
-        let order = |set: &UpSet| (0..8).filter_map(|_| rotation.next(0, set)).collect::<Vec<_>>();
+        let order = |set: &ServerSet| (0..8).filter_map(|_| rotation.next(0, set)).collect::<Vec<_>>();
         assert_eq!(order(&set(0..4)), [2, 3, 0, 1, 2, 3, 0, 1]);
         assert_eq!(order(&set([0, 2, 3])), [2, 3, 0, 2, 3, 0, 2, 3]);
     }
@@ -258,7 +263,7 @@ mod tests {
     #[test]
     fn weighted_turns_of_a_server_that_left_are_shared_in_proportion() {
         let (rotation, turns) = (Rotation::<1>::new(0), [0, 1, 0, 2, 0, 1, 0, 0, 1, 2]);
-        let serve = |set: &UpSet, turns: &[u32]| rotation.next_turn(0, set, turns);
+        let serve = |set: &ServerSet, turns: &[u32]| rotation.next_turn(0, set, turns);
         let (mut shares, some) = ([0; 4], set([1, 2, 3]));
         for _ in 0..1_000 {
             shares[serve(&some, &turns).expect("some are in it")] += 1;

@@ -1,4 +1,4 @@
-//! What a thread has: a number, which chooses its shard, and of each pool the list that it used last.
+//! What a thread has: a number, which chooses its shard, and of up to eight pools the list that it used last.
 //!
 //! With a kept list an acquire does not load the `ArcSwap`, which takes two read-modify-writes, and a release counts no
 //! reference to the generation, which it needs while it pushes: another thread may take the connection at once and drop
@@ -60,7 +60,7 @@ pub(crate) fn shards() -> usize {
 }
 
 /// A thread keeps the lists of this many pools. The lists of pools with the same index replace each other.
-const SLOTS: usize = 8;
+const PLACES: usize = 8;
 
 struct Kept {
     /// The thread's number.
@@ -72,14 +72,14 @@ struct Kept {
 }
 
 thread_local! {
-    static KEPT: [RefCell<Option<Kept>>; SLOTS] = const { [const { RefCell::new(None) }; SLOTS] };
+    static KEPT: [RefCell<Option<Kept>>; PLACES] = const { [const { RefCell::new(None) }; PLACES] };
 }
 
 /// Returns the cache index of a new pool.
 pub(crate) fn next_index() -> usize {
     static POOLS: AtomicUsize = AtomicUsize::new(0);
     // Relaxed: a plain counter.
-    POOLS.fetch_add(1, Ordering::Relaxed) % SLOTS
+    POOLS.fetch_add(1, Ordering::Relaxed) % PLACES
 }
 
 impl<C: Connector> Servers<C> {
@@ -105,8 +105,8 @@ pub(crate) fn with_any_kept<C: Connector, T>(
     index: usize,
     use_list: impl FnOnce(&List<C>, usize) -> Option<T>,
 ) -> Option<T> {
-    let used = KEPT.try_with(|slots| {
-        let kept = slots[index % SLOTS].try_borrow().ok()?;
+    let used = KEPT.try_with(|places| {
+        let kept = places[index % PLACES].try_borrow().ok()?;
         let kept = kept.as_ref()?;
         use_list(kept.list.downcast_ref::<List<C>>()?, kept.thread)
     });
@@ -119,24 +119,24 @@ pub(crate) fn with_any_kept<C: Connector, T>(
 fn keep<C: Connector>(index: usize, list: &List<C>) {
     let signals = Arc::clone(&list.signals);
     let kept = Kept { thread: thread_number(), list: Box::new(list.clone()), signals };
-    // A slot is in use if a check, a drop or a waker acquires within an acquire. The list before is dropped when the
-    // slot is no longer borrowed.
-    let _before = KEPT.try_with(|slots| slots[index % SLOTS].try_borrow_mut().ok()?.replace(kept));
+    // A place is in use if a check, a drop or a waker acquires within an acquire. The list before is dropped when the
+    // place is no longer borrowed.
+    let _before = KEPT.try_with(|places| places[index % PLACES].try_borrow_mut().ok()?.replace(kept));
     drop_closed_lists();
 }
 
 /// Drops this thread's lists whose pools were closed.
 #[cold]
 pub(crate) fn drop_closed_lists() {
-    let closed = |slot: &RefCell<Option<Kept>>| slot.try_borrow_mut().ok()?.take_if(|kept| kept.signals.is_closed());
-    let _closed = KEPT.try_with(|slots| slots.each_ref().map(closed));
+    let closed = |place: &RefCell<Option<Kept>>| place.try_borrow_mut().ok()?.take_if(|kept| kept.signals.is_closed());
+    let _closed = KEPT.try_with(|places| places.each_ref().map(closed));
 }
 
 #[cfg(test)]
 mod tests {
     use std::thread::{available_parallelism, spawn};
 
-    use super::{MAX_SHARDS, SLOTS, next_index, shards, thread_number};
+    use super::{MAX_SHARDS, PLACES, next_index, shards, thread_number};
 
     #[test]
     fn each_thread_keeps_a_number_of_its_own() {
@@ -158,8 +158,8 @@ mod tests {
     #[test]
     fn slots_are_shared_out() {
         // Pools of other tests may take some in between.
-        let mut pools = [0; SLOTS];
-        (0..100 * SLOTS).for_each(|_| pools[next_index()] += 1);
+        let mut pools = [0; PLACES];
+        (0..100 * PLACES).for_each(|_| pools[next_index()] += 1);
         assert!(pools.iter().all(|&count| count > 0), "{pools:?}");
     }
 }

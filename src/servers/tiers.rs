@@ -28,7 +28,7 @@ impl<C: Connector> Servers<C> {
                 list.standby.refresh(number, || health().is_some_and(is_standby));
                 list.open.refresh(number, is_open);
             }
-            // A larger bitmap may have replaced this one. After the fence of `UpSet::refresh`.
+            // A larger bitmap may have replaced this one. After the fence of `ServerSet::refresh`.
             if Arc::ptr_eq(&list.up, &self.list.load().up) {
                 break;
             }

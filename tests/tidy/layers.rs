@@ -58,7 +58,7 @@ const COMMON_METHODS: &[&str] = &[
     "new", "next", "or", "poll", "pop", "push", "put", "remove", "retain", "source", "swap", "take", "upgrade", "wake",
 ];
 
-/// The unit that a file belongs to: `src/server/mod.rs` and `src/server/state.rs` to `server`, `src/core/wait.rs` to
+/// The unit that a file belongs to: `src/server/mod.rs` and `src/server/record.rs` to `server`, `src/core/wait.rs` to
 /// `core::wait`.
 fn unit_of(path: &str) -> String {
     let path = path.trim_start_matches("src/").trim_end_matches(".rs");

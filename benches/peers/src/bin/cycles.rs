@@ -1,5 +1,6 @@
 //! `cycles CONTESTANT NUMBER` runs `NUMBER` cycles of acquire and release, for `benches/instructions.sh` to count under
-//! callgrind. They are hot, but for those of `connring-wait`, in each of which the caller waits for its connection. An instruction count shows neither contention nor the cost of a `lock` prefix.
+//! callgrind. They are hot, but for those of `connring-wait`, in each of which the caller waits for its connection. An
+//! instruction count shows neither contention nor the cost of a `lock` prefix.
 //!
 //! This is a separate program because inlining depends on the rest of the binary: in the program with all scenarios the
 //! floor's count changed by 5 % whenever a scenario was added.

@@ -270,7 +270,7 @@ impl<C: Connector> ServerRecord<C> {
     pub(crate) fn apply(&self, config: Server, limits: Limits, serving: &Serving, now: Time) {
         let before = self.config.swap(Arc::new(config));
         if !before.leads_where(&self.config.load()) {
-            // After the change: see `verdict::has_moved`.
+            // After the change: see `release::has_moved`.
             self.forget_results(now);
         }
         self.weight.set(limits.weight);
@@ -369,7 +369,7 @@ impl<C: Connector> ServerRecord<C> {
 
     /// Wakes what may wait for a permit that was released: waiters, a due attempt, a drain, the close of the pool.
     pub(crate) fn permit_freed(&self) {
-        // The fence also orders the release before the look at the health: pairs with that of `UpSet::refresh`.
+        // The fence also orders the release before the look at the health: pairs with that of `ServerSet::refresh`.
         if self.notifier.signals.waiters_after_change() > 0 || self.down_until().is_some() {
             self.notifier.wake();
         }

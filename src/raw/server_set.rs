@@ -4,14 +4,14 @@
 //! # Protocol
 //!
 //! A bit caches a condition computed from other atomics: whether callers may use a server, for instance.
-//! Each change of the condition is followed by [`UpSet::refresh`]: read the condition, set the bit, fence, read it
+//! Each change of the condition is followed by [`ServerSet::refresh`]: read the condition, set the bit, fence, read it
 //! again, and repeat if it has changed.
 //!
 //! # Invariants
 //!
 //! - I1: when the last `refresh` of a server has returned, its bit is the condition: the last one to write the bit
 //!   sees, when it reads again, each change whose `refresh` wrote before it.
-//! - I2: bits beyond the capacity are never set; [`UpSet::next_from`] returns each set bit of a quiet set in turn.
+//! - I2: bits beyond the capacity are never set; [`ServerSet::next_from`] returns each set bit of a quiet set in turn.
 //!
 //! # Orderings
 //!
@@ -27,17 +27,17 @@ use crate::sync::{AtomicU64, Ordering, fence};
 
 const BITS: usize = u64::BITS as usize;
 
-/// A position from here on stands for the n-th number of the set, modulo the size of the set: see [`UpSet::next_from`].
-/// So a random start is uniform over a set of any size.
+/// A position from here on stands for the n-th number of the set, modulo the size of the set: see
+/// [`ServerSet::next_from`]. So a random start is uniform over a set of any size.
 pub(crate) const ANYWHERE: usize = 1 << 31;
 
 /// See the module's page.
 #[derive(Debug)]
-pub(crate) struct UpSet {
+pub(crate) struct ServerSet {
     words: Box<[AtomicU64]>,
 }
 
-impl UpSet {
+impl ServerSet {
     /// An empty set with room for the numbers below `capacity`, rounded up to 64.
     pub(crate) fn new(capacity: usize) -> Self {
         Self { words: (0..capacity.div_ceil(BITS).max(1)).map(|_| AtomicU64::new(0)).collect() }
@@ -192,10 +192,10 @@ impl UpSet {
 mod tests {
     use std::cell::Cell;
 
-    use super::UpSet;
+    use super::ServerSet;
 
-    fn set(capacity: usize, numbers: &[usize]) -> UpSet {
-        let set = UpSet::new(capacity);
+    fn set(capacity: usize, numbers: &[usize]) -> ServerSet {
+        let set = ServerSet::new(capacity);
         for &number in numbers {
             assert!(set.refresh(number, || true) && !set.refresh(number, || true), "{number} is changed once");
         }
@@ -216,7 +216,7 @@ mod tests {
         }
         set.refresh(3, || false);
         assert_eq!((set.next_from(0), set.len(), set.contains(3)), (Some(64), 3, false));
-        assert_eq!([7, super::ANYWHERE].map(|at| UpSet::new(0).next_from(at)), [None, None]);
+        assert_eq!([7, super::ANYWHERE].map(|at| ServerSet::new(0).next_from(at)), [None, None]);
     }
 
     #[test]
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn refresh_repeats_until_the_bit_is_the_condition() {
-        let set = UpSet::new(64);
+        let set = ServerSet::new(64);
         let looks = Cell::new(0);
         let condition = || {
             looks.set(looks.get() + 1);
