@@ -7,7 +7,7 @@ use crate::connector::Connector;
 use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::background;
-use crate::core::hand_over::{after_push, close_of_older_outages, move_or_close};
+use crate::core::hand_over::{after_look_for_proven, after_push, move_or_close, pop_proven};
 use crate::core::hot::{ASYNC, LEAST_IN_USE, SYNC, Skip, take, take_next, take_own};
 use crate::core::report;
 use crate::core::shared::Shared;
@@ -224,7 +224,7 @@ fn look_everywhere<C: Connector>(
     served.or_else(|| take_proven(shared, &list, thread, now, wish))
 }
 
-/// Takes an idle connection of a server that is down while others serve, one that has answered since it went down.
+/// Takes an idle connection of a server that is down while others serve, one that is proven in this outage.
 #[cold]
 fn take_proven<C: Connector>(
     shared: &Arc<Shared<C>>,
@@ -240,14 +240,11 @@ fn take_proven<C: Connector>(
         {
             return None;
         }
-        let is_proven = |conn: &Connection<C>| conn.record.proven_under() == outage;
         let pop = || {
-            let popped = entry.generation.idle.pop_if(thread, is_proven, move_or_close);
-            // Those that it put back had left the queue for a moment, in which a waiter may have looked, or the server
-            // may have recovered and closed its idle connections.
-            if !entry.server().health.snapshot_after_push().is_down() {
-                close_of_older_outages(&entry.generation, outage);
-            } else if shared.signals.waiters() > 0 {
+            let popped = pop_proven(&entry.generation, thread, outage, move_or_close);
+            after_look_for_proven(shared, &entry.generation, outage);
+            // A waiter may have looked meanwhile.
+            if shared.signals.waiters() > 0 {
                 after_push(shared, &entry.generation, thread);
             }
             popped

@@ -182,11 +182,12 @@ pub(crate) fn after_push<C: Connector>(shared: &Shared<C>, generation: &Arc<Gene
 /// Serves waiters from one server.
 fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, thread: usize) {
     let (mut rejected, mut is_order_due) = (Vec::new(), false);
-    let bucket;
+    let (bucket, usable);
     {
         let list = shared.servers.list();
         let number = generation.number;
-        let Some((_, usable)) = list.usable(number) else { return };
+        let Some((_, found)) = list.usable(number) else { return };
+        usable = found;
         if usable != Usable::All && !spill::is_reached(shared, &list, &generation.server, shared.clock.time()) {
             return;
         }
@@ -202,6 +203,9 @@ fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>,
         bucket = list.bucket_of(generation);
     }
     rejected.into_iter().for_each(move_or_close);
+    if let Usable::Proven(outage) = usable {
+        after_look_for_proven(shared, generation, outage);
+    }
     if shared.signals.waiters() > 0 {
         if let Some(bucket) = bucket {
             shared.notifier.wake_before(bucket.available_at());
@@ -219,7 +223,7 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
     if shared.signals.waiters() == 0 {
         return (0, stopped);
     }
-    let mut rejected = Vec::new();
+    let (mut rejected, mut looked) = (Vec::new(), Vec::new());
     let served = {
         let list = shared.servers.list();
         // Mostly nothing is idle. Found out without the lock of the queue, which releases need.
@@ -238,6 +242,9 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
             if is_out || refuses_idle(shared, &list, waiter.map(|waiter| &waiter.wish), entry.server()) {
                 return None;
             }
+            if let Usable::Proven(outage) = usable {
+                looked.push((Arc::clone(&entry.generation), outage));
+            }
             take(shared, &list, &entry.generation, usable, thread, kept.of(number), &mut rejected)
         };
         shared.queue.serve(|waiter| {
@@ -252,6 +259,7 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
     };
     // Not under the lock: they may drop user values.
     rejected.into_iter().for_each(move_or_close);
+    looked.into_iter().for_each(|(generation, outage)| after_look_for_proven(shared, &generation, outage));
     (served, stopped)
 }
 
@@ -289,10 +297,7 @@ fn take<C: Connector>(
     }
     let conn = match usable {
         Usable::All | Usable::Standby => generation.idle.pop(thread)?,
-        Usable::Proven(outage) => {
-            let is_proven = |conn: &Connection<C>| conn.record.proven_under() == outage;
-            generation.idle.pop_if(thread, is_proven, |refused| rejected.push(refused))?
-        }
+        Usable::Proven(outage) => pop_proven(generation, thread, outage, |refused| rejected.push(refused))?,
     };
     match Token::take(limit) {
         Some(token) => Some(Grant { conn, token, fresh: false }),
@@ -300,6 +305,28 @@ fn take<C: Connector>(
             generation.idle.push(conn, thread, |refused| rejected.push(refused));
             None
         }
+    }
+}
+
+/// Takes an idle connection that is proven under an outage. Puts those back that it met, so `after_look_for_proven`
+/// follows, without a lock.
+pub(crate) fn pop_proven<C: Connector>(
+    generation: &Generation<C>,
+    thread: usize,
+    outage: Outage,
+    refuse: impl FnMut(Box<Connection<C>>),
+) -> Option<Box<Connection<C>>> {
+    generation.idle.pop_if(thread, |conn| conn.record.proven_under() == outage, refuse)
+}
+
+/// Acts on connections that a look for proven ones has put back. While they were out, the server may have recovered and
+/// closed its idle connections, or callers may use all of them since no server is up, and found none.
+pub(crate) fn after_look_for_proven<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, outage: Outage) {
+    // After the fence of `pop_if`: pairs with that of `ServerSet::refresh`.
+    if !generation.server.health.snapshot_after_push().is_down() {
+        close_of_older_outages(generation, outage);
+    } else if shared.servers.list().up.is_empty() {
+        shared.notifier.wake_if_waiters();
     }
 }
 

@@ -185,7 +185,7 @@ impl<T> Idle<T> {
     }
 
     /// Takes an item out that `wanted` accepts, of those that are there now. Pushes the others that it met again, and
-    /// passes to `refuse` what may not stay, as `push` does.
+    /// passes to `refuse` what may not stay, as `push` does. All loads that follow are ordered after that.
     pub(crate) fn pop_if(
         &self,
         thread: usize,
@@ -203,7 +203,10 @@ impl<T> Idle<T> {
             }
             None
         });
-        others.into_iter().for_each(|item| self.push(item, thread, &mut refuse));
+        if !others.is_empty() {
+            others.into_iter().for_each(|item| self.push(item, thread, &mut refuse));
+            self.fence_and_drain_if_closed(refuse);
+        }
         found
     }
 
