@@ -118,9 +118,8 @@ fn take_of<C: Connector>(shared: &Shared<C>, name: &str) -> Option<Box<Connectio
     }
     let entry = ListEntry { bucket: generation.server.bucket(), generation };
     let pop = || entry.generation.idle.pop(thread_number());
-    let mut conn = take_good(shared, &entry, shared.clock.time(), pop).ok()?;
+    let conn = take_good(shared, &entry, shared.clock.time(), pop).ok()?;
     wake_for_probe(shared);
-    count_in_load(shared, &mut conn);
     Some(conn)
 }
 
@@ -148,18 +147,6 @@ fn take_turn<C: Connector>(shared: &Shared<C>) {
     }
 }
 
-/// Looks for a connection everywhere. A caller with a wish gets none of a server that it avoids.
-#[cold]
-fn take_any<C: Connector>(
-    shared: &Arc<Shared<C>>,
-    balance: Balance,
-    wish: Option<&Wish>,
-) -> Option<Box<Connection<C>>> {
-    let mut conn = look_everywhere(shared, balance, wish)?;
-    count_in_load(shared, &mut conn);
-    Some(conn)
-}
-
 /// The background task tries the servers that are due: here is a caller.
 fn wake_for_probe<C: Connector>(shared: &Shared<C>) {
     if shared.signals.is_probe_due() {
@@ -170,8 +157,9 @@ fn wake_for_probe<C: Connector>(shared: &Shared<C>) {
 
 /// Tries each server that is up once, from the one whose turn it was, then those of the tiers that come into use for
 /// want of them, then those that are down and proven. If none is up, tries those that have open connections. Waiters
-/// come first. Starts an attempt where `balance` says so.
-fn look_everywhere<C: Connector>(
+/// come first. A caller with a wish gets none of a server that it avoids. Starts an attempt where `balance` says so.
+#[cold]
+fn take_any<C: Connector>(
     shared: &Arc<Shared<C>>,
     balance: Balance,
     wish: Option<&Wish>,
@@ -263,7 +251,11 @@ fn take_good<C: Connector>(
     loop {
         match take(shared, entry, || now, &pop) {
             Err(Skip::Dead) => {}
-            taken => return taken,
+            Ok(mut conn) => {
+                count_in_load(shared, &mut conn);
+                return Ok(conn);
+            }
+            Err(skip) => return Err(skip),
         }
     }
 }

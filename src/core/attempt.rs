@@ -92,7 +92,10 @@ enum Outcome<C: Connector> {
 ///
 /// No lock may be held: a runtime that was shut down drops the task at once.
 pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Generation<C>>, purpose: Purpose) -> bool {
-    begin(shared, generation, purpose, || shared.attempts.begin(purpose, shared.signals.waiters()))
+    begin(shared, generation, purpose, || match purpose {
+        Purpose::Waiters => shared.attempts.begin_for_waiters(),
+        _ => Some(shared.attempts.begin(purpose)),
+    })
 }
 
 /// Starts the attempt of an order, as [`start`] does. One that does not start ends the order.
@@ -171,8 +174,7 @@ impl<C: Connector> Attempt<C> {
         let time = self.generation.server.connect_time() / 10;
         let is_due = self.counted.is_for_waiters() && time >= LEAST_REST;
         // Callers of `acquire_now` wait for it: an attempt can start afterwards.
-        let counted = || self.shared.attempts.begin(Purpose::Rest, 0);
-        is_due.then(counted).flatten().map(|counted| Rest::new(self, time, counted))
+        is_due.then(|| Rest::new(self, time, self.shared.attempts.begin(Purpose::Rest)))
     }
 
     /// Connects; a probe also asks the connector to check the connection.

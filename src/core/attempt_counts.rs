@@ -20,7 +20,7 @@ pub(crate) enum Purpose {
     Recycle,
     /// No attempt: an idle connection is out of its queue while a hook runs on it.
     IdleTask,
-    /// A server that is down and whose probe is due.
+    /// A server that is down.
     Probe {
         /// Before its pause is over.
         ahead: bool,
@@ -83,50 +83,58 @@ impl AttemptCounts {
         self.probes.load(Ordering::Relaxed)
     }
 
-    /// Counts an attempt. `None` for one for waiters if `waiters` or more young ones run.
-    pub(crate) fn begin(self: &Arc<Self>, purpose: Purpose, waiters: usize) -> Option<Counted> {
-        match purpose {
-            Purpose::Waiters => {
-                let begin = |young| (young < waiters).then_some(young + 1);
-                self.young.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin).ok()?;
-            }
-            Purpose::Recycle => {
-                self.recycling.fetch_add(1, Ordering::Relaxed);
-            }
-            Purpose::Balance | Purpose::Rest | Purpose::Maintenance | Purpose::IdleTask => {}
-            Purpose::Probe { .. } => {
-                self.probes.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        self.running.fetch_add(1, Ordering::Relaxed);
-        Some(Counted { attempts: Arc::clone(self), purpose, order_of: None, is_late: false })
+    /// The counter of a kind, beside `running`.
+    fn counter(&self, purpose: Purpose, is_late: bool) -> Option<&AtomicUsize> {
+        Some(match purpose {
+            Purpose::Waiters | Purpose::Recycle if is_late => &self.late,
+            Purpose::Waiters => &self.young,
+            Purpose::Recycle => &self.recycling,
+            Purpose::Probe { .. } => &self.probes,
+            Purpose::Balance | Purpose::Rest | Purpose::Maintenance | Purpose::IdleTask => return None,
+        })
     }
 
-    /// Counts an attempt for one waiter, at a server. `None` also if one runs for it.
-    pub(crate) fn begin_order(
-        self: &Arc<Self>,
-        waiter: &Arc<WaiterWish>,
-        number: usize,
-        waiters: usize,
-    ) -> Option<Counted> {
+    /// Counts what runs now.
+    pub(crate) fn begin(self: &Arc<Self>, purpose: Purpose) -> Counted {
+        if let Some(counter) = self.counter(purpose, false) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        self.counted(purpose)
+    }
+
+    /// Counts an attempt for waiters. `None` if there are as many young ones as waiters.
+    pub(crate) fn begin_for_waiters(self: &Arc<Self>) -> Option<Counted> {
+        let waiters = self.notifier.signals.waiters();
+        let begin = |young| (young < waiters).then_some(young + 1);
+        self.young.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin).ok()?;
+        Some(self.counted(Purpose::Waiters))
+    }
+
+    /// The same for one waiter, at a server. `None` also if one runs for it.
+    pub(crate) fn begin_order(self: &Arc<Self>, waiter: &Arc<WaiterWish>, number: usize) -> Option<Counted> {
         if !waiter.begin_order(number) {
             return None;
         }
-        let Some(mut counted) = self.begin(Purpose::Waiters, waiters) else {
+        let Some(mut counted) = self.begin_for_waiters() else {
             waiter.end_order();
             return None;
         };
         counted.order_of = Some(Arc::clone(waiter));
         Some(counted)
     }
+
+    fn counted(self: &Arc<Self>, purpose: Purpose) -> Counted {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        Counted { attempts: Arc::clone(self), purpose, order_of: None, is_late: false }
+    }
 }
 
 impl Counted {
-    /// The counter of its kind.
-    fn young(&self) -> &AtomicUsize {
-        match self.purpose {
-            Purpose::Recycle => &self.attempts.recycling,
-            _ => &self.attempts.young,
+    /// Counts one up or down, as young or late.
+    fn count(&self, is_late: bool, change: isize) {
+        if let Some(counter) = self.attempts.counter(self.purpose, is_late) {
+            // Wraps: down by one.
+            counter.fetch_add(change as usize, Ordering::Relaxed);
         }
     }
 
@@ -145,7 +153,7 @@ impl Counted {
         self.order_of.is_some()
     }
 
-    /// Whether it is for waiters and younger than the hedge delay.
+    /// Whether it is for waiters, or a recycle, and younger than the hedge delay.
     pub(crate) fn is_young(&self) -> bool {
         matches!(self.purpose, Purpose::Waiters | Purpose::Recycle) && !self.is_late
     }
@@ -157,8 +165,8 @@ impl Counted {
             if let Some(waiter) = &self.order_of {
                 waiter.grow_late();
             }
-            self.attempts.late.fetch_add(1, Ordering::Relaxed);
-            self.young().fetch_sub(1, Ordering::Relaxed);
+            self.count(true, 1);
+            self.count(false, -1);
             self.attempts.notifier.wake_if_waiters();
         }
     }
@@ -171,13 +179,8 @@ impl Drop for Counted {
             Some(waiter) => waiter.end_order(),
             None => {}
         }
+        self.count(self.is_late, -1);
         let attempts = &self.attempts;
-        match self.purpose {
-            Purpose::Waiters | Purpose::Recycle if self.is_late => attempts.late.fetch_sub(1, Ordering::Relaxed),
-            Purpose::Waiters | Purpose::Recycle => self.young().fetch_sub(1, Ordering::Relaxed),
-            Purpose::Probe { .. } => attempts.probes.fetch_sub(1, Ordering::Relaxed),
-            Purpose::Balance | Purpose::Rest | Purpose::Maintenance | Purpose::IdleTask => 0,
-        };
         // Release: pairs with the Acquire of `running`.
         attempts.running.fetch_sub(1, Ordering::Release);
         attempts.notifier.wake_if_waiters();
@@ -188,20 +191,25 @@ impl Drop for Counted {
 mod tests {
     use super::{AttemptCounts, Notifier, Purpose};
     use crate::clock::Clock;
+    use crate::raw::WaitQueue;
     use crate::sync::{Arc, Weak};
 
     #[test]
     fn young_attempts_never_exceed_the_waiters_and_late_ones_do_not_count() {
-        let notifier = Notifier::new(Weak::<()>::new(), Arc::from(""), Clock::manual(), None);
-        let attempts = Arc::new(AttemptCounts::new(Arc::new(notifier)));
-        let mut first = attempts.begin(Purpose::Waiters, 1).expect("none runs");
-        assert!(attempts.begin(Purpose::Waiters, 1).is_none());
+        let notifier = Arc::new(Notifier::new(Weak::<()>::new(), Arc::from(""), Clock::manual(), None));
+        let queue = WaitQueue::<()>::new(Arc::clone(&notifier.signals));
+        let attempts = Arc::new(AttemptCounts::new(notifier));
+        assert!(attempts.begin_for_waiters().is_none(), "no one waits");
+        let mut ticket = queue.join(1, true, None, None).expect("there is room");
+        let mut first = attempts.begin_for_waiters().expect("none runs");
+        assert!(attempts.begin_for_waiters().is_none());
         first.grow_late();
         first.grow_late();
-        let second = attempts.begin(Purpose::Waiters, 1).expect("the first is late");
-        let other = attempts.begin(Purpose::Probe { ahead: false }, 0);
+        let second = attempts.begin_for_waiters().expect("the first is late");
+        let other = attempts.begin(Purpose::Probe { ahead: false });
         assert_eq!((attempts.running(), attempts.young(), attempts.late(), attempts.probes()), (3, 1, 1, 1));
         drop((first, second, other));
+        assert!(queue.leave(&mut ticket).is_none());
         assert_eq!((attempts.running(), attempts.young(), attempts.late(), attempts.probes()), (0, 0, 0, 0));
     }
 }

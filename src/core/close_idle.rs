@@ -1,5 +1,5 @@
 //! Closes idle connections: those that may not be reused, that an outage or a report makes suspect, or that were idle
-//! for longest. `sweep` says when.
+//! for longest. Sweeps, probes, failed connects, checks and `broken` call it.
 
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;

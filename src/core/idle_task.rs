@@ -85,7 +85,7 @@ pub(crate) fn check<C: Connector>(shared: &Arc<Shared<C>>, conn: Box<Connection<
     let generation = Arc::clone(conn.generation());
     generation.server.idle_record().away += 1;
     let (end, away) = (LookAtEnd::of(shared, &generation), Away(generation));
-    let Some(counted) = shared.attempts.begin(Purpose::IdleTask, 0) else { return };
+    let counted = shared.attempts.begin(Purpose::IdleTask);
     let task = IdleTask { conn: Some(conn), counted, _away: away, end };
     shared.runtime.spawn(|_| task.run());
 }

@@ -213,8 +213,7 @@ fn first_verdict<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>
 fn recycle<C: Connector>(mut conn: Box<Connection<C>>) {
     let Some(shared) = pool_of(conn.server()) else { return close(conn, CloseReason::PoolClosed) };
     let has_verdict = end_use(&shared, &mut conn);
-    // There is always one: only attempts for waiters are bounded.
-    let Some(counted) = shared.attempts.begin(Purpose::Recycle, 0) else { return };
+    let counted = shared.attempts.begin(Purpose::Recycle);
     let task = Recycle { conn, counted, has_verdict, shared: Arc::clone(&shared) };
     // A runtime that was shut down drops the task at once, and so does a pool without one.
     shared.runtime.spawn(|_| run_recycle(task));

@@ -44,7 +44,11 @@ pub(crate) fn fails_fast<C: Connector>(shared: &Shared<C>) -> bool {
 /// Whether all servers are disabled. Without servers there is another reason to give.
 pub(crate) fn are_all_disabled<C: Connector>(shared: &Shared<C>) -> bool {
     let disabled = shared.servers.disabled();
-    disabled > 0 && (1..=disabled).contains(&shared.servers.list().len)
+    // Most pools have none, and need no look at the list.
+    disabled > 0 && {
+        let len = shared.servers.list().len;
+        len > 0 && len <= disabled
+    }
 }
 
 /// Whether a caller that waits until `deadline` would wait in vain: no server serves, is connected to or has an open

@@ -185,12 +185,10 @@ impl<C: Connector> Waiter<'_, C> {
             let outdated = why_outdated(&grant.conn);
             // A new one is good, unless this caller comes late for it.
             let is_new = grant.fresh && now.since(grant.conn.info().opened_at()) < TICK;
-            if is_new && outdated.is_none() {
+            if is_new {
                 grant.conn.info_mut().check_out(now);
-                count_in_load(shared, &mut grant.conn);
-                return Some(grant.conn);
             }
-            if outdated.is_none() && grant.conn.try_check_out(now, shared.idle_timeout) {
+            if outdated.is_none() && (is_new || grant.conn.try_check_out(now, shared.idle_timeout)) {
                 count_in_load(shared, &mut grant.conn);
                 return Some(grant.conn);
             }

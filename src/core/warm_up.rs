@@ -1,6 +1,5 @@
 //! Opens connections ahead of the callers.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use crate::connector::Connector;
@@ -8,7 +7,7 @@ use crate::core::attempt_counts::Purpose;
 use crate::core::shared::Shared;
 use crate::core::{attempt, background};
 use crate::reports::{WarmUpReport, WarmUpServer};
-use crate::server::{ServerRecord, chain};
+use crate::server::{ServerRecord, chain, wait_until};
 use crate::sync::Arc;
 
 /// See [`Pool::warm_up`](crate::Pool::warm_up).
@@ -17,18 +16,10 @@ pub(crate) async fn warm_up<C: Connector>(shared: &Arc<Shared<C>>, timeout: Dura
     let started = shared.clock.time();
     let servers: Vec<_> = shared.servers.list().iter().map(|(_, entry)| Arc::clone(entry.server())).collect();
     let mut pending = servers.clone();
-    let opened = async {
-        loop {
-            let mut ended = pin!(shared.notifier.attempt_ended.notified());
-            // Before the look: an attempt that ends after it is noticed.
-            ended.as_mut().enable();
-            pending.retain(|server| is_pending(shared, server));
-            if pending.is_empty() {
-                return;
-            }
-            ended.await;
-        }
-    };
+    let opened = wait_until(&shared.notifier.attempt_ended, || {
+        pending.retain(|server| open_missing(shared, server));
+        pending.is_empty()
+    });
     shared.clock.until(started.after(timeout), opened).await;
     let counted = servers.iter().filter(|server| server.disabled_until().is_none());
     let servers = counted.filter_map(|server| report(shared, server)).collect();
@@ -36,7 +27,7 @@ pub(crate) async fn warm_up<C: Connector>(shared: &Arc<Shared<C>>, timeout: Dura
 }
 
 /// Starts the attempts that a server lacks. False if it has its connections, or if none may start and none runs.
-fn is_pending<C: Connector>(shared: &Arc<Shared<C>>, server: &Arc<ServerRecord<C>>) -> bool {
+fn open_missing<C: Connector>(shared: &Arc<Shared<C>>, server: &Arc<ServerRecord<C>>) -> bool {
     // By the list: the generation changes when the server is reset.
     let Some(generation) = shared.servers.list().generation(server.number()) else { return false };
     let missing = missing(shared, server);

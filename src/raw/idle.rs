@@ -306,9 +306,7 @@ mod tests {
     #[test]
     fn stays_fifo_when_items_pass_from_the_queue_to_the_slot() {
         let idle = Idle::new(4, 1, false);
-        for item in 0..3 {
-            push(&idle, item, 0);
-        }
+        (0..3).for_each(|item| assert!(push(&idle, item, 0).is_empty()));
         let mut popped = Vec::new();
         for item in 3..12 {
             popped.extend(pop(&idle, 0));
@@ -348,9 +346,7 @@ mod tests {
     fn pop_if_finds_an_item_behind_others_and_in_another_shard() {
         for thread in 0..4 {
             let idle = Idle::new(8, 4, false);
-            for item in 0..8 {
-                push(&idle, item, item as usize % 2);
-            }
+            (0..8).for_each(|item| assert!(push(&idle, item, item as usize % 2).is_empty()));
             for wanted in [5, 6, 0] {
                 let popped = idle.pop_if(thread, |&item| item == wanted, |item| panic!("{item} was refused"));
                 assert_eq!(popped.as_deref(), Some(&wanted), "from {thread}");

@@ -18,7 +18,7 @@ pub use self::config::{Server, TLS_SERVER_NAME};
 pub(crate) use self::connection::{ConnRecord, Connection, NO_RETURN};
 pub(crate) use self::events::chain;
 pub(crate) use self::generation::Generation;
-pub(crate) use self::notifier::{Notifier, quietly};
+pub(crate) use self::notifier::{Notifier, quietly, wait_until};
 pub(crate) use self::permit::{ConnectPermit, Permit};
 pub(crate) use self::recent_results::Results;
 pub(crate) use self::record::ServerRecord;

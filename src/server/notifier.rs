@@ -27,9 +27,10 @@ pub(crate) struct Notifier {
     pub(crate) wake_at: WakeAt,
     /// Wakes the background task.
     task: Notify,
-    /// Notified when a connection of a removed or disabled server has closed, and when the pool has.
+    /// Notified when a drain may be over: a connection of a removed or disabled server has closed, a server was enabled
+    /// or registered, or the pool was closed.
     pub(crate) returned: Notify,
-    /// Notified when a connect attempt has ended.
+    /// Notified when a connect attempt, a goodbye or a check has ended.
     pub(crate) attempt_ended: Notify,
     /// Notified when attempts must look at their server: its epoch has ended, it was disabled, or its tier may have
     /// changed.
@@ -98,7 +99,7 @@ impl Notifier {
 }
 
 /// Waits until `is_over`. Looks when `changed` is notified.
-pub(super) async fn wait_until(changed: &Notify, is_over: impl Fn() -> bool) {
+pub(crate) async fn wait_until(changed: &Notify, mut is_over: impl FnMut() -> bool) {
     loop {
         let mut notified = pin!(changed.notified());
         // Before the look: a change after it is noticed.
