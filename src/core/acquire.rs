@@ -230,7 +230,7 @@ fn take_proven<C: Connector>(
         }
         let pop = || {
             let popped = pop_proven(&entry.generation, thread, outage, move_or_close);
-            after_look_for_proven(shared, &entry.generation, outage);
+            after_look_for_proven(shared, &entry.generation);
             // A waiter may have looked meanwhile.
             if shared.signals.waiters() > 0 {
                 after_push(shared, &entry.generation, thread);

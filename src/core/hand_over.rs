@@ -203,8 +203,8 @@ fn serve_from<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>,
         bucket = list.bucket_of(generation);
     }
     rejected.into_iter().for_each(move_or_close);
-    if let Usable::Proven(outage) = usable {
-        after_look_for_proven(shared, generation, outage);
+    if let Usable::Proven(_) = usable {
+        after_look_for_proven(shared, generation);
     }
     if shared.signals.waiters() > 0 {
         if let Some(bucket) = bucket {
@@ -242,8 +242,8 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
             if is_out || refuses_idle(shared, &list, waiter.map(|waiter| &waiter.wish), entry.server()) {
                 return None;
             }
-            if let Usable::Proven(outage) = usable {
-                looked.push((Arc::clone(&entry.generation), outage));
+            if matches!(usable, Usable::Proven(_)) && !entry.generation.idle.is_empty() {
+                looked.push(Arc::clone(&entry.generation));
             }
             take(shared, &list, &entry.generation, usable, thread, kept.of(number), &mut rejected)
         };
@@ -259,7 +259,7 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
     };
     // Not under the lock: they may drop user values.
     rejected.into_iter().for_each(move_or_close);
-    looked.into_iter().for_each(|(generation, outage)| after_look_for_proven(shared, &generation, outage));
+    looked.iter().for_each(|generation| after_look_for_proven(shared, generation));
     (served, stopped)
 }
 
@@ -321,10 +321,11 @@ pub(crate) fn pop_proven<C: Connector>(
 
 /// Acts on connections that a look for proven ones has put back. While they were out, the server may have recovered and
 /// closed its idle connections, or callers may use all of them since no server is up, and found none.
-pub(crate) fn after_look_for_proven<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, outage: Outage) {
+pub(crate) fn after_look_for_proven<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>) {
     // After the fence of `pop_if`: pairs with that of `ServerSet::refresh`.
-    if !generation.server.health.snapshot_after_push().is_down() {
-        close_of_older_outages(generation, outage);
+    let health = generation.server.health.snapshot_after_push();
+    if !health.is_down() {
+        close_of_older_outages(generation, health.outage());
     } else if shared.servers.list().up.is_empty() {
         shared.notifier.wake_if_waiters();
     }

@@ -82,7 +82,8 @@ fn join<C: Connector>(
         shared.due_times.note_caller();
     }
     // After the fence of `join`: a connection that came between the look and the join is found here.
-    waiter.has_just_joined = !settle::settle(shared);
+    // One whose time is nearly over looks at its place once more, rather than being woken too late.
+    waiter.has_just_joined = !settle::settle(shared) && deadline > started.after(TICK);
     if is_patient && report::is_pointless(shared, deadline) {
         waiter.outcome = WaitOutcome::Ended;
         return Err(AcquireError::Unavailable(waiter.unavailable()));
@@ -135,7 +136,7 @@ struct Waiter<'a, C: Connector> {
     shared: &'a Arc<Shared<C>>,
     ticket: Ticket<WaiterWish>,
     is_patient: bool,
-    /// In its first poll, and it was not served when it looked: it will be woken.
+    /// In its first poll, in which it need not look: it was not served before, and will be woken.
     has_just_joined: bool,
     started: Time,
     deadline: Time,
@@ -185,7 +186,7 @@ impl<C: Connector> Waiter<'_, C> {
             let outdated = why_outdated(&grant.conn);
             // A new one is good, unless this caller comes late for it.
             let is_new = grant.fresh && now.since(grant.conn.info().opened_at()) < TICK;
-            if is_new {
+            if outdated.is_none() && is_new {
                 grant.conn.info_mut().check_out(now);
             }
             if outdated.is_none() && (is_new || grant.conn.try_check_out(now, shared.idle_timeout)) {
