@@ -89,7 +89,7 @@ change_fence='        // SeqCst: the change, then the load; pairs with the fence
         fence(Ordering::SeqCst);'
 refresh_fence=' pairs with a SeqCst push and the SeqCst load after it.
             fence(Ordering::SeqCst);'
-succeeded_fence='        // the health and before this word is read.
+succeeded_fence='        // of the health and before this word is read.
         fence(Ordering::SeqCst);'
 look_fence='        // SeqCst: the word, then the look; pairs with the fence of `must_wake`.
         fence(Ordering::SeqCst);'
@@ -185,6 +185,7 @@ for model in no_wake_up_is_lost no_wake_up_is_lost_behind_a_full_slot no_wake_up
 done
 swap wait_queue::no_wake_up_is_lost slot.rs "$put" SeqCst Release
 swap put_back::no_wake_up_is_lost_while_another_item_is_looked_for slot.rs "$put" SeqCst Release
+mutant put_back::a_last_resort_is_found_while_another_item_is_looked_for server_set.rs "$refresh_fence" ''
 mutant put_back::no_wake_up_is_lost_while_another_item_is_looked_for wait_queue.rs "$join_fence" ''
 mutant wait_queue::no_wake_up_is_lost wait_queue.rs 'Waiter { patient, wish: wish.clone(), waker });' \
     'Waiter { patient, wish: wish.clone(), waker: waker.filter(|_| false) });'

@@ -30,7 +30,8 @@ models! {
     permits: never_more_than_the_maximum the_counts_are_kept a_changed_maximum_loses_none
         a_permit_carries_what_its_last_holder_did;
     pool: every_caller_is_served;
-    put_back: no_wake_up_is_lost_while_another_item_is_looked_for;
+    put_back: no_wake_up_is_lost_while_another_item_is_looked_for
+        a_last_resort_is_found_while_another_item_is_looked_for;
     serving: ejections_keep_the_bound the_last_server_is_not_ejected the_only_server_that_serves_is_not_ejected
         a_server_counts_once_it_serves the_count_ends_as_the_truth the_bound_holds_beside_other_changes
         ejections_leave_a_server_of_some_tier;

@@ -322,12 +322,12 @@ pub(crate) fn pop_proven<C: Connector>(
 /// Acts on connections that a look for proven ones has put back. While they were out, the server may have recovered and
 /// closed its idle connections, or callers may use all of them since no server is up, and found none.
 pub(crate) fn after_look_for_proven<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>) {
-    // After the fence of `pop_if`: pairs with that of `ServerSet::refresh`.
     let health = generation.server.health.snapshot_after_push();
     if !health.is_down() {
         close_of_older_outages(generation, health.outage());
-    } else if shared.servers.list().up.is_empty() {
-        shared.notifier.wake_if_waiters();
+    } else if shared.signals.waiters_after_change() > 0 && shared.servers.list().up.is_empty() {
+        // After a fence, which pairs with that of `ServerSet::refresh`.
+        shared.notifier.wake();
     }
 }
 

@@ -185,7 +185,7 @@ impl<T> Idle<T> {
     }
 
     /// Takes an item out that `wanted` accepts, of those that are there now. Pushes the others that it met again, and
-    /// passes to `refuse` what may not stay, as `push` does. All loads that follow are ordered after that.
+    /// passes to `refuse` what may not stay, as `push` does.
     pub(crate) fn pop_if(
         &self,
         thread: usize,
@@ -203,10 +203,7 @@ impl<T> Idle<T> {
             }
             None
         });
-        if !others.is_empty() {
-            others.into_iter().for_each(|item| self.push(item, thread, &mut refuse));
-            self.fence_and_drain_if_closed(refuse);
-        }
+        others.into_iter().for_each(|item| self.push(item, thread, &mut refuse));
         found
     }
 
