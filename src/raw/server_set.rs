@@ -173,7 +173,7 @@ impl ServerSet {
         let (mut index, shift) = if at < self.capacity() { (at / BITS, at % BITS) } else { (0, 0) };
         // The word of `at` comes twice: its upper part first, its lower part last.
         let (upper, lower) = (u64::MAX << shift, !(u64::MAX << shift));
-        let mut rest = if words > 0 { self.word(index) & upper } else { 0 };
+        let mut rest = self.word(index) & upper;
         let mut left = words;
         core::iter::from_fn(move || {
             while rest == 0 {
