@@ -32,33 +32,33 @@ use crate::sync::Arc;
 /// | [`max_rps`](Self::max_rps) | no limit | 10⁻⁶ to 10⁹ a second |
 /// | [`burst`](Self::burst) | 1 + 10 ms of the rate, rounded up | 1 to 18 years of the rate |
 /// | [`max_concurrent_connects_per_server`](Self::max_concurrent_connects_per_server) | 8 | 1 to 65 535 |
-/// | [`connect_timeout`](Self::connect_timeout) | 5 s | above 0, at most a year |
-/// | [`hedge_delay`](Self::hedge_delay) | the larger of 100 ms and twice a usual connect | above 0, at most a year |
-/// | [`backoff`](Self::backoff) | 100 ms to 5 s | 1 ms to a year, max not below initial |
+/// | [`connect_timeout`](Self::connect_timeout) | 5 s | above 0, at most 365 days |
+/// | [`hedge_delay`](Self::hedge_delay) | the larger of 100 ms and twice a usual connect | above 0, at most 365 days |
+/// | [`backoff`](Self::backoff) | 100 ms to 5 s | 1 ms to 365 days, max not below initial |
 /// | [`backoff_multiplier`](Self::backoff_multiplier) | 1.5 | 1.0 to 100.0 |
 /// | [`backoff_spread_ratio`](Self::backoff_spread_ratio) | 0.5 | 0.0 to 1.0 |
-/// | [`outage_retry`](Self::outage_retry) | 1 s | 10 ms to a year; `None`: the backoff alone |
+/// | [`outage_retry`](Self::outage_retry) | 1 s | 10 ms to 365 days; `None`: the backoff alone |
 /// | [`ejection`](Self::ejection) | as follows | |
 /// | … [`consecutive_failures`](Ejection::consecutive_failures) | 5, within 10 s | 1 to 524 287 |
 /// | … [`failure_ratio`](Ejection::failure_ratio) | `None`: off | 0.001 to 1.0 |
 /// | … [`min_results`](Ejection::min_results) | 10 | at least 1 |
 /// | … [`max_ejected_ratio`](Ejection::max_ejected_ratio) | 0.5, of a tier | 0.0 to 1.0 |
-/// | … [`base`](Ejection::base) | 1 s | 1 ms to a year |
-/// | … [`max`](Ejection::max) | 30 s | `base` to a year |
+/// | … [`base`](Ejection::base) | 1 s | 1 ms to 365 days |
+/// | … [`max`](Ejection::max) | 30 s | `base` to 365 days |
 /// | … [`enforce`](Ejection::enforce) | on | |
-/// | [`abandoned_after`](Self::abandoned_after) | 300 ms | above 0, at most a year; `None`: never |
+/// | [`abandoned_after`](Self::abandoned_after) | 300 ms | above 0, at most 365 days; `None`: never |
 /// | [`fail_fast_when_down`](Self::fail_fast_when_down) | off | |
-/// | [`goodbye_timeout`](Self::goodbye_timeout) | 1 s | above 0, at most a year |
-/// | [`wait_timeout`](Self::wait_timeout) | 30 s | above 0, at most a year; `None`: for ever |
+/// | [`goodbye_timeout`](Self::goodbye_timeout) | 1 s | above 0, at most 365 days |
+/// | [`wait_timeout`](Self::wait_timeout) | 30 s | above 0, at most 365 days; `None`: for ever |
 /// | [`max_waiters`](Self::max_waiters) | 10 000 | at least 1 |
-/// | [`idle_timeout`](Self::idle_timeout) | 5 min | above 0, at most a year; `None`: for ever |
-/// | [`idle_check_interval`](Self::idle_check_interval) | `None`: no checks | 10 ms to a year |
-/// | [`max_lifetime`](Self::max_lifetime) | 30 min | above 0, at most a year; `None`: no end |
+/// | [`idle_timeout`](Self::idle_timeout) | 5 min | above 0, at most 365 days; `None`: for ever |
+/// | [`idle_check_interval`](Self::idle_check_interval) | `None`: no checks | 10 ms to 365 days |
+/// | [`max_lifetime`](Self::max_lifetime) | 30 min | above 0, at most 365 days; `None`: no end |
 /// | [`max_lifetime_jitter_ratio`](Self::max_lifetime_jitter_ratio) | 0.2 | 0.0 to 1.0 |
 /// | [`maintenance`](Self::maintenance) | on | |
 /// | [`exact_times`](Self::exact_times) | off | |
 /// | [`load_balancing`](Self::load_balancing) | [`LoadBalancing::RoundRobin`] | |
-/// | [`slow_start`](Self::slow_start) | `None`: off | above 0, at most a year |
+/// | [`slow_start`](Self::slow_start) | `None`: off | above 0, at most 365 days |
 /// | [`spill_when_full`](Self::spill_when_full) | off | |
 /// | [`clock`](Self::clock) | [`Clock::system`] | |
 /// | [`runtime`](Self::runtime) | the current one at `build`, else the first async caller's | |

@@ -103,13 +103,13 @@ impl Ejection {
         self
     }
 
-    /// How long the first ejection lasts. Default: 1 s. Range: 1 ms to a year.
+    /// How long the first ejection lasts. Default: 1 s. Range: 1 ms to 365 days.
     pub fn base(mut self, duration: Duration) -> Self {
         self.base = duration;
         self
     }
 
-    /// How long an ejection lasts at most. Default: 30 s. Range: `base` to a year.
+    /// How long an ejection lasts at most. Default: 30 s. Range: `base` to 365 days.
     pub fn max(mut self, duration: Duration) -> Self {
         self.max = duration;
         self

@@ -155,8 +155,8 @@ pub enum Reason<E> {
         /// Until it is probed, at least 1 ms.
         retry_after: Duration,
     },
-    /// It is up, but nothing is idle and connecting pauses: after a failed attempt, or while the server recovers, when
-    /// the connection of its probe serves alone.
+    /// It is up, but nothing is idle and connecting pauses after a failed attempt, or one attempt tries whether it can
+    /// go on. Or the server recovers: then the connection of its probe serves alone.
     Paused {
         /// Why the last attempt failed. Of a server that recovers: what took it down.
         cause: Option<Arc<Failure<E>>>,

@@ -151,7 +151,7 @@ impl<C: Connector> Pool<C> {
     ///
     /// As [`try_acquire`](Pool::try_acquire). Outside a tokio runtime with the time driver, if it has to connect.
     pub fn acquire_now(&self) -> impl Future<Output = Result<PooledConn<C>, AcquireError<C::Error>>> + Send {
-        Acquire::Look { shared: &self.shared, wait: core::wait_for_attempt }
+        Acquire::Look { shared: &self.shared, wait: |shared| core::wait(shared, None, false) }
     }
 
     /// Returns an idle connection, or waits for one, at most the builder's `wait_timeout`.
@@ -209,7 +209,7 @@ impl<C: Connector> Pool<C> {
     /// # }
     /// ```
     pub fn acquire(&self) -> impl Future<Output = Result<PooledConn<C>, AcquireError<C::Error>>> + Send {
-        Acquire::Look { shared: &self.shared, wait: |shared| core::wait(shared, shared.settings.wait_timeout) }
+        Acquire::Look { shared: &self.shared, wait: |shared| core::wait(shared, shared.settings.wait_timeout, true) }
     }
 
     /// The same as [`acquire`](Pool::acquire), but waits at most `timeout`.
@@ -232,7 +232,7 @@ impl<C: Connector> Pool<C> {
         &self,
         timeout: Duration,
     ) -> impl Future<Output = Result<PooledConn<C>, AcquireError<C::Error>>> + Send {
-        Acquire::Look { shared: &self.shared, wait: move |shared| core::wait(shared, Some(timeout)) }
+        Acquire::Look { shared: &self.shared, wait: move |shared| core::wait(shared, Some(timeout), true) }
     }
 
     /// Adds a server.

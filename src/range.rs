@@ -21,7 +21,7 @@ pub(crate) fn check<T: fmt::Debug + PartialOrd>(
     Err(BuildError::OutOfRange { setting, value: format!("{value:?}"), range: format!("{range:?}") })
 }
 
-/// Checks that the longest of times that grow is at most a year, and not below the first one. The error names both.
+/// Checks that the longest of times that grow is at most 365 days, and not below the first one. The error names both.
 pub(crate) fn check_longest(
     (first_setting, first): (&'static str, Duration),
     (setting, longest): (&'static str, Duration),

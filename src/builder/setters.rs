@@ -67,7 +67,7 @@ impl<C: Connector> Builder<C> {
 
     /// How long a connect attempt may take before it counts as failed, the connector's `check` included where it is a
     /// probe. Also bounds each [`check`](Connector::check) of an idle connection and each
-    /// [`recycle`](Connector::recycle). Default: 5 s. Range: above 0, at most a year.
+    /// [`recycle`](Connector::recycle). Default: 5 s. Range: above 0, at most 365 days.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.settings.connect_timeout = timeout;
         self
@@ -75,7 +75,7 @@ impl<C: Connector> Builder<C> {
 
     /// How long an attempt may take before another server is tried as well, for callers that still wait. Default
     /// (`None`): the larger of 100 ms and twice what connecting to that server takes, smoothed as TCP smooths its
-    /// round-trip time (RFC 6298). Range: above 0, at most a year.
+    /// round-trip time (RFC 6298). Range: above 0, at most 365 days.
     ///
     /// The other server is one without a running attempt: a server that is slow to connect gets no more attempts for
     /// it. A value of your own should be above the time of a normal connect, handshakes and logins included.
@@ -86,7 +86,7 @@ impl<C: Connector> Builder<C> {
 
     /// How long connecting to a server pauses after a failed attempt: `initial` at first, longer with each further
     /// failure, up to `max`, each plus or minus the [spread](Self::backoff_spread_ratio). After a pause one attempt at
-    /// a time is made until one succeeds. Default: 100 ms to 5 s. Range: 1 ms to a year, `max` not below `initial`.
+    /// a time is made until one succeeds. Default: 100 ms to 5 s. Range: 1 ms to 365 days, `max` not below `initial`.
     /// Errors name them as `PoolConfig` does: `init_backoff_interval` and `max_backoff_interval`.
     ///
     /// After the n-th failure in a row it is min(initial × multiplierⁿ⁻¹, max), times a factor drawn uniformly from 1 ±
@@ -118,8 +118,8 @@ impl<C: Connector> Builder<C> {
 
     /// After how long in use a connection that its caller drops counts as a failure of its server, if the server has
     /// answered nothing since the checkout. Finds servers that hang where callers put a timeout around the whole
-    /// request. Default: 300 ms. Range: above 0, at most a year; `None`: never, for connections that stay with a caller
-    /// without an answer (streams, subscriptions).
+    /// request. Default: 300 ms. Range: above 0, at most 365 days; `None`: never, for connections that stay with a
+    /// caller without an answer (streams, subscriptions).
     ///
     /// Of no effect where the connector's [`after_use`](Connector::after_use) keeps dropped connections. If it has them
     /// recycled, the end of [`recycle`](Connector::recycle) tells.
@@ -130,7 +130,7 @@ impl<C: Connector> Builder<C> {
 
     /// While no server serves (a total outage) and callers wait, each server is tried at least once in this time,
     /// whatever its backoff. This goes on for the same time after the first server has come back. At most 100 attempts
-    /// a second are made for it. Default: 1 s. Range: 10 ms to a year; `None`: the backoff alone.
+    /// a second are made for it. Default: 1 s. Range: 10 ms to 365 days; `None`: the backoff alone.
     pub fn outage_retry(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.settings.outage_retry = time.into();
         self
@@ -144,14 +144,14 @@ impl<C: Connector> Builder<C> {
     }
 
     /// How long the connector's [`close`](Connector::close) may take for one connection, which is dropped then.
-    /// Default: 1 s. Range: above 0, at most a year.
+    /// Default: 1 s. Range: above 0, at most 365 days.
     pub fn goodbye_timeout(mut self, timeout: Duration) -> Self {
         self.settings.goodbye_timeout = timeout;
         self
     }
 
     /// How long [`Pool::acquire`](crate::Pool::acquire) waits, connecting included. Default: 30 s. Range: above 0, at
-    /// most a year; `None`: no bound.
+    /// most 365 days; `None`: no bound.
     pub fn wait_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.wait_timeout = timeout.into();
         self
@@ -164,7 +164,7 @@ impl<C: Connector> Builder<C> {
     }
 
     /// How long a connection may be idle before it is closed, to about a second. Default: 5 min. Range: above 0, at
-    /// most a year; `None`: no end, and none is closed for not being needed.
+    /// most 365 days; `None`: no end, and none is closed for not being needed.
     ///
     /// Connections that were not needed for as long are closed, too, a few a second, those that have been idle for
     /// longest first: where requests take turns on more connections than they need, none is ever idle for that long.
@@ -179,7 +179,7 @@ impl<C: Connector> Builder<C> {
 
     /// Runs [`Connector::check`] on connections that were neither used nor checked for that long, to about a second, or
     /// for a short interval a quarter of it, 100 ms at least. Finds servers that hang, and connections that a network
-    /// in between has dropped, without callers. Default: `None`, no checks. Range: 10 ms to a year.
+    /// in between has dropped, without callers. Default: `None`, no checks. Range: 10 ms to 365 days.
     ///
     /// A check is bounded by [`connect_timeout`](Self::connect_timeout). An error closes the connection, and those of
     /// its server that have been idle for as long. A timeout closes it and counts as a reported failure of the server.
@@ -191,7 +191,7 @@ impl<C: Connector> Builder<C> {
     }
 
     /// How long a connection lives: past that it is closed when it is released or idle. Default: 30 min. Range: above
-    /// 0, at most a year; `None`: no end.
+    /// 0, at most 365 days; `None`: no end.
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.settings.max_lifetime = lifetime.into();
         self
@@ -243,7 +243,7 @@ impl<C: Connector> Builder<C> {
 
     /// The time in which the weight of a server that comes up again, or is added to a running pool, rises from a tenth
     /// to the whole: for servers whose caches are cold. Only with [`LoadBalancing::Weighted`], and with
-    /// [`maintenance`](Self::maintenance). Default: `None`, off. Range: above 0, at most a year.
+    /// [`maintenance`](Self::maintenance). Default: `None`, off. Range: above 0, at most 365 days.
     ///
     /// The weight rises at each tick, of 100 ms. Servers that come up together rise together.
     pub fn slow_start(mut self, window: impl Into<Option<Duration>>) -> Self {

@@ -7,8 +7,8 @@ use crate::connector::Connector;
 use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::background;
-use crate::core::hand_over::{after_look_for_proven, after_push, move_or_close, pop_proven};
 use crate::core::hot::{ASYNC, LEAST_IN_USE, SYNC, Skip, take, take_next, take_own};
+use crate::core::idle_conns::{after_look_for_proven, move_or_close, serve_or_wake};
 use crate::core::report;
 use crate::core::shared::Shared;
 use crate::core::spill;
@@ -229,11 +229,11 @@ fn take_proven<C: Connector>(
             return None;
         }
         let pop = || {
-            let popped = pop_proven(&entry.generation, thread, outage, move_or_close);
+            let popped = entry.generation.pop_proven(thread, outage, move_or_close);
             after_look_for_proven(shared, &entry.generation);
             // A waiter may have looked meanwhile.
             if shared.signals.waiters() > 0 {
-                after_push(shared, &entry.generation, thread);
+                serve_or_wake(shared, &entry.generation, thread);
             }
             popped
         };

@@ -13,10 +13,12 @@ use crate::clock::Clock;
 use crate::conn_info::ConnInfo;
 use crate::connector::{ConnectFault, Connector, look_up};
 use crate::core::attempt_counts::{Counted, Purpose};
+use crate::core::closing::close;
 use crate::core::hand_over;
+use crate::core::hook::time_out;
+use crate::core::idle_conns::{make_idle, why_outdated};
 use crate::core::look_again::LookAtEnd;
 use crate::core::membership;
-use crate::core::runtime::time_out;
 use crate::core::shared::Shared;
 use crate::core::spill;
 use crate::core::transition::{self, FailedConnect};
@@ -184,7 +186,6 @@ impl<C: Connector> Attempt<C> {
         let started = shared.clock.time();
         self.started = started;
         let mut ended = pin!(generation.over());
-        self.is_polled = true;
         let is_probe = generation.server.health.snapshot().is_down();
         let mut connect = pin!(look_up::watched(async {
             let mut conn = shared.connector.connect(config).await?;
@@ -266,26 +267,27 @@ impl<C: Connector> Attempt<C> {
                     let conn = Connection::new(conn, connector, record, expires_at);
                     // First: its end comes after it, also as an event.
                     self.generation.server.opened(&config, took);
-                    hand_over::offer(&self.shared, Box::new(conn));
+                    deliver(&self.shared, Box::new(conn));
                 }
             }
-            Outcome::Failed(error) => self.fail(Failure::Connect(error), fault, false),
+            Outcome::Failed(error) => self.fail(Failure::Connect(error), fault),
             Outcome::TimedOut => {
                 let after = self.shared.settings.connect_timeout;
-                self.fail(Failure::ConnectTimeout { after }, fault, true);
+                self.fail(Failure::ConnectTimeout { after }, fault);
             }
             Outcome::LookUpTimedOut(host) => {
                 let after = self.shared.settings.connect_timeout;
-                self.fail(Failure::LookUpTimeout { host, after }, fault, false);
+                self.fail(Failure::LookUpTimeout { host, after }, fault);
             }
             Outcome::Ended => self.abandon(),
         }
     }
 
-    fn fail(&self, failure: Failure<C::Error>, fault: ConnectFault, timed_out: bool) {
+    fn fail(&self, failure: Failure<C::Error>, fault: ConnectFault) {
         let server = &self.generation.server;
         server.count(Total::ConnectFailures, 1);
-        if matches!(failure, Failure::ConnectTimeout { .. } | Failure::LookUpTimeout { .. }) {
+        let timed_out = matches!(failure, Failure::ConnectTimeout { .. });
+        if timed_out || matches!(failure, Failure::LookUpTimeout { .. }) {
             server.count(Total::ConnectTimeouts, 1);
         }
         let (failure, took) = (Arc::new(failure), self.took());
@@ -311,13 +313,22 @@ impl<C: Connector> Drop for Attempt<C> {
         if self.is_polled {
             self.is_finished = true;
             // It runs user code: a second panic would end the process.
-            quietly(|| self.fail(Failure::ConnectPanicked, ConnectFault::Server, false));
+            quietly(|| self.fail(Failure::ConnectPanicked, ConnectFault::Server));
             return;
         }
         self.abandon();
         if let Some(runtime) = self.runtime.filter(|_| !panicking()) {
             membership::runtime_lost(&self.shared, runtime);
         }
+    }
+}
+
+/// Delivers a new connection: to the front waiter, otherwise to the idle queue. Closes one whose attempt began before
+/// an outage that is over.
+fn deliver<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) {
+    match why_outdated(&conn) {
+        Some(why) => close(conn, why),
+        None => hand_over::offer(shared, conn).into_iter().for_each(make_idle),
     }
 }
 

@@ -96,10 +96,9 @@ impl AttemptCounts {
 
     /// Counts what runs now.
     pub(crate) fn begin(self: &Arc<Self>, purpose: Purpose) -> Counted {
-        if let Some(counter) = self.counter(purpose, false) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-        self.counted(purpose)
+        let counted = self.counted(purpose);
+        counted.count(false, 1);
+        counted
     }
 
     /// Counts an attempt for waiters. `None` if there are as many young ones as waiters.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::connector::Connector;
 use crate::core::shared::Shared;
-use crate::core::{membership, report, transition};
+use crate::core::{membership, outage, transition};
 use crate::error::ServerError;
 use crate::raw::Time;
 use crate::reports::DrainReport;
@@ -39,7 +39,7 @@ fn take_out<C: Connector>(
     // If no server serves now, the connections of those that are down are a last resort; without any, waiting is in
     // vain.
     shared.notifier.wake_if_waiters();
-    if report::are_all_disabled(shared) {
+    if outage::are_all_disabled(shared) {
         shared.queue.wake_all();
     }
     // Last: it runs user code.

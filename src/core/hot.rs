@@ -7,7 +7,7 @@
 //! costs a tenth of the instructions.
 
 use crate::connector::Connector;
-use crate::core::hand_over::{make_idle, move_or_close};
+use crate::core::idle_conns::{make_idle, move_or_close};
 use crate::core::shared::Shared;
 use crate::core::transition::close_unusable;
 use crate::raw::{Outage, Time};

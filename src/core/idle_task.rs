@@ -4,18 +4,14 @@
 //! `acquire_now` wait for it. Like an attempt, it ends with the epoch, after the connect timeout, or when the hook
 //! does.
 
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
-
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::core::attempt_counts::{Counted, Purpose};
 use crate::core::closing::{close, why_over};
+use crate::core::hook::{HookEnd, run_hook};
 use crate::core::look_again::LookAtEnd;
-use crate::core::runtime::time_out;
 use crate::core::shared::Shared;
-use crate::core::{close_idle, hand_over, transition};
+use crate::core::{idle_conns, transition};
 use crate::error::Failure;
 use crate::server::{Connection, Generation, chain};
 use crate::sync::Arc;
@@ -36,46 +32,6 @@ impl<C: Connector> Drop for Away<C> {
     fn drop(&mut self) {
         self.0.server.idle_record().away -= 1;
     }
-}
-
-/// How a hook ended that runs on a connection which no caller has.
-pub(crate) enum HookEnd<E> {
-    Passed,
-    Failed(E),
-    TimedOut,
-    /// The server was removed or reset, or the pool closed.
-    Ended,
-}
-
-/// Runs a hook as an attempt runs: it ends with the epoch, and after the connect timeout in the time that the runtime
-/// really ran. A recycle no longer counts as young after the hedge delay.
-pub(crate) async fn run_hook<C: Connector>(
-    shared: &Shared<C>,
-    generation: &Generation<C>,
-    counted: &mut Counted,
-    hook: impl Future<Output = Result<(), C::Error>>,
-) -> HookEnd<C::Error> {
-    let mut ended = pin!(generation.over());
-    let hedge_at = shared.clock.time().after(shared.settings.hedge_after(generation.server.connect_time()));
-    let mut hedge = pin!(shared.clock.sleep_until_time(hedge_at));
-    let mut timeout = pin!(time_out(&shared.clock, shared.settings.connect_timeout));
-    let mut hook = pin!(hook);
-    poll_fn(|cx| {
-        if ended.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(HookEnd::Ended);
-        }
-        // Before the hook, which may use up the task's budget: then no timer is ever due.
-        let is_over = timeout.as_mut().poll(cx).is_ready();
-        if counted.is_young() && hedge.as_mut().poll(cx).is_ready() {
-            counted.grow_late();
-        }
-        match hook.as_mut().poll(cx) {
-            Poll::Ready(result) => Poll::Ready(result.map_or_else(HookEnd::Failed, |()| HookEnd::Passed)),
-            Poll::Pending if is_over => Poll::Ready(HookEnd::TimedOut),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
 }
 
 /// Checks a connection that was taken out of its queue.
@@ -105,7 +61,7 @@ impl<C: Connector> IdleTask<C> {
         match end {
             HookEnd::Passed => {
                 conn.info_mut().check_out(shared.clock.time());
-                hand_over::make_idle(conn);
+                idle_conns::make_idle(conn);
             }
             HookEnd::Failed(error) => {
                 let (pool, config) = (&shared.notifier.name, generation.server.config());
@@ -114,7 +70,7 @@ impl<C: Connector> IdleTask<C> {
                 let idle_since = conn.info().idle_since();
                 transition::close_refused(shared, conn, CloseReason::CheckFailed);
                 if let Some(current) = shared.servers.current(generation) {
-                    close_idle::close_idle_since(&current, idle_since, CloseReason::CheckFailed);
+                    idle_conns::close_idle_since(&current, idle_since, CloseReason::CheckFailed);
                 }
             }
             HookEnd::TimedOut => {

@@ -1,10 +1,10 @@
 //! Changes the set of servers and acts on it: events, closed connections, wake-ups.
 
 use crate::connector::Connector;
-use crate::core::hand_over::move_or_close;
+use crate::core::idle_conns::move_or_close;
 use crate::core::look_again::look_again;
 use crate::core::shared::Shared;
-use crate::core::{report, transition};
+use crate::core::{outage, transition};
 use crate::error::ServerError;
 use crate::load_balancing::LoadBalancing;
 use crate::raw::HealthState;
@@ -103,7 +103,7 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
     }
     transition::stopped_serving(shared, shared.clock.time());
     shared.notifier.server_changed.notify_waiters();
-    if shared.servers.list().len == 0 || report::are_all_disabled(shared) {
+    if shared.servers.list().len == 0 || outage::are_all_disabled(shared) {
         shared.queue.wake_all();
     }
     shared.notifier.wake_if_waiters();

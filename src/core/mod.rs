@@ -18,11 +18,12 @@
 //! | `membership`, `release` | changes the set of servers; ends a use, by what it says of its server |
 //! | `hot`, `idle_task` | the hot paths of an acquire and a release; runs a hook on an idle connection |
 //! | `transition` | changes a server's breaker and health |
-//! | `close_idle` | closes idle connections |
-//! | `hand_over`, `report` | delivers a connection; errors and status |
-//! | `closing` | closes a connection, with a goodbye where one is due |
+//! | `idle_conns` | puts connections into the idle queue of their server, takes them out, closes them |
+//! | `hand_over` | serves waiters, with new connections and from the idle queues |
+//! | `closing`, `report` | closes a connection, with a goodbye where one is due; errors and status |
 //! | `candidates` | which servers to connect to for waiters |
-//! | `look_again`, `spill` | has the background task look at a server; when callers use standby tiers |
+//! | `outage`, `spill` | whether the pool can serve at all; when callers use standby tiers |
+//! | `hook`, `look_again` | runs a hook of the connector; has the background task look at a server |
 //! | `shared` | holds the parts |
 //! | `attempt_counts`, `drops`, `due_times`, `first_sets`, `grant`, `plan`, `random`, `runtime`, `wish` | the parts |
 
@@ -31,7 +32,6 @@ mod attempt;
 mod attempt_counts;
 mod background;
 mod candidates;
-mod close_idle;
 mod closing;
 mod disable;
 mod drops;
@@ -40,11 +40,14 @@ mod first_sets;
 mod follow;
 mod grant;
 mod hand_over;
+mod hook;
 mod hot;
+mod idle_conns;
 mod idle_task;
 mod look_again;
 mod membership;
 mod order;
+mod outage;
 mod plan;
 mod probes;
 mod random;
@@ -75,5 +78,5 @@ pub(crate) use self::membership::{
 pub(crate) use self::release::{broken, detach, discard, dropped, fail, release, report_failure, report_success};
 pub(crate) use self::report::{not_returned, servers, status};
 pub(crate) use self::shared::Shared;
-pub(crate) use self::wait::{acquire_with, wait, wait_for_attempt};
+pub(crate) use self::wait::{acquire_with, wait};
 pub(crate) use self::warm_up::warm_up;

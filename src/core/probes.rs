@@ -17,7 +17,7 @@ use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::grant::Grant;
 use crate::core::shared::Shared;
-use crate::core::{close_idle, disable, refill, report, transition};
+use crate::core::{disable, idle_conns, outage, refill, transition};
 use crate::raw::{BreakerState, HealthState, Outage, Time};
 use crate::server::{Generation, ServerRecord};
 use crate::settings::LEAST_TRIAL_DISTANCE;
@@ -81,7 +81,7 @@ impl Probes {
     }
 
     fn note_outage<C: Connector>(&mut self, shared: &Shared<C>, servers: usize, now: Time) {
-        let is_outage = report::is_outage(shared);
+        let is_outage = outage::is_outage(shared);
         let was_down = std::mem::replace(&mut self.all_down, servers > 0 && is_outage);
         let Some(retry) = shared.settings.outage_retry else { return };
         // Not where the last server was removed or disabled.
@@ -159,7 +159,7 @@ impl Probes {
         if is_full {
             // First: the drop of a connection may panic. If the probe starts, it is not due when it is looked at.
             shared.due_times.add_full(number);
-            close_idle::make_room(&generation, CloseReason::Outage);
+            idle_conns::make_room(&generation, CloseReason::Outage);
         }
         if attempt::start(shared, &generation, Purpose::Probe { ahead }) {
             self.next_trial = now.after(LEAST_TRIAL_DISTANCE);

@@ -11,11 +11,11 @@ use crate::close_reason::CloseReason;
 use crate::connector::{AfterUse, Connector, Ended};
 use crate::core::attempt_counts::{Counted, Purpose};
 use crate::core::closing::{close, why_over};
-use crate::core::hand_over::{after_push_of, give_back};
+use crate::core::hook::{HookEnd, run_hook};
 use crate::core::hot::{IN_LOAD, PLAIN, PutBack, put_back};
-use crate::core::idle_task::{HookEnd, run_hook};
+use crate::core::idle_conns::{after_push, close_idle_since, make_idle};
 use crate::core::shared::{Shared, pool_of};
-use crate::core::{close_idle, transition};
+use crate::core::transition;
 use crate::error::Failure;
 use crate::raw::{Outage, TICK, Time};
 use crate::server::{Connection, Generation, NO_RETURN, Total};
@@ -50,7 +50,7 @@ fn reuse<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>) {
 fn after_release<C: Connector>(generation: &Arc<Generation<C>>, thread: usize, outage: Outage) {
     if let Some(shared) = pool_of(&generation.server) {
         transition::succeeded(&shared, generation, outage);
-        after_push_of(&shared, generation, thread, outage);
+        after_push(&shared, generation, thread, outage);
     }
 }
 
@@ -66,6 +66,17 @@ fn reuse_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     give_back(conn);
     // This thread's next release need not come here.
     shared.servers.keep_list();
+}
+
+/// Gives a used connection back for reuse. Closes it if the server has more than its maximum, or its lifetime is over.
+fn give_back<C: Connector>(conn: Box<Connection<C>>) {
+    if conn.server().is_over_maximum() {
+        return close(conn, CloseReason::OverMaximum);
+    }
+    if conn.info().idle_since() >= conn.expires_at {
+        return close(conn, CloseReason::MaxLifetime);
+    }
+    make_idle(conn);
 }
 
 /// The caller closes the connection. It says nothing about the server.
@@ -100,7 +111,7 @@ pub(crate) fn broken<C: Connector>(mut conn: Box<Connection<C>>, reason: &dyn fm
     // In the generation that took over, if the settings changed since the checkout.
     let current = || pool_of(&generation.server).and_then(|shared| shared.servers.current(&generation));
     if let Some(current) = (!is_new).then(current).flatten() {
-        close_idle::close_idle_since(&current, idle_since, CloseReason::Broken);
+        close_idle_since(&current, idle_since, CloseReason::Broken);
     }
 }
 
@@ -211,7 +222,10 @@ fn first_verdict<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>
 
 /// Recycles a connection whose use ends. Without a runtime it closes.
 fn recycle<C: Connector>(mut conn: Box<Connection<C>>) {
-    let Some(shared) = pool_of(conn.server()) else { return close(conn, CloseReason::PoolClosed) };
+    let Some(shared) = pool_of(conn.server()) else {
+        end_other_use(&mut conn);
+        return close(conn, CloseReason::PoolClosed);
+    };
     let has_verdict = end_use(&shared, &mut conn);
     let counted = shared.attempts.begin(Purpose::Recycle);
     let task = Recycle { conn, counted, has_verdict, shared: Arc::clone(&shared) };

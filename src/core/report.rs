@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::acquire_options::Wish;
 use crate::connector::Connector;
+use crate::core::outage::resumes_at;
 use crate::core::shared::Shared;
 use crate::core::spill;
-use crate::error::{AcquireError, Counts, Reason, Report, ServerReport, TryAcquireError, Unavailable};
+use crate::error::{Counts, Reason, Report, ServerReport, TryAcquireError, Unavailable};
 use crate::raw::{BreakerState, HealthState, Time};
 use crate::server::{Server, ServerRecord, chain};
 use crate::servers::List;
@@ -18,72 +19,6 @@ use crate::sync::Arc;
 const NAMED_SERVERS: usize = 8;
 /// A caller that sleeps for `retry_after` does not spin.
 const SHORTEST_RETRY: Duration = Duration::from_millis(1);
-
-/// Why no caller can be served any more. A patient one waits for the first set of a followed stream.
-pub(crate) fn ended<C: Connector>(shared: &Shared<C>, is_patient: bool) -> Option<AcquireError<C::Error>> {
-    // Before the list: a set that comes in between is found there.
-    let is_awaited = is_patient && shared.first_sets.are_awaited();
-    let list = shared.servers.list();
-    match list.closed {
-        true => Some(AcquireError::Closed),
-        false => (list.len == 0 && !is_awaited).then_some(AcquireError::NoServers),
-    }
-}
-
-/// Whether there is a total outage: no server serves.
-pub(crate) fn is_outage<C: Connector>(shared: &Shared<C>) -> bool {
-    // The count may be too low for a moment, and the bits too many: both, until the last server's change is done.
-    shared.servers.serving.serving() == 0 && shared.servers.list().up.is_empty()
-}
-
-/// The same, if there are servers.
-fn is_outage_of_servers<C: Connector>(shared: &Shared<C>) -> bool {
-    // The first look is for speed. The one that counts comes after that at the list: servers that are added serve
-    // before it has them.
-    is_outage(shared) && shared.servers.list().len > 0 && is_outage(shared)
-}
-
-/// Whether there is a total outage, and callers shall not wait for its end.
-pub(crate) fn fails_fast<C: Connector>(shared: &Shared<C>) -> bool {
-    shared.settings.fail_fast_when_down && is_outage_of_servers(shared)
-}
-
-/// Whether all servers are disabled. Without servers there is another reason to give.
-pub(crate) fn are_all_disabled<C: Connector>(shared: &Shared<C>) -> bool {
-    let disabled = shared.servers.disabled();
-    // Most pools have none, and need no look at the list.
-    disabled > 0 && {
-        let len = shared.servers.list().len;
-        len > 0 && len <= disabled
-    }
-}
-
-/// Whether a caller that waits until `deadline` would wait in vain: no server serves, is connected to or has an open
-/// connection, and none is tried before then. Disabled servers do not count. Without servers it waits for those to
-/// come.
-pub(crate) fn is_pointless<C: Connector>(shared: &Shared<C>, deadline: Time) -> bool {
-    let retry = || {
-        let now = shared.clock.time();
-        let own = shared.due_times.earliest(now, |number| resumes_at(shared, number, now));
-        // Only servers that are down are tried ahead of their time.
-        let ahead =
-            shared.settings.outage_retry.filter(|_| !are_all_disabled(shared)).map(|_| shared.due_times.ahead());
-        own.into_iter().chain(ahead).min().unwrap_or(Time::NEVER)
-    };
-    // The attempts before and after the retries: one that starts meanwhile is among the latter until then.
-    let may_connect = || shared.attempts.running() > 0 && !are_all_disabled(shared);
-    fails_fast(shared)
-        || is_outage_of_servers(shared)
-            && !may_connect()
-            && retry() > deadline
-            && !may_connect()
-            && shared.servers.list().open.is_empty()
-}
-
-/// When connecting to a server resumes, by the current list: an older one may lack it.
-fn resumes_at<C: Connector>(shared: &Shared<C>, number: usize, now: Time) -> Option<Time> {
-    shared.servers.list().entry(number)?.server().resumes_at(now)
-}
 
 /// Why `try_acquire` got nothing. It costs the same whatever the number of servers that are down.
 #[cold]
@@ -165,7 +100,9 @@ enum Limit {
 }
 
 fn limit<C: Connector>(server: &ServerRecord<C>, is_avoided: bool, now: Time) -> Limit {
-    let (paused_until, counts) = (server.connecting_paused(now), server.permits.counts());
+    let (breaker, counts) = (server.breaker.snapshot(), server.permits.counts());
+    // Also while the trial after the pause runs.
+    let paused_until = (breaker.state() != BreakerState::Closed).then(|| breaker.paused_until().unwrap_or(now));
     if is_avoided {
         return Limit::Avoided;
     }

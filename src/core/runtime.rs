@@ -1,10 +1,7 @@
 //! The tokio runtime that the pool's tasks run on.
 
-use std::time::Duration;
-
 use tokio::runtime::Handle;
 
-use crate::clock::Clock;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// The current runtime, and its number.
@@ -55,21 +52,6 @@ impl Runtime {
         // Relaxed: see `number`; the lock orders the writers.
         self.number.store(number + 1, Ordering::Relaxed);
         true
-    }
-}
-
-/// Ends when the runtime has run for `timeout`. A stall of the client (a thread that computes, a frozen process) is not
-/// the server's fault: a slice of the time whose end is noticed late by another slice does not count.
-pub(crate) async fn time_out(clock: &Clock, timeout: Duration) {
-    const SLICE: Duration = Duration::from_millis(100);
-    let mut left = timeout;
-    while !left.is_zero() {
-        let slice = left.min(SLICE);
-        let end = clock.time().after(slice);
-        clock.sleep_until_time(end).await;
-        if clock.time().since(end) < SLICE {
-            left -= slice;
-        }
     }
 }
 

@@ -6,28 +6,34 @@
 use crate::connector::Connector;
 use crate::core::attempt_counts::Purpose;
 use crate::core::candidates::{KeptTokens, Need, choose, lacking};
-use crate::core::hand_over::serve_waiters;
 use crate::core::order::place_orders;
 use crate::core::shared::Shared;
 use crate::core::wish::WaiterWish;
-use crate::core::{attempt, spill};
+use crate::core::{attempt, hand_over, idle_conns, spill};
 use crate::raw::Time;
 use crate::sync::Arc;
 
 /// See the module's page. False if no waiter was served.
 pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) -> bool {
-    let (mut served, stopped) = serve_waiters(shared, true);
+    let (mut served, stopped) = serve(shared, true);
     if shared.queue.wishing() > 0 {
         place_orders(shared);
     }
     if stopped {
-        served += serve_waiters(shared, false).0;
+        served += serve(shared, false).0;
     }
     while connect_for_waiters(shared) && shared.servers.serving.has_worse(shared.servers.tier_in_use()) {
         // An attempt that just began may have ended a pause or filled its server: worse tiers serve meanwhile.
-        served += serve_waiters(shared, false).0;
+        served += serve(shared, false).0;
     }
     served > 0
+}
+
+/// Serves waiters: how many, and whether one that may order stopped it.
+fn serve<C: Connector>(shared: &Shared<C>, to_first_order: bool) -> (usize, bool) {
+    let (served, stopped, left) = hand_over::serve_waiters(shared, to_first_order);
+    idle_conns::put_away(shared, left);
+    (served, stopped)
 }
 
 /// Wakes the impatient waiters if no attempt runs that may serve them: they have nothing to wait for.

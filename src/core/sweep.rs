@@ -21,7 +21,7 @@ use crate::connector::Connector;
 use crate::core::idle_task;
 use crate::core::refill::refill;
 use crate::core::shared::Shared;
-use crate::core::{close_idle, hand_over, transition};
+use crate::core::{idle_conns, transition};
 use crate::raw::{TICK, Time};
 use crate::server::{Connection, Generation};
 use crate::servers::ListEntry;
@@ -124,10 +124,10 @@ fn find<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, now: 
     let ends_by = now.after(settings.sweep_distance() + TICK + 2 * generation.server.connect_time());
     let mut found = Found::default();
     let mut may_end = FEW.max(generation.idle.len() / 16);
-    let unfit = hand_over::take_out(generation, |conn| {
+    let unfit = idle_conns::take_out(generation, |conn| {
         // The totals get what they lack of it.
         conn.record.add_uses_to_totals();
-        let why = close_idle::why_unfit(shared, conn, now);
+        let why = idle_conns::why_unfit(shared, conn, now);
         if why == Some(CloseReason::MaxLifetime) {
             if may_end > 0 {
                 may_end -= 1;
@@ -164,7 +164,7 @@ fn close_unneeded<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<
         surplus.min(FEW).max(found.timed_out.min(lasting.saturating_sub(minimum)))
     };
     if closes > 0 {
-        let closed = close_idle::close_longest_idle(generation, closes, |conn| {
+        let closed = idle_conns::close_longest_idle(generation, closes, |conn| {
             let idle = now.since(conn.info().idle_since());
             let is_timed_out = settings.idle_timeout.is_some_and(|timeout| idle >= timeout);
             if is_timed_out { CloseReason::IdleTimeout } else { CloseReason::Surplus }
@@ -183,7 +183,7 @@ fn check_idle<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Generation
     if left == 0 {
         return;
     }
-    let due = hand_over::take_out(generation, |conn| {
+    let due = idle_conns::take_out(generation, |conn| {
         let is_taken = left > 0 && is_check_due(shared, conn, now);
         left -= usize::from(is_taken);
         is_taken.then_some(())

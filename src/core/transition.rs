@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::close_reason::CloseReason;
 use crate::connector::{ConnectFault, Connector};
 use crate::core::closing::close;
-use crate::core::hand_over::close_of_older_outages;
+use crate::core::idle_conns::{close_of_older_outages, has_answering_connection};
 use crate::core::look_again::{look_again, look_at};
+use crate::core::outage;
 use crate::core::shared::Shared;
-use crate::core::{close_idle, report};
 use crate::error::Failure;
 use crate::raw::{BreakerState, Ejected, HealthSnapshot, HealthState, Outage, Pass, Time};
 use crate::server::{Connection, Generation, Total, chain};
@@ -51,7 +51,7 @@ pub(crate) fn connect_failed<C: Connector>(
     }
     let answers = match failed.unanswered_since {
         Some(began) => server.answered.is_since(began),
-        None => close_idle::has_answering_connection(shared, generation),
+        None => has_answering_connection(shared, generation),
     };
     if answers {
         let is_ejected = server.health.ejected_until().is_some_and(|until| until > now);
@@ -268,7 +268,7 @@ fn went_down<C: Connector>(
 
 /// Acts on a server that went down or was removed. If no other serves, those that were ejected are tried at once.
 pub(crate) fn stopped_serving<C: Connector>(shared: &Shared<C>, now: Time) {
-    if !report::is_outage(shared) {
+    if !outage::is_outage(shared) {
         return;
     }
     if shared.settings.fail_fast_when_down {

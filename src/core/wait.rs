@@ -10,23 +10,25 @@ use crate::acquire_options::AcquireOptions;
 use crate::connector::Connector;
 use crate::core::acquire::{Acquired, count_in_load, take_wished};
 use crate::core::closing::close;
-use crate::core::hand_over::why_outdated;
+use crate::core::idle_conns::{make_idle, why_outdated};
 use crate::core::shared::Shared;
 use crate::core::transition::close_unusable;
 use crate::core::wish::WaiterWish;
-use crate::core::{background, hand_over, report, settle};
+use crate::core::{background, outage, report, settle};
 use crate::error::{AcquireError, Unavailable};
 use crate::observer::WaitOutcome;
 use crate::raw::{TICK, Ticket, Time};
 use crate::server::Connection;
 use crate::sync::Arc;
 
-/// Joins the wait queue and waits, at most `timeout`, for any server.
+/// Joins the wait queue and waits for any server, at most `timeout`. One that is not patient waits only while an
+/// attempt runs that may serve it.
 pub(crate) fn wait<C: Connector>(
     shared: &Arc<Shared<C>>,
     timeout: Option<Duration>,
+    is_patient: bool,
 ) -> impl Future<Output = Acquired<C>> {
-    served(move |waker| join(shared, waker, timeout, true, None))
+    served(move |waker| join(shared, waker, timeout, is_patient, None))
 }
 
 /// See [`Pool::acquire_with`](crate::Pool::acquire_with).
@@ -42,16 +44,6 @@ pub(crate) async fn acquire_with<C: Connector>(shared: &Arc<Shared<C>>, options:
     served(|waker| join(shared, waker, timeout, true, wish)).await
 }
 
-/// Joins the wait queue and waits for as long as an attempt runs that may serve it.
-pub(crate) fn wait_for_attempt<C: Connector>(shared: &Arc<Shared<C>>) -> impl Future<Output = Acquired<C>> {
-    served(move |waker| {
-        if report::ended(shared, false).is_none() && !settle::any_has_token(shared) {
-            return Err(AcquireError::Unavailable(report::unavailable(shared, None)));
-        }
-        join(shared, waker, None, false, None)
-    })
-}
-
 /// A waiter, or why the caller need not wait.
 type Joined<'a, C> = Result<Waiter<'a, C>, AcquireError<<C as Connector>::Error>>;
 
@@ -63,8 +55,11 @@ fn join<C: Connector>(
     is_patient: bool,
     wish: Option<Arc<WaiterWish>>,
 ) -> Joined<'_, C> {
-    if let Some(ended) = report::ended(shared, is_patient) {
+    if let Some(ended) = outage::ended(shared, is_patient) {
         return Err(ended);
+    }
+    if !is_patient && !settle::any_has_token(shared) {
+        return Err(AcquireError::Unavailable(report::unavailable(shared, None)));
     }
     let (started, is_choosy) = (shared.clock.time(), wish.is_some());
     let joined = shared.queue.join(shared.settings.max_waiters, is_patient, wish, Some(waker));
@@ -76,7 +71,7 @@ fn join<C: Connector>(
     shared.notifier.waits.all.add(1);
     let deadline = timeout.map_or(Time::NEVER, |timeout| started.after(timeout));
     let outcome = WaitOutcome::Cancelled;
-    let mut waiter = Waiter { shared, ticket, is_patient, has_just_joined: true, started, deadline, outcome };
+    let mut waiter = Waiter { shared, ticket, has_just_joined: true, started, deadline, outcome };
     // A caller of `acquire_now` gets what is due now, and does not wait for what will be.
     if !is_patient && shared.due_times.has_ready(started) {
         shared.due_times.note_caller();
@@ -84,12 +79,11 @@ fn join<C: Connector>(
     // After the fence of `join`: a connection that came between the look and the join is found here.
     // One whose time is nearly over looks at its place once more, rather than being woken too late.
     waiter.has_just_joined = !settle::settle(shared) && deadline > started.after(TICK);
-    if is_patient && report::is_pointless(shared, deadline) {
-        waiter.outcome = WaitOutcome::Ended;
-        return Err(AcquireError::Unavailable(waiter.unavailable()));
+    if is_patient && outage::is_pointless(shared, deadline) {
+        return Err(AcquireError::Unavailable(waiter.unavailable(WaitOutcome::Ended)));
     }
     // While there are no waiters, the background task sleeps without regard to tokens and to what is due.
-    if shared.due_times.has_ready(started) || report::is_outage(shared) {
+    if shared.due_times.has_ready(started) || outage::is_outage(shared) {
         shared.notifier.wake_before(started);
     } else if waiter.ticket.is_first() || !waiter.has_just_joined || is_choosy {
         // Otherwise it has regard to tokens already. To find the next one takes a look at each server.
@@ -104,20 +98,20 @@ async fn served<'a, C: Connector>(join: impl FnOnce(Waker) -> Joined<'a, C>) -> 
     let mut waiter = join(waker)?;
     let clock = &waiter.shared.clock;
     let end = clock.until(waiter.deadline, poll_fn(|cx| waiter.poll(cx))).await;
-    let (shared, started) = (waiter.shared, waiter.started);
-    waiter.outcome = match end {
-        Some(End::Served(_)) => WaitOutcome::Served,
-        Some(End::Ended(_) | End::InVain) => WaitOutcome::Ended,
-        None => WaitOutcome::TimedOut,
-    };
     match end {
-        Some(End::Served(conn)) => Ok(conn),
-        Some(End::Ended(error)) => Err(error),
-        Some(End::InVain) => Err(AcquireError::Unavailable(waiter.unavailable())),
+        Some(End::Served(conn)) => {
+            waiter.outcome = WaitOutcome::Served;
+            Ok(conn)
+        }
+        Some(End::Ended(error)) => {
+            waiter.outcome = WaitOutcome::Ended;
+            Err(error)
+        }
+        Some(End::InVain) => Err(AcquireError::Unavailable(waiter.unavailable(WaitOutcome::Ended))),
         None => {
-            shared.notifier.waits.timeouts.add(1);
-            let waited = shared.clock.time().since(started);
-            Err(AcquireError::Timeout { waited, reason: waiter.unavailable() })
+            waiter.shared.notifier.waits.timeouts.add(1);
+            let waited = clock.time().since(waiter.started);
+            Err(AcquireError::Timeout { waited, reason: waiter.unavailable(WaitOutcome::TimedOut) })
         }
     }
 }
@@ -135,7 +129,6 @@ enum End<C: Connector> {
 struct Waiter<'a, C: Connector> {
     shared: &'a Arc<Shared<C>>,
     ticket: Ticket<WaiterWish>,
-    is_patient: bool,
     /// In its first poll, in which it need not look: it was not served before, and will be woken.
     has_just_joined: bool,
     started: Time,
@@ -152,15 +145,15 @@ impl<C: Connector> Waiter<'_, C> {
             return Poll::Ready(End::Served(conn));
         }
         // After the waker's registration: an end of the wait after this look wakes the caller.
-        if let Some(ended) = report::ended(shared, self.is_patient) {
+        if let Some(ended) = outage::ended(shared, self.ticket.is_patient()) {
             return Poll::Ready(End::Ended(ended));
         }
-        let is_in_vain = match self.is_patient {
+        let is_in_vain = match self.ticket.is_patient() {
             // Servers that fail are tried again, perhaps sooner than it seems now; those that are disabled are not.
-            true => report::are_all_disabled(shared) && report::is_pointless(shared, self.deadline),
+            true => outage::are_all_disabled(shared) && outage::is_pointless(shared, self.deadline),
             false => !self.may_be_served(),
         };
-        if report::fails_fast(shared) || is_in_vain {
+        if outage::fails_fast(shared) || is_in_vain {
             // The last attempt may have served this waiter since the look.
             return Poll::Ready(self.poll_queue(cx).map_or(End::InVain, End::Served));
         }
@@ -171,8 +164,9 @@ impl<C: Connector> Waiter<'_, C> {
     }
 
     /// Why it was not served. It leaves the queue first, so as not to count among the waiters of its own error.
-    fn unavailable(self) -> Unavailable<C::Error> {
-        let (shared, wish) = (self.shared, self.ticket.wish());
+    fn unavailable(mut self, outcome: WaitOutcome) -> Unavailable<C::Error> {
+        self.outcome = outcome;
+        let (shared, wish) = (self.shared, self.ticket.wish().cloned());
         drop(self);
         report::unavailable(shared, wish.as_ref().map(|waiter| &waiter.wish))
     }
@@ -223,9 +217,11 @@ impl<C: Connector> Waiter<'_, C> {
 impl<C: Connector> Drop for Waiter<'_, C> {
     fn drop(&mut self) {
         if let Some(grant) = self.shared.queue.leave(&mut self.ticket) {
-            hand_over::pass_on(grant);
+            // To the next one.
+            grant.token.undo();
+            make_idle(grant.conn);
         }
-        if !self.is_patient || self.ticket.wish().is_some() {
+        if !self.ticket.is_patient() || self.ticket.wish().is_some() {
             // Others wait for tokens, perhaps without an attempt so far, or for one that was kept for this one.
             self.shared.notifier.wake_if_waiters();
         }

@@ -69,8 +69,12 @@ pub(crate) struct Ticket<W = ()> {
 }
 
 impl<W> Ticket<W> {
-    pub(crate) fn wish(&self) -> Option<Arc<W>> {
-        self.wish.clone()
+    pub(crate) fn wish(&self) -> Option<&Arc<W>> {
+        self.wish.as_ref()
+    }
+
+    pub(crate) fn is_patient(&self) -> bool {
+        self.patient
     }
 
     /// Whether there were no waiters when it joined.

@@ -77,7 +77,17 @@ impl<C: Connector> Connection<C> {
     /// Asks the connector what happens after a use.
     #[inline(always)]
     pub(crate) fn after_use(&mut self, ended: Ended) -> AfterUse {
-        self.connector.after_use(&mut self.conn, ended)
+        /// Ends the use if the connector panics.
+        struct EndsUse<'a, C: Connector>(&'a mut ConnRecord<C>);
+        impl<C: Connector> Drop for EndsUse<'_, C> {
+            fn drop(&mut self) {
+                self.0.end_use(self.0.info.checked_out_at());
+            }
+        }
+        let unless_it_returns = EndsUse(&mut self.record);
+        let after_use = self.connector.after_use(&mut self.conn, ended);
+        std::mem::forget(unless_it_returns);
+        after_use
     }
 
     /// Counts its use, which begins, in the server's word. Its return then takes the slow path, which ends the count.

@@ -12,7 +12,7 @@
 //! Idle connections refer to their generation, which holds them. Closing and draining it breaks this cycle.
 
 use crate::connector::Connector;
-use crate::raw::Idle;
+use crate::raw::{Idle, Outage};
 use crate::server::notifier::wait_until;
 use crate::server::{Connection, ServerRecord};
 use crate::sync::Arc;
@@ -43,6 +43,17 @@ impl<C: Connector> Generation<C> {
     /// Whether it is over since the server was removed, which may be registered again since.
     pub(crate) fn was_removed(&self) -> bool {
         self.server.has_removed(self.epoch)
+    }
+
+    /// Takes an idle connection that is proven under an outage. Puts those back that it met, so
+    /// `idle_conns::after_look_for_proven` follows, without a lock.
+    pub(crate) fn pop_proven(
+        &self,
+        thread: usize,
+        outage: Outage,
+        refuse: impl FnMut(Box<Connection<C>>),
+    ) -> Option<Box<Connection<C>>> {
+        self.idle.pop_if(thread, |conn| conn.record.proven_under() == outage, refuse)
     }
 
     /// Waits for the end of its epoch.

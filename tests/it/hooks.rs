@@ -48,6 +48,20 @@ async fn a_dropped_connection_is_reused_if_the_connector_says_so() {
 }
 
 #[tokio::test]
+async fn a_use_that_ends_in_a_panic_of_after_use_is_counted() {
+    let connector = connect_fn(|_: Server| async { io::Result::Ok(()) }).after_use(|_: &mut (), _| panic!("a fault"));
+    let pool = Pool::builder(connector).server("a").build().expect("valid settings");
+    for is_released in [true, false] {
+        let conn = pool.acquire().await.expect("it accepts");
+        let ended = catch_unwind(AssertUnwindSafe(|| if is_released { conn.release() } else { drop(conn) }));
+        assert!(ended.is_err());
+    }
+    let totals = pool.status().totals;
+    assert_eq!((totals.checkouts, totals.successes, totals.failures), (2, 0, 0));
+    assert_eq!(totals.closes(CloseReason::Lost), 2);
+}
+
+#[tokio::test]
 async fn a_connection_that_is_dropped_by_a_panic_closes_unasked() {
     let rig = rig(|builder| builder);
     rig.connector.set_after_use("a", Ended::Dropped, AfterUse::Reuse);

@@ -21,11 +21,11 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 ///
 /// | knob | default | range |
 /// |---|---|---|
-/// | [`min_interval`](Self::min_interval) | 5 s | 1 ms to a year |
-/// | [`max_interval`](Self::max_interval) | 5 min | `min_interval` to a year |
-/// | [`query_timeout`](Self::query_timeout) | 5 s | 1 ms to a year |
-/// | [`keep_absent`](Self::keep_absent) | 30 s | 0 to a year |
-/// | [`keep_empty`](Self::keep_empty) | 5 min | 1 ms to a year; `None`: for ever |
+/// | [`min_interval`](Self::min_interval) | 5 s | 1 ms to 365 days |
+/// | [`max_interval`](Self::max_interval) | 5 min | `min_interval` to 365 days |
+/// | [`query_timeout`](Self::query_timeout) | 5 s | 1 ms to 365 days |
+/// | [`keep_absent`](Self::keep_absent) | 30 s | 0 to 365 days |
+/// | [`keep_empty`](Self::keep_empty) | 5 min | 1 ms to 365 days; `None`: for ever |
 /// | [`family`](Self::family) | [`AddressFamily::Any`] | |
 #[derive(Debug, Clone)]
 #[must_use = "it looks up nothing until a name is given"]
@@ -71,7 +71,7 @@ impl Dns {
         Self { source, times, query_timeout: Duration::from_secs(5), family: AddressFamily::Any }
     }
 
-    /// The shortest time between look-ups, also if the TTL is shorter. Default: 5 s. Range: 1 ms to a year.
+    /// The shortest time between look-ups, also if the TTL is shorter. Default: 5 s. Range: 1 ms to 365 days.
     ///
     /// A name without records is looked up at this interval. After a failed look-up the first retries come after a
     /// quarter and a half of it. Each pause is up to a tenth longer, at random.
@@ -80,21 +80,21 @@ impl Dns {
         self
     }
 
-    /// The longest time between look-ups, also if the TTL is longer. Default: 5 min. Range: `min_interval` to a year.
+    /// The longest time between look-ups, also if the TTL is longer. Default: 5 min. Range: `min_interval` to 365 days.
     pub fn max_interval(mut self, interval: Duration) -> Self {
         self.times.max_interval = interval;
         self
     }
 
     /// How long a query for one name and type may take in all. The name servers are asked in their order, each for an
-    /// equal part of it. Default: 5 s. Range: 1 ms to a year.
+    /// equal part of it. Default: 5 s. Range: 1 ms to 365 days.
     pub fn query_timeout(mut self, timeout: Duration) -> Self {
         self.query_timeout = timeout;
         self
     }
 
     /// How long an address stays that answers lack. It is removed by the first answer that lacks it this long after
-    /// the first one did, so by the second one at the earliest. Default: 30 s. Range: 0 to a year.
+    /// the first one did, so by the second one at the earliest. Default: 30 s. Range: 0 to 365 days.
     ///
     /// Make it longer where each answer holds a part of the addresses only, and shorter where another service may soon
     /// get the address.
@@ -104,7 +104,7 @@ impl Dns {
     }
 
     /// How long the servers stay after the name lost all its records, or ceased to exist. `None`: for ever. Default:
-    /// 5 min. Range: 1 ms to a year.
+    /// 5 min. Range: 1 ms to 365 days.
     ///
     /// A mistake in a zone looks the same. After this time the pool has no servers.
     pub fn keep_empty(mut self, time: impl Into<Option<Duration>>) -> Self {

@@ -34,6 +34,17 @@ async fn a_client_out_of_descriptors_is_the_cause_and_connecting_resumes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_cause_is_named_while_the_attempt_after_the_pause_hangs() {
+    let rig = Rig::paused(|builder| builder.server("a"));
+    rig.connector.next_connects("a", [Connect::LocalFault]);
+    rig.connector.set_default(Connect::Never);
+    let error = rig.pool.acquire_timeout(SECOND).await.expect_err("it hangs");
+    let cause = error.source().and_then(Error::source).expect("why connecting paused");
+    assert!(cause.to_string().starts_with("out of descriptors"), "{cause}");
+    assert_eq!(error.retry_after(), Some(Duration::from_millis(1)), "it is tried now");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_and_a_later_fault_of_the_client_are_both_named() {
     let rig = Rig::paused(|builder| builder.server("a"));
     rig.connector.next_connects("a", [Connect::Refuse]);
