@@ -33,4 +33,5 @@ pub mod coming_from {
 
 pub mod inside {
     #![doc = include_str!("../docs/architecture.md")]
+    #![doc = include_str!("../docs/walk.svg")]
 }

@@ -118,7 +118,7 @@ impl Settings {
 
 impl Settings {
     /// How many connections the background task keeps idle at each server.
-    pub(crate) fn kept_idle(&self) -> u32 {
+    pub(crate) fn min_idle(&self) -> u32 {
         if self.maintenance { self.limits.min_idle } else { 0 }
     }
 

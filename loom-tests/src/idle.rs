@@ -3,6 +3,7 @@
 //! No box is freed before its execution ends, because loom does not model the reuse of addresses by an allocator.
 
 use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
 use crate::raw::Idle;
@@ -59,6 +60,27 @@ fn close<const N: usize>(idle: &Idle<u32>, others: [thread::JoinHandle<Items>; N
     closed.extend(others.into_iter().flat_map(|other| other.join().unwrap()));
     assert_eq!(idle.len(), 0, "an item is left in the set");
     assert_eq!(sorted(&closed), (1..=items).collect::<Vec<_>>());
+}
+
+/// Property: a pusher that finds the closed bit sees what was published before the close (I6), by a push as by a look.
+/// Threads: one pushes and looks; the main thread publishes, closes and drains.
+/// Mutation that fails it: the store or the look of the closed bit is Relaxed.
+pub fn the_closed_bit_shows_what_was_published() {
+    check(3, || {
+        let (idle, published) = (sharded([&[]]), Arc::new(AtomicBool::new(false)));
+        let pusher = {
+            let (idle, published) = (Arc::clone(&idle), Arc::clone(&published));
+            thread::spawn(move || {
+                let looked = idle.is_closed().then(|| published.load(Ordering::Relaxed));
+                let refused = push(&idle, Box::new(1), 0);
+                let pushed = (!refused.is_empty()).then(|| published.load(Ordering::Relaxed));
+                assert!(looked != Some(false) && pushed != Some(false), "an older list: {looked:?}, {pushed:?}");
+                refused
+            })
+        };
+        published.store(true, Ordering::Relaxed);
+        close(&idle, [pusher], 1);
+    });
 }
 
 /// Property: an item whose push races with the close is closed exactly once, by the pusher or the closer, and the set

@@ -23,7 +23,8 @@ models! {
         a_recovery_ends_by_the_protocol an_order_keeps_the_state an_outage_is_ended_once
         an_ejection_that_is_seen_has_its_end failures_from_before_a_reset_count_nothing
         time_out_of_rotation_is_not_served;
-    idle: nothing_stays_behind_the_closed_bit nothing_stays_in_the_queue_behind_the_closed_bit
+    idle: the_closed_bit_shows_what_was_published
+        nothing_stays_behind_the_closed_bit nothing_stays_in_the_queue_behind_the_closed_bit
         nothing_stays_behind_the_closed_bit_in_any_shard nothing_stays_behind_the_closed_bit_elsewhere
         nothing_stays_behind_the_closed_bit_by_retain retain_loses_no_item each_item_is_reused_or_closed_once
         nothing_is_refused_while_there_is_room a_bound_refuses_what_exceeds_it an_item_elsewhere_is_found;

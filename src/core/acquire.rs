@@ -172,7 +172,7 @@ fn take_any<C: Connector>(
     let (thread, now) = (thread_number(), shared.clock.time());
     let take_from = |entry: &ListEntry<C>| take_good(shared, entry, now, || entry.generation.idle.pop(thread));
     if list.up.is_empty() {
-        return shared.open_rotation.pass(thread, &list.open, |number| {
+        return shared.open_rotation.try_each(thread, &list.open, |number| {
             let entry = list.entry(number)?;
             if !entry.is_open() {
                 shared.servers.refresh(number);
@@ -197,7 +197,7 @@ fn take_any<C: Connector>(
     };
     let served = shared.rotation.go_on(thread, &list.up, |number| try_server(number, &mut empty));
     let try_standby = |number| try_server(number, &mut empty_standby);
-    let served = served.or_else(|| spill::pass(shared, &list, thread, now, try_standby));
+    let served = served.or_else(|| spill::try_each(shared, &list, thread, now, try_standby));
     let empty = empty_standby.or(empty);
     if let Some(generation) = empty.filter(|generation| generation.server.permits.counts().connecting() == 0) {
         let is_wanted = match balance {
@@ -221,7 +221,7 @@ fn take_proven<C: Connector>(
     now: Time,
     wish: Option<&Wish>,
 ) -> Option<Box<Connection<C>>> {
-    shared.open_rotation.pass(thread, &list.open, |number| {
+    shared.open_rotation.try_each(thread, &list.open, |number| {
         let (entry, Usable::Proven(outage)) = list.usable(number)? else { return None };
         if spill::refuses_idle(shared, list, wish, entry.server())
             || !spill::is_reached(shared, list, entry.server(), now)

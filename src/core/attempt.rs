@@ -29,7 +29,7 @@ use crate::status::StateKind;
 use crate::sync::Arc;
 
 /// Timers have steps of a millisecond.
-const LEAST_REST: Duration = Duration::from_millis(1);
+const SHORTEST_LINGER: Duration = Duration::from_millis(1);
 
 /// An attempt that runs. What it holds it releases when dropped, finished or not, in the order of the fields.
 struct Attempt<C: Connector> {
@@ -51,18 +51,18 @@ struct Attempt<C: Connector> {
     _end: LookAtEnd<C>,
 }
 
-/// See [`Attempt::rest`].
-struct Rest<C: Connector> {
+/// See [`Attempt::linger`].
+struct Linger<C: Connector> {
     generation: Arc<Generation<C>>,
     clock: Clock,
     until: Time,
     _counted: Counted,
 }
 
-impl<C: Connector> Rest<C> {
+impl<C: Connector> Linger<C> {
     fn new(attempt: &Attempt<C>, time: Duration, counted: Counted) -> Self {
         let (generation, clock) = (Arc::clone(&attempt.generation), attempt.shared.clock.clone());
-        generation.server.resting.count(true);
+        generation.server.lingering.count(true);
         let until = clock.time().after(time);
         Self { generation, clock, until, _counted: counted }
     }
@@ -72,10 +72,10 @@ impl<C: Connector> Rest<C> {
     }
 }
 
-impl<C: Connector> Drop for Rest<C> {
+impl<C: Connector> Drop for Linger<C> {
     fn drop(&mut self) {
         // The end of `_counted` wakes the background task for those who wait.
-        self.generation.server.resting.count(false);
+        self.generation.server.lingering.count(false);
     }
 }
 
@@ -147,7 +147,7 @@ fn begin<C: Connector>(
         _end: LookAtEnd::of(shared, generation),
     };
     if matches!(purpose, Purpose::Probe { .. }) {
-        server.state_changed(StateKind::Probing, "server is probed");
+        server.tell_state(StateKind::Probing, "server is probed");
     }
     let number = shared.runtime.number();
     let spawned = shared.runtime.spawn(move |runtime| {
@@ -163,20 +163,20 @@ impl<C: Connector> Attempt<C> {
         let config = self.generation.server.config();
         let outcome = self.connect(&config).await;
         // Before its place is free.
-        let rest = matches!(outcome, Outcome::Connected(_)).then(|| self.rest()).flatten();
+        let linger = matches!(outcome, Outcome::Connected(_)).then(|| self.linger()).flatten();
         self.finish(outcome, config);
-        if let Some(rest) = rest {
-            rest.end().await;
+        if let Some(linger) = linger {
+            linger.end().await;
         }
     }
 
     /// One for waiters keeps its place among the attempts of its server for a moment, of a tenth of the usual connect
     /// time: what was just opened may come back soon and serve those that still wait.
-    fn rest(&self) -> Option<Rest<C>> {
+    fn linger(&self) -> Option<Linger<C>> {
         let time = self.generation.server.connect_time() / 10;
-        let is_due = self.counted.is_for_waiters() && time >= LEAST_REST;
+        let is_due = self.counted.is_for_waiters() && time >= SHORTEST_LINGER;
         // Callers of `acquire_now` wait for it: an attempt can start afterwards.
-        is_due.then(|| Rest::new(self, time, self.shared.attempts.begin(Purpose::Rest)))
+        is_due.then(|| Linger::new(self, time, self.shared.attempts.begin(Purpose::Linger)))
     }
 
     /// Connects; a probe also asks the connector to check the connection.
@@ -266,7 +266,7 @@ impl<C: Connector> Attempt<C> {
                     let expires_at = expires_at(&self.shared, &self.generation, opened_at);
                     let conn = Connection::new(conn, connector, record, expires_at);
                     // First: its end comes after it, also as an event.
-                    self.generation.server.opened(&config, took);
+                    self.generation.server.tell_opened(&config, took);
                     deliver(&self.shared, Box::new(conn));
                 }
             }
@@ -294,7 +294,7 @@ impl<C: Connector> Attempt<C> {
         let unanswered_since = timed_out.then_some(self.began_in);
         let failed = FailedConnect { pass: self.pass, outage: self.outage, unanswered_since, fault };
         transition::connect_failed(&self.shared, &self.generation, failed, Arc::clone(&failure));
-        server.connect_failed(&server.config(), &failure, took);
+        server.tell_connect_failed(&server.config(), &failure, took);
     }
 
     fn abandon(&self) {
@@ -335,7 +335,7 @@ fn deliver<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) {
 /// When the lifetime of a connection ends. The lifetimes of a server's connections are spread evenly over the jitter.
 fn expires_at<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, opened_at: Time) -> Time {
     shared.settings.max_lifetime.map_or(Time::NEVER, |lifetime| {
-        let index = generation.server.idle_record().next_lifetime();
+        let index = generation.server.idle_history().next_lifetime();
         let jitter = shared.settings.max_lifetime_jitter_ratio * shared.random.spread(generation.number, index);
         opened_at.after(lifetime.mul_f64(1.0 - jitter))
     })

@@ -15,7 +15,7 @@ pub(crate) enum Purpose {
     /// A server that is to have connections ahead of its callers.
     Maintenance,
     /// No attempt: one that connected keeps its place for a moment.
-    Rest,
+    Linger,
     /// No attempt: a used connection that is made fit for the next caller.
     Recycle,
     /// No attempt: an idle connection is out of its queue while a hook runs on it.
@@ -90,7 +90,7 @@ impl AttemptCounts {
             Purpose::Waiters => &self.young,
             Purpose::Recycle => &self.recycling,
             Purpose::Probe { .. } => &self.probes,
-            Purpose::Balance | Purpose::Rest | Purpose::Maintenance | Purpose::IdleTask => return None,
+            Purpose::Balance | Purpose::Linger | Purpose::Maintenance | Purpose::IdleTask => return None,
         })
     }
 

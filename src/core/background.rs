@@ -57,7 +57,7 @@ fn store_tick<C: Connector>(shared: &Shared<C>, now: Time) {
 
 impl<C: Connector> Background<C> {
     async fn run(mut self) {
-        let mut parts = Parts::new();
+        let mut parts = Parts::default();
         loop {
             let Some(shared) = self.shared.upgrade() else { break };
             if shared.signals.is_closed() {
@@ -81,17 +81,12 @@ impl<C: Connector> Background<C> {
 }
 
 /// What the task remembers of its work.
+#[derive(Default)]
 struct Parts {
     probes: Probes,
     turns: TurnsUpkeep,
     sweeps: Sweeps,
     ratios: Ratios,
-}
-
-impl Parts {
-    fn new() -> Self {
-        Self { probes: Probes::new(), turns: TurnsUpkeep::new(), sweeps: Sweeps::new(), ratios: Ratios::new() }
-    }
 }
 
 /// Does the work that is due, in order. Returns the time of the next.

@@ -24,23 +24,23 @@ pub(crate) struct Need<'a> {
     pub(crate) makes_room: bool,
     /// That of the waiter, if it has one.
     pub(crate) wish: Option<&'a Wish>,
-    pub(crate) kept: &'a KeptTokens,
+    pub(crate) reserved: &'a ReservedTokens,
 }
 
-/// How many tokens of each server are kept for orders: see the page of `order`.
+/// How many tokens of each server are reserved for orders: see the page of `order`.
 #[derive(Debug, Default)]
-pub(crate) struct KeptTokens(BTreeMap<usize, u64>);
+pub(crate) struct ReservedTokens(BTreeMap<usize, u64>);
 
-impl KeptTokens {
+impl ReservedTokens {
     pub(crate) fn of_orders<C: Connector>(shared: &Shared<C>, list: &List<C>) -> Self {
-        let mut kept = Self::default();
+        let mut reserved = Self::default();
         if list.limited > 0 {
             let waiters = shared.queue.wishes(usize::MAX, |waiter| waiter.wish.fresh && !waiter.has_no_order());
             for number in waiters.iter().filter_map(|waiter| waiter.ordered_at()) {
-                *kept.0.entry(number).or_default() += 1;
+                *reserved.0.entry(number).or_default() += 1;
             }
         }
-        kept
+        reserved
     }
 
     /// How many of a server's.
@@ -63,12 +63,12 @@ pub(crate) fn may_order<C: Connector>(
     list: &List<C>,
     number: usize,
     waiter: &WaiterWish,
-    kept: &KeptTokens,
+    reserved: &ReservedTokens,
 ) -> bool {
     // A hedge finds its server when the waiters are settled.
     let is_first = waiter.wish.fresh && waiter.has_no_order() && !waiter.has_late_order();
     let wish = Some(&waiter.wish);
-    let need = Need { most: 1, is_hedge: false, may_wait: false, makes_room: true, wish, kept };
+    let need = Need { most: 1, is_hedge: false, may_wait: false, makes_room: true, wish, reserved };
     is_first && lacking(shared).0 > 0 && candidate(shared, list, number, shared.clock.time(), need).is_some()
 }
 
@@ -103,14 +103,14 @@ fn candidate<C: Connector>(
     let is_trial = server.breaker.snapshot().may_begin(now)?;
     let counts = server.permits.counts();
     let most = if is_trial { 1 } else { shared.settings.max_concurrent_connects_per_server };
-    let most = server.most_attempts(most).saturating_sub(server.resting.get());
+    let most = server.most_attempts(most).saturating_sub(server.lingering.get());
     // One that says goodbye makes room in a moment, too.
     let makes_room = need.makes_room && !generation.idle.is_empty() && server.closing.get() == 0;
     let room = match counts.is_free() || !makes_room {
         true => counts.room(most),
         false => u32::from(counts.connecting() < most),
     };
-    let has_token = bucket.as_ref().is_none_or(|bucket| bucket.has_more_than(need.kept.of(number), now));
+    let has_token = bucket.as_ref().is_none_or(|bucket| bucket.has_more_than(need.reserved.of(number), now));
     let room = match has_token {
         true => room,
         false if need.may_wait && counts.connecting() == 0 && generation.idle.is_empty() => room.min(1),

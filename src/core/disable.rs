@@ -43,7 +43,7 @@ fn take_out<C: Connector>(
         shared.queue.wake_all();
     }
     // Last: it runs user code.
-    generation.server.disabled(time);
+    generation.server.tell_disabled(time);
     Ok(generation)
 }
 
@@ -70,7 +70,7 @@ fn enabled<C: Connector>(shared: &Shared<C>, generation: &Generation<C>) {
     shared.notifier.wake_if_waiters();
     // One that drains it has nothing to wait for.
     shared.notifier.returned.notify_waiters();
-    generation.server.state_changed(StateKind::Enabled, "server is enabled");
+    generation.server.tell_state(StateKind::Enabled, "server is enabled");
 }
 
 /// See [`Pool::drain`](crate::Pool::drain).

@@ -14,7 +14,7 @@ pub(crate) struct DueTimes {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     /// Times, and server numbers.
     times: BTreeSet<(Time, usize)>,
@@ -32,13 +32,6 @@ struct State {
     /// Only these are counted: other callers stay in the wait queue, where the background task sees them.
     callers: u64,
     heard: u64,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        let (times, ready, full, queued) = (BTreeSet::new(), VecDeque::new(), Vec::new(), BTreeSet::new());
-        Self { times, ready, full, queued, taken: None, ahead: Time::ZERO, callers: 0, heard: 0 }
-    }
 }
 
 impl DueTimes {

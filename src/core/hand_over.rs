@@ -5,7 +5,7 @@
 //! [`Leftover`].
 
 use crate::connector::Connector;
-use crate::core::candidates::{KeptTokens, may_order};
+use crate::core::candidates::{ReservedTokens, may_order};
 use crate::core::grant::{Grant, Token};
 use crate::core::shared::Shared;
 use crate::core::spill::{self, avoids, refuses_idle};
@@ -64,14 +64,15 @@ pub(crate) fn serve_from<C: Connector>(
         if usable != Usable::All && !spill::is_reached(shared, &list, &generation.server, shared.clock.time()) {
             return left;
         }
-        let kept = KeptTokens::of_orders(shared, &list);
+        let reserved = ReservedTokens::of_orders(shared, &list);
         shared.queue.serve(|waiter| {
             // One that may order comes before those behind it.
-            is_order_due = is_order_due || waiter.is_some_and(|waiter| may_order(shared, &list, number, waiter, &kept));
+            is_order_due =
+                is_order_due || waiter.is_some_and(|waiter| may_order(shared, &list, number, waiter, &reserved));
             if is_order_due || refuses_idle(shared, &list, waiter.map(|waiter| &waiter.wish), &generation.server) {
                 return None;
             }
-            take(shared, &list, generation, usable, thread, kept.of(number), &mut left.refused)
+            take(shared, &list, generation, usable, thread, reserved.of(number), &mut left.refused)
         });
         bucket = list.bucket_of(generation);
     }
@@ -102,7 +103,7 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
         return (0, stopped, left);
     }
     let (thread, now) = (thread_number(), shared.clock.time());
-    let kept = KeptTokens::of_orders(shared, &list);
+    let reserved = ReservedTokens::of_orders(shared, &list);
     let mut take_from = |waiter: Option<&Arc<WaiterWish>>, number, may_spill: bool| {
         let (entry, usable) = list.usable(number)?;
         let is_out = match usable {
@@ -116,7 +117,7 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
         if matches!(usable, Usable::Proven(_)) && !entry.generation.idle.is_empty() {
             left.looked.push(Arc::clone(&entry.generation));
         }
-        take(shared, &list, &entry.generation, usable, thread, kept.of(number), &mut left.refused)
+        take(shared, &list, &entry.generation, usable, thread, reserved.of(number), &mut left.refused)
     };
     let served = shared.queue.serve(|waiter| {
         let wants_new = waiter.filter(|waiter| waiter.wish.fresh);
@@ -124,8 +125,8 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
         if stopped || wants_new.is_some() {
             return None;
         }
-        let served = shared.open_rotation.pass(thread, &list.open, |number| take_from(waiter, number, false));
-        served.or_else(|| spill::pass(shared, &list, thread, now, |number| take_from(waiter, number, true)))
+        let served = shared.open_rotation.try_each(thread, &list.open, |number| take_from(waiter, number, false));
+        served.or_else(|| spill::try_each(shared, &list, thread, now, |number| take_from(waiter, number, true)))
     });
     (served, stopped, left)
 }
@@ -142,7 +143,7 @@ fn is_any_idle<C: Connector>(shared: &Shared<C>, list: &List<C>) -> bool {
     })
 }
 
-/// Takes a connection and a token, beyond the `kept` ones, of one server. The waiter checks the connection.
+/// Takes a connection and a token, beyond the `reserved` ones, of one server. The waiter checks the connection.
 ///
 /// A connection that the idle queue does not take back goes to `refused`.
 fn take<C: Connector>(
@@ -151,7 +152,7 @@ fn take<C: Connector>(
     generation: &Generation<C>,
     usable: Usable,
     thread: usize,
-    kept: u64,
+    reserved: u64,
     refused: &mut Vec<Box<Connection<C>>>,
 ) -> Option<Grant<C>> {
     if generation.idle.is_empty() {
@@ -159,7 +160,7 @@ fn take<C: Connector>(
     }
     // Wakers run while waiters are served, and may change the limit.
     let limit = list.bucket_of(generation).map(|bucket| (bucket, shared.clock.time()));
-    if limit.as_ref().is_some_and(|(bucket, now)| !bucket.has_more_than(kept, *now)) {
+    if limit.as_ref().is_some_and(|(bucket, now)| !bucket.has_more_than(reserved, *now)) {
         return None;
     }
     let conn = match usable {

@@ -139,7 +139,8 @@ pub(crate) fn put_back<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>)
         let generation = &list.entry(number)?.generation;
         // Without a stored tick it is `NEVER`, in which no connection was returned.
         let (server, tick) = (&generation.server, list.signals.tick_or_never());
-        let outage = server.health.snapshot().outage();
+        let health = server.health.snapshot();
+        let outage = health.outage();
         // Not the connection's outage number: after a failure that was reported it has not come back well.
         let is_ordinary = |conn: &mut Box<Connection<C>>| {
             Arc::ptr_eq(generation, conn.generation())
@@ -149,9 +150,11 @@ pub(crate) fn put_back<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>)
         let mut conn = conn.take_if(is_ordinary)?;
         conn.info_mut().check_in(tick);
         generation.idle.push(conn, thread, move_or_close);
-        // After the push: pairs with the fences of `WaitQueue::join` and of `ServerSet::refresh`.
-        // One branch for all three.
-        let is_plain = server.health.snapshot_after_push().is_plainly_up() & server.strikes.is_clear();
+        // After the push: pairs with the fences of `WaitQueue::join` and of `ServerSet::refresh`. The word must be the
+        // same: the server may have gone down and recovered since, and closed its idle connections before the push.
+        // One branch for all.
+        let is_same = server.health.snapshot_after_push() == health;
+        let is_plain = is_same & health.is_plainly_up() & server.strikes.is_clear();
         let is_done = is_plain & (list.signals.waiters() == 0);
         (!is_done).then(|| (Arc::clone(generation), thread, outage))
     });

@@ -30,7 +30,7 @@ struct Away<C: Connector>(Arc<Generation<C>>);
 
 impl<C: Connector> Drop for Away<C> {
     fn drop(&mut self) {
-        self.0.server.idle_record().away -= 1;
+        self.0.server.idle_history().away -= 1;
     }
 }
 
@@ -39,7 +39,7 @@ impl<C: Connector> Drop for Away<C> {
 /// No lock may be held: a runtime that was shut down drops the task at once.
 pub(crate) fn check<C: Connector>(shared: &Arc<Shared<C>>, conn: Box<Connection<C>>) {
     let generation = Arc::clone(conn.generation());
-    generation.server.idle_record().away += 1;
+    generation.server.idle_history().away += 1;
     let (end, away) = (LookAtEnd::of(shared, &generation), Away(generation));
     let counted = shared.attempts.begin(Purpose::IdleTask);
     let task = IdleTask { conn: Some(conn), counted, _away: away, end };

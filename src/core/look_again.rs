@@ -8,7 +8,7 @@ use crate::sync::{Arc, Ordering, fence};
 
 /// Has the background task look at a server that may lack idle connections now.
 pub(crate) fn look_again<C: Connector>(shared: &Shared<C>, generation: &Generation<C>) {
-    if shared.settings.kept_idle() > 0 {
+    if shared.settings.min_idle() > 0 {
         look_at(shared, generation, shared.clock.time());
     }
 }

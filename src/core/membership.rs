@@ -77,7 +77,7 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
     }
     for generation in &change.registered {
         let server = &generation.server;
-        server.state_changed(StateKind::Registered, "server is registered");
+        server.tell_state(StateKind::Registered, "server is registered");
         // A server that was down or recovered when it was removed still does.
         let is_recovering = server.health.snapshot().state() == HealthState::Recovering;
         if let Some(until) = server.down_until().or_else(|| is_recovering.then(|| server.recovering_until())) {
@@ -93,7 +93,7 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
         look_again(shared, generation);
     }
     for generation in &change.removed {
-        generation.server.state_changed(StateKind::Draining, "server is removed");
+        generation.server.tell_state(StateKind::Draining, "server is removed");
         generation.server.allow_gone_event();
         if shared.servers.list().closed {
             // The failures hold user values; free them when the pool closes.

@@ -3,17 +3,17 @@
 //! An attempt for waiters is for any of them, and its connection goes to the first that accepts it. A waiter with a
 //! wish orders one at a server that it accepts, and has one order at a time.
 //!
-//! If it accepts no idle connection, a token is kept for its order: others, which idle connections serve, would
+//! If it accepts no idle connection, a token is reserved for its order: others, which idle connections serve, would
 //! otherwise take each token before its connection is there. None is taken until then, so that the server never sees
 //! more than its rate. The order may also close an idle connection, to make room.
 //!
-//! An order that is older than the hedge delay keeps no token. The next one is a hedge: it goes to a server without
-//! attempts.
+//! An order that is older than the hedge delay has no token reserved. The next one is a hedge: it goes to a server
+//! without attempts.
 
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::core::attempt;
-use crate::core::candidates::{KeptTokens, Need, choose, lacking};
+use crate::core::candidates::{Need, ReservedTokens, choose, lacking};
 use crate::core::closing::close;
 use crate::core::shared::Shared;
 use crate::core::wish::WaiterWish;
@@ -38,13 +38,14 @@ pub(crate) fn place_orders<C: Connector>(shared: &Arc<Shared<C>>) {
     }
 }
 
-/// Orders for a waiter, at a server with a token beyond the kept ones. If only servers without a free permit have one,
-/// an idle connection closes to make room. True if a server was found.
+/// Orders for a waiter, at a server with a token beyond the reserved ones. If only servers without a free permit have
+/// one, an idle connection closes to make room. True if a server was found.
 fn place<C: Connector>(shared: &Arc<Shared<C>>, list: &List<C>, waiter: &Arc<WaiterWish>) -> bool {
-    let (kept, now) = (KeptTokens::of_orders(shared, list), shared.clock.time());
+    let (reserved, now) = (ReservedTokens::of_orders(shared, list), shared.clock.time());
     let is_hedge = waiter.has_late_order() || lacking(shared).1;
     let choose_of = |makes_room| {
-        let need = Need { most: 1, is_hedge, may_wait: false, makes_room, wish: Some(&waiter.wish), kept: &kept };
+        let need =
+            Need { most: 1, is_hedge, may_wait: false, makes_room, wish: Some(&waiter.wish), reserved: &reserved };
         list.generation(choose(shared, list, now, need).pop()?)
     };
     let Some(generation) = choose_of(false).or_else(|| choose_of(true)) else { return false };

@@ -29,7 +29,7 @@ const RECOVERY_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RECOVERY: Duration = Duration::from_secs(30);
 
 /// What the background task remembers between two looks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Probes {
     /// Servers are due and wait for a caller.
     waits_for_caller: bool,
@@ -44,11 +44,6 @@ pub(crate) struct Probes {
 }
 
 impl Probes {
-    pub(crate) fn new() -> Self {
-        let [healing_until, next_trial] = [Time::ZERO; 2];
-        Self { waits_for_caller: false, all_down: false, healing_until, next_trial, probed: HashMap::new() }
-    }
-
     /// Runs what is due. Returns when to look next.
     pub(crate) fn run<C: Connector>(&mut self, shared: &Arc<Shared<C>>, now: Time) -> Time {
         let signals = &shared.signals;
@@ -56,7 +51,7 @@ impl Probes {
         let has_waiters = signals.waiters() > shared.queue.impatient();
         let callers = shared.due_times.unheard_callers();
         // A minimum of idle connections wants each server up, as a caller does.
-        let keeps_idle = shared.settings.kept_idle() > 0;
+        let keeps_idle = shared.settings.min_idle() > 0;
         let has_caller =
             keeps_idle || has_waiters || callers.is_some() || (self.waits_for_caller && !signals.is_probe_due());
         while let Some(number) = shared.due_times.pop(now) {

@@ -18,16 +18,12 @@ use crate::sync::Arc;
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// What the background task remembers between two looks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Ratios {
     looked: Option<Time>,
 }
 
 impl Ratios {
-    pub(crate) fn new() -> Self {
-        Self { looked: None }
-    }
-
     /// Ejects the servers whose ratio is too high, if it is time to look.
     pub(crate) fn run<C: Connector>(&mut self, shared: &Shared<C>, now: Time) {
         let ejection = &shared.settings.ejection;

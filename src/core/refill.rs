@@ -22,13 +22,13 @@ pub(crate) fn refill<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Gen
 
 /// How many attempts to start at a server: none unless it is plainly up, and one alone after a pause.
 fn needed<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, now: Time) -> u32 {
-    let (server, minimum) = (&generation.server, shared.settings.kept_idle());
+    let (server, minimum) = (&generation.server, shared.settings.min_idle());
     if minimum == 0 || !server.health.snapshot().is_plainly_up() {
         return 0;
     }
     let Some(is_trial) = server.breaker.snapshot().may_begin(now) else { return 0 };
     let (lasting, room) = {
-        let mut record = server.idle_record();
+        let mut record = server.idle_history();
         // A connection that does not fit into the queue would close at once.
         (record.lasting(generation.idle.len()), generation.idle.room().saturating_sub(record.away))
     };

@@ -145,7 +145,7 @@ fn end_good_use<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>>
 /// Ends a use in which the connection comes back. True if the caller has said how it ended.
 fn end_use<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) -> bool {
     shared.drops.note_return();
-    conn.record.end_use(shared.signals.tick().unwrap_or_else(|| shared.clock.time()))
+    conn.record.end_use(shared.coarse_time())
 }
 
 /// Ends a use in which the caller closes the connection, or takes it out of the pool.
@@ -161,7 +161,7 @@ fn count_success<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
     if has_moved(conn) {
         return;
     }
-    server.answered.note(shared.signals.tick().unwrap_or_else(|| shared.clock.time()));
+    server.answered.note(shared.coarse_time());
     if conn.record.proven_under() != outage {
         conn.record.prove(outage);
         server.breaker.clear_failures();

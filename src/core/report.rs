@@ -164,7 +164,7 @@ pub(crate) fn servers<C: Connector>(shared: &Shared<C>) -> Vec<Server> {
 /// See [`Pool::status`](crate::Pool::status).
 pub(crate) fn status<C: Connector>(shared: &Shared<C>) -> PoolStatus {
     let (list, now, tier_in_use) = (shared.servers.list(), shared.clock.time(), shared.servers.tier_in_use());
-    let min_idle = shared.settings.kept_idle() as usize;
+    let min_idle = shared.settings.min_idle() as usize;
     let listed = list.iter().map(|(_, entry)| {
         let (health, breaker) = (entry.server().health.snapshot(), entry.server().breaker.snapshot());
         let failures = breaker.failures();

@@ -5,7 +5,7 @@
 
 use crate::connector::Connector;
 use crate::core::attempt_counts::Purpose;
-use crate::core::candidates::{KeptTokens, Need, choose, lacking};
+use crate::core::candidates::{Need, ReservedTokens, choose, lacking};
 use crate::core::order::place_orders;
 use crate::core::shared::Shared;
 use crate::core::wish::WaiterWish;
@@ -78,9 +78,9 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) -> bool {
     }
     let (now, list) = (shared.clock.time(), shared.servers.list());
     let may_wait = shared.signals.waiters() > shared.queue.impatient();
-    let kept = KeptTokens::of_orders(shared, &list);
+    let reserved = ReservedTokens::of_orders(shared, &list);
     let choose_for = |wish, is_hedge, most| {
-        choose(shared, &list, now, Need { most, is_hedge, may_wait, makes_room: false, wish, kept: &kept })
+        choose(shared, &list, now, Need { most, is_hedge, may_wait, makes_room: false, wish, reserved: &reserved })
     };
     // Each waiter with a wish orders for itself.
     let choosy = shared.queue.wishes(lacking, WaiterWish::has_no_order);

@@ -61,7 +61,7 @@ impl<C: Connector> Shared<C> {
         let start = (seed % 1_048_576) as usize;
         // Without maintenance there is no tick by which weights ramp up.
         let slow_start = settings.slow_start.filter(|_| settings.maintenance);
-        let idle_timeout = settings.idle_timeout.filter(|_| settings.kept_idle() == 0);
+        let idle_timeout = settings.idle_timeout.filter(|_| settings.min_idle() == 0);
         Arc::new_cyclic(|weak: &Weak<Self>| {
             let notifier = Arc::new(Notifier::new(weak.clone(), Arc::clone(&settings.name), clock.clone(), observer));
             let (policy, limits, max_idle) = (settings.load_balancing, settings.limits, settings.max_idle_per_server);
@@ -86,6 +86,11 @@ impl<C: Connector> Shared<C> {
                 random: Random::new(seed),
             }
         })
+    }
+
+    /// The tick, or the time where none is stored.
+    pub(crate) fn coarse_time(&self) -> Time {
+        self.signals.tick().unwrap_or_else(|| self.clock.time())
     }
 }
 

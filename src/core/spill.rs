@@ -51,7 +51,7 @@ pub(crate) fn servers<'a, C: Connector>(
 }
 
 /// Tries the standby servers that callers may use now until one serves, in turn.
-pub(crate) fn pass<C: Connector, T>(
+pub(crate) fn try_each<C: Connector, T>(
     shared: &Shared<C>,
     list: &List<C>,
     thread: usize,
@@ -64,7 +64,7 @@ pub(crate) fn pass<C: Connector, T>(
     let worst = worst_tier(shared, list, now);
     let is_used = |number: usize| Some(list.entry(number)?.server().health.snapshot().tier() <= worst);
     let serve = |number| is_used(number).filter(|&is| is).and_then(|_| serve(number));
-    shared.standby_rotation.pass(thread, &list.standby, serve)
+    shared.standby_rotation.try_each(thread, &list.standby, serve)
 }
 
 /// Whether a server is no reason to stay away from worse tiers: it is stuck, or with `spill_when_full` it is full.

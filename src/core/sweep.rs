@@ -35,7 +35,7 @@ const SLICE: usize = 1_024;
 const FEW: usize = 8;
 
 /// What the background task remembers between two sweeps.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Sweeps {
     /// When the sweep began, and its last slice.
     began: Time,
@@ -56,10 +56,6 @@ struct Found {
 }
 
 impl Sweeps {
-    pub(crate) fn new() -> Self {
-        Self { began: Time::ZERO, sliced: Time::ZERO, next: 0 }
-    }
-
     /// Runs the sweep, or its next slice, if it is due.
     pub(crate) fn run<C: Connector>(&mut self, shared: &Arc<Shared<C>>, now: Time) {
         let is_due = match self.next {
@@ -82,7 +78,7 @@ impl Sweeps {
     /// The servers of the next slice.
     fn slice<C: Connector>(&mut self, shared: &Shared<C>) -> Vec<Arc<Generation<C>>> {
         let list = shared.servers.list();
-        let is_kept = shared.settings.kept_idle() > 0;
+        let is_kept = shared.settings.min_idle() > 0;
         let capacity = list.up.capacity();
         // The idle connections of a disabled server end as all do. It is not among the open ones.
         let any_disabled = shared.servers.disabled() > 0;
@@ -153,9 +149,9 @@ fn find<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, now: 
 /// Closes what is past its idle timeout or not needed, down to the minimum.
 fn close_unneeded<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, found: &Found, now: Time) {
     let (settings, server) = (&shared.settings, &generation.server);
-    let minimum = settings.kept_idle() as usize;
+    let minimum = settings.min_idle() as usize;
     let closes = {
-        let mut record = server.idle_record();
+        let mut record = server.idle_history();
         record.ending = found.ending;
         let Some(timeout) = settings.idle_timeout else { return };
         let lasting = record.lasting(found.idle);
@@ -169,7 +165,7 @@ fn close_unneeded<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<
             let is_timed_out = settings.idle_timeout.is_some_and(|timeout| idle >= timeout);
             if is_timed_out { CloseReason::IdleTimeout } else { CloseReason::Surplus }
         });
-        server.idle_record().closed(closed);
+        server.idle_history().closed(closed);
     }
 }
 
@@ -178,7 +174,7 @@ fn check_idle<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Generation
     if found.to_check == 0 || !generation.server.health.snapshot().is_plainly_up() {
         return;
     }
-    let away = generation.server.idle_record().away;
+    let away = generation.server.idle_history().away;
     let mut left = ((found.idle + away) / 4).max(1).saturating_sub(away);
     if left == 0 {
         return;

@@ -44,7 +44,7 @@ pub(crate) fn connect_failed<C: Connector>(
     }
     server.set_connect_error(Some(Arc::clone(&failure)));
     if let Some((until, failures)) = paused {
-        server.connecting_pauses(&failure, failures, until.since(now));
+        server.tell_pause(&failure, failures, until.since(now));
     }
     if failed.fault == ConnectFault::Client {
         return;
@@ -63,7 +63,7 @@ pub(crate) fn connect_failed<C: Connector>(
         close_outdated(shared, generation, failed.outage);
         if server.health.answers(&shared.servers.serving, failed.outage, now) {
             serves_again(shared, generation, failed.outage);
-            server.state_changed(StateKind::Up, "server refuses connects, its connections answer");
+            server.tell_state(StateKind::Up, "server refuses connects, its connections answer");
         }
     } else if let Some(down) = server.health.connect_failed(&shared.servers.serving, failed.outage, now) {
         went_down(shared, generation, down, failure, now);
@@ -146,7 +146,7 @@ pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Gener
         look_at(shared, generation, until);
         serves_again(shared, generation, outage);
         // Last: it runs user code.
-        server.state_changed(StateKind::Recovering, "server serves again");
+        server.tell_state(StateKind::Recovering, "server serves again");
     }
 }
 
@@ -169,7 +169,7 @@ pub(crate) fn end_recovery<C: Connector>(shared: &Shared<C>, generation: &Genera
         look_again(shared, generation);
         // The last event of one that is removed is that it is gone.
         if !generation.server.is_removed() {
-            generation.server.state_changed(StateKind::Up, "server is up");
+            generation.server.tell_state(StateKind::Up, "server is up");
         }
     }
 }
@@ -263,7 +263,7 @@ fn went_down<C: Connector>(
     }
     // Last: it runs user code, whose panic must not keep the server from being retried.
     let state = if down.is_ejected() { StateKind::Ejected } else { StateKind::Down };
-    server.went_down(state, &failure, until.since(now));
+    server.tell_down(state, &failure, until.since(now));
 }
 
 /// Acts on a server that went down or was removed. If no other serves, those that were ejected are tried at once.

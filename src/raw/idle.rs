@@ -26,6 +26,8 @@
 //!   there are never more items than capacity, the pushed one included, so some shard has room at each moment, and a
 //!   pusher that found all full lost races to other pushers.
 //! - I5: `pop` finds an item that was there before it began and that no other pop takes: items do not move.
+//! - I6: a thread that finds the closed bit set sees what the closer wrote before it: the list with the generation that
+//!   takes over.
 //!
 //! # Orderings
 //!
@@ -240,15 +242,16 @@ impl<T> Idle<T> {
 
     /// Sets the closed bit. The caller then drains.
     pub(crate) fn close(&self) {
-        // Relaxed: the fence below orders it before the pops.
-        self.closed.store(true, Ordering::Relaxed);
+        // Release: pairs with the loads of the bit, so that who finds it set sees what was published before (I6). The
+        // fence below orders it before the pops.
+        self.closed.store(true, Ordering::Release);
         // SeqCst: pairs with the SeqCst operations of `push`.
         fence(Ordering::SeqCst);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        // Relaxed: a hint; the load after a push decides.
-        self.closed.load(Ordering::Relaxed)
+        // Acquire: pairs with the Release of `close` (I6).
+        self.closed.load(Ordering::Acquire)
     }
 
     /// The room for items.

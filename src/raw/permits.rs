@@ -81,7 +81,7 @@ impl PermitCounts {
     /// Whether the maximum was lowered below `open`, less those that are `leaving` already: a connection that is
     /// returned must close.
     #[inline(always)]
-    pub(crate) fn is_over(self, leaving: u32) -> bool {
+    pub(crate) fn exceed_max(self, leaving: u32) -> bool {
         self.open() > self.max().saturating_add(leaving)
     }
 
@@ -202,10 +202,10 @@ mod tests {
             permits.connected();
         }
         permits.set_max(1);
-        assert!(permits.counts().is_over(0) && !permits.begin(1));
+        assert!(permits.counts().exceed_max(0) && !permits.begin(1));
         permits.release();
         permits.release();
-        assert!(!permits.counts().is_over(0) && !permits.begin(1));
+        assert!(!permits.counts().exceed_max(0) && !permits.begin(1));
         permits.release();
         assert!(permits.begin(1));
         assert_eq!((permits.counts().open(), permits.counts().max()), (1, 1));

@@ -9,7 +9,7 @@ use core::time::Duration;
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// A time on the pool's clock, which starts at [`Time::ZERO`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Time(u64);
 
 impl Time {

@@ -243,6 +243,6 @@ impl<C: Connector> Drop for ConnRecord<C> {
         let server = self.server();
         server.count_close(self.why);
         // Last: it runs user code. The permit is released also if that panics.
-        server.closed(&self.info, self.why);
+        server.tell_closed(&self.info, self.why);
     }
 }

@@ -16,7 +16,7 @@ use crate::status::StateKind;
 
 impl<C: Connector> ServerRecord<C> {
     /// Its state changed, and it was neither taken down nor disabled.
-    pub(crate) fn state_changed(&self, to: StateKind, text: &'static str) {
+    pub(crate) fn tell_state(&self, to: StateKind, text: &'static str) {
         quietly(|| {
             tracing::info!(pool = %self.pool_name(), server = %self.config().name(), state = to.name(), "{text}");
         });
@@ -24,7 +24,7 @@ impl<C: Connector> ServerRecord<C> {
     }
 
     /// It went down or was ejected.
-    pub(crate) fn went_down(&self, to: StateKind, cause: &Failure<C::Error>, retry_after: Duration) {
+    pub(crate) fn tell_down(&self, to: StateKind, cause: &Failure<C::Error>, retry_after: Duration) {
         quietly(|| {
             // The cause within the event: it costs nothing where no subscriber wants it.
             let (pool, state) = (self.pool_name(), to.name());
@@ -36,7 +36,7 @@ impl<C: Connector> ServerRecord<C> {
     }
 
     /// It was disabled, for a time or by order only.
-    pub(crate) fn disabled(&self, ends_in: Option<Duration>) {
+    pub(crate) fn tell_disabled(&self, ends_in: Option<Duration>) {
         quietly(|| {
             let (pool, state) = (self.pool_name(), StateKind::Disabled.name());
             let ends_in = ends_in.map(tracing::field::debug);
@@ -58,7 +58,7 @@ impl<C: Connector> ServerRecord<C> {
     }
 
     /// An attempt connected.
-    pub(crate) fn opened(&self, server: &Server, took: Duration) {
+    pub(crate) fn tell_opened(&self, server: &Server, took: Duration) {
         quietly(|| {
             let pool = self.pool_name();
             tracing::debug!(%pool, server = %server.name(), connection = "open", "connection is open");
@@ -67,7 +67,7 @@ impl<C: Connector> ServerRecord<C> {
     }
 
     /// Connecting to it pauses after so many failures in a row.
-    pub(crate) fn connecting_pauses(&self, cause: &Failure<C::Error>, failures: u32, retry_after: Duration) {
+    pub(crate) fn tell_pause(&self, cause: &Failure<C::Error>, failures: u32, retry_after: Duration) {
         quietly(|| {
             let pool = self.pool_name();
             tracing::warn!(
@@ -78,12 +78,12 @@ impl<C: Connector> ServerRecord<C> {
     }
 
     /// An attempt failed. The event comes with the pause, if connecting pauses for it.
-    pub(crate) fn connect_failed(&self, server: &Server, failure: &Failure<C::Error>, took: Duration) {
+    pub(crate) fn tell_connect_failed(&self, server: &Server, failure: &Failure<C::Error>, took: Duration) {
         self.notifier().tell(|observer| observer.connect_failed(server, failure, took));
     }
 
     /// A connection closed.
-    pub(crate) fn closed(&self, info: &ConnInfo, why: CloseReason) {
+    pub(crate) fn tell_closed(&self, info: &ConnInfo, why: CloseReason) {
         let (server, uses) = (info.server(), info.uses());
         quietly(|| {
             let (pool, why) = (self.pool_name(), why.name());

@@ -5,7 +5,7 @@ mod connection;
 mod events;
 mod gauge;
 mod generation;
-mod idle_record;
+mod idle_history;
 mod notifier;
 mod permit;
 mod recent_results;

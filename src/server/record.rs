@@ -10,7 +10,7 @@ use crate::error::Failure;
 use crate::raw::{Answered, Breaker, BreakerState, Bucket, Health, InUse, Permits, Serving, Strikes, Time};
 use crate::server::config::{Limits, Server};
 use crate::server::gauge::{Gauge, SmallGauge};
-use crate::server::idle_record::IdleRecord;
+use crate::server::idle_history::IdleHistory;
 use crate::server::recent_results::RecentResults;
 use crate::server::{Notifier, Total, Totals, Weight};
 use crate::status::StateKind;
@@ -56,12 +56,12 @@ pub(crate) struct ServerRecord<C: Connector> {
     /// Attempts for waiters that are older than the hedge delay.
     pub(crate) late: SmallGauge,
     /// Attempts for waiters that connected a moment ago.
-    pub(crate) resting: SmallGauge,
+    pub(crate) lingering: SmallGauge,
     /// The state that was recorded last: a `StateKind`.
     last_state: AtomicU8,
     /// The event `gone` was recorded, or must not be recorded yet.
     gone: AtomicBool,
-    idle_record: Mutex<IdleRecord>,
+    idle_history: Mutex<IdleHistory>,
     /// Allocated at the first look, if there is a `failure_ratio`.
     recent_results: OnceLock<Box<Mutex<RecentResults>>>,
     pub(crate) in_use: InUse,
@@ -90,10 +90,10 @@ impl<C: Connector> ServerRecord<C> {
             number: AtomicU32::new(0),
             closing: Gauge::default(),
             late: SmallGauge::default(),
-            resting: SmallGauge::default(),
+            lingering: SmallGauge::default(),
             last_state: AtomicU8::new(StateKind::Gone as u8),
             gone: AtomicBool::new(false),
-            idle_record: Mutex::new(IdleRecord::new()),
+            idle_history: Mutex::new(IdleHistory::default()),
             recent_results: OnceLock::new(),
             in_use: InUse::default(),
         }
@@ -161,7 +161,7 @@ impl<C: Connector> ServerRecord<C> {
     /// Whether it has more connections than its lowered maximum, those that say goodbye aside: one that is returned
     /// must close.
     pub(crate) fn is_over_maximum(&self) -> bool {
-        self.permits.counts().is_over(self.closing.get())
+        self.permits.counts().exceed_max(self.closing.get())
     }
 
     /// Whether callers may use it.
@@ -252,8 +252,8 @@ impl<C: Connector> ServerRecord<C> {
     }
 
     /// What the sweeps know of its idle connections.
-    pub(crate) fn idle_record(&self) -> MutexGuard<'_, IdleRecord> {
-        lock(&self.idle_record)
+    pub(crate) fn idle_history(&self) -> MutexGuard<'_, IdleHistory> {
+        lock(&self.idle_history)
     }
 
     /// What the background task knows of its last results.
@@ -361,7 +361,7 @@ impl<C: Connector> ServerRecord<C> {
     }
 
     /// Whether a removed server may be forgotten: nothing of it is open, its bucket is full, and it is not avoided.
-    pub(crate) fn is_over(&self, now: Time) -> bool {
+    pub(crate) fn may_be_forgotten(&self, now: Time) -> bool {
         self.permits.counts().open() == 0
             && self.bucket().is_none_or(|bucket| bucket.is_full(now))
             && self.avoided_until().is_none_or(|until| until <= now)
@@ -386,7 +386,7 @@ impl<C: Connector> ServerRecord<C> {
     fn record_if_gone(&self) {
         // Relaxed: one caller wins the flag; it publishes nothing.
         if self.permits.counts().open() == 0 && !self.gone.swap(true, Ordering::Relaxed) {
-            self.state_changed(StateKind::Gone, "server is gone");
+            self.tell_state(StateKind::Gone, "server is gone");
         }
     }
 }

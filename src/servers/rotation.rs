@@ -146,7 +146,12 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
     }
 
     /// Tries servers of the set until one serves: the next in turn, then each of the others once.
-    pub(crate) fn pass<T>(&self, thread: usize, set: &ServerSet, serve: impl FnMut(usize) -> Option<T>) -> Option<T> {
+    pub(crate) fn try_each<T>(
+        &self,
+        thread: usize,
+        set: &ServerSet,
+        serve: impl FnMut(usize) -> Option<T>,
+    ) -> Option<T> {
         self.next(thread, set)?;
         self.go_on(thread, set, serve)
     }
@@ -182,7 +187,7 @@ mod tests {
         let all = set(0..servers.len());
         let mut shares = vec![0; servers.len()];
         for _ in 0..passes {
-            if let Some(server) = rotation.pass(0, &all, |server| servers[server].then_some(server)) {
+            if let Some(server) = rotation.try_each(0, &all, |server| servers[server].then_some(server)) {
                 shares[server] += 1;
             }
         }
@@ -220,7 +225,7 @@ mod tests {
         let servers = set(0..3);
         let orders = [(); 3].map(|()| {
             let mut tried = Vec::new();
-            let served: Option<()> = rotation.pass(0, &servers, |server| {
+            let served: Option<()> = rotation.try_each(0, &servers, |server| {
                 tried.push(server);
                 None
             });
@@ -236,7 +241,7 @@ mod tests {
         let servers = set(0..7);
         for _ in 0..10 {
             let mut tried = [0; 7];
-            let served: Option<()> = rotation.pass(0, &servers, |server| {
+            let served: Option<()> = rotation.try_each(0, &servers, |server| {
                 tried[server] += 1;
                 None
             });

@@ -177,7 +177,7 @@ impl<C: Connector> Edit<'_, C> {
         let number = self.registry.free.pop().map_or(self.registry.numbers.len(), |Reverse(number)| number);
         // Of an earlier registration: the same permits, tokens, breaker and health go on, for as long as they matter.
         let mut known = self.registry.removed.remove(&name);
-        self.change.forgotten.extend(known.take_if(|known| known.is_over(self.now)));
+        self.change.forgotten.extend(known.take_if(|known| known.may_be_forgotten(self.now)));
         let state = match known {
             Some(known) => {
                 known.apply(server.clone(), limits, &self.servers.serving, self.now);
@@ -297,8 +297,9 @@ impl<C: Connector> Edit<'_, C> {
             registry.removed.insert(name, Arc::clone(&generation.server));
         }
         if !change.removed.is_empty() || !change.registered.is_empty() {
-            let is_over =
-                |(name, server): (&Arc<str>, &Arc<ServerRecord<C>>)| server.is_over(now).then(|| Arc::clone(name));
+            let is_over = |(name, server): (&Arc<str>, &Arc<ServerRecord<C>>)| {
+                server.may_be_forgotten(now).then(|| Arc::clone(name))
+            };
             let over: Vec<_> = registry.removed.iter().filter_map(is_over).collect();
             change.forgotten.extend(over.iter().filter_map(|name| registry.removed.remove(name)));
             let draining = registry.removed.values().filter(|server| server.permits.counts().open() > 0).cloned();

@@ -16,6 +16,8 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "clippy", about: "clippy on the library, with each set of its features", run: clippy },
     Step { name: "clippy-members", about: "clippy on the other members of the workspace", run: clippy_members },
     Step { name: "docs", about: "rustdoc without warnings, with and without private items", run: docs },
+    Step { name: "msrv", about: "the library builds with the oldest Rust that Cargo.toml allows", run: msrv },
+    Step { name: "windows", about: "the library for Windows: types, and rustdoc without warnings", run: windows },
     Step { name: "readme-test", about: "the command under \"Test\" in README.md", run: readme_test },
     Step { name: "examples", about: "each example runs", run: examples },
     Step { name: "loom", about: "the model checks", run: loom },
@@ -23,6 +25,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "asan", about: "AddressSanitizer and LeakSanitizer on the slot and its users", run: asan },
     Step { name: "rate", about: "tests of rate limits on the real clock, in release mode", run: rate },
     Step { name: "test-members", about: "tests of the other members of the workspace", run: test_members },
+    Step { name: "soak", about: "some seconds of the soak", run: soak },
     Step { name: "instructions", about: "instructions and system calls of the hot path", run: instructions },
     Step { name: "benches", about: "each benchmark runs once", run: benches },
     Step { name: "fuzz", about: "the fuzz targets build", run: fuzz },
@@ -54,7 +57,39 @@ fn clippy() -> Outcome {
 }
 
 fn clippy_members() -> Outcome {
-    run("cargo clippy --locked --workspace --exclude connring --all-targets -- -D warnings")
+    run("cargo clippy --locked --workspace --exclude connring --all-targets -- -D warnings")?;
+    for features in ["", "metrics", "opentelemetry"] {
+        run(&format!(
+            "cargo clippy --locked -p connring-metrics --no-default-features --features={features} --lib -- -D warnings"
+        ))?;
+    }
+    run("cargo clippy --locked -p connring-tls --no-default-features --lib -- -D warnings")
+}
+
+/// Not where rustup cannot install the toolchain.
+fn msrv() -> Outcome {
+    let manifest = fs::read_to_string("Cargo.toml")?;
+    let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = \"")?.split('"').next());
+    let version = version.ok_or("Cargo.toml has no rust-version")?;
+    if let Err(error) = run(&format!("rustup toolchain install {version} --profile minimal")) {
+        println!("skipped: {error}");
+        return Ok(());
+    }
+    let line = format!("rustup run {version} cargo check --locked --all-features --lib --target-dir target/msrv");
+    // `cargo xtask` has set the compiler that it uses.
+    run_command(&line, command(&line).env_remove("RUSTC").env_remove("RUSTDOC").env_remove("RUSTUP_TOOLCHAIN"))
+}
+
+/// Not where rustup cannot install the target.
+fn windows() -> Outcome {
+    const TARGET: &str = "x86_64-pc-windows-gnu";
+    if let Err(error) = run(&format!("rustup target add {TARGET}")) {
+        println!("skipped: {error}");
+        return Ok(());
+    }
+    run(&format!("cargo clippy --locked --all-features --lib --target {TARGET} -- -D warnings"))?;
+    let line = format!("cargo doc --locked --no-deps --all-features --target {TARGET}");
+    run_command(&line, command(&line).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn docs() -> Outcome {
@@ -126,6 +161,10 @@ fn test_members() -> Outcome {
     }
     let line = "cargo test --locked --workspace --exclude connring";
     run_command(line, command(line).env("CONNRING_REAL_SERVERS", "required"))
+}
+
+fn soak() -> Outcome {
+    run("cargo run --locked -p connring-soak -- --minutes 0.2 --seed 1")
 }
 
 fn instructions() -> Outcome {

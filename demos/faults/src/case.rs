@@ -14,7 +14,7 @@ use crate::protocol::{BoxError, Protocol, Reply};
 use crate::relay::Relay;
 use crate::report::Row;
 
-const TASKS: usize = 64;
+pub(crate) const TASKS: usize = 64;
 const PAUSE: Duration = Duration::from_millis(5);
 const STEADY: Duration = Duration::from_secs(1);
 /// How long the load goes on after a fault.

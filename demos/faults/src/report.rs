@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::case::TASKS;
+
 /// One fault with one contestant.
 pub(crate) struct Row {
     pub(crate) fault: &'static str,
@@ -67,12 +69,16 @@ impl Row {
         self.times.get(at).map_or(f64::NAN, |&time| ms(time))
     }
 
-    /// What must not be: a wrong answer, a lost permit, or a server that is not used again in time.
+    /// What must not be: a wrong answer, a lost permit, a server that is not used again in time, tasks that stall, or
+    /// failures beyond one for each task and one in fifty requests.
     pub(crate) fn violations(&self, patience: Duration) -> Vec<String> {
-        let Self { fault, pool, wrong, lost, back, .. } = self;
+        let Self { fault, pool, before, wrong, lost, failed, back, .. } = self;
+        let during = self.times.len();
         let rules = [
             (*wrong > 0, format!("{wrong} wrong answers")),
             (*lost > 0, format!("{lost} lost permits")),
+            (during < before / 2, format!("{during} requests during the fault, {before} before it")),
+            (*failed > TASKS + during / 50, format!("{failed} of {during} requests failed")),
             (back.is_none_or(|back| back > patience), format!("the server was not used again within {patience:?}")),
         ];
         rules
@@ -107,20 +113,23 @@ mod tests {
             before: 9,
             wrong: 0,
             lost: 0,
-            failed: 9,
+            failed: 64,
             late: 9,
             back,
             connects: 9,
-            times: vec![],
+            times: vec![Duration::ZERO; 5],
         }
     }
 
     #[test]
-    fn judge_finds_wrong_answers_lost_permits_and_late_returns() {
+    fn judge_finds_wrong_answers_lost_permits_stalls_failures_and_late_returns() {
         let judge = |row: Row| row.violations(Duration::from_secs(2)).len();
         assert_eq!(judge(row()), 0);
         assert_eq!(judge(Row { wrong: 1, ..row() }), 1);
         assert_eq!(judge(Row { lost: 1, ..row() }), 1);
+        assert_eq!(judge(Row { times: vec![Duration::ZERO; 3], ..row() }), 1);
+        assert_eq!(judge(Row { failed: 65, ..row() }), 1);
+        assert_eq!(judge(Row { failed: 65, times: vec![Duration::ZERO; 50], ..row() }), 0);
         assert_eq!(judge(Row { back: None, ..row() }), 1);
         assert_eq!(judge(Row { back: Some(Duration::from_millis(2_001)), ..row() }), 1);
     }

@@ -14,14 +14,18 @@ use hyper::Request;
 
 use crate::proxy::Backend;
 
+/// In place of defaults of the library, which the list of flags names.
+const DEFAULTS: &str = "Unless set otherwise, the gateway has 100 connections to a server at most, 1 s for a connect, \
+                        5 s for the wait for a connection, and with --check an idle check every second.";
+
 /// A reverse proxy for HTTP/1.1 over several servers.
 #[derive(Debug, Parser)]
-#[command(name = "gateway")]
+#[command(name = "gateway", after_help = DEFAULTS)]
 pub(crate) struct Settings {
     /// Where clients connect
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
-    /// Where `/status` and `/metrics` are; nowhere without it
+    /// Where `/status` and `/metrics` are served; if not set, they are not
     #[arg(long)]
     pub(crate) admin: Option<SocketAddr>,
     /// A TOML file with settings of the pool, under the names of the flags below, with underscores

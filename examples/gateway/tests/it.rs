@@ -92,6 +92,47 @@ fn closing_server() -> (String, Arc<AtomicUsize>) {
     (address.to_string(), requests)
 }
 
+/// A server that answers each request after 20 ms. Counts its open connections: now, and the most there were.
+fn slow_server() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, most) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let (open, counted) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&most));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, open) = (stream.unwrap(), Arc::clone(&open));
+            counted.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            thread::spawn(move || {
+                while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {
+                    thread::sleep(Duration::from_millis(20));
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+                }
+                open.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    (address.to_string(), most)
+}
+
+#[test]
+fn a_server_gets_no_more_connections_and_no_higher_rate_than_was_set() {
+    let (server, most) = slow_server();
+    let (gateway, _) = gateway(&[server], &["--max-conns-per-server", "2", "--max-rps", "20"]);
+    let (address, began) = (gateway.socket_address(), Instant::now());
+    let clients = (0..8).map(|_| {
+        thread::spawn(move || {
+            let mut client = Client::new(address);
+            for _ in 0..5 {
+                assert_eq!(client.get("/").1, "ok");
+            }
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    clients.into_iter().for_each(|client| client.join().expect("each GET is answered"));
+    assert_eq!(most.load(Ordering::SeqCst), 2);
+    // Of 40 requests, 20 a second.
+    assert!(began.elapsed() > Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
 #[test]
 fn no_get_fails_while_one_of_three_servers_is_killed_and_comes_back() {
     let start = || nginx("location / { return 200 $uri; }");

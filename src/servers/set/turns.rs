@@ -23,22 +23,18 @@ const MOST_EACH: usize = 16;
 const PARTS: u32 = 20;
 
 /// Keeps the turns up to date, for the background task.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct TurnsUpkeep {
     /// They are not computed again before this time.
     next: Time,
 }
 
 impl TurnsUpkeep {
-    pub(crate) fn new() -> Self {
-        Self { next: Time::ZERO }
-    }
-
     /// Goes on with the ramps and computes the turns, if that is due. Returns when it is due next.
     pub(crate) fn run<C: Connector>(&mut self, servers: &Servers<C>, now: Time) -> Time {
         if now >= self.next && servers.turns_changed.take() {
             servers.ramp(now);
-            servers.settle_turns();
+            servers.renew_turns();
             let took = servers.notifier.clock.time().since(now);
             self.next = now.after(TICK.max(PARTS * took));
         }
@@ -63,14 +59,14 @@ impl<C: Connector> Servers<C> {
         edit.list.turns = Arc::new([]);
         self.notifier.signals.set_in_turn(policy != LoadBalancing::LeastInUse);
         edit.publish();
-        self.settle_turns();
+        self.renew_turns();
         // For changes that came meanwhile, and found the old list: see there.
         self.turns_changed();
     }
 
     /// Computes the turns, if callers take weighted ones, and publishes a list that has them. Not under the lock: it
     /// may take milliseconds. If another list was published meanwhile, they are computed again.
-    fn settle_turns(&self) {
+    fn renew_turns(&self) {
         let list = self.list.load_full();
         if list.policy != LoadBalancing::Weighted {
             return;

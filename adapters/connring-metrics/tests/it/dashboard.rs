@@ -58,20 +58,46 @@ async fn dashboard_names_what_the_page_has() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// The conditions in braces, besides that of the pool, and the labels after `by`.
-fn labels(expression: &str) -> Vec<String> {
-    let braces = expression.split(['{', '}']).skip(1).step_by(2).flat_map(|inside| inside.split(", "));
-    let conditions = braces.filter(|condition| !condition.contains('$')).map(str::to_owned);
-    let groups = expression.split("by (").skip(1).filter_map(|rest| rest.split(')').next());
-    conditions.chain(groups.flat_map(|group| group.split(", ")).map(|label| format!("{label}=\""))).collect()
+/// What is in the parentheses after `rest` opens.
+fn in_parentheses(rest: &str) -> &str {
+    let mut depth = 0;
+    let end = rest.find(|c| {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        depth == 0
+    });
+    &rest[..end.unwrap_or(rest.len())]
+}
+
+/// Each metric of an expression with what it must have a series with: the conditions in its braces, besides that of the
+/// pool, and the labels by which it is grouped.
+fn labels(expression: &str) -> Vec<(String, String)> {
+    let mut asked = Vec::new();
+    for name in names(expression) {
+        for rest in expression.split(name).skip(1) {
+            let Some(braces) = rest.strip_prefix('{') else { continue };
+            let conditions = braces.split('}').next().unwrap_or_default().split(", ");
+            asked.extend(conditions.filter(|text| !text.contains('$')).map(|text| (name.to_owned(), text.to_owned())));
+        }
+    }
+    for rest in expression.split("by (").skip(1) {
+        let (group, grouped) = rest.split_once(") ").expect("what is grouped follows");
+        let label = |label| names(in_parentheses(grouped)).map(move |name| (name.to_owned(), format!("{label}=\"")));
+        asked.extend(group.split(", ").flat_map(label));
+    }
+    asked
 }
 
 #[tokio::test(start_paused = true)]
-async fn dashboard_asks_for_labels_that_the_page_has() {
+async fn dashboard_asks_for_labels_that_its_metrics_have() {
     let page = page().await;
     let asked: BTreeSet<_> = dashboard().iter().flat_map(|expression| labels(expression)).collect();
-    assert!(asked.contains("state=\"idle\"") && asked.contains("reason=\""), "{asked:?}");
-    let missing: Vec<_> = asked.iter().filter(|label| !page.contains(*label)).collect();
+    let has = |name: &str, label: &str| asked.contains(&(name.to_owned(), label.to_owned()));
+    assert!(has("connring_connections", "state=\"idle\"") && has("connring_closes_total", "reason=\""), "{asked:?}");
+    let is_there = |(name, label): &&(String, String)| {
+        page.lines()
+            .any(|line| line.strip_prefix(&**name).is_some_and(|rest| rest.starts_with('{') && rest.contains(&**label)))
+    };
+    let missing: Vec<_> = asked.iter().filter(|asked| !is_there(asked)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 

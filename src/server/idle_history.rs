@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::raw::Time;
 
 /// See the module's page.
-#[derive(Debug)]
-pub(crate) struct IdleRecord {
+#[derive(Debug, Default)]
+pub(crate) struct IdleHistory {
     /// Connections that were opened: the index of the next one's lifetime.
     opened: u64,
     /// Idle connections that were about to end at the last sweep.
@@ -21,12 +21,7 @@ pub(crate) struct IdleRecord {
     surplus: usize,
 }
 
-impl IdleRecord {
-    pub(crate) fn new() -> Self {
-        let window_began = Time::ZERO;
-        Self { opened: 0, ending: 0, away: 0, window_began, lowest: 0, lowest_before: 0, surplus: 0 }
-    }
-
+impl IdleHistory {
     /// The index of a new connection's lifetime among those of its server.
     pub(crate) fn next_lifetime(&mut self) -> u64 {
         self.opened += 1;
@@ -70,19 +65,19 @@ impl IdleRecord {
 mod tests {
     use std::time::Duration;
 
-    use super::{IdleRecord, Time};
+    use super::{IdleHistory, Time};
 
     const WINDOW: Duration = Duration::from_secs(10);
 
     /// The surplus after each second, for the numbers of idle connections.
-    fn surplus(record: &mut IdleRecord, from: u64, idle: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    fn surplus(record: &mut IdleHistory, from: u64, idle: impl IntoIterator<Item = usize>) -> Vec<usize> {
         let at = |second: u64| Time::ZERO.after(Duration::from_secs(second));
         idle.into_iter().zip(from..).map(|(idle, second)| record.surplus(idle, 2, WINDOW, at(second))).collect()
     }
 
     #[test]
     fn surplus_is_what_two_windows_did_not_need() {
-        let mut record = IdleRecord::new();
+        let mut record = IdleHistory::default();
         assert_eq!(surplus(&mut record, 1, [9; 29]), [0; 29], "not idle for two whole windows");
         assert_eq!(surplus(&mut record, 30, [9, 9]), [7, 7]);
         record.closed(3);
@@ -93,7 +88,7 @@ mod tests {
 
     #[test]
     fn what_was_closed_is_no_surplus_any_more() {
-        let mut record = IdleRecord::new();
+        let mut record = IdleHistory::default();
         surplus(&mut record, 1, [9; 29]);
         assert_eq!(surplus(&mut record, 30, [9]), [7]);
         record.closed(3);
@@ -102,7 +97,7 @@ mod tests {
 
     #[test]
     fn time_without_a_sweep_does_not_count() {
-        let mut record = IdleRecord::new();
+        let mut record = IdleHistory::default();
         surplus(&mut record, 1, [9; 25]);
         assert_eq!(surplus(&mut record, 100, [9; 20]), [0; 20], "all were closed and opened again");
         assert_eq!(surplus(&mut record, 120, [9]), [7]);
