@@ -283,12 +283,11 @@ impl Caller {
         let is_preferred = matches!(call, Call::With { wish, .. } if !wish.fresh && wish.prefer == Some(conn.server));
         // Since a waiter was served, a better server may have changed in this instant.
         let is_settled = |server: &Server| !course.waited || server.touched < now && state.passed_on != Some(now);
-        if let Some(status) = status.filter(|_| !is_preferred && !course.is_late && !in_flux) {
-            if state.better(conn.server).all(|(_, better)| is_settled(better))
-                && !state.may_use_tier_of(&self.world.plan, conn.server, &status, true, now)
-            {
-                wrong.push("servers of a better tier serve".into());
-            }
+        if let Some(status) = status.filter(|_| !is_preferred && !course.is_late && !in_flux)
+            && state.better(conn.server).all(|(_, better)| is_settled(better))
+            && !state.may_use_tier_of(&self.world.plan, conn.server, &status, true, now)
+        {
+            wrong.push("servers of a better tier serve".into());
         }
         if let Call::With { wish, .. } = call {
             if wish.fresh && (conn.uses > 0 || Conn::info(&conn).uses() > 0) {
