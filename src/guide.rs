@@ -33,5 +33,7 @@ pub mod coming_from {
 
 pub mod inside {
     #![doc = include_str!("../docs/architecture.md")]
+    // A blank line: HTML may not follow a paragraph at once.
+    #![doc = ""]
     #![doc = include_str!("../docs/walk.svg")]
 }

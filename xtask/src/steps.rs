@@ -100,6 +100,13 @@ fn docs() -> Outcome {
     ] {
         run_command(line, command(line).env("RUSTDOCFLAGS", "-D warnings"))?;
     }
+    for page in ["guide/inside", "operators"] {
+        let page = fs::read_to_string(format!("target/doc/connring/{page}/index.html"))?;
+        let is_picture = |line: &str| line.starts_with("<svg ") && line.contains("role=\"img\"") && line.ends_with('>');
+        if !page.lines().any(|line| is_picture(line) && !line.contains("</p>")) {
+            return Err("a page without its picture: within a paragraph a browser shows its words alone".into());
+        }
+    }
     Ok(())
 }
 
