@@ -176,7 +176,7 @@
 //! | `registered` | `INFO` | | the server was added |
 //! | `down` | `WARN` | `cause`, `retry_after` | connecting failed by its fault, and callers avoid it |
 //! | `ejected` | `WARN` | `cause`, `retry_after` | callers reported failures, and it is avoided for a time |
-//! | `probing` | `INFO` | | one attempt tries it; if that fails, a failed connect follows, and no event with a `state` |
+//! | `probing` | `INFO` | | one attempt tries it; if it fails, a failed connect follows, and no event with a `state` |
 //! | `recovering` | `INFO` | | the probe succeeded, and its connection serves alone |
 //! | `up` | `INFO` | | it serves: a connection came back well, nothing failed for a while, or its open ones answer |
 //! | `disabled` | `INFO` | `ends_in` | [`disable`](Pool::disable) or [`drain`](Pool::drain) took it out of rotation |
