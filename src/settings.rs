@@ -14,7 +14,7 @@ use crate::sync::Arc;
 
 const ANY_TIME: RangeInclusive<Duration> = Duration::from_nanos(1)..=YEAR;
 /// The least distance of trials while no server serves: at most 100 a second.
-pub(crate) const LEAST_TRIAL_DISTANCE: Duration = Duration::from_millis(10);
+pub(crate) const LEAST_PROBE_DISTANCE: Duration = Duration::from_millis(10);
 /// The shortest and the longest time between two sweeps.
 const SWEEP_MIN: Duration = Duration::from_millis(100);
 const SWEEP_MAX: Duration = Duration::from_secs(1);
@@ -138,7 +138,7 @@ impl Settings {
     /// `None` if there are none.
     pub(crate) fn ahead_distance(&self, servers: usize) -> Option<Duration> {
         let servers = u32::try_from(servers.max(1)).unwrap_or(u32::MAX);
-        self.outage_retry.map(|retry| (retry / servers).max(LEAST_TRIAL_DISTANCE))
+        self.outage_retry.map(|retry| (retry / servers).max(LEAST_PROBE_DISTANCE))
     }
 }
 

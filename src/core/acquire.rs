@@ -1,4 +1,4 @@
-//! An acquire that need not wait: the hot path, then a choice by connections in use, then a pass over all servers.
+//! An acquire that need not wait: the hot path, then a choice by connections in use, then a scan of all servers.
 
 use tokio::runtime::Handle;
 
@@ -8,7 +8,7 @@ use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::background;
 use crate::core::hot::{ASYNC, LEAST_IN_USE, SYNC, Skip, take, take_next, take_own};
-use crate::core::idle_conns::{after_look_for_proven, move_or_close, serve_or_wake};
+use crate::core::idle_conns::{after_look_for_proven, move_or_close, serve_and_wake};
 use crate::core::report;
 use crate::core::shared::Shared;
 use crate::core::spill;
@@ -21,7 +21,7 @@ use crate::sync::Arc;
 /// A connection, or why there is none.
 pub(crate) type Acquired<C> = Result<Box<Connection<C>>, AcquireError<<C as Connector>::Error>>;
 
-/// When a pass also connects to the first server that it found empty, so that load does not stick to the servers that
+/// When a scan also connects to the first server that it found empty, so that load does not stick to the servers that
 /// were connected to first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Balance {
@@ -56,7 +56,7 @@ pub(crate) fn take_idle<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Con
 #[cold]
 fn take_elsewhere<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<Box<Connection<C>>> {
     if shared.signals.has_detour() {
-        if let Some(conn) = give_way(shared) {
+        if let Some(conn) = take_at_detour(shared) {
             return Some(conn);
         }
     } else if shared.servers.keep_list() {
@@ -65,9 +65,9 @@ fn take_elsewhere<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Op
     take_any(shared, balance, None)
 }
 
-/// Waiters come first. Otherwise a probe is due, and `take_any` goes on from this caller's turn; or servers are not
-/// chosen in turn, but by the connections in use.
-fn give_way<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
+/// Handles a detour. With waiters it takes nothing: they come first. With a due probe it takes a turn only, from which
+/// `take_any` goes on. With `LeastInUse` it tries the less loaded of two servers.
+fn take_at_detour<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
     let signals = &shared.signals;
     if signals.waiters() > 0 {
         return None;
@@ -156,8 +156,9 @@ fn wake_for_probe<C: Connector>(shared: &Shared<C>) {
 }
 
 /// Tries each server that is up once, from the one whose turn it was, then those of the tiers that come into use for
-/// want of them, then those that are down and proven. If none is up, tries those that have open connections. Waiters
-/// come first. A caller with a wish gets none of a server that it avoids. Starts an attempt where `balance` says so.
+/// want of them, then the proven connections of servers that are down. If none is up, tries those that have open
+/// connections. Waiters come first. A caller with a wish gets none of a server that it avoids. Starts an attempt where
+/// `balance` says so.
 #[cold]
 fn take_any<C: Connector>(
     shared: &Arc<Shared<C>>,
@@ -233,7 +234,7 @@ fn take_proven<C: Connector>(
             after_look_for_proven(shared, &entry.generation);
             // A waiter may have looked meanwhile.
             if shared.signals.waiters() > 0 {
-                serve_or_wake(shared, &entry.generation, thread);
+                serve_and_wake(shared, &entry.generation, thread);
             }
             popped
         };

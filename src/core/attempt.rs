@@ -46,9 +46,7 @@ struct Attempt<C: Connector> {
     /// While it is polled: if it is dropped then, it panicked.
     is_polled: bool,
     is_finished: bool,
-    generation: Arc<Generation<C>>,
-    shared: Arc<Shared<C>>,
-    _end: LookAtEnd<C>,
+    end: LookAtEnd<C>,
 }
 
 /// See [`Attempt::linger`].
@@ -61,7 +59,7 @@ struct Linger<C: Connector> {
 
 impl<C: Connector> Linger<C> {
     fn new(attempt: &Attempt<C>, time: Duration, counted: Counted) -> Self {
-        let (generation, clock) = (Arc::clone(&attempt.generation), attempt.shared.clock.clone());
+        let (generation, clock) = (Arc::clone(&attempt.end.generation), attempt.end.shared.clock.clone());
         generation.server.lingering.count(true);
         let until = clock.time().after(time);
         Self { generation, clock, until, _counted: counted }
@@ -142,9 +140,7 @@ fn begin<C: Connector>(
         runtime: None,
         is_polled: false,
         is_finished: false,
-        generation: Arc::clone(generation),
-        shared: Arc::clone(shared),
-        _end: LookAtEnd::of(shared, generation),
+        end: LookAtEnd::of(shared, generation),
     };
     if matches!(purpose, Purpose::Probe { .. }) {
         server.tell_state(StateKind::Probing, "server is probed");
@@ -160,7 +156,7 @@ fn begin<C: Connector>(
 
 impl<C: Connector> Attempt<C> {
     async fn run(mut self) {
-        let config = self.generation.server.config();
+        let config = self.end.generation.server.config();
         let outcome = self.connect(&config).await;
         // Before its place is free.
         let linger = matches!(outcome, Outcome::Connected(_)).then(|| self.linger()).flatten();
@@ -173,16 +169,16 @@ impl<C: Connector> Attempt<C> {
     /// One for waiters keeps its place among the attempts of its server for a moment, of a tenth of the usual connect
     /// time: what was just opened may come back soon and serve those that still wait.
     fn linger(&self) -> Option<Linger<C>> {
-        let time = self.generation.server.connect_time() / 10;
+        let time = self.end.generation.server.connect_time() / 10;
         let is_due = self.counted.is_for_waiters() && time >= SHORTEST_LINGER;
         // Callers of `acquire_now` wait for it: an attempt can start afterwards.
-        is_due.then(|| Linger::new(self, time, self.shared.attempts.begin(Purpose::Linger)))
+        is_due.then(|| Linger::new(self, time, self.end.shared.attempts.begin(Purpose::Linger)))
     }
 
     /// Connects; a probe also asks the connector to check the connection.
     async fn connect(&mut self, config: &Server) -> Outcome<C> {
-        let shared = Arc::clone(&self.shared);
-        let generation = Arc::clone(&self.generation);
+        let shared = Arc::clone(&self.end.shared);
+        let generation = Arc::clone(&self.end.generation);
         let started = shared.clock.time();
         self.started = started;
         let mut ended = pin!(generation.over());
@@ -227,27 +223,27 @@ impl<C: Connector> Attempt<C> {
 
     /// The setting, else the larger of 100 ms and twice what connecting to the server takes.
     fn hedge_delay(&self) -> Duration {
-        let usual = self.generation.server.connect_time();
-        let delay = self.shared.settings.hedge_after(usual);
+        let usual = self.end.generation.server.connect_time();
+        let delay = self.end.shared.settings.hedge_after(usual);
         // A waiter whose orders grew late each time would lose each token.
         if self.counted.is_order() { delay.max(usual * 2) } else { delay }
     }
 
     /// Whether callers may use what it opens. Its server may have been disabled or moved to another tier.
     fn helps(&self) -> bool {
-        let shared = &self.shared;
-        spill::helps(shared, &shared.servers.list(), &self.generation.server, shared.clock.time())
+        let shared = &self.end.shared;
+        spill::helps(shared, &shared.servers.list(), &self.end.generation.server, shared.clock.time())
     }
 
     /// How long it has run.
     fn took(&self) -> Duration {
-        self.shared.clock.time().since(self.started)
+        self.end.shared.clock.time().since(self.started)
     }
 
     fn finish(mut self, outcome: Outcome<C>, config: Arc<Server>) {
         // Before it counts as finished: a panic in the user's code is a fault of the server, as one in `connect` is.
         let fault = match &outcome {
-            Outcome::Failed(error) => self.shared.connector.classify(error),
+            Outcome::Failed(error) => self.end.shared.connector.classify(error),
             Outcome::LookUpTimedOut(_) => ConnectFault::Client,
             _ => ConnectFault::Server,
         };
@@ -255,28 +251,28 @@ impl<C: Connector> Attempt<C> {
         match outcome {
             Outcome::Connected(conn) => {
                 let took = self.took();
-                self.generation.server.count(Total::Connects, 1);
-                transition::connected(&self.shared, &self.generation, self.pass, self.outage);
-                let opened_at = self.shared.clock.time();
+                self.end.generation.server.count(Total::Connects, 1);
+                transition::connected(&self.end.shared, &self.end.generation, self.pass, self.outage);
+                let opened_at = self.end.shared.clock.time();
                 if let Some(permit) = self.permit.take().and_then(ConnectPermit::connected) {
                     let info = ConnInfo::new(Arc::clone(&config), opened_at);
                     let record = ConnRecord::new(permit, info, self.outage);
-                    self.shared.servers.refresh(self.generation.number);
-                    let connector = Arc::clone(&self.shared.connector);
-                    let expires_at = expires_at(&self.shared, &self.generation, opened_at);
+                    self.end.shared.servers.refresh(self.end.generation.number);
+                    let connector = Arc::clone(&self.end.shared.connector);
+                    let expires_at = expires_at(&self.end.shared, &self.end.generation, opened_at);
                     let conn = Connection::new(conn, connector, record, expires_at);
                     // First: its end comes after it, also as an event.
-                    self.generation.server.tell_opened(&config, took);
-                    deliver(&self.shared, Box::new(conn));
+                    self.end.generation.server.tell_opened(&config, took);
+                    deliver(&self.end.shared, Box::new(conn));
                 }
             }
             Outcome::Failed(error) => self.fail(Failure::Connect(error), fault),
             Outcome::TimedOut => {
-                let after = self.shared.settings.connect_timeout;
+                let after = self.end.shared.settings.connect_timeout;
                 self.fail(Failure::ConnectTimeout { after }, fault);
             }
             Outcome::LookUpTimedOut(host) => {
-                let after = self.shared.settings.connect_timeout;
+                let after = self.end.shared.settings.connect_timeout;
                 self.fail(Failure::LookUpTimeout { host, after }, fault);
             }
             Outcome::Ended => self.abandon(),
@@ -284,7 +280,7 @@ impl<C: Connector> Attempt<C> {
     }
 
     fn fail(&self, failure: Failure<C::Error>, fault: ConnectFault) {
-        let server = &self.generation.server;
+        let server = &self.end.generation.server;
         server.count(Total::ConnectFailures, 1);
         let timed_out = matches!(failure, Failure::ConnectTimeout { .. });
         if timed_out || matches!(failure, Failure::LookUpTimeout { .. }) {
@@ -293,19 +289,19 @@ impl<C: Connector> Attempt<C> {
         let (failure, took) = (Arc::new(failure), self.took());
         let unanswered_since = timed_out.then_some(self.began_in);
         let failed = FailedConnect { pass: self.pass, outage: self.outage, unanswered_since, fault };
-        transition::connect_failed(&self.shared, &self.generation, failed, Arc::clone(&failure));
+        transition::connect_failed(&self.end.shared, &self.end.generation, failed, Arc::clone(&failure));
         server.tell_connect_failed(&server.config(), &failure, took);
     }
 
     fn abandon(&self) {
-        transition::abandoned(&self.shared, &self.generation, self.pass);
+        transition::abandoned(&self.end.shared, &self.end.generation, self.pass);
     }
 }
 
 impl<C: Connector> Drop for Attempt<C> {
     fn drop(&mut self) {
         if self.counted.is_late() {
-            self.generation.server.late.count(false);
+            self.end.generation.server.late.count(false);
         }
         if self.is_finished {
             return;
@@ -318,7 +314,7 @@ impl<C: Connector> Drop for Attempt<C> {
         }
         self.abandon();
         if let Some(runtime) = self.runtime.filter(|_| !panicking()) {
-            membership::runtime_lost(&self.shared, runtime);
+            membership::runtime_lost(&self.end.shared, runtime);
         }
     }
 }

@@ -19,7 +19,7 @@ pub(crate) enum Purpose {
     /// No attempt: a used connection that is made fit for the next caller.
     Recycle,
     /// No attempt: an idle connection is out of its queue while a hook runs on it.
-    IdleTask,
+    IdleCheck,
     /// A server that is down.
     Probe {
         /// Before its pause is over.
@@ -90,7 +90,7 @@ impl AttemptCounts {
             Purpose::Waiters => &self.young,
             Purpose::Recycle => &self.recycling,
             Purpose::Probe { .. } => &self.probes,
-            Purpose::Balance | Purpose::Linger | Purpose::Maintenance | Purpose::IdleTask => return None,
+            Purpose::Balance | Purpose::Linger | Purpose::Maintenance | Purpose::IdleCheck => return None,
         })
     }
 

@@ -4,7 +4,7 @@
 //! the pool was built outside a runtime, and again with the next one after the end of its runtime.
 //!
 //! It runs user code, which may panic: the drops of connections, the connector's hooks, wakers. (Panics of subscribers
-//! and of the observer are caught where they are called.) A panic ends the present round of work; the next one comes a
+//! and of the observer are caught where they are called.) A panic ends the present wake-up; the next one comes a
 //! tick later, so that one which panics each time does not spin.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -63,9 +63,9 @@ impl<C: Connector> Background<C> {
             if shared.signals.is_closed() {
                 break;
             }
-            // What a panic leaves behind is looked at in the next round: the work goes by how things are.
-            let round = || work(&shared, &mut parts);
-            let worked = catch_unwind(AssertUnwindSafe(round)).ok();
+            // What a panic leaves behind is looked at at the next wake-up: the work goes by how things are.
+            let wake_up = || work(&shared, &mut parts);
+            let worked = catch_unwind(AssertUnwindSafe(wake_up)).ok();
             let clock = shared.clock.clone();
             drop(shared);
             match worked {

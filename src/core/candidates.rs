@@ -49,12 +49,15 @@ impl ReservedTokens {
     }
 }
 
-/// How many young attempts there may be more, and whether each would be a hedge: as many run as there are waiters, some
-/// of them late.
-pub(crate) fn lacking<C: Connector>(shared: &Shared<C>) -> (usize, bool) {
-    let (young, late) = (shared.attempts.young(), shared.attempts.late());
-    let waiters = shared.signals.waiters();
-    (waiters.saturating_sub(young), young + shared.attempts.recycling() + late >= waiters)
+/// How many more young attempts may start.
+pub(crate) fn lacking<C: Connector>(shared: &Shared<C>) -> usize {
+    shared.signals.waiters().saturating_sub(shared.attempts.young())
+}
+
+/// Whether the next attempt is a hedge: young, late and recycling ones are as many as the waiters.
+pub(crate) fn is_hedge<C: Connector>(shared: &Shared<C>) -> bool {
+    let attempts = &shared.attempts;
+    attempts.young() + attempts.recycling() + attempts.late() >= shared.signals.waiters()
 }
 
 /// Whether a waiter that accepts no idle connection may order one of this server.
@@ -69,7 +72,7 @@ pub(crate) fn may_order<C: Connector>(
     let is_first = waiter.wish.fresh && waiter.has_no_order() && !waiter.has_late_order();
     let wish = Some(&waiter.wish);
     let need = Need { most: 1, is_hedge: false, may_wait: false, makes_room: true, wish, reserved };
-    is_first && lacking(shared).0 > 0 && candidate(shared, list, number, shared.clock.time(), need).is_some()
+    is_first && lacking(shared) > 0 && candidate(shared, list, number, shared.clock.time(), need).is_some()
 }
 
 /// Chooses servers to connect to.

@@ -67,7 +67,7 @@ impl<C: Connector> Drop for Closing<C> {
     }
 }
 
-/// Why a connection closes whose generation took over by none: its epoch is over.
+/// Why a connection closes that no later generation takes over: its epoch is over.
 pub(crate) fn why_over<C: Connector>(generation: &Generation<C>) -> CloseReason {
     match generation.was_removed() {
         _ if generation.server.is_pool_closed() => CloseReason::PoolClosed,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::connector::Connector;
+use crate::core::look_again::look_at;
 use crate::core::shared::Shared;
 use crate::core::{membership, outage, transition};
 use crate::error::ServerError;
@@ -14,10 +15,10 @@ use crate::sync::Arc;
 
 /// See [`Pool::disable`](crate::Pool::disable).
 pub(crate) fn disable<C: Connector>(shared: &Shared<C>, name: &str, time: Option<Duration>) -> Result<(), ServerError> {
-    take_out(shared, name, time).map(|_| ())
+    begin_disable(shared, name, time).map(|_| ())
 }
 
-fn take_out<C: Connector>(
+fn begin_disable<C: Connector>(
     shared: &Shared<C>,
     name: &str,
     time: Option<Duration>,
@@ -26,8 +27,7 @@ fn take_out<C: Connector>(
     let until = time.map_or(Time::NEVER, |time| now.after(time));
     let push_end = |generation: &Generation<C>| {
         if until != Time::NEVER {
-            shared.due_times.push(until, generation.number);
-            shared.notifier.wake_before(until);
+            look_at(shared, generation, until);
         }
     };
     // Before the change too: callers that look in between find that it ends.
@@ -64,9 +64,7 @@ pub(crate) fn enable_if_due<C: Connector>(shared: &Shared<C>, number: usize, now
 
 fn enabled<C: Connector>(shared: &Shared<C>, generation: &Generation<C>) {
     // The background task has not looked at its trial or recovery meanwhile.
-    let now = shared.clock.time();
-    shared.due_times.push(now, generation.number);
-    shared.notifier.wake_before(now);
+    look_at(shared, generation, shared.clock.time());
     shared.notifier.wake_if_waiters();
     // One that drains it has nothing to wait for.
     shared.notifier.returned.notify_waiters();
@@ -80,7 +78,7 @@ pub(crate) async fn drain<C: Connector>(
     deadline: Duration,
 ) -> Result<DrainReport, ServerError> {
     let started = shared.clock.time();
-    let server = Arc::clone(&take_out(shared, name, None)?.server);
+    let server = Arc::clone(&begin_disable(shared, name, None)?.server);
     membership::reset_server(shared, name)?;
     let open = || server.permits.counts().open() as usize;
     // Also until another order ends this one. The connections of a removed server close when they come back, too.

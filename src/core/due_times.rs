@@ -98,7 +98,7 @@ impl DueTimes {
         full.drain(..).for_each(|number| ready.push_front(number));
     }
 
-    /// Whether a probe is due or will be by `now`, or is about to start.
+    /// Whether a server is due, or will be by `now`, or is about to be looked at.
     pub(crate) fn has_ready(&self, now: Time) -> bool {
         let state = lock(&self.state);
         state.taken.is_some() || !state.ready.is_empty() || state.times.first().is_some_and(|&(at, _)| at <= now)

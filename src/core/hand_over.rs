@@ -14,7 +14,7 @@ use crate::server::{Connection, Generation};
 use crate::servers::{List, Usable, thread_number};
 use crate::sync::Arc;
 
-/// What `idle_conns::put_away` does once waiters are served.
+/// What `idle_conns::finish_leftover` does once waiters are served.
 #[must_use]
 pub(crate) struct Leftover<C: Connector> {
     /// Connections that their idle queue did not take back.

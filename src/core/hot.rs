@@ -39,7 +39,7 @@ pub(crate) enum Skip {
 ///
 /// - there is a detour: waiters, a probe that waits for a caller, or servers that are not chosen in turn,
 /// - this thread does not keep the current list,
-/// - no server is up, or the one in turn has no connection there, or no token.
+/// - no server is up, or the one in turn has no connection there that may be reused, or no token.
 #[inline(always)]
 pub(crate) fn take_next<C: Connector, const CALLER: u8>(shared: &Shared<C>) -> Option<Box<Connection<C>>> {
     // One branch for all.
@@ -113,7 +113,8 @@ fn pop_reusable<C: Connector>(
 /// What is left to do of a release.
 pub(crate) enum PutBack<C: Connector> {
     Done,
-    /// The connection is idle, and there are waiters or strikes, or its server is not plainly up.
+    /// The connection is idle, and there are waiters or strikes, or its server is not plainly up or was not all the
+    /// time.
     Look {
         generation: Arc<Generation<C>>,
         thread: usize,

@@ -14,8 +14,9 @@ use crate::server::{Connection, Generation};
 use crate::servers::thread_number;
 use crate::sync::Arc;
 
-/// Puts a connection into the idle queue of its server, and serves waiters from there. Closes one that has not come
-/// back well since its server went down, if the server serves again: at the recovery the idle ones were closed.
+/// Puts a connection into the idle queue of its server, and serves waiters from there. Closes one of an epoch that is
+/// over. If the server serves again after an outage, closes one that was neither opened nor returned well since: at the
+/// recovery the idle ones were closed.
 #[cold]
 pub(crate) fn make_idle<C: Connector>(conn: Box<Connection<C>>) {
     if let Some(why) = why_outdated(&conn) {
@@ -60,7 +61,7 @@ pub(crate) fn move_or_close<C: Connector>(mut conn: Box<Connection<C>>) {
     }
 }
 
-/// Acts on a push into an idle queue of a connection that last came back well under `outage`.
+/// Acts on a push into an idle queue of a connection whose outage number is `outage`.
 #[cold]
 pub(crate) fn after_push<C: Connector>(
     shared: &Shared<C>,
@@ -73,28 +74,28 @@ pub(crate) fn after_push<C: Connector>(
         // The server went down and recovered since the look before the push, and closed its idle connections before it.
         return close_of_older_outages(generation, health.outage());
     }
-    serve_or_wake(shared, generation, thread);
+    serve_and_wake(shared, generation, thread);
 }
 
 /// Serves waiters with what was just put into an idle queue. If the server is down, a due probe may need its room.
-pub(crate) fn serve_or_wake<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, thread: usize) {
+pub(crate) fn serve_and_wake<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, thread: usize) {
     if generation.server.health.snapshot_after_push().is_down() {
         // A due attempt may close this connection to make room.
         shared.notifier.wake();
     }
     if shared.signals.waiters() > 0 {
-        put_away(shared, serve_from(shared, generation, thread));
+        finish_leftover(shared, serve_from(shared, generation, thread));
     }
 }
 
 /// Moves or closes what is left after waiters were served.
-pub(crate) fn put_away<C: Connector>(shared: &Shared<C>, Leftover { refused, looked }: Leftover<C>) {
+pub(crate) fn finish_leftover<C: Connector>(shared: &Shared<C>, Leftover { refused, looked }: Leftover<C>) {
     refused.into_iter().for_each(move_or_close);
     looked.iter().for_each(|generation| after_look_for_proven(shared, generation));
 }
 
-/// Acts on connections that a look for proven ones has put back. While they were out, the server may have recovered and
-/// closed its idle connections, or callers may use all of them since no server is up, and found none.
+/// Acts on connections that a look for proven ones has put back. While they were out, the server may have recovered:
+/// then they close. Or the last other server may have gone down: then waiters may have them.
 pub(crate) fn after_look_for_proven<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>) {
     let health = generation.server.health.snapshot_after_push();
     if !health.is_down() {

@@ -2,7 +2,7 @@
 
 use crate::connector::Connector;
 use crate::core::idle_conns::move_or_close;
-use crate::core::look_again::look_again;
+use crate::core::look_again::{look_again, look_at};
 use crate::core::shared::Shared;
 use crate::core::{outage, transition};
 use crate::error::ServerError;
@@ -81,8 +81,7 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
         // A server that was down or recovered when it was removed still does.
         let is_recovering = server.health.snapshot().state() == HealthState::Recovering;
         if let Some(until) = server.down_until().or_else(|| is_recovering.then(|| server.recovering_until())) {
-            shared.due_times.push(until, generation.number);
-            shared.notifier.wake_before(until);
+            look_at(shared, generation, until);
         }
     }
     if !change.registered.is_empty() || shared.servers.list().closed {

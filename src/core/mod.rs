@@ -16,7 +16,7 @@
 //! | `attempt` | one connect attempt |
 //! | `disable` | takes servers out of rotation by order, and back |
 //! | `membership`, `release` | changes the set of servers; ends a use, by what it says of its server |
-//! | `hot`, `idle_task` | the hot paths of an acquire and a release; runs a hook on an idle connection |
+//! | `hot`, `idle_check` | the hot paths of an acquire and a release; runs the check of an idle connection |
 //! | `transition` | changes a server's breaker and health |
 //! | `idle_conns` | puts connections into the idle queue of their server, takes them out, closes them |
 //! | `hand_over` | serves waiters, with new connections and from the idle queues |
@@ -42,8 +42,8 @@ mod grant;
 mod hand_over;
 mod hook;
 mod hot;
+mod idle_check;
 mod idle_conns;
-mod idle_task;
 mod look_again;
 mod membership;
 mod order;

@@ -13,7 +13,7 @@
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::core::attempt;
-use crate::core::candidates::{Need, ReservedTokens, choose, lacking};
+use crate::core::candidates::{Need, ReservedTokens, choose, is_hedge, lacking};
 use crate::core::closing::close;
 use crate::core::shared::Shared;
 use crate::core::wish::WaiterWish;
@@ -22,8 +22,7 @@ use crate::sync::Arc;
 
 /// Orders for the waiters that accept no idle connection and have no order.
 pub(crate) fn place_orders<C: Connector>(shared: &Arc<Shared<C>>) {
-    let (lacking, _) = lacking(shared);
-    let waiters = shared.queue.wishes(lacking, |waiter| waiter.wish.fresh && waiter.has_no_order());
+    let waiters = shared.queue.wishes(lacking(shared), |waiter| waiter.wish.fresh && waiter.has_no_order());
     if waiters.is_empty() {
         return;
     }
@@ -42,7 +41,7 @@ pub(crate) fn place_orders<C: Connector>(shared: &Arc<Shared<C>>) {
 /// one, an idle connection closes to make room. True if a server was found.
 fn place<C: Connector>(shared: &Arc<Shared<C>>, list: &List<C>, waiter: &Arc<WaiterWish>) -> bool {
     let (reserved, now) = (ReservedTokens::of_orders(shared, list), shared.clock.time());
-    let is_hedge = waiter.has_late_order() || lacking(shared).1;
+    let is_hedge = waiter.has_late_order() || is_hedge(shared);
     let choose_of = |makes_room| {
         let need =
             Need { most: 1, is_hedge, may_wait: false, makes_room, wish: Some(&waiter.wish), reserved: &reserved };

@@ -18,7 +18,7 @@ pub(crate) fn ended<C: Connector>(shared: &Shared<C>, is_patient: bool) -> Optio
 
 /// Whether there is a total outage: no server serves.
 pub(crate) fn is_outage<C: Connector>(shared: &Shared<C>) -> bool {
-    // The count may be too low for a moment, and the bits too many: both, until the last server's change is done.
+    // During a change the count may be too low or the bits too many. Only both together show an outage.
     shared.servers.serving.serving() == 0 && shared.servers.list().up.is_empty()
 }
 

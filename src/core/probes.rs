@@ -20,7 +20,7 @@ use crate::core::shared::Shared;
 use crate::core::{disable, idle_conns, outage, refill, transition};
 use crate::raw::{BreakerState, HealthState, Outage, Time};
 use crate::server::{Generation, ServerRecord};
-use crate::settings::LEAST_TRIAL_DISTANCE;
+use crate::settings::LEAST_PROBE_DISTANCE;
 use crate::sync::{Arc, Ordering, fence};
 
 /// When a recovery whose connections are in use is looked at again.
@@ -55,13 +55,13 @@ impl Probes {
         let has_caller =
             keeps_idle || has_waiters || callers.is_some() || (self.waits_for_caller && !signals.is_probe_due());
         while let Some(number) = shared.due_times.pop(now) {
-            look(shared, number, now);
+            handle_due(shared, number, now);
         }
         // After the looks, which enable servers.
         let servers = shared.servers.list().len.saturating_sub(shared.servers.disabled());
         self.note_outage(shared, servers, now);
         shared.due_times.ready_full();
-        let mut next = self.run_trials(shared, has_caller, now);
+        let mut next = self.start_ready_probes(shared, has_caller, now);
         // The probes that these callers asked for have started, or none could. While one only waits for its distance to
         // the one before, its callers are not heard yet: they have something to wait for.
         if let Some(callers) = callers.filter(|_| next == Time::NEVER || shared.attempts.running() > 0) {
@@ -86,7 +86,7 @@ impl Probes {
     }
 
     /// Starts the probes that are due. Returns when the next one may start.
-    fn run_trials<C: Connector>(&mut self, shared: &Arc<Shared<C>>, has_caller: bool, now: Time) -> Time {
+    fn start_ready_probes<C: Connector>(&mut self, shared: &Arc<Shared<C>>, has_caller: bool, now: Time) -> Time {
         let mut next = Time::NEVER;
         let waited = std::mem::replace(&mut self.waits_for_caller, false);
         while let Some(number) = shared.due_times.pop_ready() {
@@ -157,7 +157,7 @@ impl Probes {
             idle_conns::make_room(&generation, CloseReason::Outage);
         }
         if attempt::start(shared, &generation, Purpose::Probe { ahead }) {
-            self.next_trial = now.after(LEAST_TRIAL_DISTANCE);
+            self.next_trial = now.after(LEAST_PROBE_DISTANCE);
             self.probed.insert(number, now);
         } else if !ahead && !is_full {
             shared.due_times.add_full(number);
@@ -166,7 +166,7 @@ impl Probes {
 }
 
 /// Looks at a server whose time has come. One that is disabled is looked at again when it is enabled.
-fn look<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
+fn handle_due<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
     let Some(generation) = shared.servers.list().generation(number) else { return };
     let server = &generation.server;
     disable::enable_if_due(shared, number, now);

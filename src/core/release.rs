@@ -21,8 +21,7 @@ use crate::raw::{Outage, TICK, Time};
 use crate::server::{Connection, Generation, NO_RETURN, Total};
 use crate::sync::Arc;
 
-/// Takes a connection back as the connector says. Out of line: compilers inline its parts into it, not it into its
-/// callers.
+/// Takes a connection back as the connector says. Not inlined itself, so that its parts are inlined into it.
 #[inline(never)]
 pub(crate) fn release<C: Connector>(mut conn: Box<Connection<C>>) {
     match conn.after_use(Ended::Released) {
@@ -63,13 +62,13 @@ fn reuse_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     // A dropped pool has closed all generations.
     let Some(shared) = end_good_use(&mut conn) else { return close(conn, CloseReason::PoolClosed) };
     conn.returned_in = conn.info().idle_since();
-    give_back(conn);
+    keep_or_close(conn);
     // This thread's next release need not come here.
     shared.servers.keep_list();
 }
 
 /// Gives a used connection back for reuse. Closes it if the server has more than its maximum, or its lifetime is over.
-fn give_back<C: Connector>(conn: Box<Connection<C>>) {
+fn keep_or_close<C: Connector>(conn: Box<Connection<C>>) {
     if conn.server().is_over_maximum() {
         return close(conn, CloseReason::OverMaximum);
     }
@@ -153,11 +152,11 @@ fn end_other_use<C: Connector>(conn: &mut Connection<C>) {
     conn.record.end_use(conn.info().checked_out_at());
 }
 
-/// Counts a good return of a connection: it takes the server's outage number anew.
+/// Counts a success of a use: the connection takes the server's present outage number.
 fn count_success<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
     let generation = Arc::clone(conn.generation());
     let (server, outage) = (&generation.server, generation.server.health.snapshot().outage());
-    // After the look at the number: that of the new address finds that the server has moved.
+    // After the number: who read that of a new address sees the new address here.
     if has_moved(conn) {
         return;
     }
@@ -197,7 +196,7 @@ fn report_if_abandoned<C: Connector>(conn: &Connection<C>) {
     let Some(abandoned_after) = shared.settings.abandoned_after else { return };
     let (checked_out, tick) = (conn.info().checked_out_at(), shared.signals.tick());
     let used = tick.unwrap_or_else(|| shared.clock.time()).since(checked_out);
-    // The tick of a return is up to a step older than the time of a checkout before it.
+    // The tick of a return is up to one tick older than the time of a checkout before it.
     let since = tick.map_or(checked_out, |_| checked_out.counted_from(Time::ZERO.after(TICK)));
     if used >= abandoned_after && !conn.server().answered.is_since(since) {
         transition::reported(&shared, conn.generation(), conn.outage(), Failure::Unanswered { after: used }, None);
@@ -233,7 +232,7 @@ fn recycle<C: Connector>(mut conn: Box<Connection<C>>) {
     shared.runtime.spawn(|_| run_recycle(task));
 }
 
-/// A task that runs. Fields drop in this order: one that finds that no attempt runs has been served.
+/// A task that runs. Fields drop in this order, so that a waiter that finds no attempt running has been served.
 struct Recycle<C: Connector> {
     conn: Box<Connection<C>>,
     counted: Counted,
@@ -253,7 +252,7 @@ async fn run_recycle<C: Connector>(task: Recycle<C>) {
                 count_success(&shared, &mut conn);
             }
             conn.info_mut().rest_from(shared.clock.time());
-            return give_back(conn);
+            return keep_or_close(conn);
         }
         HookEnd::Ended => return close(conn, why_over(&generation)),
         HookEnd::Failed(error) => Failure::Recycle(error),

@@ -62,24 +62,24 @@ fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>, wish: Option<&Wish>)
     }
     // Not beyond so many: `up` may have grown since.
     for entry in list.up.iter_from(0).take(up).filter_map(|number| list.entry(number)).chain(spilled_to) {
-        let at = match limit(entry.server(), spill::avoids(shared, list, wish, entry.server()), now) {
-            Limit::Avoided => {
+        let at = match obstacle(entry.server(), spill::avoids(shared, list, wish, entry.server()), now) {
+            Obstacle::Avoided => {
                 counts.avoided += 1;
                 None
             }
-            Limit::Token { available_at } => {
+            Obstacle::Token { available_at } => {
                 counts.limited += 1;
                 Some(available_at)
             }
-            Limit::Full => {
+            Obstacle::Full => {
                 counts.full += 1;
                 None
             }
-            Limit::Paused { until } => {
+            Obstacle::Paused { until } => {
                 counts.paused += 1;
                 Some(until)
             }
-            Limit::Empty => {
+            Obstacle::Empty => {
                 counts.empty += 1;
                 None
             }
@@ -91,7 +91,7 @@ fn counts<C: Connector>(shared: &Shared<C>, list: &List<C>, wish: Option<&Wish>)
 }
 
 /// What keeps a server that is up from serving.
-enum Limit {
+enum Obstacle {
     Avoided,
     Token { available_at: Time },
     Full,
@@ -99,22 +99,22 @@ enum Limit {
     Empty,
 }
 
-fn limit<C: Connector>(server: &ServerRecord<C>, is_avoided: bool, now: Time) -> Limit {
+fn obstacle<C: Connector>(server: &ServerRecord<C>, is_avoided: bool, now: Time) -> Obstacle {
     let (breaker, counts) = (server.breaker.snapshot(), server.permits.counts());
     // Also while the trial after the pause runs.
     let paused_until = (breaker.state() != BreakerState::Closed).then(|| breaker.paused_until().unwrap_or(now));
     if is_avoided {
-        return Limit::Avoided;
+        return Obstacle::Avoided;
     }
     match (server.bucket(), paused_until) {
-        (Some(bucket), _) if !bucket.has_token(now) => Limit::Token { available_at: bucket.available_at() },
-        _ if counts.established() >= counts.max() => Limit::Full,
-        (_, Some(until)) => Limit::Paused { until },
+        (Some(bucket), _) if !bucket.has_token(now) => Obstacle::Token { available_at: bucket.available_at() },
+        _ if counts.established() >= counts.max() => Obstacle::Full,
+        (_, Some(until)) => Obstacle::Paused { until },
         // It recovers, and its connections are in use.
         _ if server.serves() && server.most_attempts(1) == 0 && counts.connecting() == 0 => {
-            Limit::Paused { until: server.recovering_until() }
+            Obstacle::Paused { until: server.recovering_until() }
         }
-        _ => Limit::Empty,
+        _ => Obstacle::Empty,
     }
 }
 
@@ -134,15 +134,15 @@ fn reason<C: Connector>(server: &ServerRecord<C>, is_avoided: bool, worst: usize
     if health.tier() > worst {
         return Reason::Standby { tier: health.tier() as u32 };
     }
-    match limit(server, is_avoided, now) {
-        Limit::Avoided => Reason::Avoided,
-        Limit::Token { available_at } => Reason::Limited { retry_after: retry_after(available_at) },
-        Limit::Full => Reason::Full { max_conns: server.permits.counts().max() },
-        Limit::Paused { until } => {
+    match obstacle(server, is_avoided, now) {
+        Obstacle::Avoided => Reason::Avoided,
+        Obstacle::Token { available_at } => Reason::Limited { retry_after: retry_after(available_at) },
+        Obstacle::Full => Reason::Full { max_conns: server.permits.counts().max() },
+        Obstacle::Paused { until } => {
             let cause = connect_error.or_else(|| server.last_failure());
             Reason::Paused { cause, failures: breaker.failures(), retry_after: retry_after(until) }
         }
-        Limit::Empty => Reason::Empty { connecting: server.permits.counts().connecting() },
+        Obstacle::Empty => Reason::Empty { connecting: server.permits.counts().connecting() },
     }
 }
 

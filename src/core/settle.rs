@@ -5,7 +5,7 @@
 
 use crate::connector::Connector;
 use crate::core::attempt_counts::Purpose;
-use crate::core::candidates::{Need, ReservedTokens, choose, lacking};
+use crate::core::candidates::{Need, ReservedTokens, choose, is_hedge, lacking};
 use crate::core::order::place_orders;
 use crate::core::shared::Shared;
 use crate::core::wish::WaiterWish;
@@ -32,7 +32,7 @@ pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) -> bool {
 /// Serves waiters: how many, and whether one that may order stopped it.
 fn serve<C: Connector>(shared: &Shared<C>, to_first_order: bool) -> (usize, bool) {
     let (served, stopped, left) = hand_over::serve_waiters(shared, to_first_order);
-    idle_conns::put_away(shared, left);
+    idle_conns::finish_leftover(shared, left);
     (served, stopped)
 }
 
@@ -68,11 +68,11 @@ pub(crate) fn attempt_may_serve<C: Connector>(shared: &Shared<C>) -> bool {
     running > 0 && any_has_token(shared)
 }
 
-/// Starts attempts for waiters, and returns whether there was any. None starts while as many run that are younger
-/// than the hedge delay as there are waiters.
+/// Starts attempts for waiters, and returns whether there was any. None starts while young attempts and recycles are as
+/// many as the waiters.
 fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) -> bool {
-    let (lacking, is_hedge) = lacking(shared);
-    let lacking = lacking.saturating_sub(shared.attempts.recycling());
+    let is_hedge = is_hedge(shared);
+    let lacking = lacking(shared).saturating_sub(shared.attempts.recycling());
     if lacking == 0 {
         return false;
     }

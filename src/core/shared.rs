@@ -1,4 +1,4 @@
-//! What all parts of a pool share. It holds the parts and has no methods but its constructor.
+//! What all parts of a pool share. It holds the parts; its one method tells the time.
 
 use tokio::runtime::Handle;
 

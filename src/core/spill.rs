@@ -7,9 +7,8 @@ use crate::raw::{TierInUse, Time};
 use crate::server::ServerRecord;
 use crate::servers::{List, ListEntry};
 
-/// The worst tier that callers may use now: the one in use, unless none of its servers has an idle connection, and
-/// connecting to each pauses or hangs, or with `spill_when_full` it is full. Then the next one of which a server is
-/// better off.
+/// The worst tier that callers may use now. Normally that is the one in use. If each of its servers is spent, it is the
+/// best standby tier with a server that is not.
 pub(crate) fn worst_tier<C: Connector>(shared: &Shared<C>, list: &List<C>, now: Time) -> usize {
     let in_use = shared.servers.tier_in_use();
     let is_better_off = |entry: &&ListEntry<C>| !is_spent(shared, entry, now);
@@ -67,7 +66,7 @@ pub(crate) fn try_each<C: Connector, T>(
     shared.standby_rotation.try_each(thread, &list.standby, serve)
 }
 
-/// Whether a server is no reason to stay away from worse tiers: it is stuck, or with `spill_when_full` it is full.
+/// Whether a server cannot help now, so that callers may use worse tiers: it is stuck, or with `spill_when_full` full.
 fn is_spent<C: Connector>(shared: &Shared<C>, entry: &ListEntry<C>, now: Time) -> bool {
     let is_full = || shared.settings.spill_when_full && !entry.server().permits.counts().is_free();
     is_stuck(entry, now) || entry.generation.idle.is_empty() && is_full()
@@ -83,7 +82,7 @@ fn is_stuck<C: Connector>(entry: &ListEntry<C>, now: Time) -> bool {
     entry.generation.idle.is_empty() && (is_paused() || all_late())
 }
 
-/// Whether a caller avoids a server now: its wish names the server, and not another one that serves, or may.
+/// Whether a caller avoids a server now: its wish names it, and a server that the wish does not name could serve.
 pub(crate) fn avoids<C: Connector>(
     shared: &Shared<C>,
     list: &List<C>,

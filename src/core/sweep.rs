@@ -18,7 +18,7 @@
 
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
-use crate::core::idle_task;
+use crate::core::idle_check;
 use crate::core::refill::refill;
 use crate::core::shared::Shared;
 use crate::core::{idle_conns, transition};
@@ -30,8 +30,8 @@ use crate::sync::Arc;
 /// The most servers that are looked at in one go, of those with open connections or a minimum of idle ones. The next
 /// slice follows a tick later.
 const SLICE: usize = 1_024;
-/// The most surplus connections of a server that one sweep closes. For their lifetime it closes as many, or a sixteenth
-/// of the idle ones if that is more. Others follow in the next sweep.
+/// The most surplus connections of a server that one sweep closes. At the end of their lifetimes it closes as many, or
+/// a sixteenth of the idle ones if that is more. The next sweep goes on.
 const FEW: usize = 8;
 
 /// What the background task remembers between two sweeps.
@@ -71,7 +71,7 @@ impl Sweeps {
         self.sliced = now;
         // Not while the list is held: it runs user code.
         for generation in self.slice(shared) {
-            look(shared, &generation, now);
+            sweep_server(shared, &generation, now);
         }
     }
 
@@ -106,7 +106,7 @@ impl Sweeps {
 }
 
 /// Looks at one server. See the module's page.
-fn look<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Generation<C>>, now: Time) {
+fn sweep_server<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Generation<C>>, now: Time) {
     let found = if generation.idle.is_empty() { Found::default() } else { find(shared, generation, now) };
     close_unneeded(shared, generation, &found, now);
     check_idle(shared, generation, &found, now);
@@ -185,7 +185,7 @@ fn check_idle<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Generation
         is_taken.then_some(())
     });
     for (conn, ()) in due {
-        idle_task::check(shared, conn);
+        idle_check::check(shared, conn);
     }
 }
 

@@ -113,7 +113,7 @@ fn serves_again<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>
     close_outdated(shared, generation, outage);
 }
 
-/// The trial ended undecided: the pause goes on.
+/// An attempt ended undecided. If it was the trial, the pause goes on.
 pub(crate) fn abandoned<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, pass: Pass) {
     let until = pause_end(shared, shared.clock.time())(1);
     if let Some(until) = generation.server.breaker.abandoned(pass, until).and_then(|paused| paused.paused_until()) {
@@ -266,7 +266,7 @@ fn went_down<C: Connector>(
     server.tell_down(state, &failure, until.since(now));
 }
 
-/// Acts on a server that went down or was removed. If no other serves, those that were ejected are tried at once.
+/// Called where a server may have stopped serving. If none serves any more, those that were ejected are tried at once.
 pub(crate) fn stopped_serving<C: Connector>(shared: &Shared<C>, now: Time) {
     if !outage::is_outage(shared) {
         return;

@@ -28,7 +28,7 @@ pub(crate) fn wait<C: Connector>(
     timeout: Option<Duration>,
     is_patient: bool,
 ) -> impl Future<Output = Acquired<C>> {
-    served(move |waker| join(shared, waker, timeout, is_patient, None))
+    join_and_wait(move |waker| join(shared, waker, timeout, is_patient, None))
 }
 
 /// See [`Pool::acquire_with`](crate::Pool::acquire_with).
@@ -41,7 +41,7 @@ pub(crate) async fn acquire_with<C: Connector>(shared: &Arc<Shared<C>>, options:
     let AcquireOptions { timeout, wish, .. } = options;
     let timeout = timeout.unwrap_or(shared.settings.wait_timeout);
     let wish = wish.is_choosy().then(|| Arc::new(WaiterWish::new(wish)));
-    served(|waker| join(shared, waker, timeout, true, wish)).await
+    join_and_wait(|waker| join(shared, waker, timeout, true, wish)).await
 }
 
 /// A waiter, or why the caller need not wait.
@@ -71,21 +71,21 @@ fn join<C: Connector>(
     shared.notifier.waits.all.add(1);
     let deadline = timeout.map_or(Time::NEVER, |timeout| started.after(timeout));
     let outcome = WaitOutcome::Cancelled;
-    let mut waiter = Waiter { shared, ticket, has_just_joined: true, started, deadline, outcome };
+    let mut waiter = Waiter { shared, ticket, may_skip_look: true, started, deadline, outcome };
     // A caller of `acquire_now` gets what is due now, and does not wait for what will be.
     if !is_patient && shared.due_times.has_ready(started) {
         shared.due_times.note_caller();
     }
     // After the fence of `join`: a connection that came between the look and the join is found here.
-    // One whose time is nearly over looks at its place once more, rather than being woken too late.
-    waiter.has_just_joined = !settle::settle(shared) && deadline > started.after(TICK);
+    // If that served any waiter, or this wait is nearly over, the first poll looks at the queue.
+    waiter.may_skip_look = !settle::settle(shared) && deadline > started.after(TICK);
     if is_patient && outage::is_pointless(shared, deadline) {
         return Err(AcquireError::Unavailable(waiter.unavailable(WaitOutcome::Ended)));
     }
-    // While there are no waiters, the background task sleeps without regard to tokens and to what is due.
+    // While there are no waiters, the background task sleeps without regard to tokens and to probes that are ready.
     if shared.due_times.has_ready(started) || outage::is_outage(shared) {
         shared.notifier.wake_before(started);
-    } else if waiter.ticket.is_first() || !waiter.has_just_joined || is_choosy {
+    } else if waiter.ticket.is_first() || !waiter.may_skip_look || is_choosy {
         // Otherwise it has regard to tokens already. To find the next one takes a look at each server.
         shared.notifier.wake_before(settle::next_token(shared, started));
     }
@@ -93,7 +93,7 @@ fn join<C: Connector>(
 }
 
 /// Joins by `join` and waits. Few values live across the wait, since there may be many waiters.
-async fn served<'a, C: Connector>(join: impl FnOnce(Waker) -> Joined<'a, C>) -> Acquired<C> {
+async fn join_and_wait<'a, C: Connector>(join: impl FnOnce(Waker) -> Joined<'a, C>) -> Acquired<C> {
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let mut waiter = join(waker)?;
     let clock = &waiter.shared.clock;
@@ -130,7 +130,7 @@ struct Waiter<'a, C: Connector> {
     shared: &'a Arc<Shared<C>>,
     ticket: Ticket<WaiterWish>,
     /// In its first poll, in which it need not look: it was not served before, and will be woken.
-    has_just_joined: bool,
+    may_skip_look: bool,
     started: Time,
     deadline: Time,
     outcome: WaitOutcome,
@@ -139,7 +139,7 @@ struct Waiter<'a, C: Connector> {
 impl<C: Connector> Waiter<'_, C> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End<C>> {
         let shared = self.shared;
-        if !std::mem::take(&mut self.has_just_joined)
+        if !std::mem::take(&mut self.may_skip_look)
             && let Some(conn) = self.poll_queue(cx)
         {
             return Poll::Ready(End::Served(conn));
@@ -187,8 +187,8 @@ impl<C: Connector> Waiter<'_, C> {
                 count_in_load(shared, &mut grant.conn);
                 return Some(grant.conn);
             }
-            // A dead connection: rejoins at the old place and looks for another. The background task may sleep without
-            // regard to tokens; a connection that says goodbye keeps its permit, whose release would wake the task.
+            // A dead connection: rejoins at the old place and looks for another. Then wakes the background task: it may
+            // sleep without regard to tokens, and the permit of a connection that says goodbye is not free yet.
             grant.token.undo();
             shared.queue.rejoin(&mut self.ticket);
             match outdated {
@@ -222,7 +222,7 @@ impl<C: Connector> Drop for Waiter<'_, C> {
             make_idle(grant.conn);
         }
         if !self.ticket.is_patient() || self.ticket.wish().is_some() {
-            // Others wait for tokens, perhaps without an attempt so far, or for one that was kept for this one.
+            // Others may wait for a token that was reserved for this one, or for an attempt that can start now.
             self.shared.notifier.wake_if_waiters();
         }
         let Self { shared, started, outcome, .. } = *self;

@@ -201,7 +201,7 @@ impl<C: Connector> ConnRecord<C> {
         self.has_verdict
     }
 
-    /// Ends a use, which the totals get without a verdict. True if the caller has said how it ended.
+    /// Ends a use. The totals get a checkout, but no success or failure. True if the caller has said how it ended.
     pub(crate) fn end_use(&mut self, now: Time) -> bool {
         self.end_load();
         self.add_uses_to_totals();

@@ -1,4 +1,5 @@
-//! Records what happens to a server and its connections: each time one `tracing` event, and a call of the observer.
+//! Records what happens to a server and its connections: mostly one `tracing` event and one call of the observer. A
+//! pause is an event only, a failed attempt a call only.
 //!
 //! No lock may be held: both run user code. A panic of a subscriber or an observer ends here: events come in the middle
 //! of work, and while unwinding.

@@ -40,7 +40,7 @@ impl<C: Connector> Generation<C> {
         self.server.epoch() > self.epoch
     }
 
-    /// Whether it is over since the server was removed, which may be registered again since.
+    /// Whether its epoch ended by a removal of the server, which may be registered again by now.
     pub(crate) fn was_removed(&self) -> bool {
         self.server.has_removed(self.epoch)
     }

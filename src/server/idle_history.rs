@@ -55,7 +55,7 @@ impl IdleHistory {
         self.surplus
     }
 
-    /// So many connections were closed, of those that are too many first.
+    /// So many connections were closed: they count towards the surplus.
     pub(crate) fn closed(&mut self, count: usize) {
         self.surplus = self.surplus.saturating_sub(count);
     }

@@ -35,7 +35,8 @@ impl<C: Connector> Drop for ConnectPermit<C> {
     }
 }
 
-/// The right to have one connection to a server open. Released when dropped, after what its connection leaves behind.
+/// The right to have one connection to a server open. Released when dropped, which comes after the drop of the
+/// connection.
 pub(crate) struct Permit<C: Connector> {
     generation: Arc<Generation<C>>,
 }

@@ -13,7 +13,7 @@ pub(crate) enum Total {
     Checkouts,
     /// Uses that ended well.
     Successes,
-    /// Failures that callers reported, and abandoned uses.
+    /// Failures that callers reported, abandoned uses, recycles that failed and checks that timed out.
     Failures,
     /// Those of them that count towards an ejection: not of an older outage.
     CountedFailures,

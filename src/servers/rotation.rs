@@ -1,7 +1,7 @@
 //! The order in which the servers of a set are tried.
 //!
-//! A cursor rotates over the set: each acquire starts at the next server in it. If that server cannot serve, the pass
-//! goes on at a second cursor, which points after the last server that served such a pass. So the share of a server
+//! A cursor rotates over the set: each acquire starts at the next server in it. If that server cannot serve, a scan
+//! goes on at a second cursor, which points after the last server that served a scan. So the share of a server
 //! that cannot serve is spread evenly over the others, instead of doubling that of its successor.
 //!
 //! Each shard has cursors of its own, so that threads do not contend for one. A thread that has a shard to itself

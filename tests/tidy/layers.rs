@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["core::attempt"],
     &["core::disable"],
     &["core::membership", "core::release"],
-    &["core::hot", "core::idle_task"],
+    &["core::hot", "core::idle_check"],
     &["core::transition"],
     &["core::idle_conns"],
     &["core::closing", "core::hand_over", "core::report"],

@@ -1,4 +1,4 @@
-//! A hook that runs on an idle connection, in a task of its own on the pool's runtime: the connector's `check`.
+//! The connector's `check` of an idle connection, in a task of its own on the pool's runtime.
 //!
 //! Meanwhile the connection is out of its queue and keeps its permit. It counts as an attempt that runs, so callers of
 //! `acquire_now` wait for it. Like an attempt, it ends with the epoch, after the connect timeout, or when the hook
@@ -17,7 +17,7 @@ use crate::server::{Connection, Generation, chain};
 use crate::sync::Arc;
 
 /// A task that runs. What it holds it releases when dropped, finished or not, in the order of the fields.
-struct IdleTask<C: Connector> {
+struct IdleCheck<C: Connector> {
     /// Closes if the task is dropped, by a panic or by the end of the runtime.
     conn: Option<Box<Connection<C>>>,
     counted: Counted,
@@ -41,12 +41,12 @@ pub(crate) fn check<C: Connector>(shared: &Arc<Shared<C>>, conn: Box<Connection<
     let generation = Arc::clone(conn.generation());
     generation.server.idle_history().away += 1;
     let (end, away) = (LookAtEnd::of(shared, &generation), Away(generation));
-    let counted = shared.attempts.begin(Purpose::IdleTask);
-    let task = IdleTask { conn: Some(conn), counted, _away: away, end };
+    let counted = shared.attempts.begin(Purpose::IdleCheck);
+    let task = IdleCheck { conn: Some(conn), counted, _away: away, end };
     shared.runtime.spawn(|_| task.run());
 }
 
-impl<C: Connector> IdleTask<C> {
+impl<C: Connector> IdleCheck<C> {
     async fn run(mut self) {
         let LookAtEnd { generation, shared } = &self.end;
         let Some(conn) = &mut self.conn else { return };
