@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`calls`] | looking up a call |
 //! | [`limits`] | setting up a pool: how many connections, what rate, which timeouts |
+//! | `PoolConfig`, with the features `serde` and `clap` | settings from a file and from flags |
 //! | [`operators`](crate::operators) | running it: what it does when servers fail |
 //! | [`cancel_safety`] | using it: timeouts, `select!`, aborted tasks |
 //! | [`writing_a_connector`] | another protocol |

@@ -24,7 +24,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "mutants", about: "the model checks detect mutations of src/raw", run: mutants },
     Step { name: "asan", about: "AddressSanitizer and LeakSanitizer on the slot and its users", run: asan },
     Step { name: "rate", about: "tests of rate limits on the real clock, in release mode", run: rate },
-    Step { name: "test-members", about: "tests of the other members of the workspace", run: test_members },
+    Step { name: "test-members", about: "tests and examples of the other members of the workspace", run: test_members },
     Step { name: "soak", about: "some seconds of the soak", run: soak },
     Step { name: "instructions", about: "instructions and system calls of the hot path", run: instructions },
     Step { name: "benches", about: "each benchmark runs once", run: benches },
@@ -167,7 +167,12 @@ fn test_members() -> Outcome {
         debian::require(program, package)?;
     }
     let line = "cargo test --locked --workspace --exclude connring";
-    run_command(line, command(line).env("CONNRING_REAL_SERVERS", "required"))
+    run_command(line, command(line).env("CONNRING_REAL_SERVERS", "required"))?;
+    // The examples that start their servers themselves, and end.
+    for (package, example) in [("dns", "records_change"), ("metrics", "prometheus"), ("postgres", "failover")] {
+        run(&format!("cargo run --locked -p connring-{package} --example {example}"))?;
+    }
+    Ok(())
 }
 
 fn soak() -> Outcome {
