@@ -255,7 +255,7 @@ async fn pool_of_primaries_follows_a_failover() {
     primary.batch_execute("CREATE TABLE written_again()").await.unwrap();
 
     // No server is a replica now. A check closes the connection that was opened to one.
-    while replicas.status().servers.iter().any(|server| server.idle > 0) {
+    while replicas.status().servers.iter().any(|server| server.open > 0) {
         sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(replicas.status().totals.closes(CloseReason::CheckFailed), 1);
