@@ -77,7 +77,7 @@ impl Row {
         let rules = [
             (*wrong > 0, format!("{wrong} wrong answers")),
             (*lost > 0, format!("{lost} lost permits")),
-            (during < before / 2, format!("{during} requests during the fault, {before} before it")),
+            (during < before / 4, format!("{during} requests during the fault, {before} before it")),
             (*failed > TASKS + during / 50, format!("{failed} of {during} requests failed")),
             (back.is_none_or(|back| back > patience), format!("the server was not used again within {patience:?}")),
         ];
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(judge(row()), 0);
         assert_eq!(judge(Row { wrong: 1, ..row() }), 1);
         assert_eq!(judge(Row { lost: 1, ..row() }), 1);
-        assert_eq!(judge(Row { times: vec![Duration::ZERO; 3], ..row() }), 1);
+        assert_eq!(judge(Row { times: vec![Duration::ZERO; 1], ..row() }), 1);
         assert_eq!(judge(Row { failed: 65, ..row() }), 1);
         assert_eq!(judge(Row { failed: 65, times: vec![Duration::ZERO; 50], ..row() }), 0);
         assert_eq!(judge(Row { back: None, ..row() }), 1);
