@@ -297,10 +297,10 @@ impl<C: Connector> Edit<'_, C> {
             registry.removed.insert(name, Arc::clone(&generation.server));
         }
         if !change.removed.is_empty() || !change.registered.is_empty() {
-            let is_over = |(name, server): (&Arc<str>, &Arc<ServerRecord<C>>)| {
+            let forgettable = |(name, server): (&Arc<str>, &Arc<ServerRecord<C>>)| {
                 server.may_be_forgotten(now).then(|| Arc::clone(name))
             };
-            let over: Vec<_> = registry.removed.iter().filter_map(is_over).collect();
+            let over: Vec<_> = registry.removed.iter().filter_map(forgettable).collect();
             change.forgotten.extend(over.iter().filter_map(|name| registry.removed.remove(name)));
             let draining = registry.removed.values().filter(|server| server.permits.counts().open() > 0).cloned();
             change.draining_before = Some(servers.draining.swap(Arc::new(draining.collect())));
