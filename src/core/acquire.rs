@@ -89,7 +89,7 @@ fn take_at_detour<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>
         take_turn(shared);
     }
     let mut conn = taken.flatten()?;
-    conn.count_in_load();
+    conn.record.count_in_load();
     Some(conn)
 }
 
@@ -132,7 +132,7 @@ fn less_loaded<C: Connector>(shared: &Shared<C>, list: &List<C>, thread: usize) 
 /// Counts a use that begins, if the policy goes by it.
 pub(crate) fn count_in_load<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
     if !shared.signals.is_in_turn() {
-        conn.count_in_load();
+        conn.record.count_in_load();
     }
 }
 

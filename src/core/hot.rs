@@ -141,12 +141,8 @@ pub(crate) fn put_back<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>)
         // Without a stored tick it is `NEVER`, in which no connection was returned.
         let (server, tick) = (&generation.server, list.signals.tick_or_never());
         let health = server.health.snapshot();
-        let outage = health.outage();
-        // Not the connection's outage number: after a failure that was reported it has not come back well.
         let is_ordinary = |conn: &mut Box<Connection<C>>| {
-            Arc::ptr_eq(generation, conn.generation())
-                && conn.returned_in == tick
-                && conn.record.proven_under() == outage
+            Arc::ptr_eq(generation, conn.generation()) && conn.record.is_noted(tick, health)
         };
         let mut conn = conn.take_if(is_ordinary)?;
         conn.info_mut().check_in(tick);
@@ -155,9 +151,8 @@ pub(crate) fn put_back<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>)
         // same: the server may have gone down and recovered since, and closed its idle connections before the push.
         // One branch for all.
         let is_same = server.health.snapshot_after_push() == health;
-        let is_plain = is_same & health.is_plainly_up() & server.strikes.is_clear();
-        let is_done = is_plain & (list.signals.waiters() == 0);
-        (!is_done).then(|| (Arc::clone(generation), thread, outage))
+        let is_done = is_same & server.strikes.is_clear() & (list.signals.waiters() == 0);
+        (!is_done).then(|| (Arc::clone(generation), thread, health.outage()))
     });
     match (look, conn) {
         (Some((generation, thread, outage)), _) => PutBack::Look { generation, thread, outage },

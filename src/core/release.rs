@@ -18,7 +18,7 @@ use crate::core::shared::{Shared, pool_of};
 use crate::core::transition;
 use crate::error::Failure;
 use crate::raw::{Outage, TICK, Time};
-use crate::server::{Connection, Generation, NO_RETURN, Total};
+use crate::server::{Connection, Generation, Total};
 use crate::sync::Arc;
 
 /// Takes a connection back as the connector says. Not inlined itself, so that its parts are inlined into it.
@@ -56,12 +56,12 @@ fn after_release<C: Connector>(generation: &Arc<Generation<C>>, thread: usize, o
 /// Takes a connection back for reuse, holding a reference to the generation and the pool.
 #[cold]
 fn reuse_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
-    if conn.end_load() {
+    if conn.record.end_load() {
         return reuse::<C, IN_LOAD>(conn);
     }
     // A dropped pool has closed all generations.
     let Some(shared) = end_good_use(&mut conn) else { return close(conn, CloseReason::PoolClosed) };
-    conn.returned_in = conn.info().idle_since();
+    conn.record.set_noted();
     keep_or_close(conn);
     // This thread's next release need not come here.
     shared.servers.keep_list();
@@ -161,7 +161,7 @@ fn count_success<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>) {
         return;
     }
     server.answered.note(shared.coarse_time());
-    if conn.record.proven_under() != outage {
+    if !conn.record.is_proven_under(outage) {
         conn.record.prove(outage);
         server.breaker.clear_failures();
     }
@@ -214,8 +214,6 @@ fn first_verdict<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>
     if !conn.record.set_verdict() {
         return None;
     }
-    // The release takes the slow path, so as not to count again.
-    conn.returned_in = NO_RETURN;
     pool_of(conn.server())
 }
 

@@ -111,6 +111,9 @@ impl core::fmt::Debug for HealthSnapshot {
 }
 
 impl HealthSnapshot {
+    /// That of no server.
+    pub(crate) const NONE: Self = Self(u64::MAX);
+
     pub(crate) fn state(self) -> HealthState {
         match self.0 & STATE {
             0 => HealthState::Up,

@@ -3,7 +3,7 @@
 use crate::close_reason::CloseReason;
 use crate::conn_info::ConnInfo;
 use crate::connector::{AfterUse, Connector, Ended};
-use crate::raw::{Outage, Time};
+use crate::raw::{HealthSnapshot, Outage, Time};
 use crate::server::totals::Total;
 use crate::server::{Generation, Permit, ServerRecord};
 use crate::sync::Arc;
@@ -17,19 +17,13 @@ pub(crate) struct Connection<C: Connector> {
     pub(crate) record: ConnRecord<C>,
     /// Asked after each use.
     pub(crate) connector: Arc<C>,
-    /// The tick of its last good return: another one in that tick tells nothing new. `NO_RETURN` before the first one,
-    /// and where the next one must be looked at in full: the caller has said how this use ended, or the use is counted.
-    pub(crate) returned_in: Time,
     /// When its lifetime ends.
     pub(crate) expires_at: Time,
 }
 
-/// Equal to no tick, and not to `NEVER`, which stands for none.
-pub(crate) const NO_RETURN: Time = Time::from_nanos(Time::NEVER.as_nanos() - 1);
-
 impl<C: Connector> Connection<C> {
     pub(crate) fn new(conn: C::Conn, connector: Arc<C>, record: ConnRecord<C>, expires_at: Time) -> Self {
-        Self { conn, record, connector, returned_in: NO_RETURN, expires_at }
+        Self { conn, record, connector, expires_at }
     }
 
     /// The server's outage number when the connection was opened or last came back well.
@@ -90,42 +84,35 @@ impl<C: Connector> Connection<C> {
         after_use
     }
 
-    /// Counts its use, which begins, in the server's word. Its return then takes the slow path, which ends the count.
-    pub(crate) fn count_in_load(&mut self) {
-        if !std::mem::replace(&mut self.record.is_in_load, true) {
-            self.record.server().in_use.raise();
-            self.returned_in = NO_RETURN;
-        }
-    }
-
-    /// Ends the count of its use. True if it was counted: from here on it is as if it had not been.
-    pub(crate) fn end_load(&mut self) -> bool {
-        let was_counted = self.record.end_load();
-        if was_counted && !self.record.has_verdict && self.info().uses() > 0 {
-            self.returned_in = self.info().idle_since();
-        }
-        was_counted
-    }
-
     /// Moves it to another generation of the same epoch.
     pub(crate) fn move_to(&mut self, generation: Arc<Generation<C>>) {
         self.record.permit.move_to(generation);
     }
 }
 
+/// What an open connection tells of its server, under its outage number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// It has not come back well since it was opened.
+    Unproven,
+    /// It came back well.
+    Proven,
+    /// Nothing: a failure was reported since it came back well, or it closes.
+    Disproven,
+}
+
 /// What the pool counts of a connection, with its permit. Counted out when dropped.
 pub(crate) struct ConnRecord<C: Connector> {
     permit: Permit<C>,
     info: ConnInfo,
-    /// The outage number under which the connection last came back well; `Outage::NONE` before the first good return
-    /// and after a failure that was reported.
-    proven_under: Outage,
+    /// The health of the server when its last return was noted, with which it was plainly up. `HealthSnapshot::NONE` if
+    /// the next return must be noted whatever the health.
+    noted: HealthSnapshot,
     /// See [`Connection::outage`].
     outage: Outage,
     /// How many uses the totals have of it, modulo 2³²: fewer come in one tick.
     uses_in_totals: u32,
-    /// It has not come back well since it was opened, and counts as unproven.
-    is_unproven: bool,
+    proof: Proof,
     /// The caller has said how this use ended.
     has_verdict: bool,
     /// Why its connection closes.
@@ -141,17 +128,25 @@ impl<C: Connector> ConnRecord<C> {
         Self {
             permit,
             info,
-            proven_under: Outage::NONE,
+            noted: HealthSnapshot::NONE,
             outage,
             uses_in_totals: 0,
-            is_unproven: true,
+            proof: Proof::Unproven,
             has_verdict: false,
             why: CloseReason::Lost,
             is_in_load: false,
         }
     }
 
-    fn end_load(&mut self) -> bool {
+    /// Counts its use, which begins, in the load of its server.
+    pub(crate) fn count_in_load(&mut self) {
+        if !std::mem::replace(&mut self.is_in_load, true) {
+            self.server().in_use.raise();
+        }
+    }
+
+    /// Ends that count. True if the use was counted.
+    pub(crate) fn end_load(&mut self) -> bool {
         let was_counted = std::mem::take(&mut self.is_in_load);
         if was_counted {
             self.server().in_use.lower();
@@ -159,41 +154,59 @@ impl<C: Connector> ConnRecord<C> {
         was_counted
     }
 
-    /// See the field.
+    /// Whether its return has nothing to note: one in this tick was noted, with the same health of the server, and the
+    /// use is in no count.
     #[inline(always)]
-    pub(crate) fn proven_under(&self) -> Outage {
-        self.proven_under
+    pub(crate) fn is_noted(&self, tick: Time, health: HealthSnapshot) -> bool {
+        self.info.idle_since() == tick && self.noted == health && !self.is_in_load
+    }
+
+    /// Its return was noted. So are the next ones of the tick, if this one proved it to a server that is plainly up.
+    pub(crate) fn set_noted(&mut self) {
+        let health = self.server().health.snapshot();
+        let is_settled = health.is_plainly_up() && self.is_proven_under(health.outage());
+        self.noted = if is_settled { health } else { HealthSnapshot::NONE };
+    }
+
+    /// Whether it came back well under an outage number, and no failure was reported since.
+    pub(crate) fn is_proven_under(&self, outage: Outage) -> bool {
+        self.proof == Proof::Proven && self.outage == outage
     }
 
     /// The connection came back well under an outage number.
     pub(crate) fn prove(&mut self, outage: Outage) {
-        self.disprove();
         self.server().answered.count_proven(outage);
-        self.proven_under = outage;
-        self.end_unproven();
+        self.set_proof(Proof::Proven);
         self.outage = outage;
     }
 
     /// What it told counts no more: a failure was reported.
     pub(crate) fn disprove(&mut self) {
-        let before = std::mem::replace(&mut self.proven_under, Outage::NONE);
-        self.server().answered.discount_proven(before);
-    }
-
-    fn end_unproven(&mut self) {
-        if std::mem::take(&mut self.is_unproven) {
-            self.server().answered.discount_unproven(self.outage);
+        if self.proof == Proof::Proven {
+            self.set_proof(Proof::Disproven);
         }
     }
 
     /// The connection no longer counts as open where its server's state is decided.
     pub(crate) fn count_out(&mut self) {
-        self.disprove();
-        self.end_unproven();
+        self.set_proof(Proof::Disproven);
+    }
+
+    /// Takes back what the proof before it counted.
+    fn set_proof(&mut self, proof: Proof) {
+        let answered = &self.server().answered;
+        match self.proof {
+            Proof::Unproven => answered.discount_unproven(self.outage),
+            Proof::Proven => answered.discount_proven(self.outage),
+            Proof::Disproven => {}
+        }
+        self.proof = proof;
     }
 
     /// The caller says how this use ended. False if it has said so before.
     pub(crate) fn set_verdict(&mut self) -> bool {
+        // The release must not count another one.
+        self.noted = HealthSnapshot::NONE;
         !std::mem::replace(&mut self.has_verdict, true)
     }
 

@@ -53,7 +53,7 @@ impl<C: Connector> Generation<C> {
         outage: Outage,
         refuse: impl FnMut(Box<Connection<C>>),
     ) -> Option<Box<Connection<C>>> {
-        self.idle.pop_if(thread, |conn| conn.record.proven_under() == outage, refuse)
+        self.idle.pop_if(thread, |conn| conn.record.is_proven_under(outage), refuse)
     }
 
     /// Waits for the end of its epoch.

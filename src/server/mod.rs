@@ -15,7 +15,7 @@ mod weight;
 
 pub(crate) use self::config::{Limits, PoolLimits};
 pub use self::config::{Server, TLS_SERVER_NAME};
-pub(crate) use self::connection::{ConnRecord, Connection, NO_RETURN};
+pub(crate) use self::connection::{ConnRecord, Connection};
 pub(crate) use self::events::chain;
 pub(crate) use self::generation::Generation;
 pub(crate) use self::notifier::{Notifier, quietly, wait_until};
