@@ -276,7 +276,7 @@ where
                 State::Look { shared, wait } => {
                     // A task that always finds a connection lets others run now and then.
                     ready!(poll_proceed(cx)).made_progress();
-                    if let Some(conn) = core::take_idle(shared) {
+                    if let Some(conn) = core::take_idle::<C, true>(shared) {
                         return Poll::Ready(Ok(PooledConn::from(conn)));
                     }
                     let waiting = wait(shared);

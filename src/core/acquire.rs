@@ -7,12 +7,11 @@ use crate::connector::Connector;
 use crate::core::attempt;
 use crate::core::attempt_counts::Purpose;
 use crate::core::background;
-use crate::core::hot::{ASYNC, LEAST_IN_USE, SYNC, Skip, take, take_next, take_own};
-use crate::core::idle_conns::{after_look_for_proven, move_or_close, serve_and_wake};
-use crate::core::report;
+use crate::core::idle_conns::{after_look_for_proven, make_idle, move_or_close, serve_and_wake};
 use crate::core::shared::Shared;
 use crate::core::spill;
-use crate::error::{AcquireError, TryAcquireError};
+use crate::core::transition::close_unusable;
+use crate::error::AcquireError;
 use crate::raw::Time;
 use crate::server::Connection;
 use crate::servers::{List, ListEntry, Usable, thread_number};
@@ -21,40 +20,20 @@ use crate::sync::Arc;
 /// A connection, or why there is none.
 pub(crate) type Acquired<C> = Result<Box<Connection<C>>, AcquireError<<C as Connector>::Error>>;
 
-/// When a scan also connects to the first server that it found empty, so that load does not stick to the servers that
-/// were connected to first.
+/// Why a server gave no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Balance {
-    /// If another server served.
-    IfServed,
-    /// If there is a current runtime: `try_acquire` may be called outside one, where no attempt can start.
-    InRuntime,
-}
-
-/// See [`Pool::try_acquire`](crate::Pool::try_acquire).
-#[inline]
-pub(crate) fn try_acquire<C: Connector>(shared: &Arc<Shared<C>>) -> Result<Box<Connection<C>>, TryAcquireError> {
-    match take_next::<C, SYNC>(shared) {
-        Some(conn) => Ok(conn),
-        None => take_elsewhere(shared, Balance::InRuntime).ok_or_else(|| report::refusal(shared)),
-    }
-}
-
-/// An idle connection, for an async caller.
-#[inline]
-pub(crate) fn take_idle<C: Connector>(shared: &Arc<Shared<C>>) -> Option<Box<Connection<C>>> {
-    if !shared.signals.is_running() {
-        background::ensure(shared);
-    }
-    match take_next::<C, ASYNC>(shared) {
-        Some(conn) => Some(conn),
-        None => take_elsewhere(shared, Balance::IfServed),
-    }
+pub(crate) enum Skip {
+    /// No token.
+    Limited,
+    /// Nothing idle.
+    Empty,
+    /// A connection was popped and closed.
+    Dead,
 }
 
 /// Goes on where the hot path found nothing.
 #[cold]
-fn take_elsewhere<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Option<Box<Connection<C>>> {
+pub(crate) fn take_elsewhere<C: Connector>(shared: &Arc<Shared<C>>, is_async: bool) -> Option<Box<Connection<C>>> {
     if shared.signals.has_detour() {
         if let Some(conn) = take_at_detour(shared) {
             return Some(conn);
@@ -62,7 +41,7 @@ fn take_elsewhere<C: Connector>(shared: &Arc<Shared<C>>, balance: Balance) -> Op
     } else if shared.servers.keep_list() {
         take_turn(shared);
     }
-    take_any(shared, balance, None)
+    take_any(shared, is_async, None)
 }
 
 /// Handles a detour. With waiters it takes nothing: they come first. With a due probe it takes a turn only, from which
@@ -78,7 +57,8 @@ fn take_at_detour<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>
     }
     let taken = shared.servers.with_kept_list(signals.list_version(), |list, thread| {
         let number = less_loaded(shared, list, thread)?;
-        let taken = take_own::<C, LEAST_IN_USE>(shared, list, number, thread);
+        let entry = list.entry(number)?;
+        let taken = take(shared, entry, || shared.checkout_time(), || entry.generation.idle.pop_own(thread)).ok();
         if taken.is_none() {
             shared.rotation.go_on_from(thread, number);
         }
@@ -106,7 +86,7 @@ pub(crate) fn take_wished<C: Connector>(
     let preferred = options.prefer.as_deref().and_then(|name| take_of(shared, name));
     preferred.or_else(|| {
         take_turn(shared);
-        take_any(shared, Balance::IfServed, Some(&options.wish))
+        take_any(shared, true, Some(&options.wish))
     })
 }
 
@@ -157,14 +137,10 @@ fn wake_for_probe<C: Connector>(shared: &Shared<C>) {
 
 /// Tries each server that is up once, from the one whose turn it was, then those of the tiers that come into use for
 /// want of them, then the proven connections of servers that are down. If none is up, tries those that have open
-/// connections. Waiters come first. A caller with a wish gets none of a server that it avoids. Starts an attempt where
-/// `balance` says so.
+/// connections. Waiters come first. A caller with a wish gets none of a server that it avoids. Starts an attempt at
+/// the first server that it found empty.
 #[cold]
-fn take_any<C: Connector>(
-    shared: &Arc<Shared<C>>,
-    balance: Balance,
-    wish: Option<&Wish>,
-) -> Option<Box<Connection<C>>> {
+fn take_any<C: Connector>(shared: &Arc<Shared<C>>, is_async: bool, wish: Option<&Wish>) -> Option<Box<Connection<C>>> {
     wake_for_probe(shared);
     if shared.signals.waiters() > 0 {
         return None;
@@ -201,10 +177,9 @@ fn take_any<C: Connector>(
     let served = served.or_else(|| spill::try_each(shared, &list, thread, now, try_standby));
     let empty = empty_standby.or(empty);
     if let Some(generation) = empty.filter(|generation| generation.server.permits.counts().connecting() == 0) {
-        let is_wanted = match balance {
-            Balance::IfServed => served.is_some(),
-            Balance::InRuntime => Handle::try_current().is_ok(),
-        };
+        // So that load does not stick to the servers that were connected to first. An async caller that is not served
+        // waits, and then more is tried; another may be outside a runtime, where no attempt can start.
+        let is_wanted = if is_async { served.is_some() } else { Handle::try_current().is_ok() };
         if is_wanted {
             background::ensure(shared);
             attempt::start(shared, generation, Purpose::Balance);
@@ -240,6 +215,43 @@ fn take_proven<C: Connector>(
         };
         take_good(shared, entry, now, pop).ok()
     })
+}
+
+/// Takes a connection of one server: looks for a token, pops, checks, takes the token last. `now` is the time for the
+/// check where there is no rate limit.
+#[inline(always)]
+pub(crate) fn take<C: Connector>(
+    shared: &Shared<C>,
+    entry: &ListEntry<C>,
+    now: impl Fn() -> Time,
+    pop: impl Fn() -> Option<Box<Connection<C>>>,
+) -> Result<Box<Connection<C>>, Skip> {
+    let Some(bucket) = &entry.bucket else { return pop_reusable(shared, now(), pop) };
+    // The clock, not the tick: a take at too early a time would leave too many tokens for the next window.
+    let now = shared.clock.time();
+    let seen = bucket.look(now).ok_or(Skip::Limited)?;
+    let conn = pop_reusable(shared, now, pop)?;
+    if bucket.take_seen(seen).is_none() {
+        // Another caller took the last token.
+        make_idle(conn);
+        return Err(Skip::Limited);
+    }
+    Ok(conn)
+}
+
+/// Pops a connection and checks it. Closes one that may not be reused.
+#[inline(always)]
+fn pop_reusable<C: Connector>(
+    shared: &Shared<C>,
+    now: Time,
+    pop: impl Fn() -> Option<Box<Connection<C>>>,
+) -> Result<Box<Connection<C>>, Skip> {
+    let mut conn = pop().ok_or(Skip::Empty)?;
+    if conn.try_check_out(now, shared.idle_limit) {
+        return Ok(conn);
+    }
+    close_unusable(shared, conn, now);
+    Err(Skip::Dead)
 }
 
 /// Takes a connection of one server, past those that may not be reused.

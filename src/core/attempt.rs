@@ -59,7 +59,8 @@ struct Linger<C: Connector> {
 
 impl<C: Connector> Linger<C> {
     fn new(attempt: &Attempt<C>, time: Duration, counted: Counted) -> Self {
-        let (generation, clock) = (Arc::clone(&attempt.end.generation), attempt.end.shared.clock.clone());
+        let LookAtEnd { generation, shared } = &attempt.end;
+        let (generation, clock) = (Arc::clone(generation), shared.clock.clone());
         generation.server.lingering.count(true);
         let until = clock.time().after(time);
         Self { generation, clock, until, _counted: counted }
@@ -169,16 +170,17 @@ impl<C: Connector> Attempt<C> {
     /// One for waiters keeps its place among the attempts of its server for a moment, of a tenth of the usual connect
     /// time: what was just opened may come back soon and serve those that still wait.
     fn linger(&self) -> Option<Linger<C>> {
-        let time = self.end.generation.server.connect_time() / 10;
+        let LookAtEnd { generation, shared } = &self.end;
+        let time = generation.server.connect_time() / 10;
         let is_due = self.counted.is_for_waiters() && time >= SHORTEST_LINGER;
         // Callers of `acquire_now` wait for it: an attempt can start afterwards.
-        is_due.then(|| Linger::new(self, time, self.end.shared.attempts.begin(Purpose::Linger)))
+        is_due.then(|| Linger::new(self, time, shared.attempts.begin(Purpose::Linger)))
     }
 
     /// Connects; a probe also asks the connector to check the connection.
     async fn connect(&mut self, config: &Server) -> Outcome<C> {
-        let shared = Arc::clone(&self.end.shared);
-        let generation = Arc::clone(&self.end.generation);
+        let LookAtEnd { generation, shared } = &self.end;
+        let (generation, shared) = (Arc::clone(generation), Arc::clone(shared));
         let started = shared.clock.time();
         self.started = started;
         let mut ended = pin!(generation.over());
@@ -223,16 +225,17 @@ impl<C: Connector> Attempt<C> {
 
     /// The setting, else the larger of 100 ms and twice what connecting to the server takes.
     fn hedge_delay(&self) -> Duration {
-        let usual = self.end.generation.server.connect_time();
-        let delay = self.end.shared.settings.hedge_after(usual);
+        let LookAtEnd { generation, shared } = &self.end;
+        let usual = generation.server.connect_time();
+        let delay = shared.settings.hedge_after(usual);
         // A waiter whose orders grew late each time would lose each token.
         if self.counted.is_order() { delay.max(usual * 2) } else { delay }
     }
 
     /// Whether callers may use what it opens. Its server may have been disabled or moved to another tier.
     fn helps(&self) -> bool {
-        let shared = &self.end.shared;
-        spill::helps(shared, &shared.servers.list(), &self.end.generation.server, shared.clock.time())
+        let LookAtEnd { generation, shared } = &self.end;
+        spill::helps(shared, &shared.servers.list(), &generation.server, shared.clock.time())
     }
 
     /// How long it has run.
@@ -241,9 +244,11 @@ impl<C: Connector> Attempt<C> {
     }
 
     fn finish(mut self, outcome: Outcome<C>, config: Arc<Server>) {
+        let LookAtEnd { generation, shared } = &self.end;
+        let server = &generation.server;
         // Before it counts as finished: a panic in the user's code is a fault of the server, as one in `connect` is.
         let fault = match &outcome {
-            Outcome::Failed(error) => self.end.shared.connector.classify(error),
+            Outcome::Failed(error) => shared.connector.classify(error),
             Outcome::LookUpTimedOut(_) => ConnectFault::Client,
             _ => ConnectFault::Server,
         };
@@ -251,28 +256,28 @@ impl<C: Connector> Attempt<C> {
         match outcome {
             Outcome::Connected(conn) => {
                 let took = self.took();
-                self.end.generation.server.count(Total::Connects, 1);
-                transition::connected(&self.end.shared, &self.end.generation, self.pass, self.outage);
-                let opened_at = self.end.shared.clock.time();
+                server.count(Total::Connects, 1);
+                transition::connected(shared, generation, self.pass, self.outage);
+                let opened_at = shared.clock.time();
                 if let Some(permit) = self.permit.take().and_then(ConnectPermit::connected) {
                     let info = ConnInfo::new(Arc::clone(&config), opened_at);
                     let record = ConnRecord::new(permit, info, self.outage);
-                    self.end.shared.servers.refresh(self.end.generation.number);
-                    let connector = Arc::clone(&self.end.shared.connector);
-                    let expires_at = expires_at(&self.end.shared, &self.end.generation, opened_at);
+                    shared.servers.refresh(generation.number);
+                    let connector = Arc::clone(&shared.connector);
+                    let expires_at = expires_at(shared, generation, opened_at);
                     let conn = Connection::new(conn, connector, record, expires_at);
                     // First: its end comes after it, also as an event.
-                    self.end.generation.server.tell_opened(&config, took);
-                    deliver(&self.end.shared, Box::new(conn));
+                    server.tell_opened(&config, took);
+                    deliver(shared, Box::new(conn));
                 }
             }
             Outcome::Failed(error) => self.fail(Failure::Connect(error), fault),
             Outcome::TimedOut => {
-                let after = self.end.shared.settings.connect_timeout;
+                let after = shared.settings.connect_timeout;
                 self.fail(Failure::ConnectTimeout { after }, fault);
             }
             Outcome::LookUpTimedOut(host) => {
-                let after = self.end.shared.settings.connect_timeout;
+                let after = shared.settings.connect_timeout;
                 self.fail(Failure::LookUpTimeout { host, after }, fault);
             }
             Outcome::Ended => self.abandon(),
@@ -280,7 +285,8 @@ impl<C: Connector> Attempt<C> {
     }
 
     fn fail(&self, failure: Failure<C::Error>, fault: ConnectFault) {
-        let server = &self.end.generation.server;
+        let LookAtEnd { generation, shared } = &self.end;
+        let server = &generation.server;
         server.count(Total::ConnectFailures, 1);
         let timed_out = matches!(failure, Failure::ConnectTimeout { .. });
         if timed_out || matches!(failure, Failure::LookUpTimeout { .. }) {
@@ -289,7 +295,7 @@ impl<C: Connector> Attempt<C> {
         let (failure, took) = (Arc::new(failure), self.took());
         let unanswered_since = timed_out.then_some(self.began_in);
         let failed = FailedConnect { pass: self.pass, outage: self.outage, unanswered_since, fault };
-        transition::connect_failed(&self.end.shared, &self.end.generation, failed, Arc::clone(&failure));
+        transition::connect_failed(shared, generation, failed, Arc::clone(&failure));
         server.tell_connect_failed(&server.config(), &failure, took);
     }
 

@@ -168,11 +168,11 @@ pub(crate) fn has_answering_connection<C: Connector>(shared: &Shared<C>, generat
 
 /// Why an idle connection may not be reused, if it may not. Asks the connector.
 pub(crate) fn why_unfit<C: Connector>(shared: &Shared<C>, conn: &mut Connection<C>, now: Time) -> Option<CloseReason> {
-    if let Some(over) = conn.why_expired(now, shared.idle_timeout) {
+    if let Some(over) = conn.why_expired(now, shared.idle_limit) {
         return Some(over);
     }
     let checked_out_at = conn.info().checked_out_at();
-    let is_reusable = conn.try_check_out(now, shared.idle_timeout);
+    let is_reusable = conn.try_check_out(now, shared.idle_limit);
     conn.info_mut().check_out(checked_out_at);
     (!is_reusable).then_some(CloseReason::Unfit)
 }

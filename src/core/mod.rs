@@ -4,7 +4,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `wait` | joins the wait queue and waits |
+//! | `hot`, `wait` | the hot paths of an acquire and a release; joins the wait queue and waits |
 //! | `warm_up`, `follow` | opens connections ahead of the callers; applies a stream of server sets |
 //! | `acquire` | looks everywhere for an idle connection, where the hot path found none |
 //! | `background` | the one task of a pool |
@@ -16,7 +16,7 @@
 //! | `attempt` | one connect attempt |
 //! | `disable` | takes servers out of rotation by order, and back |
 //! | `membership`, `release` | changes the set of servers; ends a use, by what it says of its server |
-//! | `hot`, `idle_check` | the hot paths of an acquire and a release; runs the check of an idle connection |
+//! | `idle_check` | runs the check of an idle connection |
 //! | `transition` | changes a server's breaker and health |
 //! | `idle_conns` | puts connections into the idle queue of their server, takes them out, closes them |
 //! | `hand_over` | serves waiters, with new connections and from the idle queues |
@@ -68,14 +68,15 @@ mod wish;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::acquire::{Acquired, take_idle, try_acquire};
+pub(crate) use self::acquire::Acquired;
 pub(crate) use self::background::ensure as ensure_background;
 pub(crate) use self::disable::{disable, drain, enable};
 pub(crate) use self::follow::follow;
+pub(crate) use self::hot::{release, take_idle, try_acquire};
 pub(crate) use self::membership::{
     close, deregister, register, reset, reset_server, set_load_balancing, set_servers, update,
 };
-pub(crate) use self::release::{broken, detach, discard, dropped, fail, release, report_failure, report_success};
+pub(crate) use self::release::{broken, detach, discard, dropped, fail, report_failure, report_success};
 pub(crate) use self::report::{not_returned, servers, status};
 pub(crate) use self::shared::Shared;
 pub(crate) use self::wait::{acquire_with, wait};

@@ -12,7 +12,6 @@ use crate::connector::{AfterUse, Connector, Ended};
 use crate::core::attempt_counts::{Counted, Purpose};
 use crate::core::closing::{close, why_over};
 use crate::core::hook::{HookEnd, run_hook};
-use crate::core::hot::{IN_LOAD, PLAIN, PutBack, put_back};
 use crate::core::idle_conns::{after_push, close_idle_since, make_idle};
 use crate::core::shared::{Shared, pool_of};
 use crate::core::transition;
@@ -21,32 +20,15 @@ use crate::raw::{Outage, TICK, Time};
 use crate::server::{Connection, Generation, Total};
 use crate::sync::Arc;
 
-/// Takes a connection back as the connector says. Not inlined itself, so that its parts are inlined into it.
-#[inline(never)]
-pub(crate) fn release<C: Connector>(mut conn: Box<Connection<C>>) {
-    match conn.after_use(Ended::Released) {
-        AfterUse::Reuse => reuse::<C, PLAIN>(conn),
-        AfterUse::Recycle => recycle(conn),
-        AfterUse::Close => {
-            end_good_use(&mut conn);
-            close(conn, CloseReason::Unfit);
-        }
-    }
-}
-
-/// Takes a connection back for reuse.
-#[inline(always)]
-fn reuse<C: Connector, const CALLER: u8>(conn: Box<Connection<C>>) {
-    match put_back::<C, CALLER>(conn) {
-        PutBack::Done => {}
-        PutBack::Look { generation, thread, outage } => after_release(&generation, thread, outage),
-        PutBack::Slow(conn) => reuse_slowly(conn),
-    }
+/// The use ends well, but the connection may not be reused.
+pub(crate) fn release_and_close<C: Connector>(mut conn: Box<Connection<C>>) {
+    end_good_use(&mut conn);
+    close(conn, CloseReason::Unfit);
 }
 
 /// Acts on a return to an idle queue, where there are waiters or strikes, or the server is not plainly up.
 #[cold]
-fn after_release<C: Connector>(generation: &Arc<Generation<C>>, thread: usize, outage: Outage) {
+pub(crate) fn after_release<C: Connector>(generation: &Arc<Generation<C>>, thread: usize, outage: Outage) {
     if let Some(shared) = pool_of(&generation.server) {
         transition::succeeded(&shared, generation, outage);
         after_push(&shared, generation, thread, outage);
@@ -55,10 +37,7 @@ fn after_release<C: Connector>(generation: &Arc<Generation<C>>, thread: usize, o
 
 /// Takes a connection back for reuse, holding a reference to the generation and the pool.
 #[cold]
-fn reuse_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
-    if conn.record.end_load() {
-        return reuse::<C, IN_LOAD>(conn);
-    }
+pub(crate) fn release_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     // A dropped pool has closed all generations.
     let Some(shared) = end_good_use(&mut conn) else { return close(conn, CloseReason::PoolClosed) };
     conn.record.set_noted();
@@ -119,7 +98,7 @@ pub(crate) fn broken<C: Connector>(mut conn: Box<Connection<C>>, reason: &dyn fm
 pub(crate) fn dropped<C: Connector>(mut conn: Box<Connection<C>>) {
     if !std::thread::panicking() {
         match conn.after_use(Ended::Dropped) {
-            AfterUse::Reuse => return reuse_slowly(conn),
+            AfterUse::Reuse => return release_slowly(conn),
             AfterUse::Recycle => return recycle(conn),
             AfterUse::Close => report_if_abandoned(&conn),
         }
@@ -218,7 +197,7 @@ fn first_verdict<C: Connector>(conn: &mut Connection<C>) -> Option<Arc<Shared<C>
 }
 
 /// Recycles a connection whose use ends. Without a runtime it closes.
-fn recycle<C: Connector>(mut conn: Box<Connection<C>>) {
+pub(crate) fn recycle<C: Connector>(mut conn: Box<Connection<C>>) {
     let Some(shared) = pool_of(conn.server()) else {
         end_other_use(&mut conn);
         return close(conn, CloseReason::PoolClosed);

@@ -1,4 +1,4 @@
-//! What all parts of a pool share. It holds the parts; its one method tells the time.
+//! What all parts of a pool share. It holds the parts; its methods tell the time.
 
 use tokio::runtime::Handle;
 
@@ -23,11 +23,11 @@ use crate::sync::{Arc, Weak};
 pub(crate) struct Shared<C: Connector> {
     pub(crate) connector: Arc<C>,
     pub(crate) settings: Settings,
-    /// The idle timeout that a checkout asks for, as a time since the last use; `Time::NEVER` if there is none, or if
+    /// A connection that was idle for so long is not checked out; `Time::NEVER` without an idle timeout, and where
     /// sweeps alone close for it, down to the minimum.
-    pub(crate) idle_timeout: Time,
+    pub(crate) idle_limit: Time,
     pub(crate) clock: Clock,
-    /// Those of the notifier.
+    /// The same as those of the notifier.
     pub(crate) signals: Arc<Signals>,
     pub(crate) servers: Servers<C>,
     /// The order in which callers try the servers.
@@ -66,7 +66,7 @@ impl<C: Connector> Shared<C> {
             let notifier = Arc::new(Notifier::new(weak.clone(), Arc::clone(&settings.name), clock.clone(), observer));
             let (policy, limits, max_idle) = (settings.load_balancing, settings.limits, settings.max_idle_per_server);
             Self {
-                idle_timeout: idle_timeout.map_or(Time::NEVER, |timeout| Time::ZERO.after(timeout)),
+                idle_limit: idle_timeout.map_or(Time::NEVER, |timeout| Time::ZERO.after(timeout)),
                 signals: Arc::clone(&notifier.signals),
                 servers: Servers::new(Arc::clone(&notifier), policy, limits, max_idle, slow_start),
                 rotation: Rotation::new(start),
@@ -86,6 +86,17 @@ impl<C: Connector> Shared<C> {
                 random: Random::new(seed),
             }
         })
+    }
+
+    /// The time of a checkout: the tick, or the clock's where none is stored or exact times are asked for.
+    #[inline(always)]
+    pub(crate) fn checkout_time(&self) -> Time {
+        /// Out of line of the hot path.
+        #[cold]
+        fn read(clock: &Clock) -> Time {
+            clock.time()
+        }
+        self.signals.tick().filter(|_| !self.settings.exact_times).unwrap_or_else(|| read(&self.clock))
     }
 
     /// The tick, or the time where none is stored.

@@ -73,7 +73,7 @@ pub(crate) fn connect_failed<C: Connector>(
 /// Closes a connection that may not be reused, out of line of the hot path.
 #[cold]
 pub(crate) fn close_unusable<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>, now: Time) {
-    match conn.why_expired(now, shared.idle_timeout) {
+    match conn.why_expired(now, shared.idle_limit) {
         Some(why) => close(conn, why),
         None => close_refused(shared, conn, CloseReason::Unfit),
     }

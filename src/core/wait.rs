@@ -183,7 +183,7 @@ impl<C: Connector> Waiter<'_, C> {
             if outdated.is_none() && is_new {
                 grant.conn.info_mut().check_out(now);
             }
-            if outdated.is_none() && (is_new || grant.conn.try_check_out(now, shared.idle_timeout)) {
+            if outdated.is_none() && (is_new || grant.conn.try_check_out(now, shared.idle_limit)) {
                 count_in_load(shared, &mut grant.conn);
                 return Some(grant.conn);
             }

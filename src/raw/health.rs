@@ -111,7 +111,7 @@ impl core::fmt::Debug for HealthSnapshot {
 }
 
 impl HealthSnapshot {
-    /// That of no server.
+    /// Equal to the word of no server.
     pub(crate) const NONE: Self = Self(u64::MAX);
 
     pub(crate) fn state(self) -> HealthState {

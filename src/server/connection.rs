@@ -51,17 +51,17 @@ impl<C: Connector> Connection<C> {
 
     /// Why it may not be idle any longer, if its time is over.
     #[inline(always)]
-    pub(crate) fn why_expired(&self, now: Time, idle_timeout: Time) -> Option<CloseReason> {
+    pub(crate) fn why_expired(&self, now: Time, idle_limit: Time) -> Option<CloseReason> {
         if now >= self.expires_at {
             return Some(CloseReason::MaxLifetime);
         }
-        (now.counted_from(self.info().idle_since()) >= idle_timeout).then_some(CloseReason::IdleTimeout)
+        (now.counted_from(self.info().idle_since()) >= idle_limit).then_some(CloseReason::IdleTimeout)
     }
 
     /// Checks it out, if it may be used now: it is not past its lifetime or idle timeout, and the connector agrees.
     #[inline(always)]
-    pub(crate) fn try_check_out(&mut self, now: Time, idle_timeout: Time) -> bool {
-        if self.why_expired(now, idle_timeout).is_some() {
+    pub(crate) fn try_check_out(&mut self, now: Time, idle_limit: Time) -> bool {
+        if self.why_expired(now, idle_limit).is_some() {
             return false;
         }
         self.record.info.check_out(now);
@@ -90,14 +90,14 @@ impl<C: Connector> Connection<C> {
     }
 }
 
-/// What an open connection tells of its server, under its outage number.
+/// As what an open connection counts in [`ServerRecord::answered`], under its outage number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
     /// It has not come back well since it was opened.
     Unproven,
     /// It came back well.
     Proven,
-    /// Nothing: a failure was reported since it came back well, or it closes.
+    /// It does not count: a failure was reported since it came back well, or it closes.
     Disproven,
 }
 
@@ -105,8 +105,8 @@ enum Proof {
 pub(crate) struct ConnRecord<C: Connector> {
     permit: Permit<C>,
     info: ConnInfo,
-    /// The health of the server when its last return was noted, with which it was plainly up. `HealthSnapshot::NONE` if
-    /// the next return must be noted whatever the health.
+    /// The health of the server as of the last return that was noted; the server was plainly up. `HealthSnapshot::NONE`
+    /// if the next return must be noted in any case.
     noted: HealthSnapshot,
     /// See [`Connection::outage`].
     outage: Outage,
@@ -145,23 +145,22 @@ impl<C: Connector> ConnRecord<C> {
         }
     }
 
-    /// Ends that count. True if the use was counted.
-    pub(crate) fn end_load(&mut self) -> bool {
-        let was_counted = std::mem::take(&mut self.is_in_load);
-        if was_counted {
+    /// Ends that count.
+    #[inline(always)]
+    pub(crate) fn end_load(&mut self) {
+        if self.is_in_load {
+            self.is_in_load = false;
             self.server().in_use.lower();
         }
-        was_counted
     }
 
-    /// Whether its return has nothing to note: one in this tick was noted, with the same health of the server, and the
-    /// use is in no count.
+    /// Whether its return repeats one of this tick that was noted, with the same health of the server.
     #[inline(always)]
-    pub(crate) fn is_noted(&self, tick: Time, health: HealthSnapshot) -> bool {
-        self.info.idle_since() == tick && self.noted == health && !self.is_in_load
+    pub(crate) fn repeats_noted_return(&self, tick: Time, health: HealthSnapshot) -> bool {
+        self.info.idle_since() == tick && self.noted == health
     }
 
-    /// Its return was noted. So are the next ones of the tick, if this one proved it to a server that is plainly up.
+    /// Its return was noted. Later ones in this tick repeat it, if it came back well and the server is plainly up.
     pub(crate) fn set_noted(&mut self) {
         let health = self.server().health.snapshot();
         let is_settled = health.is_plainly_up() && self.is_proven_under(health.outage());
