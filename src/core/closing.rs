@@ -6,7 +6,7 @@ use crate::connector::Connector;
 use crate::core::look_again::LookAtEnd;
 use crate::core::shared::{Shared, pool_of};
 use crate::raw::Time;
-use crate::server::{ConnRecord, Connection, Generation};
+use crate::server::{ConnRecord, Connection};
 use crate::sync::Arc;
 
 /// Closes a connection. No lock may be held: it runs user code.
@@ -64,14 +64,5 @@ struct Closing<C: Connector> {
 impl<C: Connector> Drop for Closing<C> {
     fn drop(&mut self) {
         self.record.server().closing.count(false);
-    }
-}
-
-/// Why a connection closes that no later generation takes over: its epoch is over.
-pub(crate) fn why_over<C: Connector>(generation: &Generation<C>) -> CloseReason {
-    match generation.was_removed() {
-        _ if generation.server.is_pool_closed() => CloseReason::PoolClosed,
-        true => CloseReason::Removed,
-        false => CloseReason::Reset,
     }
 }

@@ -67,7 +67,7 @@ fn enabled<C: Connector>(shared: &Shared<C>, generation: &Generation<C>) {
     look_at(shared, generation, shared.clock.time());
     shared.notifier.wake_if_waiters();
     // One that drains it has nothing to wait for.
-    shared.notifier.returned.notify_waiters();
+    shared.notifier.drain_changed.notify_waiters();
     generation.server.tell_state(StateKind::Enabled, "server is enabled");
 }
 

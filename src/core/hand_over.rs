@@ -180,7 +180,7 @@ fn take<C: Connector>(
 /// its tier comes into use.
 fn may_serve_waiters<C: Connector>(shared: &Shared<C>, list: &List<C>, conn: &Connection<C>) -> bool {
     let generation = conn.generation();
-    !generation.is_over()
+    generation.why_over().is_none()
         && match list.usable(generation.number) {
             Some((_, Usable::All)) => true,
             Some((_, Usable::Standby)) => spill::is_reached(shared, list, &generation.server, shared.clock.time()),

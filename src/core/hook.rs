@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::core::attempt_counts::Counted;
 use crate::core::shared::Shared;
@@ -16,8 +17,8 @@ pub(crate) enum HookEnd<E> {
     Passed,
     Failed(E),
     TimedOut,
-    /// The server was removed or reset, or the pool closed.
-    Ended,
+    /// The epoch did, for which the connection closes.
+    Ended(CloseReason),
 }
 
 /// Runs a hook as an attempt runs: it ends with the epoch, and after the connect timeout in the time that the runtime
@@ -34,8 +35,8 @@ pub(crate) async fn run_hook<C: Connector>(
     let mut timeout = pin!(time_out(&shared.clock, shared.settings.connect_timeout));
     let mut hook = pin!(hook);
     poll_fn(|cx| {
-        if ended.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(HookEnd::Ended);
+        if let Poll::Ready(why) = ended.as_mut().poll(cx) {
+            return Poll::Ready(HookEnd::Ended(why));
         }
         // Before the hook, which may use up the task's budget: then no timer is ever due.
         let is_over = timeout.as_mut().poll(cx).is_ready();

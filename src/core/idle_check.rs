@@ -7,7 +7,7 @@
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::core::attempt_counts::{Counted, Purpose};
-use crate::core::closing::{close, why_over};
+use crate::core::closing::close;
 use crate::core::hook::{HookEnd, run_hook};
 use crate::core::look_again::LookAtEnd;
 use crate::core::shared::Shared;
@@ -79,7 +79,7 @@ impl<C: Connector> IdleCheck<C> {
                 let failure = Failure::CheckTimeout { after: shared.settings.connect_timeout };
                 transition::reported(shared, generation, outage, failure, None);
             }
-            HookEnd::Ended => close(conn, why_over(generation)),
+            HookEnd::Ended(why) => close(conn, why),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
-use crate::core::closing::{close, why_over};
+use crate::core::closing::close;
 use crate::core::hand_over::{Leftover, serve_from};
 use crate::core::shared::{Shared, pool_of};
 use crate::raw::{Outage, Time};
@@ -34,8 +34,8 @@ pub(crate) fn make_idle<C: Connector>(conn: Box<Connection<C>>) {
 /// Why a connection may not stay, if it is of an epoch that is over, or from before an outage that is over.
 pub(crate) fn why_outdated<C: Connector>(conn: &Connection<C>) -> Option<CloseReason> {
     let (generation, health) = (conn.generation(), conn.server().health.snapshot());
-    if generation.is_over() {
-        return Some(why_over(generation));
+    if let Some(why) = generation.why_over() {
+        return Some(why);
     }
     (!health.is_down() && conn.outage() != health.outage()).then_some(CloseReason::Outage)
 }
@@ -45,8 +45,7 @@ pub(crate) fn why_outdated<C: Connector>(conn: &Connection<C>) -> Option<CloseRe
 #[cold]
 pub(crate) fn move_or_close<C: Connector>(mut conn: Box<Connection<C>>) {
     let generation = conn.generation();
-    if generation.is_over() {
-        let why = why_over(generation);
+    if let Some(why) = generation.why_over() {
         return close(conn, why);
     }
     // A queue that is not closed is full.

@@ -86,7 +86,7 @@ fn act<C: Connector>(shared: &Arc<Shared<C>>, change: Change<C>) {
     }
     if !change.registered.is_empty() || shared.servers.list().closed {
         // One that drained it before its removal has nothing to wait for, and no one has when the pool is closed.
-        shared.notifier.returned.notify_waiters();
+        shared.notifier.drain_changed.notify_waiters();
     }
     for generation in change.registered.iter().chain(&change.replaced) {
         look_again(shared, generation);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::close_reason::CloseReason;
 use crate::connector::{AfterUse, Connector, Ended};
 use crate::core::attempt_counts::{Counted, Purpose};
-use crate::core::closing::{close, why_over};
+use crate::core::closing::close;
 use crate::core::hook::{HookEnd, run_hook};
 use crate::core::idle_conns::{after_push, close_idle_since, make_idle};
 use crate::core::shared::{Shared, pool_of};
@@ -231,7 +231,7 @@ async fn run_recycle<C: Connector>(task: Recycle<C>) {
             conn.info_mut().rest_from(shared.clock.time());
             return keep_or_close(conn);
         }
-        HookEnd::Ended => return close(conn, why_over(&generation)),
+        HookEnd::Ended(why) => return close(conn, why),
         HookEnd::Failed(error) => Failure::Recycle(error),
         HookEnd::TimedOut => Failure::RecycleTimeout { after: shared.settings.connect_timeout },
     };

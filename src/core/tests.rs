@@ -244,7 +244,7 @@ async fn a_changed_maximum_begins_a_generation_and_keeps_the_connections() {
     let first = shared(&rig.pool).servers.list().entry(0).expect("it is registered").generation.clone();
     rig.pool.set_servers([Server::new("a").max_conns(10)]).expect("in range");
     let second = shared(&rig.pool).servers.list().entry(0).expect("it is registered").generation.clone();
-    assert!(first.idle.is_closed() && first.idle.is_empty() && !first.is_over());
+    assert!(first.idle.is_closed() && first.idle.is_empty() && first.why_over().is_none());
     assert_eq!(second.idle.len(), 1, "the idle connection moved");
     out.release();
     assert_eq!((first.idle.len(), second.idle.len()), (0, 2), "and so did the one that came back");
@@ -264,11 +264,11 @@ fn the_end_of_an_epoch_ends_what_waits_for_it_and_nothing_else() {
     assert!(a_over.as_mut().poll(cx).is_pending() && b_over.as_mut().poll(cx).is_pending());
     rig.pool.reset_server("a").expect("it is registered");
     assert!(a_over.poll(cx).is_ready() && b_over.as_mut().poll(cx).is_pending());
-    assert!(a.is_over() && !generation(0).is_over());
+    assert!(a.why_over().is_some() && generation(0).why_over().is_none());
     rig.pool.deregister("b").expect("it is registered");
     assert!(b_over.poll(cx).is_ready());
     rig.pool.register("b").expect("it was removed");
-    assert!(b.is_over() && !generation(1).is_over());
+    assert!(b.why_over().is_some() && generation(1).why_over().is_none());
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ pub(crate) async fn warm_up<C: Connector>(shared: &Arc<Shared<C>>, timeout: Dura
     let mut pending = servers.clone();
     let opened = wait_until(&shared.notifier.attempt_ended, || {
         pending.retain(|server| open_missing(shared, server));
-        pending.is_empty()
+        pending.is_empty().then_some(())
     });
     shared.clock.until(started.after(timeout), opened).await;
     let counted = servers.iter().filter(|server| server.disabled_until().is_none());

@@ -6,15 +6,13 @@
 //! returned to a closed generation moves to the next one if both are of the same epoch, which is so if only the maximum
 //! changed. Otherwise it closes.
 //!
-//! An epoch is the time in which the generations of a server pass connections on to each other. It ends when the server
-//! is removed or reset, when its address or a tag changes, and when the runtime is shut down.
-//!
 //! Idle connections refer to their generation, which holds them. Closing and draining it breaks this cycle.
 
+use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::raw::{Idle, Outage};
 use crate::server::notifier::wait_until;
-use crate::server::{Connection, ServerRecord};
+use crate::server::{Connection, Epoch, ServerRecord};
 use crate::sync::Arc;
 
 /// See the module's page.
@@ -25,24 +23,19 @@ pub(crate) struct Generation<C: Connector> {
     pub(crate) number: usize,
     /// The index at which threads keep the list of this pool.
     pub(crate) cache_index: usize,
-    /// The number of its epoch among those of the server.
-    pub(crate) epoch: u64,
+    pub(crate) epoch: Arc<Epoch>,
 }
 
 impl<C: Connector> Generation<C> {
     /// Whether connections may move to another generation: it is of the same epoch.
     pub(crate) fn passes_on_to(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.server, &other.server) && self.epoch == other.epoch
+        Arc::ptr_eq(&self.epoch, &other.epoch)
     }
 
-    /// Whether its epoch is over.
-    pub(crate) fn is_over(&self) -> bool {
-        self.server.epoch() > self.epoch
-    }
-
-    /// Whether its epoch ended by a removal of the server, which may be registered again by now.
-    pub(crate) fn was_removed(&self) -> bool {
-        self.server.has_removed(self.epoch)
+    /// Why its connections close, if its epoch is over.
+    pub(crate) fn why_over(&self) -> Option<CloseReason> {
+        let why = self.epoch.ended()?;
+        Some(if self.server.is_pool_closed() { CloseReason::PoolClosed } else { why })
     }
 
     /// Takes an idle connection that is proven under an outage. Puts those back that it met, so
@@ -56,9 +49,9 @@ impl<C: Connector> Generation<C> {
         self.idle.pop_if(thread, |conn| conn.record.is_proven_under(outage), refuse)
     }
 
-    /// Waits for the end of its epoch.
-    pub(crate) async fn over(&self) {
+    /// Waits for the end of its epoch. Returns why its connections close.
+    pub(crate) async fn over(&self) -> CloseReason {
         let notifier = self.server.notifier();
-        wait_until(&notifier.server_changed, || self.is_over()).await;
+        wait_until(&notifier.server_changed, || self.why_over()).await
     }
 }

@@ -2,6 +2,7 @@
 
 mod config;
 mod connection;
+mod epoch;
 mod events;
 mod gauge;
 mod generation;
@@ -16,6 +17,7 @@ mod weight;
 pub(crate) use self::config::{Limits, PoolLimits};
 pub use self::config::{Server, TLS_SERVER_NAME};
 pub(crate) use self::connection::{ConnRecord, Connection};
+pub(crate) use self::epoch::Epoch;
 pub(crate) use self::events::chain;
 pub(crate) use self::generation::Generation;
 pub(crate) use self::notifier::{Notifier, quietly, wait_until};

@@ -29,7 +29,7 @@ pub(crate) struct Notifier {
     task: Notify,
     /// Notified when a drain may be over: a connection of a removed or disabled server has closed, a server was enabled
     /// or registered, or the pool was closed.
-    pub(crate) returned: Notify,
+    pub(crate) drain_changed: Notify,
     /// Notified when a connect attempt, a goodbye or a check has ended.
     pub(crate) attempt_ended: Notify,
     /// Notified when attempts must look at their server: its epoch has ended, it was disabled, or its tier may have
@@ -54,7 +54,7 @@ impl Notifier {
             observer,
             wake_at: WakeAt::new(),
             task: Notify::new(),
-            returned: Notify::new(),
+            drain_changed: Notify::new(),
             attempt_ended: Notify::new(),
             server_changed: Notify::new(),
         }
@@ -87,9 +87,9 @@ impl Notifier {
         }
     }
 
-    /// Waits until `is_over`. Looks when `returned` is notified.
+    /// Waits until `is_over`. Looks when `drain_changed` is notified.
     pub(crate) async fn wait_until(&self, is_over: impl Fn() -> bool) {
-        wait_until(&self.returned, is_over).await;
+        wait_until(&self.drain_changed, || is_over().then_some(())).await;
     }
 
     /// Waits until the background task is woken.
@@ -98,14 +98,14 @@ impl Notifier {
     }
 }
 
-/// Waits until `is_over`. Looks when `changed` is notified.
-pub(crate) async fn wait_until(changed: &Notify, mut is_over: impl FnMut() -> bool) {
+/// Waits until `look` finds something. Looks when `changed` is notified.
+pub(crate) async fn wait_until<T>(changed: &Notify, mut look: impl FnMut() -> Option<T>) -> T {
     loop {
         let mut notified = pin!(changed.notified());
         // Before the look: a change after it is noticed.
         notified.as_mut().enable();
-        if is_over() {
-            return;
+        if let Some(found) = look() {
+            return found;
         }
         notified.await;
     }

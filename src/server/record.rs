@@ -41,10 +41,6 @@ pub(crate) struct ServerRecord<C: Connector> {
     /// Why connecting pauses.
     connect_error: ArcSwapOption<Failure<C::Error>>,
     notifier: Arc<Notifier>,
-    /// The epochs of its generations below this number are over.
-    epoch: AtomicU64,
-    /// Those below this number were over by its last removal.
-    removed_epoch: AtomicU64,
     /// The smoothed time of a connect, in nanoseconds; zero if it is unknown.
     connect_time: AtomicU64,
     pub(crate) weight: Weight,
@@ -82,8 +78,6 @@ impl<C: Connector> ServerRecord<C> {
             last_failure: ArcSwapOption::empty(),
             connect_error: ArcSwapOption::empty(),
             notifier,
-            epoch: AtomicU64::new(0),
-            removed_epoch: AtomicU64::new(0),
             connect_time: AtomicU64::new(0),
             weight: Weight::new(limits.weight),
             totals: Totals::default(),
@@ -326,30 +320,6 @@ impl<C: Connector> ServerRecord<C> {
         self.number.load(Ordering::Relaxed) as usize
     }
 
-    /// The number of the epoch that is not over. One ended each nanosecond would take 584 years to wrap.
-    pub(crate) fn epoch(&self) -> u64 {
-        // Acquire: pairs with the Release of `end_epoch`.
-        self.epoch.load(Ordering::Acquire)
-    }
-
-    /// Whether an epoch that is over was over by the last removal of the server.
-    pub(crate) fn has_removed(&self, epoch: u64) -> bool {
-        // Relaxed: read after `epoch`, which pairs with the Release of `end_epoch`.
-        self.removed_epoch.load(Ordering::Relaxed) > epoch
-    }
-
-    /// Ends an epoch, and with it the attempts that run. `is_removed`: the server is removed. Only under the lock of
-    /// the server list.
-    pub(crate) fn end_epoch(&self, epoch: u64, is_removed: bool) {
-        if is_removed {
-            // Relaxed: the change below publishes it.
-            self.removed_epoch.store(epoch + 1, Ordering::Relaxed);
-        }
-        // Release: pairs with the Acquire of `epoch`.
-        self.epoch.fetch_max(epoch + 1, Ordering::Release);
-        self.notifier.server_changed.notify_waiters();
-    }
-
     /// Forgets what is known by the connections that it has.
     pub(crate) fn forget_results(&self, now: Time) {
         self.health.begin_anew(now);
@@ -378,7 +348,7 @@ impl<C: Connector> ServerRecord<C> {
             self.record_if_gone();
         }
         if health.is_removed() || health.is_disabled() {
-            self.notifier.returned.notify_waiters();
+            self.notifier.drain_changed.notify_waiters();
         }
     }
 

@@ -11,10 +11,11 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 pub(crate) use self::turns::TurnsUpkeep;
+use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::error::ServerError;
 use crate::raw::{Idle, TIERS, Time};
-use crate::server::{Connection, Generation, Limits, Server, ServerRecord};
+use crate::server::{Connection, Epoch, Generation, Limits, Server, ServerRecord};
 use crate::servers::list::{List, ListEntry};
 use crate::servers::thread::shards;
 use crate::servers::{MAX_DEFAULT_IDLE, Servers};
@@ -188,8 +189,7 @@ impl<C: Connector> Edit<'_, C> {
         };
         state.register(number, &self.servers.serving, self.now);
         self.servers.start_ramp(&state);
-        let epoch = state.epoch();
-        let generation = self.begin_generation(number, state, limits.max_conns, epoch);
+        let generation = self.begin_generation(number, state, limits.max_conns, Arc::default());
         self.registry.numbers.insert(name, number);
         self.change.registered.push(generation);
     }
@@ -246,7 +246,8 @@ impl<C: Connector> Edit<'_, C> {
     /// Begins the next generation of a server, of the next epoch if this one is over.
     fn replace(&mut self, entry: ListEntry<C>, max_conns: u32, is_over: bool) {
         let old = entry.generation;
-        self.begin_generation(old.number, Arc::clone(&old.server), max_conns, old.epoch + u64::from(is_over));
+        let epoch = if is_over { Arc::default() } else { Arc::clone(&old.epoch) };
+        self.begin_generation(old.number, Arc::clone(&old.server), max_conns, epoch);
         self.change.replaced.push(old);
     }
 
@@ -256,7 +257,7 @@ impl<C: Connector> Edit<'_, C> {
         number: usize,
         server: Arc<ServerRecord<C>>,
         max_conns: u32,
-        epoch: u64,
+        epoch: Arc<Epoch>,
     ) -> Arc<Generation<C>> {
         let (capacity, bounded) = self.room(max_conns);
         let idle: Idle<Connection<C>> = Idle::new(capacity, shards(), bounded);
@@ -287,7 +288,9 @@ impl<C: Connector> Edit<'_, C> {
         // After the publication: a connection that finds its generation closed looks for the next one in the list.
         for (at, generation) in change.closed().enumerate() {
             if servers.current(generation).is_none() {
-                generation.server.end_epoch(generation.epoch, at < change.removed.len());
+                let is_removed = at < change.removed.len();
+                generation.epoch.end(if is_removed { CloseReason::Removed } else { CloseReason::Reset });
+                servers.notifier.server_changed.notify_waiters();
             }
             generation.idle.close();
         }
