@@ -218,7 +218,7 @@ impl Run {
                 let (outage, is_current) = server.outage(which);
                 let is_ejected = server.model == Model::Down { is_ejected: true } && *now_ns < server.until_ns;
                 let answers = server.is_down() && !is_ejected && is_current;
-                assert_eq!(server.health.answers(serving, outage, now), answers);
+                assert_eq!(server.health.come_up(serving, outage, now), answers);
                 if answers {
                     server.model = Model::Up;
                 }

@@ -205,7 +205,7 @@ pub fn an_outage_is_ended_once() {
                 let tier = Arc::clone(&tier);
                 thread::spawn(move || tier.health[0].end_ejection())
             };
-            let answers = tier.health[0].answers(&tier.serving, outage, time(1));
+            let answers = tier.health[0].come_up(&tier.serving, outage, time(1));
             let (recovers, ends) = (recovers.join().unwrap(), ends.join().unwrap());
             assert_ne!(recovers, answers, "exactly one ends the outage");
             assert!(!(is_ejected && answers && !ends), "an answer ended the ejection");

@@ -111,7 +111,7 @@ fn change(tier: &Tier<2>, at: usize, change: Change) {
         Change::ConnectFails => drop(tier.connect_fails(at, outage)),
         Change::Ejected => drop(tier.eject(at, outage, 1.0)),
         Change::Recovers => drop(health.begin_recovery(serving, outage, Time::ZERO)),
-        Change::Answers => drop(health.answers(serving, outage, Time::ZERO)),
+        Change::Answers => drop(health.come_up(serving, outage, Time::ZERO)),
         Change::Removed(is) => {
             // As in the pool: registered before it may serve, and removed after it served.
             if !is {

@@ -132,7 +132,7 @@ macro_rules! atomics {
     )+ };
 }
 
-atomics!(AtomicBool: bool, AtomicPtr<T>: *mut T, AtomicU64: u64, AtomicUsize: usize);
+atomics!(AtomicBool: bool, AtomicPtr<T>: *mut T, AtomicU32: u32, AtomicU64: u64, AtomicUsize: usize);
 
 const EMPTY: usize = 0;
 const BUSY: usize = 1;

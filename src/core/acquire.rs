@@ -4,8 +4,7 @@ use tokio::runtime::Handle;
 
 use crate::acquire_options::{AcquireOptions, Wish};
 use crate::connector::Connector;
-use crate::core::attempt;
-use crate::core::attempt_counts::Purpose;
+use crate::core::attempt::{self, Purpose};
 use crate::core::background;
 use crate::core::idle_conns::{after_look_for_proven, make_idle, move_or_close, serve_and_wake};
 use crate::core::shared::Shared;
@@ -38,7 +37,7 @@ pub(crate) fn take_elsewhere<C: Connector>(shared: &Arc<Shared<C>>, is_async: bo
         if let Some(conn) = take_at_detour(shared) {
             return Some(conn);
         }
-    } else if shared.servers.keep_list() {
+    } else if shared.servers.keep_current_list() {
         take_turn(shared);
     }
     take_any(shared, is_async, None)
@@ -55,7 +54,7 @@ fn take_at_detour<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>
         take_turn(shared);
         return None;
     }
-    let taken = shared.servers.with_kept_list(signals.list_version(), |list, thread| {
+    let taken = shared.servers.with_current_list(signals.list_version(), |list, thread| {
         let number = less_loaded(shared, list, thread)?;
         let entry = list.entry(number)?;
         let taken = take(shared, entry, || shared.checkout_time(), || entry.generation.idle.pop_own(thread)).ok();
@@ -65,7 +64,7 @@ fn take_at_detour<C: Connector>(shared: &Shared<C>) -> Option<Box<Connection<C>>
         taken
     });
     if taken.is_none() {
-        shared.servers.keep_list();
+        shared.servers.keep_current_list();
         take_turn(shared);
     }
     let mut conn = taken.flatten()?;
@@ -98,14 +97,14 @@ fn take_of<C: Connector>(shared: &Shared<C>, name: &str) -> Option<Box<Connectio
     }
     let entry = ListEntry { bucket: generation.server.bucket(), generation };
     let pop = || entry.generation.idle.pop(thread_number());
-    let conn = take_good(shared, &entry, shared.clock.time(), pop).ok()?;
+    let conn = take_reusable(shared, &entry, shared.clock.time(), pop).ok()?;
     wake_for_probe(shared);
     Some(conn)
 }
 
 /// Takes a turn: the less loaded of two servers.
 fn less_loaded<C: Connector>(shared: &Shared<C>, list: &List<C>, thread: usize) -> Option<usize> {
-    let in_use = |number| list.entry(number).map_or(usize::MAX, |entry| entry.server().in_use.count());
+    let in_use = |number| list.entry(number).map_or(u32::MAX, |entry| entry.server().in_use.get());
     shared.rotation.next_of_two(thread, &list.up, in_use)
 }
 
@@ -147,7 +146,7 @@ fn take_any<C: Connector>(shared: &Arc<Shared<C>>, is_async: bool, wish: Option<
     }
     let list = shared.servers.list();
     let (thread, now) = (thread_number(), shared.clock.time());
-    let take_from = |entry: &ListEntry<C>| take_good(shared, entry, now, || entry.generation.idle.pop(thread));
+    let take_from = |entry: &ListEntry<C>| take_reusable(shared, entry, now, || entry.generation.idle.pop(thread));
     if list.up.is_empty() {
         return shared.open_rotation.try_each(thread, &list.open, |number| {
             let entry = list.entry(number)?;
@@ -167,7 +166,7 @@ fn take_any<C: Connector>(shared: &Arc<Shared<C>>, is_async: bool, wish: Option<
             return None;
         }
         let taken = take_from(entry);
-        if matches!(taken, Err(Skip::Empty)) && entry.server().permits.counts().is_free() {
+        if matches!(taken, Err(Skip::Empty)) && entry.server().permits.counts().has_free() {
             empty.get_or_insert(&entry.generation);
         }
         taken.ok()
@@ -213,7 +212,7 @@ fn take_proven<C: Connector>(
             }
             popped
         };
-        take_good(shared, entry, now, pop).ok()
+        take_reusable(shared, entry, now, pop).ok()
     })
 }
 
@@ -255,7 +254,7 @@ fn pop_reusable<C: Connector>(
 }
 
 /// Takes a connection of one server, past those that may not be reused.
-fn take_good<C: Connector>(
+fn take_reusable<C: Connector>(
     shared: &Shared<C>,
     entry: &ListEntry<C>,
     now: Time,

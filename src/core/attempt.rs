@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::conn_info::ConnInfo;
 use crate::connector::{ConnectFault, Connector, look_up};
-use crate::core::attempt_counts::{Counted, Purpose};
+use crate::core::attempt_counts::{Counted, Runs};
 use crate::core::closing::close;
 use crate::core::hand_over;
 use crate::core::hook::time_out;
@@ -30,6 +30,22 @@ use crate::sync::Arc;
 
 /// Timers have steps of a millisecond.
 const SHORTEST_LINGER: Duration = Duration::from_millis(1);
+
+/// What an attempt is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Callers in the wait queue.
+    Waiters,
+    /// A server that a caller found empty.
+    Balance,
+    /// A server that is to have connections ahead of its callers.
+    Maintenance,
+    /// A server that is down.
+    Probe {
+        /// Before its pause is over.
+        ahead: bool,
+    },
+}
 
 /// An attempt that runs. What it holds it releases when dropped, finished or not, in the order of the fields.
 struct Attempt<C: Connector> {
@@ -61,7 +77,7 @@ impl<C: Connector> Linger<C> {
     fn new(attempt: &Attempt<C>, time: Duration, counted: Counted) -> Self {
         let LookAtEnd { generation, shared } = &attempt.end;
         let (generation, clock) = (Arc::clone(generation), shared.clock.clone());
-        generation.server.lingering.count(true);
+        generation.server.lingering.raise();
         let until = clock.time().after(time);
         Self { generation, clock, until, _counted: counted }
     }
@@ -74,7 +90,7 @@ impl<C: Connector> Linger<C> {
 impl<C: Connector> Drop for Linger<C> {
     fn drop(&mut self) {
         // The end of `_counted` wakes the background task for those who wait.
-        self.generation.server.lingering.count(false);
+        self.generation.server.lingering.lower();
     }
 }
 
@@ -95,7 +111,8 @@ enum Outcome<C: Connector> {
 pub(crate) fn start<C: Connector>(shared: &Arc<Shared<C>>, generation: &Arc<Generation<C>>, purpose: Purpose) -> bool {
     begin(shared, generation, purpose, || match purpose {
         Purpose::Waiters => shared.attempts.begin_for_waiters(),
-        _ => Some(shared.attempts.begin(purpose)),
+        Purpose::Probe { .. } => Some(shared.attempts.begin(Runs::Probe)),
+        Purpose::Balance | Purpose::Maintenance => Some(shared.attempts.begin(Runs::Other)),
     })
 }
 
@@ -159,7 +176,7 @@ impl<C: Connector> Attempt<C> {
     async fn run(mut self) {
         let config = self.end.generation.server.config();
         let outcome = self.connect(&config).await;
-        // Before its place is free.
+        // Before `finish` frees its place.
         let linger = matches!(outcome, Outcome::Connected(_)).then(|| self.linger()).flatten();
         self.finish(outcome, config);
         if let Some(linger) = linger {
@@ -173,8 +190,8 @@ impl<C: Connector> Attempt<C> {
         let LookAtEnd { generation, shared } = &self.end;
         let time = generation.server.connect_time() / 10;
         let is_due = self.counted.is_for_waiters() && time >= SHORTEST_LINGER;
-        // Callers of `acquire_now` wait for it: an attempt can start afterwards.
-        is_due.then(|| Linger::new(self, time, shared.attempts.begin(Purpose::Linger)))
+        // Counted, so that callers of `acquire_now` wait for it: an attempt can start afterwards.
+        is_due.then(|| Linger::new(self, time, shared.attempts.begin(Runs::Other)))
     }
 
     /// Connects; a probe also asks the connector to check the connection.
@@ -210,7 +227,7 @@ impl<C: Connector> Attempt<C> {
                 return Poll::Ready(looks_up.map_or(Outcome::TimedOut, Outcome::LookUpTimedOut));
             }
             if grows_late {
-                generation.server.late.count(true);
+                generation.server.late.raise();
                 self.counted.grow_late();
             }
             self.is_polled = false;
@@ -259,9 +276,9 @@ impl<C: Connector> Attempt<C> {
                 server.count(Total::Connects, 1);
                 transition::connected(shared, generation, self.pass, self.outage);
                 let opened_at = shared.clock.time();
-                if let Some(permit) = self.permit.take().and_then(ConnectPermit::connected) {
-                    let info = ConnInfo::new(Arc::clone(&config), opened_at);
-                    let record = ConnRecord::new(permit, info, self.outage);
+                let info = ConnInfo::new(Arc::clone(&config), opened_at);
+                let record = self.permit.take().and_then(|permit| ConnRecord::new(permit, info, self.outage));
+                if let Some(record) = record {
                     shared.servers.refresh(generation.number);
                     let connector = Arc::clone(&shared.connector);
                     let expires_at = expires_at(shared, generation, opened_at);
@@ -307,7 +324,7 @@ impl<C: Connector> Attempt<C> {
 impl<C: Connector> Drop for Attempt<C> {
     fn drop(&mut self) {
         if self.counted.is_late() {
-            self.end.generation.server.late.count(false);
+            self.end.generation.server.late.lower();
         }
         if self.is_finished {
             return;

@@ -1,34 +1,25 @@
-//! Counts the connect attempts that run: all, those for waiters, and probes. A connection that is recycled counts as
-//! one that is about to succeed.
+//! Counts the connect attempts that run, and what else may give callers a connection in a moment: all of it, those for
+//! waiters, recycles and probes.
 
 use crate::core::wish::WaiterWish;
 use crate::server::Notifier;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
-/// What an attempt is started for.
+/// What runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Callers in the wait queue.
-    Waiters,
-    /// A server that a caller found empty.
-    Balance,
-    /// A server that is to have connections ahead of its callers.
-    Maintenance,
-    /// No attempt: one that connected keeps its place for a moment.
-    Linger,
-    /// No attempt: a used connection that is made fit for the next caller.
+pub(crate) enum Runs {
+    /// An attempt for callers in the wait queue.
+    ForWaiters,
+    /// The trial of a server that is down.
+    Probe,
+    /// A used connection is made fit for the next caller.
     Recycle,
-    /// No attempt: an idle connection is out of its queue while a hook runs on it.
-    IdleCheck,
-    /// A server that is down.
-    Probe {
-        /// Before its pause is over.
-        ahead: bool,
-    },
+    /// Another attempt; one that connected and lingers; a check of an idle connection, which is out of its queue.
+    Other,
 }
 
-/// Counters. Each rises before an attempt starts and falls when it has ended, which wakes the background task for those
-/// who wait: what ended lets the next one start.
+/// Counters. Each rises before something starts and falls when it has ended. That wakes the background task if callers
+/// wait: another attempt may start now.
 pub(crate) struct AttemptCounts {
     notifier: Arc<Notifier>,
     running: AtomicUsize,
@@ -42,10 +33,10 @@ pub(crate) struct AttemptCounts {
     probes: AtomicUsize,
 }
 
-/// An attempt that runs, counted for as long as this lives.
+/// What runs, counted for as long as this lives.
 pub(crate) struct Counted {
     attempts: Arc<AttemptCounts>,
-    purpose: Purpose,
+    what: Runs,
     /// The waiter that it is for, of those with a wish.
     order_of: Option<Arc<WaiterWish>>,
     /// The hedge delay is over.
@@ -84,19 +75,19 @@ impl AttemptCounts {
     }
 
     /// The counter of a kind, beside `running`.
-    fn counter(&self, purpose: Purpose, is_late: bool) -> Option<&AtomicUsize> {
-        Some(match purpose {
-            Purpose::Waiters | Purpose::Recycle if is_late => &self.late,
-            Purpose::Waiters => &self.young,
-            Purpose::Recycle => &self.recycling,
-            Purpose::Probe { .. } => &self.probes,
-            Purpose::Balance | Purpose::Linger | Purpose::Maintenance | Purpose::IdleCheck => return None,
+    fn counter(&self, what: Runs, is_late: bool) -> Option<&AtomicUsize> {
+        Some(match what {
+            Runs::ForWaiters | Runs::Recycle if is_late => &self.late,
+            Runs::ForWaiters => &self.young,
+            Runs::Recycle => &self.recycling,
+            Runs::Probe => &self.probes,
+            Runs::Other => return None,
         })
     }
 
     /// Counts what runs now.
-    pub(crate) fn begin(self: &Arc<Self>, purpose: Purpose) -> Counted {
-        let counted = self.counted(purpose);
+    pub(crate) fn begin(self: &Arc<Self>, what: Runs) -> Counted {
+        let counted = self.counted(what);
         counted.count(false, 1);
         counted
     }
@@ -106,7 +97,7 @@ impl AttemptCounts {
         let waiters = self.notifier.signals.waiters();
         let begin = |young| (young < waiters).then_some(young + 1);
         self.young.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin).ok()?;
-        Some(self.counted(Purpose::Waiters))
+        Some(self.counted(Runs::ForWaiters))
     }
 
     /// The same for one waiter, at a server. `None` also if one runs for it.
@@ -122,16 +113,16 @@ impl AttemptCounts {
         Some(counted)
     }
 
-    fn counted(self: &Arc<Self>, purpose: Purpose) -> Counted {
+    fn counted(self: &Arc<Self>, what: Runs) -> Counted {
         self.running.fetch_add(1, Ordering::Relaxed);
-        Counted { attempts: Arc::clone(self), purpose, order_of: None, is_late: false }
+        Counted { attempts: Arc::clone(self), what, order_of: None, is_late: false }
     }
 }
 
 impl Counted {
     /// Counts one up or down, as young or late.
     fn count(&self, is_late: bool, change: isize) {
-        if let Some(counter) = self.attempts.counter(self.purpose, is_late) {
+        if let Some(counter) = self.attempts.counter(self.what, is_late) {
             // Wraps: down by one.
             counter.fetch_add(change as usize, Ordering::Relaxed);
         }
@@ -139,7 +130,7 @@ impl Counted {
 
     /// Whether it is for waiters.
     pub(crate) fn is_for_waiters(&self) -> bool {
-        self.purpose == Purpose::Waiters
+        self.what == Runs::ForWaiters
     }
 
     /// Whether its hedge delay is over.
@@ -154,7 +145,7 @@ impl Counted {
 
     /// Whether it is for waiters, or a recycle, and younger than the hedge delay.
     pub(crate) fn is_young(&self) -> bool {
-        matches!(self.purpose, Purpose::Waiters | Purpose::Recycle) && !self.is_late
+        matches!(self.what, Runs::ForWaiters | Runs::Recycle) && !self.is_late
     }
 
     /// The hedge delay is over: it no longer counts as young, and another server is tried.
@@ -188,7 +179,7 @@ impl Drop for Counted {
 
 #[cfg(test)]
 mod tests {
-    use super::{AttemptCounts, Notifier, Purpose};
+    use super::{AttemptCounts, Notifier, Runs};
     use crate::clock::Clock;
     use crate::raw::WaitQueue;
     use crate::sync::{Arc, Weak};
@@ -205,7 +196,7 @@ mod tests {
         first.grow_late();
         first.grow_late();
         let second = attempts.begin_for_waiters().expect("the first is late");
-        let other = attempts.begin(Purpose::Probe { ahead: false });
+        let other = attempts.begin(Runs::Probe);
         assert_eq!((attempts.running(), attempts.young(), attempts.late(), attempts.probes()), (3, 1, 1, 1));
         drop((first, second, other));
         assert!(queue.leave(&mut ticket).is_none());

@@ -78,7 +78,7 @@ pub(crate) fn may_order<C: Connector>(
 /// Chooses servers to connect to.
 pub(crate) fn choose<C: Connector>(shared: &Shared<C>, list: &List<C>, now: Time, need: Need<'_>) -> Vec<usize> {
     // Mostly so where callers wait, and found out fast.
-    let is_full = |number| list.entry(number).is_none_or(|entry| !entry.server().permits.counts().is_free());
+    let is_full = |number| list.entry(number).is_none_or(|entry| !entry.server().permits.counts().has_free());
     if !need.makes_room && list.standby.is_empty() && list.up.iter_from(0).all(is_full) {
         return Vec::new();
     }
@@ -107,9 +107,9 @@ fn candidate<C: Connector>(
     let counts = server.permits.counts();
     let most = if is_trial { 1 } else { shared.settings.max_concurrent_connects_per_server };
     let most = server.most_attempts(most).saturating_sub(server.lingering.get());
-    // One that says goodbye makes room in a moment, too.
+    // None is closed for room while one says goodbye, which frees a permit in a moment.
     let makes_room = need.makes_room && !generation.idle.is_empty() && server.closing.get() == 0;
-    let room = match counts.is_free() || !makes_room {
+    let room = match counts.has_free() || !makes_room {
         true => counts.room(most),
         false => u32::from(counts.connecting() < most),
     };

@@ -31,7 +31,7 @@ fn say_goodbye<C: Connector>(
 ) {
     // It no longer tells whether the server answers.
     record.count_out();
-    record.server().closing.count(true);
+    record.server().closing.raise();
     let end = LookAtEnd::of(shared, record.generation());
     let task = Goodbye { goodbye, closing: Closing { record }, end };
     let clock = shared.clock.clone();
@@ -63,6 +63,6 @@ struct Closing<C: Connector> {
 
 impl<C: Connector> Drop for Closing<C> {
     fn drop(&mut self) {
-        self.record.server().closing.count(false);
+        self.record.server().closing.lower();
     }
 }

@@ -75,7 +75,7 @@ impl DueTimes {
     }
 
     /// The probe of a server must wait. It stays ahead of the others.
-    pub(crate) fn put_back(&self, number: usize) {
+    pub(crate) fn postpone(&self, number: usize) {
         let mut state = lock(&self.state);
         state.taken = None;
         if state.queued.insert(number) {
@@ -99,7 +99,7 @@ impl DueTimes {
     }
 
     /// Whether a server is due, or will be by `now`, or is about to be looked at.
-    pub(crate) fn has_ready(&self, now: Time) -> bool {
+    pub(crate) fn has_due(&self, now: Time) -> bool {
         let state = lock(&self.state);
         state.taken.is_some() || !state.ready.is_empty() || state.times.first().is_some_and(|&(at, _)| at <= now)
     }
@@ -166,14 +166,14 @@ mod tests {
         for (time, number) in [(30, 3), (10, 1), (20, 2)] {
             due.push(at(time), number);
         }
-        assert_eq!((due.pop(at(9)), due.next(), due.has_ready(at(9))), (None, at(10), false));
+        assert_eq!((due.pop(at(9)), due.next(), due.has_due(at(9))), (None, at(10), false));
         assert_eq!([due.pop(at(20)), due.pop(at(20)), due.pop(at(20))], [Some(1), Some(2), None]);
         due.add_ready(1);
         due.add_ready(2);
-        due.put_back(4);
+        due.postpone(4);
         due.add_ready(4);
         due.add_ready(1);
-        assert!(due.has_ready(at(0)));
+        assert!(due.has_due(at(0)));
         assert_eq!([(); 4].map(|()| due.pop_ready()), [Some(4), Some(1), Some(2), None]);
     }
 
@@ -219,16 +219,16 @@ mod tests {
         due.push(at(10), 1);
         let earliest = || due.earliest(at(10), |number| [None, Some(at(99)), Some(at(10))][number]);
         assert_eq!((due.pop(at(10)), earliest()), (Some(1), Some(at(10))), "before it is ready");
-        assert!(due.has_ready(at(10)), "a caller that comes now waits for its probe");
+        assert!(due.has_due(at(10)), "a caller that comes now waits for its probe");
         due.add_ready(1);
         assert_eq!((due.pop(at(10)), earliest()), (None, Some(at(99))));
         due.add_ready(2);
         assert_eq!(earliest(), Some(at(10)), "the first one is outdated");
         assert_eq!((due.pop_ready(), due.pop_ready(), earliest()), (Some(1), Some(2), Some(at(10))));
-        assert!(due.has_ready(at(10)), "until the next is taken");
-        due.put_back(1);
+        assert!(due.has_due(at(10)), "until the next is taken");
+        due.postpone(1);
         assert_eq!(earliest(), Some(at(99)));
         assert_eq!((due.pop_ready(), due.pop_ready(), earliest()), (Some(1), None, None));
-        assert!(!due.has_ready(at(10)));
+        assert!(!due.has_due(at(10)));
     }
 }

@@ -9,8 +9,8 @@ use crate::sync::Arc;
 pub(crate) struct Grant<C: Connector> {
     pub(crate) conn: Box<Connection<C>>,
     pub(crate) token: Token,
-    /// It comes straight from its attempt and needs no check.
-    pub(crate) fresh: bool,
+    /// It comes straight from its attempt, and needs no check.
+    pub(crate) is_from_attempt: bool,
 }
 
 /// A taken token, which can be undone. Empty for a server without a rate limit.

@@ -42,7 +42,7 @@ pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) 
                 return None;
             }
             let token = Token::take(server.bucket().map(|bucket| (bucket, shared.clock.time())))?;
-            conn.take().map(|conn| Grant { conn, token, fresh: true })
+            conn.take().map(|conn| Grant { conn, token, is_from_attempt: true })
         });
     }
     conn
@@ -90,17 +90,25 @@ pub(crate) fn serve_from<C: Connector>(
     left
 }
 
-/// Serves waiters from all servers, and returns how many. With `to_first_order` no further than to the first that may
-/// order, since that one comes before those behind it: true if there is one.
-pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bool) -> (usize, bool, Leftover<C>) {
-    let (mut stopped, mut left) = (false, Leftover::new());
+/// Which waiters were served.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Served {
+    pub(crate) count: usize,
+    /// Those behind the first one that may order were not.
+    pub(crate) is_stopped: bool,
+}
+
+/// Serves waiters from all servers. With `to_first_order` it stops at the first that may order, since that one comes
+/// before those behind it.
+pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bool) -> (Served, Leftover<C>) {
+    let mut left = Leftover::new();
     if shared.signals.waiters() == 0 {
-        return (0, stopped, left);
+        return (Served::default(), left);
     }
     let list = shared.servers.list();
     // Mostly nothing is idle. Found out without the lock of the queue, which releases need.
     if !is_any_idle(shared, &list) {
-        return (0, stopped, left);
+        return (Served::default(), left);
     }
     let (thread, now) = (thread_number(), shared.clock.time());
     let reserved = ReservedTokens::of_orders(shared, &list);
@@ -119,16 +127,17 @@ pub(crate) fn serve_waiters<C: Connector>(shared: &Shared<C>, to_first_order: bo
         }
         take(shared, &list, &entry.generation, usable, thread, reserved.of(number), &mut left.refused)
     };
-    let served = shared.queue.serve(|waiter| {
+    let mut is_stopped = false;
+    let count = shared.queue.serve(|waiter| {
         let wants_new = waiter.filter(|waiter| waiter.wish.fresh);
-        stopped = stopped || to_first_order && wants_new.is_some_and(|waiter| waiter.has_no_order());
-        if stopped || wants_new.is_some() {
+        is_stopped = is_stopped || to_first_order && wants_new.is_some_and(|waiter| waiter.has_no_order());
+        if is_stopped || wants_new.is_some() {
             return None;
         }
         let served = shared.open_rotation.try_each(thread, &list.open, |number| take_from(waiter, number, false));
         served.or_else(|| spill::try_each(shared, &list, thread, now, |number| take_from(waiter, number, true)))
     });
-    (served, stopped, left)
+    (Served { count, is_stopped }, left)
 }
 
 /// Whether any server has an idle connection. Takes those without an open connection out of the bitmap of the others.
@@ -168,7 +177,7 @@ fn take<C: Connector>(
         Usable::Proven(outage) => generation.pop_proven(thread, outage, |conn| refused.push(conn))?,
     };
     match Token::take(limit) {
-        Some(token) => Some(Grant { conn, token, fresh: false }),
+        Some(token) => Some(Grant { conn, token, is_from_attempt: false }),
         None => {
             generation.idle.push(conn, thread, |conn| refused.push(conn));
             None

@@ -12,7 +12,7 @@ use crate::core::shared::Shared;
 use crate::error::TryAcquireError;
 use crate::raw::Outage;
 use crate::server::{Connection, Generation};
-use crate::servers::{List, with_any_kept};
+use crate::servers::{List, with_kept_list};
 use crate::sync::Arc;
 
 /// See [`Pool::try_acquire`](crate::Pool::try_acquire).
@@ -35,7 +35,7 @@ pub(crate) fn take_idle<C: Connector, const IS_ASYNC: bool>(shared: &Arc<Shared<
     // One branch for all detours.
     let is_ordinary = !signals.has_detour();
     let take_next = || {
-        let taken = shared.servers.with_kept_list(signals.list_version(), |list, thread| {
+        let taken = shared.servers.with_current_list(signals.list_version(), |list, thread| {
             let entry = list.entry(shared.rotation.next_turn(thread, &list.up, &list.turns)?)?;
             take(shared, entry, || shared.checkout_time(), || entry.generation.idle.pop_own(thread)).ok()
         });
@@ -79,11 +79,11 @@ enum PutBack<C: Connector> {
 fn put_back<C: Connector>(mut conn: Box<Connection<C>>) -> PutBack<C> {
     conn.record.end_load();
     let generation = conn.generation();
-    let (cache_index, number) = (generation.cache_index, generation.number);
+    let (kept_at, number) = (generation.kept_at, generation.number);
     let mut conn = Some(conn);
     // The rest is done outside the borrow of the kept list, which user code may want. Only `move_or_close` runs inside,
     // where a queue is closed or full: this thread can keep no other list meanwhile.
-    let rest = with_any_kept(cache_index, |list: &List<C>, thread| {
+    let rest = with_kept_list(kept_at, |list: &List<C>, thread| {
         let generation = &list.entry(number)?.generation;
         // Without a stored tick it is `NEVER`, in which no connection was returned.
         let (server, tick) = (&generation.server, list.signals.tick_or_never());

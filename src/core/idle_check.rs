@@ -6,7 +6,7 @@
 
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
-use crate::core::attempt_counts::{Counted, Purpose};
+use crate::core::attempt_counts::{Counted, Runs};
 use crate::core::closing::close;
 use crate::core::hook::{HookEnd, run_hook};
 use crate::core::look_again::LookAtEnd;
@@ -41,7 +41,7 @@ pub(crate) fn check<C: Connector>(shared: &Arc<Shared<C>>, conn: Box<Connection<
     let generation = Arc::clone(conn.generation());
     generation.server.idle_history().away += 1;
     let (end, away) = (LookAtEnd::of(shared, &generation), Away(generation));
-    let counted = shared.attempts.begin(Purpose::IdleCheck);
+    let counted = shared.attempts.begin(Runs::Other);
     let task = IdleCheck { conn: Some(conn), counted, _away: away, end };
     shared.runtime.spawn(|_| task.run());
 }

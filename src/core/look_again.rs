@@ -22,8 +22,8 @@ pub(crate) fn look_at<C: Connector>(shared: &Shared<C>, generation: &Generation<
     shared.notifier.wake_before(at);
 }
 
-/// What runs at a server and ends when this is dropped: what the server lacks may start then, and a warm-up looks
-/// again, too.
+/// When dropped, wakes warm-ups, and has the background task look at the server: what runs there has ended, and what it
+/// lacks may start.
 pub(crate) struct LookAtEnd<C: Connector> {
     pub(crate) generation: Arc<Generation<C>>,
     pub(crate) shared: Arc<Shared<C>>,

@@ -17,21 +17,21 @@ pub(crate) fn ended<C: Connector>(shared: &Shared<C>, is_patient: bool) -> Optio
 }
 
 /// Whether there is a total outage: no server serves.
-pub(crate) fn is_outage<C: Connector>(shared: &Shared<C>) -> bool {
+pub(crate) fn is_total_outage<C: Connector>(shared: &Shared<C>) -> bool {
     // During a change the count may be too low or the bits too many. Only both together show an outage.
     shared.servers.serving.serving() == 0 && shared.servers.list().up.is_empty()
 }
 
 /// The same, if there are servers.
-fn is_outage_of_servers<C: Connector>(shared: &Shared<C>) -> bool {
-    // The first look is for speed. The one that counts comes after that at the list: servers that are added serve
-    // before it has them.
-    is_outage(shared) && shared.servers.list().len > 0 && is_outage(shared)
+fn is_total_outage_of_servers<C: Connector>(shared: &Shared<C>) -> bool {
+    // Servers that are added serve before the list has them, so the look that counts comes after that at the list. The
+    // first one is for speed.
+    is_total_outage(shared) && shared.servers.list().len > 0 && is_total_outage(shared)
 }
 
 /// Whether there is a total outage, and callers shall not wait for its end.
 pub(crate) fn fails_fast<C: Connector>(shared: &Shared<C>) -> bool {
-    shared.settings.fail_fast_when_down && is_outage_of_servers(shared)
+    shared.settings.fail_fast_when_down && is_total_outage_of_servers(shared)
 }
 
 /// Whether all servers are disabled. Without servers there is another reason to give.
@@ -59,7 +59,7 @@ pub(crate) fn is_pointless<C: Connector>(shared: &Shared<C>, deadline: Time) -> 
     // The attempts before and after the retries: one that starts meanwhile is among the latter until then.
     let may_connect = || shared.attempts.running() > 0 && !are_all_disabled(shared);
     fails_fast(shared)
-        || is_outage_of_servers(shared)
+        || is_total_outage_of_servers(shared)
             && !may_connect()
             && retry() > deadline
             && !may_connect()

@@ -13,8 +13,7 @@ use std::time::Duration;
 
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
-use crate::core::attempt;
-use crate::core::attempt_counts::Purpose;
+use crate::core::attempt::{self, Purpose};
 use crate::core::grant::Grant;
 use crate::core::shared::Shared;
 use crate::core::{disable, idle_conns, outage, refill, transition};
@@ -76,7 +75,7 @@ impl Probes {
     }
 
     fn note_outage<C: Connector>(&mut self, shared: &Shared<C>, servers: usize, now: Time) {
-        let is_outage = outage::is_outage(shared);
+        let is_outage = outage::is_total_outage(shared);
         let was_down = std::mem::replace(&mut self.all_down, servers > 0 && is_outage);
         let Some(retry) = shared.settings.outage_retry else { return };
         // Not where the last server was removed or disabled.
@@ -91,7 +90,7 @@ impl Probes {
         let waited = std::mem::replace(&mut self.waits_for_caller, false);
         while let Some(number) = shared.due_times.pop_ready() {
             if !has_caller || self.all_down && now < self.next_trial {
-                shared.due_times.put_back(number);
+                shared.due_times.postpone(number);
                 self.waits_for_caller = !has_caller;
                 next = if has_caller { self.next_trial } else { next };
                 break;
@@ -150,7 +149,7 @@ impl Probes {
         if !is_due {
             return;
         }
-        let is_full = !server.permits.counts().is_free();
+        let is_full = !server.permits.counts().has_free();
         if is_full {
             // First: the drop of a connection may panic. If the probe starts, it is not due when it is looked at.
             shared.due_times.add_full(number);

@@ -4,8 +4,7 @@
 //! server comes up.
 
 use crate::connector::Connector;
-use crate::core::attempt;
-use crate::core::attempt_counts::Purpose;
+use crate::core::attempt::{self, Purpose};
 use crate::core::shared::Shared;
 use crate::raw::Time;
 use crate::server::Generation;

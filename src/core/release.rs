@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::close_reason::CloseReason;
 use crate::connector::{AfterUse, Connector, Ended};
-use crate::core::attempt_counts::{Counted, Purpose};
+use crate::core::attempt_counts::{Counted, Runs};
 use crate::core::closing::close;
 use crate::core::hook::{HookEnd, run_hook};
 use crate::core::idle_conns::{after_push, close_idle_since, make_idle};
@@ -43,7 +43,7 @@ pub(crate) fn release_slowly<C: Connector>(mut conn: Box<Connection<C>>) {
     conn.record.set_noted();
     keep_or_close(conn);
     // This thread's next release need not come here.
-    shared.servers.keep_list();
+    shared.servers.keep_current_list();
 }
 
 /// Gives a used connection back for reuse. Closes it if the server has more than its maximum, or its lifetime is over.
@@ -203,7 +203,7 @@ pub(crate) fn recycle<C: Connector>(mut conn: Box<Connection<C>>) {
         return close(conn, CloseReason::PoolClosed);
     };
     let has_verdict = end_use(&shared, &mut conn);
-    let counted = shared.attempts.begin(Purpose::Recycle);
+    let counted = shared.attempts.begin(Runs::Recycle);
     let task = Recycle { conn, counted, has_verdict, shared: Arc::clone(&shared) };
     // A runtime that was shut down drops the task at once, and so does a pool without one.
     shared.runtime.spawn(|_| run_recycle(task));

@@ -4,8 +4,9 @@
 //! background task runs it at each wake-up while there are waiters.
 
 use crate::connector::Connector;
-use crate::core::attempt_counts::Purpose;
+use crate::core::attempt::Purpose;
 use crate::core::candidates::{Need, ReservedTokens, choose, is_hedge, lacking};
+use crate::core::hand_over::Served;
 use crate::core::order::place_orders;
 use crate::core::shared::Shared;
 use crate::core::wish::WaiterWish;
@@ -15,25 +16,25 @@ use crate::sync::Arc;
 
 /// See the module's page. False if no waiter was served.
 pub(crate) fn settle<C: Connector>(shared: &Arc<Shared<C>>) -> bool {
-    let (mut served, stopped) = serve(shared, true);
+    let Served { mut count, is_stopped } = serve(shared, true);
     if shared.queue.wishing() > 0 {
         place_orders(shared);
     }
-    if stopped {
-        served += serve(shared, false).0;
+    if is_stopped {
+        count += serve(shared, false).count;
     }
     while connect_for_waiters(shared) && shared.servers.serving.has_worse(shared.servers.tier_in_use()) {
         // An attempt that just began may have ended a pause or filled its server: worse tiers serve meanwhile.
-        served += serve(shared, false).0;
+        count += serve(shared, false).count;
     }
-    served > 0
+    count > 0
 }
 
-/// Serves waiters: how many, and whether one that may order stopped it.
-fn serve<C: Connector>(shared: &Shared<C>, to_first_order: bool) -> (usize, bool) {
-    let (served, stopped, left) = hand_over::serve_waiters(shared, to_first_order);
+/// Serves waiters from all servers.
+fn serve<C: Connector>(shared: &Shared<C>, to_first_order: bool) -> Served {
+    let (served, left) = hand_over::serve_waiters(shared, to_first_order);
     idle_conns::finish_leftover(shared, left);
-    (served, stopped)
+    served
 }
 
 /// Wakes the impatient waiters if no attempt runs that may serve them: they have nothing to wait for.

@@ -68,7 +68,7 @@ pub(crate) fn try_each<C: Connector, T>(
 
 /// Whether a server cannot help now, so that callers may use worse tiers: it is stuck, or with `spill_when_full` full.
 fn is_spent<C: Connector>(shared: &Shared<C>, entry: &ListEntry<C>, now: Time) -> bool {
-    let is_full = || shared.settings.spill_when_full && !entry.server().permits.counts().is_free();
+    let is_full = || shared.settings.spill_when_full && !entry.server().permits.counts().has_free();
     is_stuck(entry, now) || entry.generation.idle.is_empty() && is_full()
 }
 

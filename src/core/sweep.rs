@@ -151,12 +151,12 @@ fn close_unneeded<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<
     let (settings, server) = (&shared.settings, &generation.server);
     let minimum = settings.min_idle() as usize;
     let closes = {
-        let mut record = server.idle_history();
-        record.ending = found.ending;
+        let mut history = server.idle_history();
+        history.ending = found.ending;
         let Some(timeout) = settings.idle_timeout else { return };
-        let lasting = record.lasting(found.idle);
+        let lasting = history.lasting(found.idle);
         let window = (timeout / 2).max(settings.sweep_distance());
-        let surplus = record.surplus(lasting, minimum.max(1), window, now);
+        let surplus = history.surplus(lasting, minimum.max(1), window, now);
         surplus.min(FEW).max(found.timed_out.min(lasting.saturating_sub(minimum)))
     };
     if closes > 0 {

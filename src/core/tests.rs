@@ -200,7 +200,7 @@ async fn a_thread_keeps_the_current_list() {
         let rig = pool(|builder| builder.server("a"));
         let kept = || {
             let shared = shared(&rig.pool);
-            shared.servers.with_kept_list(shared.signals.list_version(), |list, thread| (list.len, thread))
+            shared.servers.with_current_list(shared.signals.list_version(), |list, thread| (list.len, thread))
         };
         assert_eq!(kept(), None);
         rig.pool.acquire().await.expect("it accepts").release();

@@ -23,7 +23,7 @@ pub(crate) struct FailedConnect {
     pub(crate) pass: Pass,
     /// The server's outage number when the attempt began or the connection was opened.
     pub(crate) outage: Outage,
-    /// The tick in which the attempt began, of one that got no answer in its time.
+    /// The tick in which the attempt began, if it timed out.
     pub(crate) unanswered_since: Option<Time>,
     pub(crate) fault: ConnectFault,
 }
@@ -61,7 +61,7 @@ pub(crate) fn connect_failed<C: Connector>(
             return;
         }
         close_outdated(shared, generation, failed.outage);
-        if server.health.answers(&shared.servers.serving, failed.outage, now) {
+        if server.health.come_up(&shared.servers.serving, failed.outage, now) {
             serves_again(shared, generation, failed.outage);
             server.tell_state(StateKind::Up, "server refuses connects, its connections answer");
         }
@@ -150,7 +150,7 @@ pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Gener
     }
 }
 
-/// A connection came back well, whose outage number is `outage` by now. Clears reported failures, and ends a recovery.
+/// A connection came back well under `outage`. Clears the strikes, and ends a recovery.
 #[cold]
 pub(crate) fn succeeded<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, outage: Outage) {
     let server = &generation.server;
@@ -268,7 +268,7 @@ fn went_down<C: Connector>(
 
 /// Called where a server may have stopped serving. If none serves any more, those that were ejected are tried at once.
 pub(crate) fn stopped_serving<C: Connector>(shared: &Shared<C>, now: Time) {
-    if !outage::is_outage(shared) {
+    if !outage::is_total_outage(shared) {
         return;
     }
     if shared.settings.fail_fast_when_down {

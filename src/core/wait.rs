@@ -44,8 +44,8 @@ pub(crate) async fn acquire_with<C: Connector>(shared: &Arc<Shared<C>>, options:
     join_and_wait(|waker| join(shared, waker, timeout, true, wish)).await
 }
 
-/// A waiter, or why the caller need not wait.
-type Joined<'a, C> = Result<Waiter<'a, C>, AcquireError<<C as Connector>::Error>>;
+/// The wait that begins, or why the caller need not wait.
+type Joined<'a, C> = Result<Wait<'a, C>, AcquireError<<C as Connector>::Error>>;
 
 /// Joins the wait queue.
 fn join<C: Connector>(
@@ -71,47 +71,47 @@ fn join<C: Connector>(
     shared.notifier.waits.all.add(1);
     let deadline = timeout.map_or(Time::NEVER, |timeout| started.after(timeout));
     let outcome = WaitOutcome::Cancelled;
-    let mut waiter = Waiter { shared, ticket, may_skip_look: true, started, deadline, outcome };
+    let mut wait = Wait { shared, ticket, must_look: false, started, deadline, outcome };
     // A caller of `acquire_now` gets what is due now, and does not wait for what will be.
-    if !is_patient && shared.due_times.has_ready(started) {
+    if !is_patient && shared.due_times.has_due(started) {
         shared.due_times.note_caller();
     }
     // After the fence of `join`: a connection that came between the look and the join is found here.
-    // If that served any waiter, or this wait is nearly over, the first poll looks at the queue.
-    waiter.may_skip_look = !settle::settle(shared) && deadline > started.after(TICK);
+    // If that served any waiter, or the wait is nearly over, the first poll must look whether this one was served.
+    wait.must_look = settle::settle(shared) || deadline <= started.after(TICK);
     if is_patient && outage::is_pointless(shared, deadline) {
-        return Err(AcquireError::Unavailable(waiter.unavailable(WaitOutcome::Ended)));
+        return Err(AcquireError::Unavailable(wait.unavailable(WaitOutcome::Ended)));
     }
     // While there are no waiters, the background task sleeps without regard to tokens and to probes that are ready.
-    if shared.due_times.has_ready(started) || outage::is_outage(shared) {
+    if shared.due_times.has_due(started) || outage::is_total_outage(shared) {
         shared.notifier.wake_before(started);
-    } else if waiter.ticket.is_first() || !waiter.may_skip_look || is_choosy {
-        // Otherwise it has regard to tokens already. To find the next one takes a look at each server.
+    } else if wait.ticket.is_first() || wait.must_look || is_choosy {
+        // Behind other waiters the task waits for the next token already. To find it takes a look at each server.
         shared.notifier.wake_before(settle::next_token(shared, started));
     }
-    Ok(waiter)
+    Ok(wait)
 }
 
 /// Joins by `join` and waits. Few values live across the wait, since there may be many waiters.
 async fn join_and_wait<'a, C: Connector>(join: impl FnOnce(Waker) -> Joined<'a, C>) -> Acquired<C> {
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-    let mut waiter = join(waker)?;
-    let clock = &waiter.shared.clock;
-    let end = clock.until(waiter.deadline, poll_fn(|cx| waiter.poll(cx))).await;
+    let mut wait = join(waker)?;
+    let clock = &wait.shared.clock;
+    let end = clock.until(wait.deadline, poll_fn(|cx| wait.poll(cx))).await;
     match end {
         Some(End::Served(conn)) => {
-            waiter.outcome = WaitOutcome::Served;
+            wait.outcome = WaitOutcome::Served;
             Ok(conn)
         }
         Some(End::Ended(error)) => {
-            waiter.outcome = WaitOutcome::Ended;
+            wait.outcome = WaitOutcome::Ended;
             Err(error)
         }
-        Some(End::InVain) => Err(AcquireError::Unavailable(waiter.unavailable(WaitOutcome::Ended))),
+        Some(End::InVain) => Err(AcquireError::Unavailable(wait.unavailable(WaitOutcome::Ended))),
         None => {
-            waiter.shared.notifier.waits.timeouts.add(1);
-            let waited = clock.time().since(waiter.started);
-            Err(AcquireError::Timeout { waited, reason: waiter.unavailable(WaitOutcome::TimedOut) })
+            wait.shared.notifier.waits.timeouts.add(1);
+            let waited = clock.time().since(wait.started);
+            Err(AcquireError::Timeout { waited, reason: wait.unavailable(WaitOutcome::TimedOut) })
         }
     }
 }
@@ -125,21 +125,21 @@ enum End<C: Connector> {
     InVain,
 }
 
-/// A caller in the wait queue. Its drop leaves the queue and passes on the connection that it was served with.
-struct Waiter<'a, C: Connector> {
+/// The wait of a caller in the queue. Its drop leaves the queue and passes on the connection that it was served with.
+struct Wait<'a, C: Connector> {
     shared: &'a Arc<Shared<C>>,
     ticket: Ticket<WaiterWish>,
-    /// In its first poll, in which it need not look: it was not served before, and will be woken.
-    may_skip_look: bool,
+    /// A poll must look whether it was served. Not the first one, as a rule: it was not, and will be woken.
+    must_look: bool,
     started: Time,
     deadline: Time,
     outcome: WaitOutcome,
 }
 
-impl<C: Connector> Waiter<'_, C> {
+impl<C: Connector> Wait<'_, C> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End<C>> {
         let shared = self.shared;
-        if !std::mem::take(&mut self.may_skip_look)
+        if std::mem::replace(&mut self.must_look, true)
             && let Some(conn) = self.poll_queue(cx)
         {
             return Poll::Ready(End::Served(conn));
@@ -179,7 +179,7 @@ impl<C: Connector> Waiter<'_, C> {
             // A connection of a server that was removed, reset or down meanwhile closes, as when it is returned.
             let outdated = why_outdated(&grant.conn);
             // A new one is good, unless this caller comes late for it.
-            let is_new = grant.fresh && now.since(grant.conn.info().opened_at()) < TICK;
+            let is_new = grant.is_from_attempt && now.since(grant.conn.info().opened_at()) < TICK;
             if outdated.is_none() && is_new {
                 grant.conn.info_mut().check_out(now);
             }
@@ -207,14 +207,14 @@ impl<C: Connector> Waiter<'_, C> {
         if !settle::attempt_may_serve(shared) {
             settle::settle(shared);
         }
-        // The background task is about to start the probes that were due when this caller came.
-        // First: once they have started, this caller is no longer unheard.
+        // Whether the background task has yet to start the probes that were due when this caller came. Before the look
+        // at the attempts: once they run, this caller is no longer unheard.
         let can_start = shared.due_times.unheard_callers().is_some() && settle::any_has_token(shared);
         can_start || settle::attempt_may_serve(shared)
     }
 }
 
-impl<C: Connector> Drop for Waiter<'_, C> {
+impl<C: Connector> Drop for Wait<'_, C> {
     fn drop(&mut self) {
         if let Some(grant) = self.shared.queue.leave(&mut self.ticket) {
             // To the next one.

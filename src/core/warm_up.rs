@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::connector::Connector;
-use crate::core::attempt_counts::Purpose;
+use crate::core::attempt::Purpose;
 use crate::core::shared::Shared;
 use crate::core::{attempt, background};
 use crate::reports::{WarmUpReport, WarmUpServer};

@@ -25,7 +25,7 @@
 //! ejected, so reading it takes no lock. Under a lock: how many ejections came in a row, and the time served since, to
 //! which the time while the server is disabled or removed does not add. A transition holds the lock from its look to
 //! its last count. Two are a CAS alone, since they neither begin nor end serving: that of Recovering into Up, and the
-//! end of an ejection. `answers` may miss the end of an ejection at the same time: the server then stays down.
+//! end of an ejection. `come_up` may miss the end of an ejection at the same time: the server then stays down.
 //!
 //! # Invariants
 //!
@@ -313,7 +313,7 @@ impl Health {
 
     /// The server, down in `outage`, refuses a connect, but others of its connections answer: Up, unless its ejection
     /// lasts.
-    pub(crate) fn answers(&self, serving: &Serving, outage: Outage, now: Time) -> bool {
+    pub(crate) fn come_up(&self, serving: &Serving, outage: Outage, now: Time) -> bool {
         // Under the lock no ejection begins.
         let mut ejections = lock(&self.ejections);
         let is_ejected = self.ejected_until().is_some_and(|until| now < until);

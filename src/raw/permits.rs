@@ -69,7 +69,7 @@ impl PermitCounts {
         self.open().saturating_sub(self.connecting())
     }
 
-    pub(crate) fn is_free(self) -> bool {
+    pub(crate) fn has_free(self) -> bool {
         self.open() < self.max()
     }
 
@@ -113,7 +113,7 @@ impl Permits {
     #[must_use]
     pub(crate) fn begin(&self, most: u32) -> bool {
         let mut found = self.counts();
-        while found.is_free() && found.connecting() < most.min(PermitCounts::MOST_CONNECTING) {
+        while found.has_free() && found.connecting() < most.min(PermitCounts::MOST_CONNECTING) {
             let next = found.0 + PermitCounts::OPEN + PermitCounts::CONNECTING;
             // Acquire on success: pairs with the Release of `release_counts`. Relaxed on failure: only reads the word
             // anew.
@@ -172,11 +172,11 @@ mod tests {
     fn gives_no_more_than_the_maximum() {
         let permits = Permits::new(2);
         assert!(permits.begin(8) && permits.begin(8));
-        assert!(!permits.counts().is_free() && !permits.begin(8));
+        assert!(!permits.counts().has_free() && !permits.begin(8));
         permits.connected();
         permits.failed();
         assert_eq!(format!("{:?}", permits.counts()), "1 open of 2, 0 connecting");
-        assert!(permits.counts().is_free() && permits.begin(8));
+        assert!(permits.counts().has_free() && permits.begin(8));
         permits.connected();
         permits.release();
         permits.release();

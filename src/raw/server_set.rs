@@ -106,7 +106,7 @@ impl ServerSet {
         // Relaxed: see the module's page.
         let rest = self.words.get(at / BITS).map_or(0, |word| word.load(Ordering::Relaxed) >> (at % BITS));
         Some(if rest & 1 != 0 {
-            // Mostly so. A processor that predicts it goes on with `at` and does not wait for the word.
+            // The usual case. A processor that predicts it goes on with `at` before the word is loaded.
             at
         } else if rest != 0 {
             at + rest.trailing_zeros() as usize

@@ -5,13 +5,13 @@ use crate::conn_info::ConnInfo;
 use crate::connector::{AfterUse, Connector, Ended};
 use crate::raw::{HealthSnapshot, Outage, Time};
 use crate::server::totals::Total;
-use crate::server::{Generation, Permit, ServerRecord};
+use crate::server::{ConnectPermit, Generation, ServerRecord};
 use crate::sync::Arc;
 
 /// One connection, in a box that goes from the idle queue to the caller and back.
 ///
-/// The fields drop in their order: the connection, then its record, which holds the permit, also if the connection's
-/// drop panics.
+/// The fields drop in their order: the connection, then its record, which is the permit, also if the connection's drop
+/// panics.
 pub(crate) struct Connection<C: Connector> {
     pub(crate) conn: C::Conn,
     pub(crate) record: ConnRecord<C>,
@@ -86,7 +86,7 @@ impl<C: Connector> Connection<C> {
 
     /// Moves it to another generation of the same epoch.
     pub(crate) fn move_to(&mut self, generation: Arc<Generation<C>>) {
-        self.record.permit.move_to(generation);
+        self.record.generation = generation;
     }
 }
 
@@ -101,9 +101,10 @@ enum Proof {
     Disproven,
 }
 
-/// What the pool counts of a connection, with its permit. Counted out when dropped.
+/// What the pool counts of a connection. It is the permit of the connection: when dropped, it counts the connection out
+/// and releases the permit.
 pub(crate) struct ConnRecord<C: Connector> {
-    permit: Permit<C>,
+    generation: Arc<Generation<C>>,
     info: ConnInfo,
     /// The health of the server as of the last return that was noted; the server was plainly up. `HealthSnapshot::NONE`
     /// if the next return must be noted in any case.
@@ -122,11 +123,13 @@ pub(crate) struct ConnRecord<C: Connector> {
 }
 
 impl<C: Connector> ConnRecord<C> {
-    /// Of a new connection, whose attempt began under an outage number.
-    pub(crate) fn new(permit: Permit<C>, info: ConnInfo, outage: Outage) -> Self {
-        permit.server().answered.count_unproven(outage);
-        Self {
-            permit,
+    /// Of a new connection, whose attempt began under an outage number. Takes over the permit of the attempt; `None` if
+    /// that has none any more.
+    pub(crate) fn new(permit: ConnectPermit<C>, info: ConnInfo, outage: Outage) -> Option<Self> {
+        let generation = permit.connected()?;
+        generation.server.answered.count_unproven(outage);
+        Some(Self {
+            generation,
             info,
             noted: HealthSnapshot::NONE,
             outage,
@@ -135,7 +138,7 @@ impl<C: Connector> ConnRecord<C> {
             has_verdict: false,
             why: CloseReason::Lost,
             is_in_load: false,
-        }
+        })
     }
 
     /// Counts its use, which begins, in the load of its server.
@@ -239,11 +242,11 @@ impl<C: Connector> ConnRecord<C> {
     }
 
     pub(crate) fn server(&self) -> &Arc<ServerRecord<C>> {
-        self.permit.server()
+        &self.generation.server
     }
 
     pub(crate) fn generation(&self) -> &Arc<Generation<C>> {
-        self.permit.generation()
+        &self.generation
     }
 }
 
@@ -254,7 +257,9 @@ impl<C: Connector> Drop for ConnRecord<C> {
         self.count_out();
         let server = self.server();
         server.count_close(self.why);
-        // Last: it runs user code. The permit is released also if that panics.
+        // It runs user code, whose panic ends there.
         server.tell_closed(&self.info, self.why);
+        server.permits.release();
+        server.permit_freed();
     }
 }

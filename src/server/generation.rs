@@ -22,7 +22,7 @@ pub(crate) struct Generation<C: Connector> {
     /// The server's number in the list for as long as this generation is open.
     pub(crate) number: usize,
     /// The index at which threads keep the list of this pool.
-    pub(crate) cache_index: usize,
+    pub(crate) kept_at: usize,
     pub(crate) epoch: Arc<Epoch>,
 }
 

@@ -1,13 +1,13 @@
-//! The permits of connections: the right to open one to a server, then to have it open. Each holds the generation of
-//! idle queues to which its connection belongs.
+//! The permit of a connect attempt: the right to open one connection to a server. The record of the connection takes it
+//! over.
 
 use crate::connector::Connector;
-use crate::server::{Generation, ServerRecord};
+use crate::server::Generation;
 use crate::sync::Arc;
 
 /// The right to open one connection to a server. Counts as connecting. Released when dropped.
 pub(crate) struct ConnectPermit<C: Connector> {
-    /// Empty once it became a [`Permit`].
+    /// Empty once a connection has the permit.
     generation: Option<Arc<Generation<C>>>,
 }
 
@@ -17,11 +17,11 @@ impl<C: Connector> ConnectPermit<C> {
         generation.server.permits.begin(most).then(|| Self { generation: Some(Arc::clone(generation)) })
     }
 
-    /// The attempt succeeded: the connection keeps the permit.
-    pub(crate) fn connected(mut self) -> Option<Permit<C>> {
+    /// The attempt succeeded: a [`ConnRecord`](crate::server::ConnRecord) of this generation takes over the permit.
+    pub(super) fn connected(mut self) -> Option<Arc<Generation<C>>> {
         let generation = self.generation.take()?;
         generation.server.permits.connected();
-        Some(Permit { generation })
+        Some(generation)
     }
 }
 
@@ -32,32 +32,5 @@ impl<C: Connector> Drop for ConnectPermit<C> {
             generation.server.permit_freed();
             generation.server.notifier().attempt_ended.notify_waiters();
         }
-    }
-}
-
-/// The right to have one connection to a server open. Released when dropped, which comes after the drop of the
-/// connection.
-pub(crate) struct Permit<C: Connector> {
-    generation: Arc<Generation<C>>,
-}
-
-impl<C: Connector> Permit<C> {
-    pub(super) fn server(&self) -> &Arc<ServerRecord<C>> {
-        &self.generation.server
-    }
-
-    pub(super) fn generation(&self) -> &Arc<Generation<C>> {
-        &self.generation
-    }
-
-    pub(super) fn move_to(&mut self, generation: Arc<Generation<C>>) {
-        self.generation = generation;
-    }
-}
-
-impl<C: Connector> Drop for Permit<C> {
-    fn drop(&mut self) {
-        self.generation.server.permits.release();
-        self.generation.server.permit_freed();
     }
 }

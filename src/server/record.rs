@@ -7,9 +7,8 @@ use std::time::Duration;
 use crate::close_reason::CloseReason;
 use crate::connector::Connector;
 use crate::error::Failure;
-use crate::raw::{Answered, Breaker, BreakerState, Bucket, Health, InUse, Permits, Serving, Strikes, Time};
+use crate::raw::{Answered, Breaker, BreakerState, Bucket, Gauge, Health, Permits, Serving, Strikes, Time};
 use crate::server::config::{Limits, Server};
-use crate::server::gauge::{Gauge, SmallGauge};
 use crate::server::idle_history::IdleHistory;
 use crate::server::recent_results::RecentResults;
 use crate::server::{Notifier, Total, Totals, Weight};
@@ -50,9 +49,9 @@ pub(crate) struct ServerRecord<C: Connector> {
     /// Connections that say goodbye.
     pub(crate) closing: Gauge,
     /// Attempts for waiters that are older than the hedge delay.
-    pub(crate) late: SmallGauge,
+    pub(crate) late: Gauge,
     /// Attempts for waiters that connected a moment ago.
-    pub(crate) lingering: SmallGauge,
+    pub(crate) lingering: Gauge,
     /// The state that was recorded last: a `StateKind`.
     last_state: AtomicU8,
     /// The event `gone` was recorded, or must not be recorded yet.
@@ -60,7 +59,8 @@ pub(crate) struct ServerRecord<C: Connector> {
     idle_history: Mutex<IdleHistory>,
     /// Allocated at the first look, if there is a `failure_ratio`.
     recent_results: OnceLock<Box<Mutex<RecentResults>>>,
-    pub(crate) in_use: InUse,
+    /// Connections in use, counted with `LeastInUse`. Each checkout and each return writes it then.
+    pub(crate) in_use: Gauge,
 }
 
 impl<C: Connector> ServerRecord<C> {
@@ -83,13 +83,13 @@ impl<C: Connector> ServerRecord<C> {
             totals: Totals::default(),
             number: AtomicU32::new(0),
             closing: Gauge::default(),
-            late: SmallGauge::default(),
-            lingering: SmallGauge::default(),
+            late: Gauge::default(),
+            lingering: Gauge::default(),
             last_state: AtomicU8::new(StateKind::Gone as u8),
             gone: AtomicBool::new(false),
             idle_history: Mutex::new(IdleHistory::default()),
             recent_results: OnceLock::new(),
-            in_use: InUse::default(),
+            in_use: Gauge::default(),
         }
     }
 

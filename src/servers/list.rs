@@ -19,8 +19,8 @@ type Chunk<C> = [Option<ListEntry<C>>; CHUNK];
 pub(crate) struct List<C: Connector> {
     /// The list version, unique in the process.
     pub(crate) version: u64,
-    /// By server number. A server keeps its number for as long as it is registered. The first chunk is found without a
-    /// look at the others: each look waits for the one before.
+    /// By server number, which a server keeps for as long as it is registered. The first chunk is apart from the rest,
+    /// since that saves a load on which the next one depends.
     first: Arc<Chunk<C>>,
     rest: Vec<Arc<Chunk<C>>>,
     /// How many servers are registered.

@@ -12,10 +12,10 @@ pub(crate) use self::list::{List, ListEntry, Usable};
 pub(crate) use self::rotation::{GOLDEN, Rotation, mix};
 use self::set::Registry;
 pub(crate) use self::set::{Change, TurnsUpkeep};
-use self::thread::next_index;
+use self::thread::next_place;
 #[cfg(feature = "test-util")]
 pub use self::thread::set_shard;
-pub(crate) use self::thread::{MAX_SHARDS, drop_closed_lists, thread_number, with_any_kept};
+pub(crate) use self::thread::{MAX_SHARDS, drop_closed_lists, thread_number, with_kept_list};
 use crate::connector::Connector;
 use crate::load_balancing::LoadBalancing;
 use crate::raw::{Changed, Serving, TierInUse};
@@ -43,7 +43,7 @@ pub(crate) struct Servers<C: Connector> {
     notifier: Arc<Notifier>,
     defaults: PoolLimits,
     max_idle: Option<u32>,
-    cache_index: usize,
+    kept_at: usize,
 }
 
 impl<C: Connector> Servers<C> {
@@ -70,7 +70,7 @@ impl<C: Connector> Servers<C> {
             notifier,
             defaults,
             max_idle,
-            cache_index: next_index(),
+            kept_at: next_place(),
         }
     }
 

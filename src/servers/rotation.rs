@@ -102,7 +102,7 @@ impl<const SHARDS: usize> Rotation<SHARDS> {
 
     /// Takes a turn: the next server of the set, or a random other one if its `load` is lower.
     #[inline]
-    pub(crate) fn next_of_two(&self, thread: usize, set: &ServerSet, load: impl Fn(usize) -> usize) -> Option<usize> {
+    pub(crate) fn next_of_two(&self, thread: usize, set: &ServerSet, load: impl Fn(usize) -> u32) -> Option<usize> {
         let (turn, first) = (&self.cursors(thread).turn, self.next(thread, set)?);
         // Relaxed: see `next`.
         let draw = turn.load(Ordering::Relaxed).wrapping_add(1);
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(turns, [0, 1, 2, 3, 0, 1, 2, 3]);
         let mut shares = [0; 4];
         for _ in 0..10_000 {
-            let chosen = rotation.next_of_two(0, &servers, |server| usize::from(server == 0));
+            let chosen = rotation.next_of_two(0, &servers, |server| u32::from(server == 0));
             shares[chosen.expect("some are in it")] += 1;
         }
         assert_eq!(shares[0], 0, "each other one has less load");

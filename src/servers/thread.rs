@@ -59,14 +59,14 @@ pub(crate) fn shards() -> usize {
     available_parallelism().map_or(1, |processors| processors.get().next_power_of_two().min(MAX_SHARDS))
 }
 
-/// A thread keeps the lists of this many pools. The lists of pools with the same index replace each other.
+/// A thread keeps the lists of this many pools. The lists of pools with the same place replace each other.
 const PLACES: usize = 8;
 
 struct Kept {
     /// The thread's number.
     thread: usize,
-    /// A `List<C>`, since a thread local cannot be generic over the connector. A copy of its own: behind an `Arc` in
-    /// the box each use would wait for one more load.
+    /// A `List<C>`: a thread-local cannot be generic over the connector. Not an `Arc` of one, which would take one more
+    /// load on which the next one depends.
     list: Box<dyn Any>,
     signals: Arc<Signals>,
 }
@@ -75,38 +75,38 @@ thread_local! {
     static KEPT: [RefCell<Option<Kept>>; PLACES] = const { [const { RefCell::new(None) }; PLACES] };
 }
 
-/// Returns the cache index of a new pool.
-pub(crate) fn next_index() -> usize {
+/// Returns the place of a new pool.
+pub(crate) fn next_place() -> usize {
     static POOLS: AtomicUsize = AtomicUsize::new(0);
     // Relaxed: a plain counter.
     POOLS.fetch_add(1, Ordering::Relaxed) % PLACES
 }
 
 impl<C: Connector> Servers<C> {
-    /// Uses the list of a version, if this thread keeps it, and the number of the thread.
+    /// Uses the list of a version, the current one, if this thread keeps it, and the thread's number.
     #[inline(always)]
-    pub(crate) fn with_kept_list<T>(&self, version: u64, use_list: impl FnOnce(&List<C>, usize) -> T) -> Option<T> {
-        with_any_kept(self.cache_index, |list, thread| (list.version == version).then(|| use_list(list, thread)))
+    pub(crate) fn with_current_list<T>(&self, version: u64, use_list: impl FnOnce(&List<C>, usize) -> T) -> Option<T> {
+        with_kept_list(self.kept_at, |list, thread| (list.version == version).then(|| use_list(list, thread)))
     }
 
     /// Keeps the current list for the next call of this thread. False if it does already.
-    pub(crate) fn keep_list(&self) -> bool {
-        let is_old = self.with_kept_list(self.notifier.signals.list_version(), |_, _| ()).is_none();
+    pub(crate) fn keep_current_list(&self) -> bool {
+        let is_old = self.with_current_list(self.notifier.signals.list_version(), |_, _| ()).is_none();
         if is_old {
-            keep(self.cache_index, &self.list.load());
+            keep(self.kept_at, &self.list.load());
         }
         is_old
     }
 }
 
-/// Uses the list that this thread keeps at an index, of any version, and the thread's number.
+/// Uses the list that this thread keeps at a place, of any version, and the thread's number.
 #[inline(always)]
-pub(crate) fn with_any_kept<C: Connector, T>(
-    index: usize,
+pub(crate) fn with_kept_list<C: Connector, T>(
+    place: usize,
     use_list: impl FnOnce(&List<C>, usize) -> Option<T>,
 ) -> Option<T> {
     let used = KEPT.try_with(|places| {
-        let kept = places[index % PLACES].try_borrow().ok()?;
+        let kept = places[place % PLACES].try_borrow().ok()?;
         let kept = kept.as_ref()?;
         use_list(kept.list.downcast_ref::<List<C>>()?, kept.thread)
     });
@@ -116,12 +116,12 @@ pub(crate) fn with_any_kept<C: Connector, T>(
 
 /// Keeps a list for this thread's next call, and drops lists whose pools were closed.
 #[cold]
-fn keep<C: Connector>(index: usize, list: &List<C>) {
+fn keep<C: Connector>(place: usize, list: &List<C>) {
     let signals = Arc::clone(&list.signals);
     let kept = Kept { thread: thread_number(), list: Box::new(list.clone()), signals };
     // A place is in use if a check, a drop or a waker acquires within an acquire. The list before is dropped when the
     // place is no longer borrowed.
-    let _before = KEPT.try_with(|places| places[index % PLACES].try_borrow_mut().ok()?.replace(kept));
+    let _before = KEPT.try_with(|places| places[place % PLACES].try_borrow_mut().ok()?.replace(kept));
     drop_closed_lists();
 }
 
@@ -136,7 +136,7 @@ pub(crate) fn drop_closed_lists() {
 mod tests {
     use std::thread::{available_parallelism, spawn};
 
-    use super::{MAX_SHARDS, PLACES, next_index, shards, thread_number};
+    use super::{MAX_SHARDS, PLACES, next_place, shards, thread_number};
 
     #[test]
     fn each_thread_keeps_a_number_of_its_own() {
@@ -156,10 +156,10 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_shared_out() {
+    fn places_are_shared_out() {
         // Pools of other tests may take some in between.
         let mut pools = [0; PLACES];
-        (0..100 * PLACES).for_each(|_| pools[next_index()] += 1);
+        (0..100 * PLACES).for_each(|_| pools[next_place()] += 1);
         assert!(pools.iter().all(|&count| count > 0), "{pools:?}");
     }
 }

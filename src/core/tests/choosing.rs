@@ -15,7 +15,7 @@ async fn no_use_is_counted_once_all_connections_are_back_whatever_the_policy_was
     let rig = pool(|builder| builder.servers(["a", "b"]).load_balancing(LoadBalancing::LeastInUse));
     let in_use = || {
         let list = shared(&rig.pool).servers.list();
-        list.iter().map(|(_, entry)| entry.server().in_use.count()).sum::<usize>()
+        list.iter().map(|(_, entry)| entry.server().in_use.get()).sum::<u32>()
     };
     let mut held = Vec::new();
     for (policy, counted) in

@@ -113,8 +113,8 @@ fn answers_end_an_outage_once_its_ejection_is_over() {
     let health = &health[0];
     eject(&serving, health, 1);
     let outage = health.snapshot().outage();
-    assert!(!health.answers(&serving, outage, Time::from_nanos(1_999_999_999)));
-    assert!(health.answers(&serving, outage, at(2)) && health.snapshot().is_plainly_up());
+    assert!(!health.come_up(&serving, outage, Time::from_nanos(1_999_999_999)));
+    assert!(health.come_up(&serving, outage, at(2)) && health.snapshot().is_plainly_up());
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_removed_server_counts_no_more_and_keeps_its_state() {
     assert_eq!(serving.serving(), 0);
     health[0].set_removed(&serving, false, at(1));
     assert_eq!((health[0].snapshot().state(), serving.serving()), (HealthState::Down, 0));
-    assert!(health[0].answers(&serving, down.outage(), at(2)));
+    assert!(health[0].come_up(&serving, down.outage(), at(2)));
     assert_eq!(serving.serving(), 1);
 }
 
