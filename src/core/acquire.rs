@@ -197,10 +197,8 @@ fn take_proven<C: Connector>(
     wish: Option<&Wish>,
 ) -> Option<Box<Connection<C>>> {
     shared.open_rotation.try_each(thread, &list.open, |number| {
-        let (entry, Usable::Proven(outage)) = list.usable(number)? else { return None };
-        if spill::refuses_idle(shared, list, wish, entry.server())
-            || !spill::is_reached(shared, list, entry.server(), now)
-        {
+        let (entry, Usable::Proven(outage)) = spill::usable_now(shared, list, number, now)? else { return None };
+        if spill::refuses_idle(shared, list, wish, entry.server()) {
             return None;
         }
         let pop = || {

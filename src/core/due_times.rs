@@ -137,9 +137,9 @@ impl DueTimes {
         lock(&self.state).ahead = at;
     }
 
-    /// The earliest time at which connecting to a server resumes, where `resumes_at` tells a server's own. An entry
-    /// whose server resumes later is outdated: there is another for that time. A server that is taken is about to be
-    /// tried.
+    /// The earliest time at which connecting to a server resumes: `resumes_at` gives that of one server. It skips an
+    /// entry whose server resumes later, since there is another for that time. For a server that is taken it is now: it
+    /// is about to be tried.
     pub(crate) fn earliest(&self, now: Time, resumes_at: impl Fn(usize) -> Option<Time>) -> Option<Time> {
         let state = lock(&self.state);
         let own = |(at, number): (Time, usize)| resumes_at(number).filter(|&own| own <= at);

@@ -31,20 +31,18 @@ impl<C: Connector> Leftover<C> {
 
 /// Serves the front waiter with a new connection, if there is a token. Otherwise gives it back.
 pub(crate) fn offer<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) -> Option<Box<Connection<C>>> {
-    let mut conn = Some(conn);
     let list = shared.servers.list();
-    if shared.signals.waiters_after_change() > 0
-        && conn.as_ref().is_some_and(|conn| may_serve_waiters(shared, &list, conn))
-    {
-        shared.queue.serve(|waiter| {
-            let server = &conn.as_ref()?.generation().server;
-            if avoids(shared, &list, waiter.map(|waiter| &waiter.wish), server) {
-                return None;
-            }
-            let token = Token::take(server.bucket().map(|bucket| (bucket, shared.clock.time())))?;
-            conn.take().map(|conn| Grant { conn, token, is_from_attempt: true })
-        });
+    if shared.signals.waiters_after_change() == 0 || !may_serve_waiters(shared, &list, &conn) {
+        return Some(conn);
     }
+    let (server, mut conn) = (Arc::clone(conn.server()), Some(conn));
+    shared.queue.serve(|waiter| {
+        if conn.is_none() || avoids(shared, &list, waiter.map(|waiter| &waiter.wish), &server) {
+            return None;
+        }
+        let token = Token::take(server.bucket().map(|bucket| (bucket, shared.clock.time())))?;
+        conn.take().map(|conn| Grant { conn, token, is_from_attempt: true })
+    });
     conn
 }
 
@@ -59,11 +57,8 @@ pub(crate) fn serve_from<C: Connector>(
     {
         let list = shared.servers.list();
         let number = generation.number;
-        let Some((_, found)) = list.usable(number) else { return left };
+        let Some((_, found)) = spill::usable_now(shared, &list, number, shared.clock.time()) else { return left };
         usable = found;
-        if usable != Usable::All && !spill::is_reached(shared, &list, &generation.server, shared.clock.time()) {
-            return left;
-        }
         let reserved = ReservedTokens::of_orders(shared, &list);
         shared.queue.serve(|waiter| {
             // One that may order comes before those behind it.
@@ -189,10 +184,6 @@ fn take<C: Connector>(
 /// its tier comes into use.
 fn may_serve_waiters<C: Connector>(shared: &Shared<C>, list: &List<C>, conn: &Connection<C>) -> bool {
     let generation = conn.generation();
-    generation.why_over().is_none()
-        && match list.usable(generation.number) {
-            Some((_, Usable::All)) => true,
-            Some((_, Usable::Standby)) => spill::is_reached(shared, list, &generation.server, shared.clock.time()),
-            _ => false,
-        }
+    let usable = || spill::usable_now(shared, list, generation.number, shared.clock.time());
+    generation.why_over().is_none() && matches!(usable(), Some((_, Usable::All | Usable::Standby)))
 }

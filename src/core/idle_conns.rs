@@ -14,9 +14,10 @@ use crate::server::{Connection, Generation};
 use crate::servers::thread_number;
 use crate::sync::Arc;
 
-/// Puts a connection into the idle queue of its server, and serves waiters from there. Closes one of an epoch that is
-/// over. If the server serves again after an outage, closes one that was neither opened nor returned well since: at the
-/// recovery the idle ones were closed.
+/// Puts a connection into the idle queue of its server, and serves waiters from there. Closes it instead if
+///
+/// - its epoch is over,
+/// - an outage is over, and it was neither opened nor returned well since that began: the idle ones were closed then.
 #[cold]
 pub(crate) fn make_idle<C: Connector>(conn: Box<Connection<C>>) {
     if let Some(why) = why_outdated(&conn) {
@@ -93,8 +94,10 @@ pub(crate) fn finish_leftover<C: Connector>(shared: &Shared<C>, Leftover { refus
     looked.iter().for_each(|generation| after_look_for_proven(shared, generation));
 }
 
-/// Acts on connections that a look for proven ones has put back. While they were out, the server may have recovered:
-/// then they close. Or the last other server may have gone down: then waiters may have them.
+/// Acts on connections that a look for proven ones has put back. While they were out,
+///
+/// - the server may have recovered: then they close,
+/// - the last server that served may have gone down: then waiters may have them.
 pub(crate) fn after_look_for_proven<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>) {
     let health = generation.server.health.snapshot_after_push();
     if !health.is_down() {

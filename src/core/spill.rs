@@ -5,7 +5,7 @@ use crate::connector::Connector;
 use crate::core::shared::Shared;
 use crate::raw::{TierInUse, Time};
 use crate::server::ServerRecord;
-use crate::servers::{List, ListEntry};
+use crate::servers::{List, ListEntry, Usable};
 
 /// The worst tier that callers may use now. Normally that is the one in use. If each of its servers is spent, it is the
 /// best standby tier with a server that is not.
@@ -30,6 +30,17 @@ pub(crate) fn is_reached<C: Connector>(
     let tier = server.health.snapshot().tier();
     // First what costs no look at other servers.
     tier <= shared.servers.tier_in_use() || tier <= worst_tier(shared, list, now)
+}
+
+/// Which idle connections of a server callers may use now, as far as its tier is in reach.
+pub(crate) fn usable_now<'a, C: Connector>(
+    shared: &Shared<C>,
+    list: &'a List<C>,
+    number: usize,
+    now: Time,
+) -> Option<(&'a ListEntry<C>, Usable)> {
+    let is_in_reach = |entry: &ListEntry<C>| is_reached(shared, list, entry.server(), now);
+    list.usable(number).filter(|(entry, usable)| *usable == Usable::All || is_in_reach(entry))
 }
 
 /// Whether callers may use what an attempt opens at a server: it is not disabled, and its tier is not out of reach.

@@ -43,8 +43,8 @@ impl ServerSet {
         Self { words: (0..capacity.div_ceil(BITS).max(1)).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// A set with more room and the same numbers, for as long as no `refresh` runs. Each of them must be refreshed once
-    /// the new set has replaced this one.
+    /// A copy with more room. It misses what a `refresh` of this set changes meanwhile, so each number must be refreshed
+    /// once the copy has replaced this set.
     pub(crate) fn grown(&self, capacity: usize) -> Self {
         let grown = Self::new(capacity);
         for index in 0..self.words.len() {

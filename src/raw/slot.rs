@@ -21,11 +21,11 @@
 //! # Orderings
 //!
 //! - `put` publishes the item to `take`: SeqCst includes Release, `take` acquires.
-//! - `put` is a SeqCst read-modify-write so that no fence is needed between it and a SeqCst load that follows (the
-//!   closed bit, the number of waiters). The other side stores its word, runs a SeqCst fence and loads this pointer. If
-//!   the load after `put` misses that store, it precedes the fence in the single order of SeqCst operations; `put`
-//!   precedes the load, so the load after the fence sees the item (C++20, [atomics.order] p4). A Relaxed or an Acquire
-//!   load after `put` is not ordered by this.
+//! - `put` is a SeqCst read-modify-write so that no fence is needed between it and a SeqCst load that follows. Side A
+//!   puts an item, then loads a word (the closed bit, the number of waiters). Side B stores that word, runs a SeqCst
+//!   fence, then loads this pointer. If the load of A misses the store of B, it precedes the fence of B in the single
+//!   order of SeqCst operations. The `put` of A precedes its load, so the load of B sees the item (C++20,
+//!   [atomics.order] p4). A Relaxed or an Acquire load of A would not be ordered by this.
 
 #![allow(unsafe_code)]
 
