@@ -43,7 +43,7 @@ impl ServerSet {
         Self { words: (0..capacity.div_ceil(BITS).max(1)).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// A copy with more room. It misses what a `refresh` of this set changes meanwhile, so each number must be refreshed
+    /// A copy with more room. It misses what a `refresh` of this set changes meanwhile: each number must be refreshed
     /// once the copy has replaced this set.
     pub(crate) fn grown(&self, capacity: usize) -> Self {
         let grown = Self::new(capacity);
