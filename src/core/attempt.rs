@@ -21,9 +21,9 @@ use crate::core::look_again::LookAtEnd;
 use crate::core::membership;
 use crate::core::shared::Shared;
 use crate::core::spill;
-use crate::core::transition::{self, FailedConnect};
+use crate::core::transition::{self, Begun};
 use crate::error::Failure;
-use crate::raw::{Outage, Pass, Time};
+use crate::raw::Time;
 use crate::server::{ConnRecord, ConnectPermit, Connection, Generation, Server, Total, quietly};
 use crate::status::StateKind;
 use crate::sync::Arc;
@@ -49,12 +49,9 @@ pub(crate) enum Purpose {
 
 /// An attempt that runs. What it holds it releases when dropped, finished or not, in the order of the fields.
 struct Attempt<C: Connector> {
-    pass: Pass,
+    begun: Begun,
     permit: Option<ConnectPermit<C>>,
     counted: Counted,
-    outage: Outage,
-    /// The tick in which it began.
-    began_in: Time,
     /// When its connect began.
     started: Time,
     /// The number of the runtime that it was spawned on, once it was.
@@ -149,11 +146,9 @@ fn begin<C: Connector>(
     };
     let Some(pass) = pass else { return false };
     let mut attempt = Attempt {
-        pass,
+        begun: Begun { pass, outage: health.outage(), tick: shared.coarse_time() },
         permit: Some(permit),
         counted,
-        outage: health.outage(),
-        began_in: shared.signals.tick().unwrap_or(now),
         started: now,
         runtime: None,
         is_polled: false,
@@ -274,10 +269,10 @@ impl<C: Connector> Attempt<C> {
             Outcome::Connected(conn) => {
                 let took = self.took();
                 server.count(Total::Connects, 1);
-                transition::connected(shared, generation, self.pass, self.outage);
+                transition::connected(shared, generation, self.begun);
                 let opened_at = shared.clock.time();
                 let info = ConnInfo::new(Arc::clone(&config), opened_at);
-                let record = self.permit.take().and_then(|permit| ConnRecord::new(permit, info, self.outage));
+                let record = self.permit.take().and_then(|permit| ConnRecord::new(permit, info, self.begun.outage));
                 if let Some(record) = record {
                     shared.servers.refresh(generation.number);
                     let connector = Arc::clone(&shared.connector);
@@ -305,19 +300,16 @@ impl<C: Connector> Attempt<C> {
         let LookAtEnd { generation, shared } = &self.end;
         let server = &generation.server;
         server.count(Total::ConnectFailures, 1);
-        let timed_out = matches!(failure, Failure::ConnectTimeout { .. });
-        if timed_out || matches!(failure, Failure::LookUpTimeout { .. }) {
+        if matches!(failure, Failure::ConnectTimeout { .. } | Failure::LookUpTimeout { .. }) {
             server.count(Total::ConnectTimeouts, 1);
         }
         let (failure, took) = (Arc::new(failure), self.took());
-        let unanswered_since = timed_out.then_some(self.began_in);
-        let failed = FailedConnect { pass: self.pass, outage: self.outage, unanswered_since, fault };
-        transition::connect_failed(shared, generation, failed, Arc::clone(&failure));
+        transition::connect_failed(shared, generation, self.begun, fault, Arc::clone(&failure));
         server.tell_connect_failed(&server.config(), &failure, took);
     }
 
     fn abandon(&self) {
-        transition::abandoned(&self.end.shared, &self.end.generation, self.pass);
+        transition::abandoned(&self.end.shared, &self.end.generation, self.begun.pass);
     }
 }
 

@@ -173,10 +173,10 @@ fn report_if_abandoned<C: Connector>(conn: &Connection<C>) {
     let Some(shared) = pool_of(conn.server()) else { return };
     shared.drops.count(&shared.settings.name);
     let Some(abandoned_after) = shared.settings.abandoned_after else { return };
-    let (checked_out, tick) = (conn.info().checked_out_at(), shared.signals.tick());
-    let used = tick.unwrap_or_else(|| shared.clock.time()).since(checked_out);
+    let checked_out = conn.info().checked_out_at();
+    let used = shared.coarse_time().since(checked_out);
     // The tick of a return is up to one tick older than the time of a checkout before it.
-    let since = tick.map_or(checked_out, |_| checked_out.counted_from(Time::ZERO.after(TICK)));
+    let since = shared.signals.tick().map_or(checked_out, |_| checked_out.counted_from(Time::ZERO.after(TICK)));
     if used >= abandoned_after && !conn.server().answered.is_since(since) {
         transition::reported(&shared, conn.generation(), conn.outage(), Failure::Unanswered { after: used }, None);
     }

@@ -18,14 +18,13 @@ use crate::sync::Arc;
 /// A reported failure adds to those before it for this long.
 const STRIKES_LAST: Duration = Duration::from_secs(10);
 
-/// What failed of a connect, and when.
-pub(crate) struct FailedConnect {
+/// How things stood when an attempt began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begun {
     pub(crate) pass: Pass,
-    /// The server's outage number when the attempt began or the connection was opened.
+    /// The server's outage number.
     pub(crate) outage: Outage,
-    /// The tick in which the attempt began, if it timed out.
-    pub(crate) unanswered_since: Option<Time>,
-    pub(crate) fault: ConnectFault,
+    pub(crate) tick: Time,
 }
 
 /// Acts on a failed connect. Connecting pauses. If it is the server's fault, the server goes down, unless others of its
@@ -33,11 +32,12 @@ pub(crate) struct FailedConnect {
 pub(crate) fn connect_failed<C: Connector>(
     shared: &Shared<C>,
     generation: &Arc<Generation<C>>,
-    failed: FailedConnect,
+    begun: Begun,
+    fault: ConnectFault,
     failure: Arc<Failure<C::Error>>,
 ) {
     let (server, now) = (&generation.server, shared.clock.time());
-    let paused = server.breaker.failed(failed.pass, pause_end(shared, now));
+    let paused = server.breaker.failed(begun.pass, pause_end(shared, now));
     let paused = paused.and_then(|paused| Some((paused.paused_until()?, paused.failures())));
     if let Some((until, _)) = paused {
         look_at(shared, generation, until);
@@ -46,26 +46,26 @@ pub(crate) fn connect_failed<C: Connector>(
     if let Some((until, failures)) = paused {
         server.tell_pause(&failure, failures, until.since(now));
     }
-    if failed.fault == ConnectFault::Client {
+    if fault == ConnectFault::Client {
         return;
     }
-    let answers = match failed.unanswered_since {
-        Some(began) => server.answered.is_since(began),
-        None => has_answering_connection(shared, generation),
+    let answers = match *failure {
+        Failure::ConnectTimeout { .. } => server.answered.is_since(begun.tick),
+        _ => has_answering_connection(shared, generation),
     };
     if answers {
         let is_ejected = server.health.ejected_until().is_some_and(|until| until > now);
         let health = server.health.snapshot();
         // An attempt that began before the present outage says nothing about it.
-        if !health.is_down() || health.outage() != failed.outage || is_ejected {
+        if !health.is_down() || health.outage() != begun.outage || is_ejected {
             return;
         }
-        close_outdated(shared, generation, failed.outage);
-        if server.health.come_up(&shared.servers.serving, failed.outage, now) {
-            serves_again(shared, generation, failed.outage);
+        close_outdated(shared, generation, begun.outage);
+        if server.health.come_up(&shared.servers.serving, begun.outage, now) {
+            serves_again(shared, generation, begun.outage);
             server.tell_state(StateKind::Up, "server refuses connects, its connections answer");
         }
-    } else if let Some(down) = server.health.connect_failed(&shared.servers.serving, failed.outage, now) {
+    } else if let Some(down) = server.health.connect_failed(&shared.servers.serving, begun.outage, now) {
         went_down(shared, generation, down, failure, now);
     }
 }
@@ -84,14 +84,14 @@ pub(crate) fn close_unusable<C: Connector>(shared: &Shared<C>, conn: Box<Connect
 pub(crate) fn close_refused<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>, why: CloseReason) {
     const AT_ONCE: Duration = Duration::from_secs(1);
     // The tick stands still while the client is stalled.
-    let age = shared.clock.time().since(conn.info().opened_at());
+    let opened_at = conn.info().opened_at();
+    let age = shared.clock.time().since(opened_at);
     let is_new = conn.info().uses() == 0 && age < AT_ONCE;
     let (generation, outage) = (Arc::clone(conn.generation()), conn.outage());
     close(conn, why);
     if is_new {
-        let pass = generation.server.breaker.pass();
-        let failed = FailedConnect { pass, outage, unanswered_since: None, fault: ConnectFault::Server };
-        connect_failed(shared, &generation, failed, Arc::new(Failure::ClosedAtOnce));
+        let begun = Begun { pass: generation.server.breaker.pass(), outage, tick: opened_at };
+        connect_failed(shared, &generation, begun, ConnectFault::Server, Arc::new(Failure::ClosedAtOnce));
     }
 }
 
@@ -121,9 +121,9 @@ pub(crate) fn abandoned<C: Connector>(shared: &Shared<C>, generation: &Generatio
     }
 }
 
-/// An attempt connected: connecting goes on. A server that was down in `outage` recovers.
-pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, pass: Pass, outage: Outage) {
-    let server = &generation.server;
+/// An attempt connected: connecting goes on. A server that was down when it began recovers.
+pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, begun: Begun) {
+    let (server, Begun { pass, outage, .. }) = (&generation.server, begun);
     server.breaker.succeeded(pass);
     if server.breaker.snapshot().state() == BreakerState::Closed {
         server.set_connect_error(None);
