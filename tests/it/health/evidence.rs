@@ -210,6 +210,27 @@ async fn second_good_return_in_a_tick_counts_as_an_answer_where_the_server_went_
     assert_eq!(rig.pool.try_acquire().expect("it is one").id(), id);
 }
 
+#[tokio::test]
+async fn failure_that_was_reported_takes_back_what_its_connection_proved_until_it_comes_back_well() {
+    for good_returns in [0, 1] {
+        let rig = Rig::manual(single);
+        acquired(&rig).await.release();
+        let mut conn = acquired(&rig).await;
+        conn.report_failure("no answer");
+        conn.release();
+        // In the same tick, so that only the failure makes the first of these returns one to be looked at.
+        for _ in 0..good_returns {
+            acquired(&rig).await.release();
+        }
+        let _held = acquired(&rig).await;
+        assert_eq!(rig.connector.counts("a").connected, 1);
+        let waiter = attempted(&rig, Connect::Refuse).await;
+        let expected = if good_returns == 0 { down(1, MINUTE) } else { ServerState::Up };
+        assert_eq!(state(&rig), expected, "after {good_returns}");
+        waiter.abort();
+    }
+}
+
 /// A server that accepts and closes at once, as one at its limit or a port forwarder without a target.
 #[tokio::test]
 async fn connection_refused_by_check_right_after_its_connect_counts_as_failed_connect() {
