@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
 use connring::test_util::{Connect, ScriptedConnector};
-use connring::{AcquireError, Builder, Clock, Pool, TryAcquireError};
+use connring::{AcquireError, Builder, Clock, Pool, Server, TryAcquireError};
 use tokio::runtime::Runtime;
 
 const FEW: usize = 10;
@@ -109,6 +109,26 @@ fn refusal_while_all_servers_are_down_collects_nothing_of_each_server() {
         assert!(many.0 < few.0 * MOST, "{:?} with {FEW} servers, {:?} with {MANY}", few.0, many.0);
     }
     assert_eq!(few[0].1, 0, "allocations of `try_acquire`");
+}
+
+/// Without an idle connection each standby server is looked at, and none of them looks at all others.
+#[test]
+fn refusal_of_a_full_pool_grows_with_its_standby_servers_and_no_faster() {
+    const TIMES: u32 = 10;
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let refusal_beside = |standby: u32| {
+        let clock = Clock::manual();
+        let tiers = (0..2 * standby).map(|number| Server::new(number.to_string()).tier(u32::from(number >= standby)));
+        let builder = Pool::builder(ScriptedConnector::new(clock.clone())).clock(clock).servers(tiers);
+        let builder = builder.spill_when_full(true).max_conns_per_server(1);
+        let pool = builder.build().expect("the settings are in range");
+        let acquire = || runtime.block_on(pool.acquire()).expect("the servers accept");
+        let _held: Vec<_> = (0..2 * standby).map(|_| acquire()).collect();
+        shortest(|| assert!(pool.try_acquire().is_err()))
+    };
+    let (few, many) = (refusal_beside(30), refusal_beside(30 * TIMES));
+    assert!(many < few * TIMES * 3, "{few:?}, and {many:?} with {TIMES} times as many");
 }
 
 #[test]

@@ -185,7 +185,7 @@ pub fn an_order_keeps_the_state() {
 /// Property: an outage is ended once, by its trial or because connections answer, and an ejection is ended by neither
 /// an answer nor twice (I1).
 /// Threads: the trial succeeds; connections answer; a third thread ends the ejection, if the server is ejected.
-/// Mutation that fails it: `answers` does not check whether the server is ejected; `come_back` does not check the
+/// Mutation that fails it: `come_up` does not check whether the server is ejected; `come_back` does not check the
 /// state.
 pub fn an_outage_is_ended_once() {
     for is_ejected in [false, true] {

@@ -158,6 +158,10 @@ impl<T> ArrayQueue<T> {
         Self { cells: (0..capacity).map(cell).collect() }
     }
 
+    pub(crate) fn capacity(&self) -> usize {
+        self.cells.len()
+    }
+
     pub(crate) fn push(&self, item: T) -> Result<(), T> {
         for (state, cell) in &self.cells {
             if take(state, EMPTY) {

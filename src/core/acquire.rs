@@ -197,8 +197,11 @@ fn take_proven<C: Connector>(
     wish: Option<&Wish>,
 ) -> Option<Box<Connection<C>>> {
     shared.open_rotation.try_each(thread, &list.open, |number| {
-        let (entry, Usable::Proven(outage)) = spill::usable_now(shared, list, number, now)? else { return None };
-        if spill::refuses_idle(shared, list, wish, entry.server()) {
+        // Not by `usable_now`, which would look for each standby server whether its tier is in reach.
+        let (entry, Usable::Proven(outage)) = list.usable(number)? else { return None };
+        if spill::refuses_idle(shared, list, wish, entry.server())
+            || !spill::is_reached(shared, list, entry.server(), now)
+        {
             return None;
         }
         let pop = || {

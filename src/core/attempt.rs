@@ -274,7 +274,7 @@ impl<C: Connector> Attempt<C> {
                 let info = ConnInfo::new(Arc::clone(&config), opened_at);
                 let record = self.permit.take().and_then(|permit| ConnRecord::new(permit, info, self.begun.outage));
                 if let Some(record) = record {
-                    shared.servers.refresh(generation.number);
+                    shared.servers.refresh(generation.number());
                     let connector = Arc::clone(&shared.connector);
                     let expires_at = expires_at(shared, generation, opened_at);
                     let conn = Connection::new(conn, connector, record, expires_at);
@@ -347,7 +347,7 @@ fn deliver<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>) {
 fn expires_at<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, opened_at: Time) -> Time {
     shared.settings.max_lifetime.map_or(Time::NEVER, |lifetime| {
         let index = generation.server.idle_history().next_lifetime();
-        let jitter = shared.settings.max_lifetime_jitter_ratio * shared.random.spread(generation.number, index);
+        let jitter = shared.settings.max_lifetime_jitter_ratio * shared.random.spread(generation.number(), index);
         opened_at.after(lifetime.mul_f64(1.0 - jitter))
     })
 }

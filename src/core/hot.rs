@@ -79,7 +79,7 @@ enum PutBack<C: Connector> {
 fn put_back<C: Connector>(mut conn: Box<Connection<C>>) -> PutBack<C> {
     conn.record.end_load();
     let generation = conn.generation();
-    let (kept_at, number) = (generation.kept_at, generation.number);
+    let (kept_at, number) = (generation.kept_at, generation.number());
     let mut conn = Some(conn);
     // The rest is done outside the borrow of the kept list, which user code may want. Only `move_or_close` runs inside,
     // where a queue is closed or full: this thread can keep no other list meanwhile.

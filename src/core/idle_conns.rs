@@ -161,7 +161,7 @@ pub(crate) fn has_answering_connection<C: Connector>(shared: &Shared<C>, generat
     let outage = server.health.snapshot().outage();
     if server.answered.is_any_proven(outage) {
         let now = shared.clock.time();
-        if let Some(generation) = shared.servers.list().generation(generation.number) {
+        if let Some(generation) = shared.servers.list().generation(generation.number()) {
             close_unfit(&generation, |conn| why_unfit(shared, conn, now));
         }
     }

@@ -48,7 +48,7 @@ fn place<C: Connector>(shared: &Arc<Shared<C>>, list: &List<C>, waiter: &Arc<Wai
         list.generation(choose(shared, list, now, need).pop()?)
     };
     let Some(generation) = choose_of(false).or_else(|| choose_of(true)) else { return false };
-    let Some(order) = shared.attempts.begin_order(waiter, generation.number) else { return false };
+    let Some(order) = shared.attempts.begin_order(waiter, generation.number()) else { return false };
     if !generation.server.permits.counts().has_free()
         && let Some(conn) = generation.idle.pop(thread_number())
     {

@@ -26,7 +26,7 @@ pub(crate) fn release_and_close<C: Connector>(mut conn: Box<Connection<C>>) {
     close(conn, CloseReason::Unfit);
 }
 
-/// Acts on a return to an idle queue, where there are waiters or strikes, or the server is not plainly up.
+/// Acts on a return to an idle queue, where there are waiters or strikes, or the server's health has changed.
 #[cold]
 pub(crate) fn after_release<C: Connector>(generation: &Arc<Generation<C>>, thread: usize, outage: Outage) {
     if let Some(shared) = pool_of(&generation.server) {

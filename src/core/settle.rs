@@ -94,7 +94,7 @@ fn connect_for_waiters<C: Connector>(shared: &Arc<Shared<C>>) -> bool {
     for waiter in choosy.iter().filter(|waiter| !waiter.wish.fresh) {
         let number = choose_for(Some(&waiter.wish), is_hedge || waiter.has_late_order(), 1).pop();
         let Some(generation) = number.and_then(|number| list.generation(number)) else { continue };
-        let Some(order) = shared.attempts.begin_order(waiter, generation.number) else { continue };
+        let Some(order) = shared.attempts.begin_order(waiter, generation.number()) else { continue };
         has_started |= attempt::start_order(shared, &generation, order);
     }
     has_started

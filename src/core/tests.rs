@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use crate::builder::Builder;
 use crate::clock::Clock;
 use crate::conn::PooledConn;
-use crate::connector::Connector;
-use crate::connector::scripted::{Connect, ScriptedConnector};
+use crate::connector::scripted::{Connect, RoundTrip, ScriptedConnector};
+use crate::connector::{AfterUse, Connector, Ended};
 use crate::core::Shared;
 use crate::ejection::Ejection;
 use crate::pool::Pool;
@@ -269,6 +269,35 @@ fn the_end_of_an_epoch_ends_what_waits_for_it_and_nothing_else() {
     assert!(b_over.poll(cx).is_ready());
     rig.pool.register("b").expect("it was removed");
     assert!(b.why_over().is_some() && generation(1).why_over().is_none());
+}
+
+/// The recycle sets the time since when the connection is idle, here to that of the next tick.
+#[tokio::test]
+async fn a_return_after_a_recycle_is_noted_again() {
+    const TICK: Duration = Duration::from_millis(100);
+    let rig = pool(|builder| builder.server("a"));
+    let advance = async |time| {
+        rig.clock.advance(time);
+        for _ in 0..20 {
+            yield_now().await;
+        }
+    };
+    advance(TICK * 10).await;
+    for _ in 0..2 {
+        rig.pool.acquire().await.expect("it accepts").release();
+    }
+    let conn = rig.pool.acquire().await.expect("it is idle");
+    rig.connector.set_after_use("a", Ended::Released, AfterUse::Recycle);
+    rig.connector.set_recycle("a", RoundTrip::Slow(TICK / 2));
+    conn.release();
+    advance(Duration::ZERO).await;
+    advance(TICK).await;
+    rig.connector.set_after_use("a", Ended::Released, AfterUse::Reuse);
+    let tick = shared(&rig.pool).signals.tick().expect("it is kept");
+    let answered = || shared(&rig.pool).servers.list().generation(0).is_some_and(|a| a.server.answered.is_since(tick));
+    assert!(!answered());
+    rig.pool.acquire().await.expect("it is idle").release();
+    assert!(answered());
 }
 
 #[tokio::test]

@@ -106,7 +106,7 @@ fn close_outdated<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<
 
 /// The server serves again after `outage`, and `close_outdated` has run.
 fn serves_again<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, outage: Outage) {
-    shared.servers.refresh(generation.number);
+    shared.servers.refresh(generation.number());
     shared.notifier.wake_if_waiters();
     // Again: a thread that found the server down may have returned one since. After the fence of `refresh`, which
     // pairs with the push of that thread.

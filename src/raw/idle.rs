@@ -48,9 +48,7 @@ pub(crate) struct Idle<T> {
     /// Their number is a power of two.
     shards: Box<[Shard<T>]>,
     closed: AtomicBool,
-    /// The room of all queues.
-    capacity: usize,
-    /// Whether more items than that may be pushed (I4).
+    /// Whether more items may be pushed than the queues have room for (I4).
     bounded: bool,
 }
 
@@ -103,7 +101,7 @@ impl<T> Idle<T> {
             apart.push([0_u8; 192].to_vec());
             Shard { slot: Slot::new(), queue: ArrayQueue::new(room(shard)) }
         };
-        Self { shards: (0..count).map(shard).collect(), closed: AtomicBool::new(false), capacity, bounded }
+        Self { shards: (0..count).map(shard).collect(), closed: AtomicBool::new(false), bounded }
     }
 
     /// The own shard, then all others.
@@ -254,19 +252,19 @@ impl<T> Idle<T> {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// The room for items.
+    /// The room for items: that of all queues.
     pub(crate) fn capacity(&self) -> usize {
-        self.capacity
+        self.shards.iter().map(|shard| shard.queue.capacity()).sum()
     }
 
     /// Whether it has room for `capacity` items, and is bounded if it must be.
     pub(crate) fn fits(&self, capacity: usize, bounded: bool) -> bool {
-        self.capacity >= capacity && (self.bounded || !bounded)
+        self.capacity() >= capacity && (self.bounded || !bounded)
     }
 
     /// How many more items have room. May be momentarily off under load.
     pub(crate) fn room(&self) -> usize {
-        self.capacity.saturating_sub(self.len())
+        self.capacity().saturating_sub(self.len())
     }
 
     /// Whether it is empty. May be momentarily off under load.
@@ -323,7 +321,7 @@ mod tests {
     fn shards_share_the_capacity() {
         for (capacity, shards, count) in [(1, 8, 1), (3, 8, 1), (4, 8, 2), (10, 8, 4), (10, 2, 2), (33, 16, 16)] {
             let idle = Idle::<u32>::new(capacity, shards, false);
-            assert_eq!((idle.shards.len(), idle.capacity), (count, capacity), "{capacity} over {shards}");
+            assert_eq!((idle.shards.len(), idle.capacity()), (count, capacity), "{capacity} over {shards}");
         }
     }
 

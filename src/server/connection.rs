@@ -218,6 +218,8 @@ impl<C: Connector> ConnRecord<C> {
 
     /// Ends a use. The totals get a checkout, but no success or failure. True if the caller has said how it ended.
     pub(crate) fn end_use(&mut self, now: Time) -> bool {
+        // Until `set_noted`: a recycle sets the time since when the connection is idle, too.
+        self.noted = HealthSnapshot::NONE;
         self.end_load();
         self.add_uses_to_totals();
         self.info.check_in(now);

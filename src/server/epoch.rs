@@ -13,8 +13,8 @@ pub(crate) struct Epoch {
 impl Epoch {
     /// Ends it: its connections close for this reason. The list without its generations is published before.
     pub(crate) fn end(&self, why: CloseReason) {
-        // Of two reasons the first one is that of the connections.
-        let _ended_before = self.ended.set(why);
+        let ended_before = self.ended.set(why);
+        debug_assert!(ended_before.is_ok(), "an epoch ended twice");
     }
 
     /// Why its connections close, if it is over.

@@ -19,14 +19,30 @@ use crate::sync::Arc;
 pub(crate) struct Generation<C: Connector> {
     pub(crate) idle: Idle<Connection<C>>,
     pub(crate) server: Arc<ServerRecord<C>>,
-    /// The server's number in the list for as long as this generation is open.
-    pub(crate) number: usize,
-    /// The index at which threads keep the list of this pool.
-    pub(crate) kept_at: usize,
+    /// See [`Generation::number`].
+    number: u32,
+    /// The place at which threads keep the list of this pool.
+    pub(crate) kept_at: u32,
     pub(crate) epoch: Arc<Epoch>,
 }
 
 impl<C: Connector> Generation<C> {
+    pub(crate) fn new(
+        idle: Idle<Connection<C>>,
+        server: Arc<ServerRecord<C>>,
+        number: usize,
+        kept_at: u32,
+        epoch: Arc<Epoch>,
+    ) -> Self {
+        Self { idle, server, number: number as u32, kept_at, epoch }
+    }
+
+    /// The server's number in the list for as long as this generation is open.
+    #[inline(always)]
+    pub(crate) fn number(&self) -> usize {
+        self.number as usize
+    }
+
     /// Whether connections may move to another generation: it is of the same epoch.
     pub(crate) fn passes_on_to(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.epoch, &other.epoch)

@@ -113,5 +113,8 @@ pub(crate) async fn wait_until<T>(changed: &Notify, mut look: impl FnMut() -> Op
 
 /// Runs user code whose panic ends here: while unwinding, or in the middle of work.
 pub(crate) fn quietly(act: impl FnOnce()) {
-    let _reported_by_the_hook = catch_unwind(AssertUnwindSafe(act));
+    if let Err(reported_by_the_hook) = catch_unwind(AssertUnwindSafe(act)) {
+        // Its drop may panic as well.
+        std::mem::forget(reported_by_the_hook);
+    }
 }

@@ -173,7 +173,7 @@ impl<C: Connector> List<C> {
     /// The bucket of a server, also where a newer list has another than this one.
     pub(crate) fn bucket_of(&self, generation: &Generation<C>) -> Option<Arc<Bucket>> {
         let is_current = self.version == self.signals.list_version();
-        match self.entry(generation.number).filter(|_| is_current) {
+        match self.entry(generation.number()).filter(|_| is_current) {
             Some(entry) if core::ptr::eq(&*entry.generation, generation) => entry.bucket.clone(),
             _ => generation.server.bucket(),
         }

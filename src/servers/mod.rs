@@ -43,7 +43,7 @@ pub(crate) struct Servers<C: Connector> {
     notifier: Arc<Notifier>,
     defaults: PoolLimits,
     max_idle: Option<u32>,
-    kept_at: usize,
+    kept_at: u32,
 }
 
 impl<C: Connector> Servers<C> {
@@ -87,7 +87,7 @@ impl<C: Connector> Servers<C> {
     /// The generation that took over from this one, unless its epoch is over.
     pub(crate) fn current(&self, generation: &Generation<C>) -> Option<Arc<Generation<C>>> {
         let list = self.list.load();
-        let entry = list.entry(generation.number)?;
+        let entry = list.entry(generation.number())?;
         generation.passes_on_to(&entry.generation).then(|| Arc::clone(&entry.generation))
     }
 }

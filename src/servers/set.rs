@@ -137,9 +137,9 @@ impl<C: Connector> Servers<C> {
         let mut edit = self.edit(now)?;
         edit.remove_all(|_| true);
         edit.list.closed = true;
-        let change = edit.publish();
+        // First: connections say that the pool was closed, not that their server was removed.
         self.notifier.signals.set_closed();
-        Ok(change)
+        Ok(edit.publish())
     }
 
     fn edit(&self, now: Time) -> Result<Edit<'_, C>, ServerError> {
@@ -247,7 +247,7 @@ impl<C: Connector> Edit<'_, C> {
     fn replace(&mut self, entry: ListEntry<C>, max_conns: u32, is_over: bool) {
         let old = entry.generation;
         let epoch = if is_over { Arc::default() } else { Arc::clone(&old.epoch) };
-        self.begin_generation(old.number, Arc::clone(&old.server), max_conns, epoch);
+        self.begin_generation(old.number(), Arc::clone(&old.server), max_conns, epoch);
         self.change.replaced.push(old);
     }
 
@@ -263,7 +263,7 @@ impl<C: Connector> Edit<'_, C> {
         let idle: Idle<Connection<C>> = Idle::new(capacity, shards(), bounded);
         let bucket = server.bucket();
         let kept_at = self.servers.kept_at;
-        let generation = Arc::new(Generation { idle, server, number, kept_at, epoch });
+        let generation = Arc::new(Generation::new(idle, server, number, kept_at, epoch));
         self.list.set(number, Some(ListEntry { generation: Arc::clone(&generation), bucket }));
         self.touched.push(number);
         generation

@@ -16,7 +16,7 @@ use std::thread::available_parallelism;
 use crate::connector::Connector;
 use crate::raw::Signals;
 use crate::servers::{List, Servers};
-use crate::sync::{Arc, AtomicUsize, Ordering};
+use crate::sync::{Arc, AtomicU32, AtomicUsize, Ordering};
 
 /// The most shards. Each takes memory, and is looked at by each caller that finds nothing.
 pub(crate) const MAX_SHARDS: usize = 64;
@@ -76,10 +76,10 @@ thread_local! {
 }
 
 /// Returns the place of a new pool.
-pub(crate) fn next_place() -> usize {
-    static POOLS: AtomicUsize = AtomicUsize::new(0);
+pub(crate) fn next_place() -> u32 {
+    static POOLS: AtomicU32 = AtomicU32::new(0);
     // Relaxed: a plain counter.
-    POOLS.fetch_add(1, Ordering::Relaxed) % PLACES
+    POOLS.fetch_add(1, Ordering::Relaxed) % PLACES as u32
 }
 
 impl<C: Connector> Servers<C> {
@@ -102,11 +102,11 @@ impl<C: Connector> Servers<C> {
 /// Uses the list that this thread keeps at a place, of any version, and the thread's number.
 #[inline(always)]
 pub(crate) fn with_kept_list<C: Connector, T>(
-    place: usize,
+    place: u32,
     use_list: impl FnOnce(&List<C>, usize) -> Option<T>,
 ) -> Option<T> {
     let used = KEPT.try_with(|places| {
-        let kept = places[place % PLACES].try_borrow().ok()?;
+        let kept = places[place as usize % PLACES].try_borrow().ok()?;
         let kept = kept.as_ref()?;
         use_list(kept.list.downcast_ref::<List<C>>()?, kept.thread)
     });
@@ -116,12 +116,12 @@ pub(crate) fn with_kept_list<C: Connector, T>(
 
 /// Keeps a list for this thread's next call, and drops lists whose pools were closed.
 #[cold]
-fn keep<C: Connector>(place: usize, list: &List<C>) {
+fn keep<C: Connector>(place: u32, list: &List<C>) {
     let signals = Arc::clone(&list.signals);
     let kept = Kept { thread: thread_number(), list: Box::new(list.clone()), signals };
     // A place is in use if a check, a drop or a waker acquires within an acquire. The list before is dropped when the
     // place is no longer borrowed.
-    let _before = KEPT.try_with(|places| places[place % PLACES].try_borrow_mut().ok()?.replace(kept));
+    let _before = KEPT.try_with(|places| places[place as usize % PLACES].try_borrow_mut().ok()?.replace(kept));
     drop_closed_lists();
 }
 
@@ -159,7 +159,7 @@ mod tests {
     fn places_are_shared_out() {
         // Pools of other tests may take some in between.
         let mut pools = [0; PLACES];
-        (0..100 * PLACES).for_each(|_| pools[next_place()] += 1);
+        (0..100 * PLACES).for_each(|_| pools[next_place() as usize] += 1);
         assert!(pools.iter().all(|&count| count > 0), "{pools:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! An observer hears what happens, with durations, outside locks; and its panics lose nothing.
 
 use std::error::Error;
+use std::panic::panic_any;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -214,8 +215,16 @@ fn kinds_of_states_have_the_names_and_places_of_their_declaration() {
     }
 }
 
-/// Panics whenever it hears something.
+/// Panics whenever it hears something, at a close with a payload that panics again.
 struct Panics;
+
+struct PanicsWhenDropped;
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        panic!("as scripted")
+    }
+}
 
 impl Observer for Panics {
     fn connected(&self, _: &Server, _: Duration) {
@@ -227,7 +236,7 @@ impl Observer for Panics {
     }
 
     fn closed(&self, _: &Server, _: CloseReason, _: Duration, _: u64) {
-        panic!("as scripted")
+        panic_any(PanicsWhenDropped)
     }
 
     fn waited(&self, _: Duration, _: WaitOutcome) {

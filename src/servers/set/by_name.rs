@@ -43,7 +43,7 @@ impl<C: Connector> Servers<C> {
         let registry = lock(&self.registry);
         let generation = self.registered(&registry, name)?;
         self.count_disabled(isize::from(generation.server.disable(&self.serving, until, now)));
-        self.refresh(generation.number);
+        self.refresh(generation.number());
         Ok(generation)
     }
 
@@ -66,7 +66,7 @@ impl<C: Connector> Servers<C> {
     fn enable_found(&self, generation: Arc<Generation<C>>, now: Time) -> Option<Arc<Generation<C>>> {
         let was_disabled = generation.server.enable(&self.serving, now);
         self.count_disabled(-isize::from(was_disabled));
-        self.refresh(generation.number);
+        self.refresh(generation.number());
         was_disabled.then_some(generation)
     }
 }
