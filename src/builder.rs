@@ -174,7 +174,8 @@ impl<C: Connector> Builder<C> {
 
     /// The tokio runtime of connect attempts and of the background task. It needs the time driver, and for sockets the
     /// I/O driver.
-    /// Default: the current one at [`build`](Self::build), else the first async caller's.
+    /// Default: the current one at [`build`](Self::build), else that of the first async caller, or of the first
+    /// `try_acquire` in a runtime that starts an attempt.
     ///
     /// When it is shut down, its connections are closed and the runtime of the next async caller takes over. It must be
     /// driven: on a current-thread runtime that is not blocked on, no attempt comes to an end.

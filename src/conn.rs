@@ -82,9 +82,9 @@ pub struct PooledConn<C: Connector> {
     conn: Option<Box<Connection<C>>>,
 }
 
-/// A checkout ends in one of three verdicts on the server. The first one stands. A drop is late after the builder's
-/// `abandoned_after` in use without an answer of the server. Where [`after_use`](Connector::after_use) asks to recycle,
-/// the recycling decides.
+/// A checkout ends with a verdict on the server, success or failure, or with none. The first verdict stands. A drop is
+/// late after the builder's `abandoned_after` in use, if no connection of the server came back well meanwhile. Where
+/// [`after_use`](Connector::after_use) asks to recycle, the recycling decides.
 ///
 /// | verdict | by |
 /// |---|---|
@@ -107,8 +107,12 @@ impl<C: Connector> PooledConn<C> {
     /// Call it only when the last answer was read to its end. Unless the connector's
     /// [`after_use`](crate::Connector::after_use) decides otherwise, the connection goes to its server's idle queue,
     /// from where the front waiter is served. It is closed instead if the queue is full, if its lifetime is over, if
-    /// the server was removed or reset, if its address or a tag changed, or if its `max_conns` was lowered below what
-    /// is open.
+    /// the pool was closed, if the server was removed or reset, if its address or a tag changed, or if its `max_conns`
+    /// was lowered below what is open; and if the caller gave a verdict before and the server has been down since.
+    ///
+    /// # Panics
+    ///
+    /// If the connector's `after_use` panics, which closes the connection, or its `close`.
     pub fn release(mut self) {
         if let Some(conn) = self.conn.take() {
             core::release(conn);
@@ -123,12 +127,14 @@ impl<C: Connector> PooledConn<C> {
     }
 
     /// Says that the server answered well, while the connection stays in hand: for connections that are not released
-    /// afterwards. It ends a recovery and clears reported failures.
+    /// afterwards. It ends a recovery and clears reported failures, unless this checkout has a verdict already, or the
+    /// server has got another address or tag since.
     pub fn report_success(&mut self) {
         core::report_success(self.connection_mut());
     }
 
-    /// Counts a failure against the server, while the connection stays in hand. See [`fail`](Self::fail).
+    /// Counts a failure against the server, while the connection stays in hand, unless this checkout has a verdict
+    /// already. See [`fail`](Self::fail). A release afterwards counts as no success.
     pub fn report_failure(&mut self, reason: impl fmt::Display) {
         core::report_failure(self.connection_mut(), reason.to_string(), None);
     }
@@ -167,8 +173,9 @@ impl<C: Connector> PooledConn<C> {
     /// For a failure of the server: it does not answer in time, or says that it cannot serve. A broken connection is
     /// not always one: the server may have closed it while it was idle. Call [`broken`](Self::broken) then.
     ///
-    /// Nothing is counted if the server went down since the connection was opened or last released: such a failure says
-    /// nothing about the server as it is now. The text of `reason` becomes the cause in errors and events.
+    /// If the server went down since the connection was opened or last released, the failure counts in
+    /// [`Totals::failures`](crate::Totals::failures) only: it says nothing about the server as it is now. The text of
+    /// `reason` becomes the cause in errors and events.
     pub fn fail(mut self, reason: impl fmt::Display) {
         self.report_failure(reason);
         self.close_failed();
@@ -204,11 +211,8 @@ impl<C: Connector> PooledConn<C> {
     }
 
     /// Takes the connection out of the pool and its counts: another may be opened in its place, and closing the pool
-    /// does not wait for it.
-    ///
-    /// # Panics
-    ///
-    /// Never.
+    /// does not wait for it. So the server may have more connections than its `max_conns`, of which the pool counts one
+    /// less.
     pub fn detach(mut self) -> C::Conn {
         let Some(conn) = self.conn.take() else { unreachable!("{GONE}") };
         core::detach(conn)

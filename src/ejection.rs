@@ -76,15 +76,15 @@ impl Ejection {
         self
     }
 
-    /// The part of a server's results of the last 10 s that ejects it if it failed, where there were at least
+    /// Ejects a server if at least this part of its results of the last 10 s were failures, where there were at least
     /// [`min_results`](Self::min_results): for a server that fails often, but hardly ever many times in a row. Default
-    /// (`None`): none does. Range: 0.001 to 1.0.
+    /// (`None`): no part does. Range: 0.001 to 1.0.
     ///
     /// The background task looks once a second, so it needs the builder's `maintenance`. Results are the
     /// [`Totals::successes`](crate::Totals::successes) and [`failures`](crate::Totals::failures) since the server last
-    /// went down. After an ejection, also one that is refused or not enforced, the count starts anew. A server that is
-    /// removed and registered again goes on with its results where it is still
-    /// [remembered](crate::Pool::register).
+    /// went down, without the failures of connections from before that. After an ejection, also one that is refused or
+    /// not enforced, the count starts anew. A server that is removed and registered again goes on with its results
+    /// where it is still [remembered](crate::Pool::register).
     pub fn failure_ratio(mut self, ratio: impl Into<Option<f64>>) -> Self {
         self.failure_ratio = ratio.into();
         self

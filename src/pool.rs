@@ -107,8 +107,9 @@ impl<C: Connector> Pool<C> {
     /// # Errors
     ///
     /// - [`TryAcquireError::NoServers`], [`TryAcquireError::Closed`].
-    /// - [`TryAcquireError::Unavailable`]: no server that may serve has an idle connection, or waiters come first. It
-    ///   says how many, and when a server may serve again.
+    /// - [`TryAcquireError::Unavailable`]: no server that may serve has both an idle connection and a token of its rate
+    ///   limit, or waiters come first. It says how many servers could not serve for which reason, and when one may
+    ///   serve again.
     ///
     /// # Panics
     ///
@@ -168,8 +169,8 @@ impl<C: Connector> Pool<C> {
     /// - [`AcquireError::NoServers`]: at once, or when the last server is removed. While a [followed](Pool::follow)
     ///   stream has yet to deliver its first set, the caller waits for it instead.
     /// - [`AcquireError::Unavailable`]: at once, where waiting is pointless: no server serves, is connected to or has
-    ///   an open connection, and none is tried before the end of the wait; also when that comes to be since all servers
-    ///   are disabled. With the builder's `fail_fast_when_down`: whenever no server serves.
+    ///   an open connection, and none is tried before the end of the wait; also later, once all servers are disabled.
+    ///   With the builder's `fail_fast_when_down`: whenever no server serves.
     /// - [`AcquireError::Timeout`]: it says how long the caller waited, for what, and the last failure.
     /// - [`AcquireError::QueueFull`]: at once, if the builder's `max_waiters` callers wait.
     /// - [`AcquireError::Closed`]: at once, or when the pool is closed.
@@ -261,7 +262,8 @@ impl<C: Connector> Pool<C> {
 
     /// Replaces the servers of the pool. Servers that stay, by name, keep their state and get the settings given here.
     /// Their connections stay, unless an address or a tag changed, as for [`update`](Pool::update). The others are
-    /// registered or deregistered. The order of the list does not matter.
+    /// registered or deregistered. The order of the list does not matter. After an empty one callers get
+    /// [`AcquireError::NoServers`].
     ///
     /// # Errors
     ///
@@ -273,9 +275,8 @@ impl<C: Connector> Pool<C> {
 
     /// Replaces all settings of a registered server, known by its name. Its connections stay, unless its address or a
     /// tag changed: then they close, idle ones now, others when they are released, and what callers report of them no
-    /// longer counts for or against the server. A pause or an ejection goes on; [`deregister`](Pool::deregister) does
-    /// not end it either. A changed rate limit keeps the tokens that are left; one that is added begins with a full
-    /// burst.
+    /// longer counts for or against the server. A pause or an ejection goes on. A changed rate limit keeps the tokens
+    /// that are left; one that is added begins with a full burst.
     ///
     /// # Errors
     ///
@@ -287,8 +288,8 @@ impl<C: Connector> Pool<C> {
     /// Closes every connection that exists: idle ones now, others when they are released. Attempts that run end, and
     /// are made again for callers that wait. For credentials that changed, or a network that did.
     ///
-    /// Servers keep their state, limits and totals. Failures reported before count no more, nor do those of connections
-    /// from before; a success of one counts.
+    /// Servers keep their state, limits and totals. Failures reported before count no more. Of connections from before
+    /// a failure does not count either, but a success does.
     pub fn reset(&self) {
         core::reset(&self.shared);
     }

@@ -117,9 +117,10 @@ impl<C: Connector> Builder<C> {
     }
 
     /// After how long in use a connection that its caller drops counts as a failure of its server, if the server has
-    /// answered nothing since the checkout. Finds servers that hang where callers put a timeout around the whole
-    /// request. Default: 300 ms. Range: above 0, at most 365 days; `None`: never, for connections that stay with a
-    /// caller without an answer (streams, subscriptions).
+    /// answered nothing since the checkout: no connection of it was released or reported a success. The pool does not
+    /// see the bytes. Finds servers that hang where callers put a timeout around the whole request. Default: 300 ms.
+    /// Range: above 0, at most 365 days; `None`: never, for connections that stay with a caller without an answer
+    /// (streams, subscriptions).
     ///
     /// Of no effect where the connector's [`after_use`](Connector::after_use) keeps dropped connections. If it has them
     /// recycled, the end of [`recycle`](Connector::recycle) tells.
@@ -129,15 +130,15 @@ impl<C: Connector> Builder<C> {
     }
 
     /// While no server serves (a total outage) and callers wait, each server is tried at least once in this time,
-    /// whatever its backoff. This goes on for the same time after the first server has come back. At most 100 attempts
-    /// a second are made for it. Default: 1 s. Range: 10 ms to 365 days; `None`: the backoff alone.
+    /// whatever its backoff, as far as 100 attempts a second suffice for that. This goes on for the same time after the
+    /// first server has come back. Default: 1 s. Range: 10 ms to 365 days; `None`: the backoff alone.
     pub fn outage_retry(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.settings.outage_retry = time.into();
         self
     }
 
-    /// Whether callers get [`Unavailable`](crate::AcquireError::Unavailable) at once while all servers are down,
-    /// instead of waiting for one. Default: off.
+    /// Whether callers get [`Unavailable`](crate::AcquireError::Unavailable) at once while no server serves, since each
+    /// is down or disabled, instead of waiting for one. Default: off.
     pub fn fail_fast_when_down(mut self, on: bool) -> Self {
         self.settings.fail_fast_when_down = on;
         self
@@ -157,7 +158,8 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// The most callers in the wait queue; further ones get an error at once. Default: 10 000. Range: at least 1.
+    /// The most callers in the wait queue; further ones get [`QueueFull`](crate::AcquireError::QueueFull) at once.
+    /// Default: 10 000. Range: at least 1.
     pub fn max_waiters(mut self, callers: usize) -> Self {
         self.settings.max_waiters = callers;
         self
@@ -166,7 +168,7 @@ impl<C: Connector> Builder<C> {
     /// How long a connection may be idle before it is closed, to about a second. Default: 5 min. Range: above 0, at
     /// most 365 days; `None`: no end, and none is closed for not being needed.
     ///
-    /// Connections that were not needed for as long are closed, too, a few a second, those that have been idle for
+    /// Connections that were not needed for as long are closed, too, a few at each look, those that have been idle for
     /// longest first: where requests take turns on more connections than they need, none is ever idle for that long.
     /// Needed are as many as were in use at a time, as seen about once a second; one connection stays.
     ///
@@ -178,8 +180,8 @@ impl<C: Connector> Builder<C> {
     }
 
     /// Runs [`Connector::check`] on connections that were neither used nor checked for that long, to about a second, or
-    /// for a short interval a quarter of it, 100 ms at least. Finds servers that hang, and connections that a network
-    /// in between has dropped, without callers. Default: `None`, no checks. Range: 10 ms to 365 days.
+    /// to a quarter of a shorter interval, but no less than 100 ms. Finds servers that hang, and connections that a
+    /// network in between has dropped, without callers. Default: `None`, no checks. Range: 10 ms to 365 days.
     ///
     /// A check is bounded by [`connect_timeout`](Self::connect_timeout). An error closes the connection, and those of
     /// its server that have been idle for as long. A timeout closes it and counts as a reported failure of the server.
@@ -190,8 +192,9 @@ impl<C: Connector> Builder<C> {
         self
     }
 
-    /// How long a connection lives: past that it is closed when it is released or idle. Default: 30 min. Range: above
-    /// 0, at most 365 days; `None`: no end.
+    /// How long a connection lives: past that it is not checked out any more, and closed when it is released or, to
+    /// about a second, idle. Of many that end together a few close at a time. Default: 30 min. Range: above 0, at most
+    /// 365 days; `None`: no end.
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.settings.max_lifetime = lifetime.into();
         self

@@ -211,7 +211,7 @@ impl<C: Connector> Attempt<C> {
             if ended.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Outcome::Ended);
             }
-            // Before the connector, which may use up the task's budget: then no timer is ever due.
+            // Before the connector, which may use up the task's budget: a timer that is polled after that is never due.
             let is_over = timeout.as_mut().poll(cx).is_ready();
             let grows_late = self.counted.is_young() && (hedge.as_mut().poll(cx).is_ready() || !self.helps());
             if let Poll::Ready(result) = connect.as_mut().poll(cx) {
@@ -258,7 +258,7 @@ impl<C: Connector> Attempt<C> {
     fn finish(mut self, outcome: Outcome<C>, config: Arc<Server>) {
         let LookAtEnd { generation, shared } = &self.end;
         let server = &generation.server;
-        // Before it counts as finished: a panic in the user's code is a fault of the server, as one in `connect` is.
+        // Before it counts as finished, so that a panic of `classify` counts as a failed connect.
         let fault = match &outcome {
             Outcome::Failed(error) => shared.connector.classify(error),
             Outcome::LookUpTimedOut(_) => ConnectFault::Client,

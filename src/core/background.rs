@@ -63,7 +63,7 @@ impl<C: Connector> Background<C> {
             if shared.signals.is_closed() {
                 break;
             }
-            // What a panic leaves behind is looked at at the next wake-up: the work goes by how things are.
+            // A panic may leave work half done. The next wake-up does it, since it goes by how things are.
             let wake_up = || work(&shared, &mut parts);
             let worked = catch_unwind(AssertUnwindSafe(wake_up)).ok();
             let clock = shared.clock.clone();

@@ -54,7 +54,7 @@ pub(crate) fn release<C: Connector>(mut conn: Box<Connection<C>>) {
         AfterUse::Reuse => match put_back(conn) {
             PutBack::Done => {}
             PutBack::Idle { generation, thread, outage } => after_release(&generation, thread, outage),
-            PutBack::Refused(conn) => release_slowly(conn),
+            PutBack::NeedsSlowPath(conn) => release_slowly(conn),
         },
         AfterUse::Recycle => recycle(conn),
         AfterUse::Close => release_and_close(conn),
@@ -63,29 +63,29 @@ pub(crate) fn release<C: Connector>(mut conn: Box<Connection<C>>) {
 
 /// What is left to do of a release.
 enum PutBack<C: Connector> {
-    /// Nothing.
+    /// Nothing is left to do.
     Done,
     /// The connection is idle, and there are waiters or strikes, or the health of its server changed meanwhile.
     Idle { generation: Arc<Generation<C>>, thread: usize, outage: Outage },
-    /// All: this thread keeps no list with its generation, or its return has something to note.
-    Refused(Box<Connection<C>>),
+    /// Everything is left to do: this thread keeps no list with its generation, or its return must be noted.
+    NeedsSlowPath(Box<Connection<C>>),
 }
 
 /// Puts a used connection into this thread's shard of its idle queue, if its return repeats one that was noted.
 ///
-/// No reference is counted: the list that this thread keeps holds the generation, also if another thread takes the
-/// connection out of the queue and drops it during the push.
+/// It needs no reference to the generation: the list that this thread keeps holds one, even if another thread takes the
+/// connection and drops it during the push.
 #[inline(always)]
 fn put_back<C: Connector>(mut conn: Box<Connection<C>>) -> PutBack<C> {
     conn.record.end_load();
     let generation = conn.generation();
-    let (kept_at, number) = (generation.kept_at, generation.number());
+    let (list_place, number) = (generation.list_place, generation.number());
     let mut conn = Some(conn);
-    // The rest is done outside the borrow of the kept list, which user code may want. Only `move_or_close` runs inside,
-    // where a queue is closed or full: this thread can keep no other list meanwhile.
-    let rest = with_kept_list(kept_at, |list: &List<C>, thread| {
+    // The rest is done outside the borrow of the kept list, since user code may borrow it, too. Only `move_or_close`
+    // runs inside, if the queue is closed or full. This thread can keep no other list meanwhile, which does no harm.
+    let rest = with_kept_list(list_place, |list: &List<C>, thread| {
         let generation = &list.entry(number)?.generation;
-        // Without a stored tick it is `NEVER`, in which no connection was returned.
+        // If no tick is stored, it is `NEVER`: no connection has that as its idle time.
         let (server, tick) = (&generation.server, list.signals.tick_or_never());
         let health = server.health.snapshot();
         let repeats = |conn: &mut Box<Connection<C>>| {
@@ -94,8 +94,8 @@ fn put_back<C: Connector>(mut conn: Box<Connection<C>>) -> PutBack<C> {
         let mut conn = conn.take_if(repeats)?;
         conn.info_mut().check_in(tick);
         generation.idle.push(conn, thread, move_or_close);
-        // After the push: these loads pair with the fences of `WaitQueue::join` and of `ServerSet::refresh`. Another
-        // word says that the server went down, and perhaps recovered and closed its idle connections before the push.
+        // After the push: these loads pair with the fences of `WaitQueue::join` and of `ServerSet::refresh`. If the
+        // word has changed, the server may have gone down, recovered, and closed its idle connections before the push.
         let is_same = server.health.snapshot_after_push() == health;
         // One branch for all.
         let is_done = is_same & server.strikes.is_clear() & (list.signals.waiters() == 0);
@@ -103,7 +103,7 @@ fn put_back<C: Connector>(mut conn: Box<Connection<C>>) -> PutBack<C> {
     });
     match (rest, conn) {
         (Some((generation, thread, outage)), _) => PutBack::Idle { generation, thread, outage },
-        (None, Some(conn)) => PutBack::Refused(conn),
+        (None, Some(conn)) => PutBack::NeedsSlowPath(conn),
         (None, None) => PutBack::Done,
     }
 }

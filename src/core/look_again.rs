@@ -15,8 +15,8 @@ pub(crate) fn look_again<C: Connector>(shared: &Shared<C>, generation: &Generati
 
 /// Has the background task look at a server at a time.
 pub(crate) fn look_at<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, at: Time) {
-    // SeqCst: the change of the breaker or the health, then the number. Pairs with the fence of `ServerSet::refresh`:
-    // where the server is registered again, its number is set before the fence, and its words are read after it.
+    // SeqCst: the change of the breaker or the health, then the number. Pairs with the fence of `ServerSet::refresh`.
+    // If the server is being registered again, either this thread reads its new number, or that one reads the change.
     fence(Ordering::SeqCst);
     shared.due_times.push(at, generation.server.number());
     shared.notifier.wake_before(at);

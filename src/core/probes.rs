@@ -61,8 +61,8 @@ impl Probes {
         self.note_outage(shared, servers, now);
         shared.due_times.ready_full();
         let mut next = self.start_ready_probes(shared, has_caller, now);
-        // The probes that these callers asked for have started, or none could. While one only waits for its distance to
-        // the one before, its callers are not heard yet: they have something to wait for.
+        // These callers are heard once their probes have started, or none could. If one is only put off by its distance
+        // to the one before, they go on waiting for it.
         if let Some(callers) = callers.filter(|_| next == Time::NEVER || shared.attempts.running() > 0) {
             shared.due_times.hear_callers(callers);
         }
@@ -97,7 +97,7 @@ impl Probes {
             }
             self.try_server(shared, number, false, now);
         }
-        // Not if it goes on waiting: a caller may just have cleared the signal.
+        // If it waited for a caller before, too, one may just have cleared the signal, which must not be set again.
         if has_caller || waited != self.waits_for_caller {
             shared.signals.set_probe_due(self.waits_for_caller);
         }
@@ -199,10 +199,11 @@ fn handle_due<C: Connector>(shared: &Arc<Shared<C>>, number: usize, now: Time) {
     }
 }
 
-/// Whether a caller has a connection of a server that recovers from `outage`, one that was opened since it began or
-/// has come back well since: the probe's, usually. Those from before were out when the server failed, and tell nothing.
-/// One with which a waiter was served that has not taken it is not in use: the waiter may never be polled again. Nor is
-/// one that says goodbye.
+/// Whether a caller has a connection of a server that recovers from `outage`, which was opened since the outage began
+/// or has come back well since: usually the probe's.
+///
+/// Not counted: those from before, which were out when the server failed and tell nothing; one with which a waiter was
+/// served that has not taken it, since it may never be polled again; and those that say goodbye.
 fn is_any_in_use<C: Connector>(shared: &Shared<C>, generation: &Generation<C>, outage: Outage) -> bool {
     let is_one = |grant: &Grant<C>| {
         grant.conn.outage() == outage && Arc::ptr_eq(&grant.conn.generation().server, &generation.server)

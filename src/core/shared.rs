@@ -23,8 +23,8 @@ use crate::sync::{Arc, Weak};
 pub(crate) struct Shared<C: Connector> {
     pub(crate) connector: Arc<C>,
     pub(crate) settings: Settings,
-    /// A connection that was idle for so long is not checked out; `Time::NEVER` without an idle timeout, and where
-    /// sweeps alone close for it, down to the minimum.
+    /// A connection that was idle for so long is not checked out. `Time::NEVER` without an idle timeout, or with a
+    /// minimum of idle connections: then only sweeps close.
     pub(crate) idle_limit: Time,
     pub(crate) clock: Clock,
     /// The same as those of the notifier.

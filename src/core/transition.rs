@@ -79,8 +79,8 @@ pub(crate) fn close_unusable<C: Connector>(shared: &Shared<C>, conn: Box<Connect
     }
 }
 
-/// Closes a connection that the connector refuses. One that never came back well and is refused right after its connect
-/// counts as a failed connect.
+/// Closes a connection that the connector refuses. If it was never used and is younger than a second, that counts as a
+/// failed connect.
 pub(crate) fn close_refused<C: Connector>(shared: &Shared<C>, conn: Box<Connection<C>>, why: CloseReason) {
     const AT_ONCE: Duration = Duration::from_secs(1);
     // The tick stands still while the client is stalled.
@@ -96,7 +96,7 @@ pub(crate) fn close_refused<C: Connector>(shared: &Shared<C>, conn: Box<Connecti
 }
 
 /// Closes the idle connections of a server that have not come back well since `outage` began, before callers may use
-/// the server again: these died with it, or were why it was ejected.
+/// the server again: these died with it, or it was ejected for their failures.
 fn close_outdated<C: Connector>(shared: &Shared<C>, generation: &Arc<Generation<C>>, outage: Outage) {
     // In the generation that took over, if the settings changed during the attempt.
     if let Some(current) = shared.servers.current(generation) {
@@ -133,7 +133,7 @@ pub(crate) fn connected<C: Connector>(shared: &Shared<C>, generation: &Arc<Gener
         return;
     }
     if health.outage() != outage {
-        // It went down during a trial that began while it was up: the next one asks for a check.
+        // It went down since the trial began, which tells nothing of this outage: the next one does.
         return look_at(shared, generation, server.down_until().unwrap_or(now));
     }
     let until = pause_end(shared, now)(1);

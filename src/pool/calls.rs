@@ -18,7 +18,7 @@ use crate::server::Server;
 impl<C: Connector> Pool<C> {
     /// The same as [`acquire`](Pool::acquire), as a future without a lifetime: for tasks, and for types that keep it.
     ///
-    /// The future counts as a clone of the pool: dropping the last other one does not close it.
+    /// The future counts as a clone of the pool, which stays open while the future lives.
     ///
     /// # Cancel safety
     ///
@@ -130,11 +130,11 @@ impl<C: Connector> Pool<C> {
         core::enable(&self.shared, name)
     }
 
-    /// Takes a server out of rotation and waits until none of its connections is open, at most `deadline`.
+    /// Takes a server out of rotation and waits until none of its connections is open, at most `timeout`.
     ///
     /// [Disables](Pool::disable) the server without end, closes its idle connections, ends its attempts, and closes its
     /// connections in use when they come back. Requests that run are not disturbed. Once this has returned, no caller
-    /// is given a connection of the server before [`enable`](Pool::enable). `deadline` is any duration. The wait also
+    /// is given a connection of the server before [`enable`](Pool::enable). `timeout` is any duration. The wait also
     /// ends if the server is enabled meanwhile, or removed and registered again.
     ///
     /// # Cancel safety
@@ -143,7 +143,7 @@ impl<C: Connector> Pool<C> {
     ///
     /// # Errors
     ///
-    /// [`ServerError::Unknown`], [`ServerError::Closed`]. A deadline that has passed is no error: the [`DrainReport`]
+    /// [`ServerError::Unknown`], [`ServerError::Closed`]. A timeout is no error: the [`DrainReport`]
     /// says how many connections are still open.
     ///
     /// # Panics
@@ -168,8 +168,8 @@ impl<C: Connector> Pool<C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn drain(&self, name: &str, deadline: Duration) -> Result<DrainReport, ServerError> {
-        core::drain(&self.shared, name, deadline).await
+    pub async fn drain(&self, name: &str, timeout: Duration) -> Result<DrainReport, ServerError> {
+        core::drain(&self.shared, name, timeout).await
     }
 
     /// Opens connections at every server that has fewer than

@@ -18,8 +18,8 @@
 //! down. Each attempt has a [`Pass`] that names its round, which is the time between two trials.
 //!
 //! A round is named by the time at which its trial began, which is kept as `until` while Trying and Closed, and by the
-//! turn, which each trial raises: trials ahead of the end of a pause may begin at one reading of the clock. A pause
-//! ends later than the trial before it began.
+//! turn, which each trial raises: trials ahead of the end of a pause may begin at one reading of the clock. (While
+//! Paused `until` is the end of the pause.) A pause ends later than the trial before it began.
 //!
 //! # Invariants
 //!

@@ -2,24 +2,24 @@
 //!
 //! A few shards hold the items, so that threads do not contend for one queue. A caller passes its thread's number,
 //! which chooses its shard. Threads with different shards share no cache line. FIFO holds within a shard, except for
-//! overlapping calls: a pop that finds the slot empty before one push fills the slot and a second one enters the queue
-//! takes the item of the second.
+//! calls that overlap: a pop finds the slot empty, then one push fills the slot and a second one goes to the queue. The
+//! pop now takes the item of the second.
 //!
 //! # Protocol
 //!
 //! A shard is a [`Slot`] in front of a queue. An item goes into the slot if both are empty, otherwise into the queue. A
-//! pop tries the slot first. A bounded set, into which more items than its capacity may be pushed, uses the queues
-//! alone, whose room is exactly its capacity. [`Idle::push`] puts an item into the caller's shard, or into another one
-//! with room, then loads the closed bit; if the bit is set it pops until nothing is left. [`Idle::close`] sets the bit,
-//! fences, and its caller pops until nothing is left. [`Idle::pop`] looks into its caller's shard, then into all
-//! others.
+//! pop tries the slot first. If callers may push more items than there is room for, the set is bounded: it refuses the
+//! rest, and uses the queues alone, whose room is exactly its capacity. [`Idle::push`] puts an item into the caller's
+//! shard, or into another one with room, then loads the closed bit; if the bit is set it pops until nothing is left.
+//! [`Idle::close`] sets the bit, fences, and its caller pops until nothing is left. [`Idle::pop`] looks into its
+//! caller's shard, then into all others.
 //!
 //! # Invariants
 //!
 //! - I1: once the bit is set, and the closer and all pushers have returned, no item is left in any shard. Either the
 //!   pusher sees the bit and pops until nothing is left, or its push came before the closer's fence and the closer pops
-//!   the item. (To pop one item for one pushed is not enough: it may be another pusher's, which the closer would have
-//!   popped, while one's own comes too late for the closer.)
+//!   the item. (It is not enough that a pusher pops one item: that may be another pusher's, and its own, which came too
+//!   late for the closer, would stay.)
 //! - I2: an item comes out once: it is owned by a shard or by the caller that popped it.
 //! - I3: no item is dropped in here: an item that may not stay is passed to `refuse`, where user code may run.
 //! - I4: `push` refuses an item only if the set is bounded and the pusher found every shard full twice. Without a bound

@@ -27,8 +27,8 @@ use crate::sync::{AtomicU64, Ordering, fence};
 
 const BITS: usize = u64::BITS as usize;
 
-/// A position from here on stands for the n-th number of the set, modulo the size of the set: see
-/// [`ServerSet::next_from`]. So a random start is uniform over a set of any size.
+/// Positions from here on are no numbers: `ANYWHERE + n` stands for the n-th number of the set, modulo the size of the
+/// set, in [`ServerSet::next_from`]. So a random start is uniform over a set of any size.
 pub(crate) const ANYWHERE: usize = 1 << 31;
 
 /// See the module's page.

@@ -26,7 +26,7 @@ impl<C: Connector> Connection<C> {
         Self { conn, record, connector, expires_at }
     }
 
-    /// The server's outage number when the connection was opened or last came back well.
+    /// The server's outage number when its attempt began, or when it last came back well.
     pub(crate) fn outage(&self) -> Outage {
         self.record.outage
     }
@@ -90,7 +90,7 @@ impl<C: Connector> Connection<C> {
     }
 }
 
-/// As what an open connection counts in [`ServerRecord::answered`], under its outage number.
+/// How an open connection counts in [`ServerRecord::answered`], under its outage number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
     /// It has not come back well since it was opened.
@@ -106,12 +106,12 @@ enum Proof {
 pub(crate) struct ConnRecord<C: Connector> {
     generation: Arc<Generation<C>>,
     info: ConnInfo,
-    /// The health of the server as of the last return that was noted; the server was plainly up. `HealthSnapshot::NONE`
-    /// if the next return must be noted in any case.
+    /// The health word that the last slow release saw, if the server was plainly up and the connection proven.
+    /// Otherwise `HealthSnapshot::NONE`: the next return takes the slow path.
     noted: HealthSnapshot,
     /// See [`Connection::outage`].
     outage: Outage,
-    /// How many uses the totals have of it, modulo 2³²: fewer come in one tick.
+    /// The uses that the totals have of it, modulo 2³²: between two additions there are fewer.
     uses_in_totals: u32,
     proof: Proof,
     /// The caller has said how this use ended.
@@ -157,7 +157,7 @@ impl<C: Connector> ConnRecord<C> {
         }
     }
 
-    /// Whether its return repeats one of this tick that was noted, with the same health of the server.
+    /// Whether the slow path has noted a return of this connection in this tick, with the same health word.
     #[inline(always)]
     pub(crate) fn repeats_noted_return(&self, tick: Time, health: HealthSnapshot) -> bool {
         self.info.idle_since() == tick && self.noted == health
@@ -218,7 +218,7 @@ impl<C: Connector> ConnRecord<C> {
 
     /// Ends a use. The totals get a checkout, but no success or failure. True if the caller has said how it ended.
     pub(crate) fn end_use(&mut self, now: Time) -> bool {
-        // Until `set_noted`: a recycle sets the time since when the connection is idle, too.
+        // Until `set_noted`. A recycle also sets the idle time, and would look like a noted return.
         self.noted = HealthSnapshot::NONE;
         self.end_load();
         self.add_uses_to_totals();

@@ -22,7 +22,7 @@ pub(crate) struct Generation<C: Connector> {
     /// See [`Generation::number`].
     number: u32,
     /// The place at which threads keep the list of this pool.
-    pub(crate) kept_at: u32,
+    pub(crate) list_place: u32,
     pub(crate) epoch: Arc<Epoch>,
 }
 
@@ -31,10 +31,10 @@ impl<C: Connector> Generation<C> {
         idle: Idle<Connection<C>>,
         server: Arc<ServerRecord<C>>,
         number: usize,
-        kept_at: u32,
+        list_place: u32,
         epoch: Arc<Epoch>,
     ) -> Self {
-        Self { idle, server, number: number as u32, kept_at, epoch }
+        Self { idle, server, number: number as u32, list_place, epoch }
     }
 
     /// The server's number in the list for as long as this generation is open.

@@ -1,7 +1,8 @@
 //! The list: the servers of a pool at one moment.
 //!
-//! A list changes when the set of servers, their settings or the weighted turns do: whether a server is up is kept in a
-//! separate bitmap. It is copied on write, in chunks of 64 servers: one change copies 64 entries and n/64 pointers.
+//! A list changes when the set of servers, their settings, a generation or the weighted turns do: whether a server is
+//! up is kept in a separate bitmap. It is copied on write, in chunks of 64 servers: one change copies 64 entries and
+//! n/64 pointers.
 
 use std::iter;
 
@@ -29,7 +30,8 @@ pub(crate) struct List<C: Connector> {
     pub(crate) up: Arc<ServerSet>,
     /// The servers that serve, of tiers that are not in use.
     pub(crate) standby: Arc<ServerSet>,
-    /// The servers that have open connections and are not disabled, and some whose last connection has closed since.
+    /// The servers that may have open connections and are not disabled. The bit of one whose last connection has closed
+    /// is cleared later.
     pub(crate) open: Arc<ServerSet>,
     pub(crate) policy: LoadBalancing,
     /// The weighted turns. Empty with another policy, and before they are computed.

@@ -43,7 +43,7 @@ pub(crate) struct Servers<C: Connector> {
     notifier: Arc<Notifier>,
     defaults: PoolLimits,
     max_idle: Option<u32>,
-    kept_at: u32,
+    list_place: u32,
 }
 
 impl<C: Connector> Servers<C> {
@@ -70,7 +70,7 @@ impl<C: Connector> Servers<C> {
             notifier,
             defaults,
             max_idle,
-            kept_at: next_place(),
+            list_place: next_place(),
         }
     }
 

@@ -1,8 +1,8 @@
 //! The order in which the servers of a set are tried.
 //!
 //! A cursor rotates over the set: each acquire starts at the next server in it. If that server cannot serve, a scan
-//! goes on at a second cursor, which points after the last server that served a scan. So the share of a server
-//! that cannot serve is spread evenly over the others, instead of doubling that of its successor.
+//! goes on at a second cursor, which stands after the server where the last scan ended. So the share of a server that
+//! cannot serve is spread evenly over the others, instead of doubling that of its successor.
 //!
 //! Each shard has cursors of its own, so that threads do not contend for one. A thread that has a shard to itself
 //! rotates strictly. Threads that share a shard may now and then take the same turn.
@@ -37,9 +37,9 @@ struct Cursors {
 }
 
 impl Cursors {
-    /// The server that takes a weighted turn whose own server has left the set since the turns were computed. Such
-    /// turns rotate over all turns by a cursor of their own, so that they are shared in the same proportions; over the
-    /// set, if no server has a turn that is in it.
+    /// Chooses a server for a weighted turn whose own server has left the set since the turns were computed. It goes
+    /// over the same turns by a cursor of its own, so that the shares stay in proportion. If it finds none, it takes
+    /// the next server of the set.
     #[cold]
     #[inline(never)]
     fn stand_in(&self, set: &ServerSet, turns: &[u32]) -> Option<usize> {

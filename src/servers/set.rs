@@ -262,8 +262,8 @@ impl<C: Connector> Edit<'_, C> {
         let (capacity, bounded) = self.room(max_conns);
         let idle: Idle<Connection<C>> = Idle::new(capacity, shards(), bounded);
         let bucket = server.bucket();
-        let kept_at = self.servers.kept_at;
-        let generation = Arc::new(Generation::new(idle, server, number, kept_at, epoch));
+        let list_place = self.servers.list_place;
+        let generation = Arc::new(Generation::new(idle, server, number, list_place, epoch));
         self.list.set(number, Some(ListEntry { generation: Arc::clone(&generation), bucket }));
         self.touched.push(number);
         generation

@@ -1,9 +1,9 @@
 //! What a thread has: a number, which chooses its shard, and of up to eight pools the list that it used last.
 //!
-//! With a kept list an acquire does not load the `ArcSwap`, which takes two read-modify-writes, and a release counts no
-//! reference to the generation, which it needs while it pushes: another thread may take the connection at once and drop
-//! it. The list version says whether a kept list is the current one. A release needs no current list, only one that has
-//! the generation of its connection.
+//! A kept list saves an acquire the load of the `ArcSwap`, which takes two read-modify-writes. It saves a release a
+//! counted reference to the generation, which could otherwise be freed during the push: another thread may take the
+//! connection at once and drop it. The list version says whether a kept list is the current one. A release needs no
+//! current list, only one that has the generation of its connection.
 //!
 //! Once its pool is closed, a kept list holds neither connections nor the connector. Its empty idle queues, and the
 //! last errors of servers removed before the close, stay until this thread keeps another list, drops the pool's last
@@ -86,14 +86,14 @@ impl<C: Connector> Servers<C> {
     /// Uses the list of a version, the current one, if this thread keeps it, and the thread's number.
     #[inline(always)]
     pub(crate) fn with_current_list<T>(&self, version: u64, use_list: impl FnOnce(&List<C>, usize) -> T) -> Option<T> {
-        with_kept_list(self.kept_at, |list, thread| (list.version == version).then(|| use_list(list, thread)))
+        with_kept_list(self.list_place, |list, thread| (list.version == version).then(|| use_list(list, thread)))
     }
 
     /// Keeps the current list for the next call of this thread. False if it does already.
     pub(crate) fn keep_current_list(&self) -> bool {
         let is_old = self.with_current_list(self.notifier.signals.list_version(), |_, _| ()).is_none();
         if is_old {
-            keep(self.kept_at, &self.list.load());
+            keep(self.list_place, &self.list.load());
         }
         is_old
     }
@@ -119,8 +119,8 @@ pub(crate) fn with_kept_list<C: Connector, T>(
 fn keep<C: Connector>(place: u32, list: &List<C>) {
     let signals = Arc::clone(&list.signals);
     let kept = Kept { thread: thread_number(), list: Box::new(list.clone()), signals };
-    // A place is in use if a check, a drop or a waker acquires within an acquire. The list before is dropped when the
-    // place is no longer borrowed.
+    // The place may be borrowed: user code that runs within an acquire may itself acquire. Then nothing is kept. The
+    // list before is dropped when the place is no longer borrowed.
     let _before = KEPT.try_with(|places| places[place as usize % PLACES].try_borrow_mut().ok()?.replace(kept));
     drop_closed_lists();
 }
