@@ -57,7 +57,7 @@ pub(crate) fn serve_from<C: Connector>(
     {
         let list = shared.servers.list();
         let number = generation.number();
-        let Some((_, found)) = spill::usable_now(shared, &list, number, shared.clock.time()) else { return left };
+        let Some((_, found)) = spill::usable_now(shared, &list, number) else { return left };
         usable = found;
         let reserved = ReservedTokens::of_orders(shared, &list);
         shared.queue.serve(|waiter| {
@@ -184,6 +184,6 @@ fn take<C: Connector>(
 /// its tier comes into use.
 fn may_serve_waiters<C: Connector>(shared: &Shared<C>, list: &List<C>, conn: &Connection<C>) -> bool {
     let generation = conn.generation();
-    let usable = || spill::usable_now(shared, list, generation.number(), shared.clock.time());
+    let usable = || spill::usable_now(shared, list, generation.number());
     generation.why_over().is_none() && matches!(usable(), Some((_, Usable::All | Usable::Standby)))
 }

@@ -33,13 +33,13 @@ pub(crate) fn is_reached<C: Connector>(
 }
 
 /// Which idle connections of a server callers may use now, as far as its tier is in reach.
+#[inline]
 pub(crate) fn usable_now<'a, C: Connector>(
     shared: &Shared<C>,
     list: &'a List<C>,
     number: usize,
-    now: Time,
 ) -> Option<(&'a ListEntry<C>, Usable)> {
-    let is_in_reach = |entry: &ListEntry<C>| is_reached(shared, list, entry.server(), now);
+    let is_in_reach = |entry: &ListEntry<C>| is_reached(shared, list, entry.server(), shared.clock.time());
     list.usable(number).filter(|(entry, usable)| *usable == Usable::All || is_in_reach(entry))
 }
 
