@@ -136,8 +136,8 @@ fn wake_for_probe<C: Connector>(shared: &Shared<C>) {
 
 /// Tries each server that is up once, from the one whose turn it was, then those of the tiers that come into use for
 /// want of them, then the proven connections of servers that are down. If none is up, tries those that have open
-/// connections. Waiters come first. A caller with a wish gets none of a server that it avoids. Starts an attempt at
-/// the first server that it found empty.
+/// connections. Waiters come first. A caller with a wish gets none of a server that it avoids. May start an attempt
+/// at the first server that it found empty.
 #[cold]
 fn take_any<C: Connector>(shared: &Arc<Shared<C>>, is_async: bool, wish: Option<&Wish>) -> Option<Box<Connection<C>>> {
     wake_for_probe(shared);

@@ -17,7 +17,7 @@ pub(crate) enum HookEnd<E> {
     Passed,
     Failed(E),
     TimedOut,
-    /// The epoch did, for which the connection closes.
+    /// The epoch ended before it. Says why the connection closes.
     Ended(CloseReason),
 }
 

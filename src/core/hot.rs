@@ -32,7 +32,7 @@ pub(crate) fn take_idle<C: Connector, const IS_ASYNC: bool>(shared: &Arc<Shared<
     if IS_ASYNC && !signals.is_running() {
         background::ensure(shared);
     }
-    // One branch for all detours.
+    // One branch for all detours. With a return from within it in place of the closure: 4 instructions more.
     let is_ordinary = !signals.has_detour();
     let take_next = || {
         let taken = shared.servers.with_current_list(signals.list_version(), |list, thread| {
